@@ -217,6 +217,33 @@ def test_tests_wait_by_the_functions_of_tests_waiting_alone() -> None:
     assert waits == {"tests/waiting.py"}
 
 
+def test_no_test_sleeps() -> None:
+    """`wait_until` waits for something to happen; `let_pass` says which time is to pass. 0 only lets others run."""
+    sleeping = {
+        str(file.relative_to(ROOT)) for file in (ROOT / "tests").rglob("*.py") if _sleeps(ast.parse(file.read_text()))
+    }
+    assert sleeping == {"tests/waiting.py"}
+
+
+def _sleeps(tree: ast.AST) -> list[int]:
+    """The lines that sleep for more than 0 s, or import a function that does."""
+    found = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="sleep"), args=[ast.Constant(value=0)]):
+                continue
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="trio" | "time"), attr="sleep")):
+                found.append(node.lineno)
+            case ast.ImportFrom(module="trio" | "time", names=names) if any(name.name == "sleep" for name in names):
+                found.append(node.lineno)
+    return found
+
+
+def test_a_sleep_is_found() -> None:
+    lines = "await trio.sleep(0)\ntime.sleep(0.1)\nnode.sleep(1)\nawait trio.sleep(LEASE_S)\nfrom time import sleep"
+    assert sorted(_sleeps(ast.parse(lines))) == [2, 4, 5]
+
+
 def test_asyncio_is_nowhere() -> None:
     assert not [file for file in files() if "asyncio" in imports_of(file)]
 

@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline."""
+"""Waiting for a condition, with a deadline, and letting a time pass."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ PATIENCE_S = 5.0
 """For conditions that take milliseconds, and that a slow repair, such as the end of a lease, must not fulfil."""
 
 PAUSE_S = 0.005
+
+
+async def let_pass(seconds: float, *, why: str) -> None:
+    """Let this time pass, on the clock of the test, where the time itself is what the test is about.
+
+    A test that waits for something to happen calls `wait_until`.
+
+    :param why: what this time stands for.
+    """
+    await trio.sleep(seconds)
 
 
 async def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = DEADLINE_S) -> Any:

@@ -29,6 +29,7 @@ from tests.people import make_contacts, new_device, new_user
 from tests.pg_proxy import Proxy, serve_proxy
 from tests.processes import Cluster
 from tests.system.many_nodes import Node, start_node
+from tests.waiting import let_pass
 
 EXIT_S: Final = 25.0
 """A process must end this soon after it is told to stop (P10)."""
@@ -309,7 +310,7 @@ class CheckerWorld:
             return
         self._moving.add(key)
         await device.go(says_bye=step.flag)
-        await trio.sleep(0.05 + step.pick * 2)
+        await let_pass(0.05 + step.pick * 2, why="the device is away")
         await device.come(self._order(step.place))
         self._moving.discard(key)
 
@@ -334,7 +335,7 @@ class CheckerWorld:
             self._note(f"node{number} is killed")
             self._nodes[number].process.kill()
             await self._nodes[number].process.wait()
-            await trio.sleep(step.pick)
+            await let_pass(step.pick, why="the node is down")
             await self._start_again(number)
 
     async def _stop(self, step: Step) -> None:

@@ -37,6 +37,7 @@ from tests.checker.history import (
     TriedEdit,
 )
 from tests.checker.views import parts_of
+from tests.waiting import let_pass
 
 _T = TypeVar("_T")
 
@@ -386,4 +387,4 @@ async def listen(name: str, url: str, credentials: Credentials, recorder: EventR
         with suppress(ConnectionLost, Unreachable):
             async with connect(url, credentials.token, on_push=on_push) as connection:
                 await connection.wait_lost()
-        await trio.sleep(0.2)
+        await let_pass(0.2, why="the device reconnects after a moment")

@@ -18,7 +18,7 @@ from tests.checker.history import Acked, Edited, Fault, History, Stored, View, W
 from tests.checker.plan import Step
 from tests.checker.views import fetch, view_of
 from tests.processes import open_cluster
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 SETTLED_S: Final = 40.0
 """From the last step until the server has answered every request. A session gives up after 60 s."""
@@ -149,7 +149,7 @@ async def _compare(world: CheckerWorld, devices: Sequence[CheckedDevice], when: 
             seen += [fresh, *held]
         if trio.current_time() > deadline or not _differ(seen, world):
             break
-        await trio.sleep(0.3)
+        await let_pass(0.3, why="devices and fresh fetches are compared again after a moment")
     for view in seen:
         recorder.add(view)
     recorder.add(Fault(recorder.now(), f"looked at all who were {when}"))

@@ -45,7 +45,7 @@ from tests.client.client_world import (
     refuse,
 )
 from tests.sentences import fault_of
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 Respond = Callable[[httpx.Request], httpx.Response]
 
@@ -340,7 +340,7 @@ async def test_a_lost_connection_is_told_and_comes_back_soon_after_the_server(
             await logged_in.link.websocket.aclose(1012)
             with trio.fail_after(0.1):
                 assert await shown.receive() == "-- the connection is lost; reconnecting"
-            await trio.sleep(away_s)
+            await let_pass(away_s, why="the server is away")
             assert shown.statistics().current_buffer_used == 0 or not away_s
             logged_in.down.clear()
             with trio.fail_after(4):

@@ -29,6 +29,7 @@ from tests.client.client_world import (
     no_reply,
     refuse,
 )
+from tests.waiting import let_pass
 
 TEMP_ID = b"i" * 16
 
@@ -299,7 +300,7 @@ async def test_silence_is_tried_with_a_ping_and_then_is_the_end(world: ClientWor
     """The client pings after the silence that welcome names, and closes after the same time again."""
     async with connect(GATEWAY, "secret") as connection:
         keep_alive_s = connection.welcome.keep_alive_ms / 1000
-        await trio.sleep(5 * keep_alive_s)
+        await let_pass(5 * keep_alive_s, why="silence")
         await connection.mark_delivered([(TALK, 1)])
         before = trio.current_time()
         world.link.stream.is_forgotten = True
@@ -314,10 +315,10 @@ async def test_any_byte_is_a_sign_of_life(world: ClientWorld, autojump_clock: Mo
         keep_alive_s = connection.welcome.keep_alive_ms / 1000
         before = world.link.stream.received_bytes
         for seq in range(1, 20):
-            await trio.sleep(0.9 * keep_alive_s)
+            await let_pass(0.9 * keep_alive_s, why="pushes come just in time")
             await world.push(message(TALK, seq))
         assert world.link.stream.received_bytes == before
-        await trio.sleep(1.1 * keep_alive_s)
+        await let_pass(1.1 * keep_alive_s, why="silence")
         assert world.link.stream.received_bytes > before
 
 

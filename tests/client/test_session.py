@@ -56,7 +56,7 @@ from tests.client.client_world import (
     no_reply,
     refuse,
 )
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 URLS = [GATEWAY, SECOND_GATEWAY]
 PATIENCE_S = 120.0
@@ -201,11 +201,11 @@ async def test_a_token_is_renewed_before_it_expires_and_used_from_then_on(
     kept: list[Credentials] = []
     world.faults[Refresh].append(refuse("unavailable", 50))
     async with open_caught_up(on_token=kept.append):
-        await trio.sleep(2 * 3600)
+        await let_pass(2 * 3600, why="the token is renewed several times")
         assert world.dialled == [GATEWAY], "the connection lives on"
         latest = kept[-1].token
         await world.link.close(CloseCode.GOING_AWAY)
-        await trio.sleep(60)
+        await let_pass(60, why="the session reconnects")
     assert [each.token for each in kept] == world.tokens[1:]
     assert 2 <= len(kept) <= 5
     assert [frame.token for frame in world.requests if isinstance(frame, Hello)] == ["token", latest]
@@ -225,7 +225,7 @@ async def test_duplicates_and_overtaking_pushes_arrive_once_and_in_order(
         stored = [world.store(TALK) for _ in range(3)]
         await world.push(stored[2], stored[0], stored[2], stored[0], stored[1])
         assert await take(session, 3) == stored
-        await trio.sleep(10 * GAP_PATIENCE_S)
+        await let_pass(10 * GAP_PATIENCE_S, why="the gap would have been filled from history")
         assert not [frame for frame in world.requests[asked:] if isinstance(frame, History)], "the gap closed by itself"
 
 
@@ -256,7 +256,7 @@ async def test_a_conversation_that_is_not_ours_to_see_holds_nothing_up(
         await world.push(message(GROUP, 5))
         pushed = await world.post(TALK)
         assert await take(session, 1) == [pushed]
-        await trio.sleep(60)
+        await let_pass(60, why="messages of an unknown conversation wait")
         assert not session.mailbox.messages(GROUP)
         assert await world.post(TALK) in await take(session, 1)
         assert len([frame for frame in world.requests if isinstance(frame, Sync)]) < 40
@@ -269,7 +269,7 @@ async def test_a_gap_that_history_does_not_show_yet_is_asked_for_less_and_less(
         await world.post(TALK)
         await world.push(message(TALK, 3))
         asked = len(world.requests)
-        await trio.sleep(60)
+        await let_pass(60, why="the client asks for the missing message again and again")
         assert 3 < len([frame for frame in world.requests[asked:] if isinstance(frame, History)]) < 40
         world.store(TALK)
         world.store(TALK)
@@ -340,7 +340,7 @@ async def test_gateways_that_are_down_are_passed_over(world: ClientWorld, autoju
 async def test_the_waits_between_tries_grow(world: ClientWorld, autojump_clock: MockClock) -> None:
     world.down.update(URLS)
     async with open_session(URLS, CREDENTIALS):
-        await trio.sleep(600)
+        await let_pass(600, why="the session tries to connect")
     assert 600 / 60 < len(world.dialled) < 100
 
 
@@ -458,7 +458,7 @@ async def test_messages_that_were_read_are_marked_once(world: ClientWorld, autoj
     async with open_caught_up() as session:
         for _ in range(3):
             session.mark_read(TALK, (await world.post(TALK)).seq)
-        await trio.sleep(60)
+        await let_pass(60, why="marks are sent")
     assert world.read == [{TALK: 3}]
     assert world.marks == [{TALK: 3}]
 
@@ -468,9 +468,9 @@ async def test_marks_are_coalesced_over_time_and_conversations(world: ClientWorl
         for _ in range(10):
             await world.post(TALK)
             await world.post(GROUP)
-        await trio.sleep(2 * MARK_INTERVAL_S)
+        await let_pass(2 * MARK_INTERVAL_S, why="marks are sent")
         assert world.marks == [{TALK: 10, GROUP: 10}]
-        await trio.sleep(60)
+        await let_pass(60, why="no further marks are sent")
         assert len(world.marks) == 1
 
 
@@ -479,7 +479,7 @@ async def test_marks_never_go_past_a_gap(world: ClientWorld, autojump_clock: Moc
     async with open_caught_up():
         await world.post(TALK)
         await world.push(message(TALK, 3))
-        await trio.sleep(2 * MARK_INTERVAL_S)
+        await let_pass(2 * MARK_INTERVAL_S, why="marks are sent")
         assert world.marks == [{TALK: 1}]
 
 
@@ -487,7 +487,7 @@ async def test_marks_that_were_lost_are_sent_again(world: ClientWorld, autojump_
     world.faults[MarkDelivered].extend([close(CloseCode.GOING_AWAY), refuse("overloaded", 100)])
     async with open_caught_up():
         await world.post(TALK)
-        await trio.sleep(30)
+        await let_pass(30, why="marks are sent again")
     assert world.marks == [{TALK: 1}]
 
 
@@ -509,7 +509,7 @@ async def test_history_plus_pushes_equal_a_fresh_fetch_over_many_losses(
                     world.change(conversation, 1, b"%d" % number)
                     await session.send(conversation, b"mine", content_type="text/plain")
             await world.post(conversation)
-            await trio.sleep(0.1)
+            await let_pass(0.1, why="changes come at intervals")
         world.is_deaf = False
         await world.post(TALK)
         await world.post(GROUP)
@@ -561,7 +561,7 @@ async def test_a_server_that_knows_no_presence_is_asked_once(world: ClientWorld,
     world.faults[Watch].append(refuse("unknown_frame"))
     async with open_session(URLS, CREDENTIALS) as session:
         session.watch([OTHER])
-        await trio.sleep(600)
+        await let_pass(600, why="the session stays connected")
     assert len([frame for frame in world.requests if isinstance(frame, Watch)]) == 1
 
 
@@ -599,7 +599,7 @@ async def test_a_move_is_made_before_the_break(world: ClientWorld, autojump_cloc
         await take(session, 1)
         old = world.link
         await old.say(Move(2000))
-        await trio.sleep(1.9)
+        await let_pass(1.9, why="the session may wait for this time")
         assert len(world.links) == 1
         world.store(TALK)
         was_offline = False
@@ -625,7 +625,7 @@ async def test_a_session_stays_online_when_the_gateway_that_it_should_move_to_is
     async with open_caught_up() as session:
         old = world.link
         await old.say(Move(10))
-        await trio.sleep(60)
+        await let_pass(60, why="the session moves")
         assert session.is_online
         assert world.dialled.count(SECOND_GATEWAY) >= 1
         assert world.link is not old, "the session returns to the first gateway in turn"
@@ -648,7 +648,7 @@ async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(
         await wait_all_tasks_blocked()
         assert session.mailbox.cursor == moved
         await world.link.websocket.aclose()
-        await trio.sleep(60)
+        await let_pass(60, why="the session reconnects")
         hellos = [frame for frame in world.requests if isinstance(frame, Hello)]
         assert [hello.cursor for hello in hellos] == [None, moved]
         later = world.requests[world.requests.index(hellos[1]) :]

@@ -16,7 +16,7 @@ from store.errors import StoreError
 from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
-from tests.waiting import DEADLINE_S, wait_until
+from tests.waiting import DEADLINE_S, let_pass, wait_until
 
 
 class RecordingTask:
@@ -51,7 +51,7 @@ class RecordingTask:
         await self.note(job, number)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
-        await trio.sleep(0.02)
+        await let_pass(0.02, why="the job takes its time")
         self.running -= 1
 
     async def _run(self, job: Job, number: int) -> None:
@@ -173,7 +173,7 @@ class Hook:
             await stream.send_all(head or b"")
             while True:  # Send a little again and again, without an end.
                 await stream.send_all(connection.send(h11.Data(data=b".")) or b"")
-                await trio.sleep(0.02)
+                await let_pass(0.02, why="the answer comes in drops")
         response = h11.Response(status_code=status, headers=[] if status == 204 else [("content-length", "0")])
         await stream.send_all((connection.send(response) or b"") + (connection.send(h11.EndOfMessage()) or b""))
 

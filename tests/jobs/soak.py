@@ -22,6 +22,7 @@ import secrets
 import sys
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -39,6 +40,7 @@ from store.redis.client import Redis
 from tests.faults import flush_redis
 from tests.jobs.some_worker import HOPELESS, Runs, tasks_of
 from tests.processes import Cluster, Process, open_cluster
+from tests.waiting import let_pass, wait_until
 
 WORKERS = 2
 BATCH = 250
@@ -126,7 +128,7 @@ class Soak:
     async def _harm(self, cluster: Cluster, workers: list[Process]) -> None:
         between_s = 0.4 if self._is_hurried else 2.0
         for number in range(self._faults):
-            await trio.sleep(between_s * self._random.uniform(0.5, 1.5))
+            await let_pass(between_s * self._random.uniform(0.5, 1.5), why="faults come at random intervals")
             # One of each at least.
             if number == 0 or (number > 1 and self._random.random() < 0.5):
                 await trio.to_thread.run_sync(flush_redis, self._redis_url)
@@ -142,15 +144,13 @@ class Soak:
 
     async def _wait_left(self, most: int, timeout_s: float) -> None:
         """Return once at most this many jobs are left."""
-        with trio.move_on_after(timeout_s):
-            while True:
-                try:
-                    [(left,)] = await self._pool.fetch("select count(*) from jobs")
-                except StoreError:
-                    left = self._size
-                if left <= most:
-                    return
-                await trio.sleep(0.1)
+
+        async def are_few() -> bool:
+            with suppress(StoreError):
+                return bool((await self._pool.fetch("select count(*) <= %s from jobs", (most,)))[0][0])
+            return False
+
+        await wait_until(are_few, f"at most {most} jobs are left", timeout_s=timeout_s)
 
     async def outcome(self, seconds: float) -> dict[str, float]:
         begun: set[int] = set()

@@ -45,7 +45,7 @@ from server.cluster import presence
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
 from tests.server.node_world import RawClient, TestNode, open_node
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 _T = TypeVar("_T")
 
@@ -329,7 +329,7 @@ async def test_a_phone_that_changes_networks_does_not_flicker(
         await wait_until(lambda: not room.node.gateway.hub.holds(bob.user), "the phone has gone", timeout_s=3)
         for _ in range(5):
             async with room.node.open_websocket(bob.token):
-                await trio.sleep(0.1)
+                await let_pass(0.1, why="each stay of the phone is shorter than the grace")
         await room.nothing("alice")
 
 

@@ -34,7 +34,7 @@ from tests.processes import open_cluster
 from tests.server.node_world import open_node
 from tests.server.test_outages import retry, talk_through, two_who_chat
 from tests.standby import Standby, await_standby
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 NOT_FSYNCED = {**NOT_DURABLE, "synchronous_commit": "on"}
 LATE = {ErrorCode.UNAVAILABLE.value, ErrorCode.OVERLOADED.value}
@@ -235,7 +235,7 @@ async def test_all_connections_terminated_again_and_again(pool: Pool, redis_url:
             with scope, psycopg.connect(pool.url, autocommit=True, application_name="killer") as killer:
                 while True:
                     killer.execute(kill)
-                    await trio.sleep(0.05)
+                    await let_pass(0.05, why="sessions are killed at intervals")
 
         async def start_killing() -> None:
             nursery.start_soon(kill_all)

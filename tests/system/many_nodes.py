@@ -19,7 +19,7 @@ from protocol.frames import Message, Presence, Push, Sent
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.processes import Cluster, Process
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 ACKED_S = 30.0
 """After a fault is over: until every send is acknowledged and every session has everything, back-off included."""
@@ -107,7 +107,7 @@ class InsistentSenders:
             content = b"%d:%d" % (number, turn)
             self.acks[content] = await self._sessions[number].send(self.conversation, content)
             turn += 1
-            await trio.sleep(self._pace_s)
+            await let_pass(self._pace_s, why="the pace of the chat")
 
     def stop(self) -> None:
         """Stop sending; `run` ends when all messages are acknowledged."""

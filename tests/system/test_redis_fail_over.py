@@ -20,7 +20,7 @@ from store.redis.client import Redis
 from tests.people import new_direct, new_user
 from tests.processes import open_cluster
 from tests.sentinel import Watched
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 FAIL_OVER_S = 30.0
 """A sentinel takes 2 s to see that the master is gone, and up to 2 s to promote the replica."""
@@ -55,7 +55,7 @@ class Person:
             except RequestRefused as error:
                 if error.code != "unavailable":
                     raise
-                await trio.sleep((error.retry_after_ms or 1000) / 10_000)
+                await let_pass((error.retry_after_ms or 1000) / 10_000, why="a tenth of the pause it was told")
             else:
                 self.acked[content] = sent.seq
                 return
@@ -65,7 +65,7 @@ class Person:
             await self.say(connection)
             # Fewer messages than node.MAX_CATCH_UP in total: with more, a client must fetch the first ones, and these
             # do not.
-            await trio.sleep(0.08)
+            await let_pass(0.08, why="the pace of the chat")
 
 
 async def two_who_chat(pool: Pool) -> tuple[Credentials, Credentials, bytes]:

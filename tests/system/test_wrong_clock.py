@@ -177,9 +177,11 @@ async def test_leases_hold_and_presence_and_last_seen_are_right(
                 assert redis.leased() == {node.id for node in nodes}
             assert one.changes == []
         left_us = await now_us(pool)
-        with trio.fail_after(5):
-            while not about((await last_seen(pool, [bob.user])).get(bob.user, 0), left_us):  # noqa: ASYNC110
-                await trio.sleep(0.05)
+
+        async def is_seen() -> bool:
+            return about((await last_seen(pool, [bob.user])).get(bob.user, 0), left_us)
+
+        await wait_until(is_seen, "it is written when bob was seen", timeout_s=5)
         for node in nodes:
             assert [line for line in node.process.log if line["event"] in ("node_vanished", "fan_out_missed")] == []
 

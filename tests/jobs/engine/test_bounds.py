@@ -17,7 +17,7 @@ from store.errors import Overloaded
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from tests.jobs.jobs_world import RecordingTask, ended
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
 
@@ -119,7 +119,7 @@ async def test_durable_jobs_beyond_what_redis_is_to_hold_wait_in_postgres_and_ru
         nonlocal most
         while True:
             most = max(most, await redis.call("XLEN", stream.name))
-            await trio.sleep(0.005)
+            await let_pass(0.005, why="the stream's length is sampled")
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch)

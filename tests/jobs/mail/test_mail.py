@@ -19,7 +19,7 @@ from jobs.mail.mailer import Mailer
 from jobs.mail.smtp import NotSent
 from tests.mail_server import LOGIN, PASSWORD, MailServer, open_mail_server
 from tests.tls import Authority
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 PUBLIC = "https://chat.example/alo"
 SENDER = "ALO Shield <no-reply@chat.example>"
@@ -191,7 +191,7 @@ async def test_server_that_never_ends_its_greeting_is_cut_off(
         try:
             while True:
                 await stream.send_all(greeting)
-                await trio.sleep(0.02)
+                await let_pass(0.02, why="the greeting comes in drops")
         except trio.BrokenResourceError:
             pass
 

@@ -35,7 +35,7 @@ from store.sync import CursorSnapshot
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http_world import say
 from tests.server.node_world import RawClient, TestNode, open_node
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +94,7 @@ async def test_while_something_may_be_missing_no_cursor_moves(
                 # A gap that the node notices repeatedly.
                 node.gateway.node.catch_up.request(0)
                 await send(writes, direct)
-                await trio.sleep(0.05)
+                await let_pass(0.05, why="gaps come at intervals")
         assert node.gateway.node.cursor_advance.settled is settled
         frames = await reads.ask(Ping(9))
         assert not any(isinstance(frame, Cursor) for frame in frames)

@@ -25,7 +25,7 @@ from store.redis.client import Redis
 from store.redis.directory import LEASE_S, Beat, locate
 from tests.people import new_direct, new_user
 from tests.server.node_world import TestNode, open_node
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 
 async def wait_settled(node: TestNode) -> None:
@@ -71,7 +71,7 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
             # As the next node that beats does when the lease has ended.
             await here.gateway.redis.pipeline([("ZREM", "alo:nodes", node.id), ("DEL", stream_of(node.id))])
             await sender.send(conversation, b"x", temp_id=uuid4().bytes)
-            await trio.sleep(3)
+            await let_pass(3, why="the heartbeat is late")
             assert pushes == []
             resumed.set()
             await wait_until(lambda: pushes, "what came during the pause", timeout_s=LEASE_S + 15)

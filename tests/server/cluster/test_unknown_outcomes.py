@@ -37,7 +37,7 @@ from tests.people import new_direct, new_group, new_user
 from tests.pg_proxy import Proxy, open_proxy
 from tests.server.http_world import CBOR, Api, open_api, say
 from tests.server.node_world import TestNode, open_node, wait_caught_up
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 
 class Refused503(Exception):
@@ -277,7 +277,7 @@ async def insist(scene: WriterBehindProxy, write: Write) -> None:
         try:
             return await write.do(scene)
         except (RequestRefused, NoReply, Refused503):
-            await trio.sleep(0.05)
+            await let_pass(0.05, why="a user tries again after a moment")
 
 
 @contextmanager
@@ -395,7 +395,7 @@ async def test_while_no_answer_comes_no_cursor_passes_what_was_committed_before_
                         await wait_committed(scene.pool, write)
                     scene.proxy.is_deaf = True
                     moved = leaver.cursors
-                    await trio.sleep(HOLE_S)
+                    await let_pass(HOLE_S, why="the hole lasts longer than cursors wait")
                     scene.proxy.is_deaf = False
             await wait_until(lambda: leaver.cursors > moved, "its cursor moves", timeout_s=15)
             cursor = leaver.mailbox.cursor
@@ -412,7 +412,7 @@ async def chat(scene: WriterBehindProxy, node: TestNode, is_over: trio.Event) ->
         while not is_over.is_set():
             with suppress(RequestRefused, NoReply):
                 await connection.send(scene.direct, b"news", temp_id=os.urandom(16))
-            await trio.sleep(0.1)
+            await let_pass(0.1, why="the pace of the chat")
 
 
 @pytest.mark.parametrize("name", ["add participant", "role", "profile", "new direct conversation"])

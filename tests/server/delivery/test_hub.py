@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-import trio
 from trio.testing import MockClock
 
 from server.delivery.hub import Hub
@@ -14,6 +13,7 @@ from server.delivery.sequencer import PATIENCE_S
 from server.transport.outbox import MAX_BYTES, Outbox
 from store.redis.entries import AddressedPush
 from tests.server.sockets import Ends
+from tests.waiting import let_pass
 
 ALICE, BOB, CAROL = b"a" * 16, b"b" * 16, b"c" * 16
 TALK = b"t" * 16
@@ -151,7 +151,7 @@ async def test_a_hole_that_cannot_be_filled_is_skipped(room: HubWithClients, aut
     bob = room.enter(BOB)
     for seq in (1, 3):
         room.push(seq, BOB)
-    await trio.sleep(PATIENCE_S)
+    await let_pass(PATIENCE_S, why="the hub's patience with a hole")
     [gap] = room.hub.gaps_due()
     assert (gap.after, gap.before) == (1, 3)
     room.hub.skip(gap)
@@ -167,7 +167,7 @@ async def test_a_participant_that_connects_after_the_last_message_waits_for_no_e
     room.push(1, BOB)
     room.hub.flush()
     room.hub.remove(bob)
-    await trio.sleep(1)
+    await let_pass(1, why="bob is away")
     again = room.enter(BOB)
     room.push(7, BOB)
     room.hub.flush()
@@ -181,7 +181,7 @@ async def test_one_who_was_here_all_the_time_is_waited_for_with(
     """One of two recipients connected later. The other may have missed a message, so both wait for it."""
     bob = room.enter(BOB)
     room.push(1, BOB, CAROL)
-    await trio.sleep(1)
+    await let_pass(1, why="carol comes later")
     carol = room.enter(CAROL)
     room.push(3, BOB, CAROL)
     room.hub.flush()

@@ -15,7 +15,7 @@ from store.postgres.pool import Pool
 from tests.people import new_user
 from tests.server.idle_device import IdleDevice
 from tests.server.node_world import open_node
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 NOW_US = 20_000 * DAY_US + DAY_US // 2
 
@@ -62,7 +62,7 @@ async def test_a_connected_user_is_active_on_that_day_and_on_the_next(
         await wait_until(are_active_again, "they are here on the next day")
         batches = node.gateway.statistics().last_seen.batches
         await pool.fetch("delete from activity")
-        await trio.sleep(0.1)
+        await let_pass(0.1, why="some looks at the connected users")
         assert node.gateway.statistics().last_seen.batches == batches, "a user's activity is written once a day"
     assert await active(pool) <= {each.user for each in stays}, "users that have gone are not active on the next day"
 

@@ -8,6 +8,7 @@ import trio
 from protocol import limits
 from store.postgres.pool import Pool
 from tests.server.node_world import open_node, undisturbed
+from tests.waiting import let_pass
 
 REQUEST = (
     b"GET /v1/socket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -123,7 +124,7 @@ async def test_pings_do_not_put_off_the_hello(pool: Pool, redis_url: str) -> Non
         async def ping() -> None:
             while client.close_code is None:
                 await client.write(b"\x89\x80\x00\x00\x00\x00")
-                await trio.sleep(SHORT_S / 10)
+                await let_pass(SHORT_S / 10, why="pings come regularly")
 
         with trio.fail_after(SHORT_S * 10):
             async with trio.open_nursery() as nursery:

@@ -23,7 +23,7 @@ from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
 from tests.server.idle_device import IdleDevice
 from tests.server.node_world import RawClient, open_node
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 
 async def today_of(pool: Pool) -> Day:
@@ -61,7 +61,7 @@ async def test_a_delivered_mark_says_how_long_the_delivery_took(
             began = trio.current_time()
             sent = await send(writer, direct)
             await reader.find(Message)
-            await trio.sleep(0.06)
+            await let_pass(0.06, why="the device takes its time to mark")
             await reader.ask(mark(1, [(direct, sent.seq)]))
             took_ms = (trio.current_time() - began) * 1000
 
@@ -239,7 +239,7 @@ async def test_marks_that_never_come_are_not_waited_for_without_end(
     assert measured.awaited == 2
     async with trio.open_nursery() as nursery:
         nursery.start_soon(measured.times.run)
-        await trio.sleep(0.05)
+        await let_pass(0.05, why="a look at what is awaited")
         assert measured.awaited == 2, "marks may still come"
         measured.now_us += 3_600_000_000
         await wait_until(lambda: measured.awaited == 0, "they are forgotten")

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
-import trio
 
 from client.http import Credentials
 from protocol import limits
@@ -16,7 +15,7 @@ from server.gateway import connection
 from server.transport.admission import Rate
 from store.postgres.pool import Pool
 from tests.server.node_world import RawClient, TestNode, open_node
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 
 async def ends_with(node: TestNode, token: str) -> tuple[int | None, str | None]:
@@ -103,7 +102,7 @@ async def test_requests_beyond_a_rate_are_refused_with_the_limit_its_value_and_w
             await each.send(List(1, None, 1))
             [reply] = await each.read(1)
             assert isinstance(reply, Conversations if is_served else Error)
-        await trio.sleep(error.retry_after_ms / 1000)
+        await let_pass(error.retry_after_ms / 1000, why="the client waits for as long as it was told to")
         await client.send(List(1, None, 1))
         [reply] = await client.read(1)
         assert isinstance(reply, Conversations)

@@ -21,7 +21,7 @@ from tests.people import new_direct, new_user
 from tests.pg_proxy import open_proxy
 from tests.processes import Process, open_cluster
 from tests.server.node_world import open_node
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 STATUS_OF = {("server", "web"): 0, ("server", "socket"): 0, ("jobs",): 0, ("store", "migrate"): 1}
 """Exit status of each process of the Procfile that is told to stop before it has done anything. A release that has not
@@ -113,7 +113,7 @@ async def test_processes_end_in_time_while_postgres_is_silent(own_postgres: Post
 
             async def talk(delay_s: float) -> None:
                 async with connect(url, alice.token) as connection, trio.open_nursery() as requests:
-                    await trio.sleep(delay_s)
+                    await let_pass(delay_s, why="the silence begins after some time")
                     proxy.is_deaf = True
                     for number in range(8):
                         requests.start_soon(connection.list_conversations)
@@ -124,7 +124,7 @@ async def test_processes_end_in_time_while_postgres_is_silent(own_postgres: Post
 
             for delay_s in (0.0, 3.0, 9.0):
                 nursery.start_soon(refused, partial(talk, delay_s))
-            await trio.sleep(0.5)
+            await let_pass(0.5, why="requests hang")
             async with trio.open_nursery() as ending:
                 for process in (socket, web, worker):
                     ending.start_soon(end_in_time, process)

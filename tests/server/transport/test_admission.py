@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from server.transport.admission import AdmissionGate, ConnectionCounts, Rate, TokenBucket, TokenBuckets
+from tests.waiting import let_pass, wait_until
 
 
 def test_a_key_has_so_many_connections_and_no_more() -> None:
@@ -205,11 +206,11 @@ async def test_newcomers_wait_until_one_has_arrived_or_has_taken_too_long(autoju
         for name in ("first", "second"):
             await come(name)
         nursery.start_soon(come, "third")
-        await trio.sleep(0.5)
+        await let_pass(0.5, why="the gate stays closed")
         assert len(entered) == 2
         gate.leave("second")
         gate.leave("second")
-        await trio.sleep(0.01)
+        await wait_until(lambda: len(entered) == 3, "the third enters", timeout_s=0.1)
         assert [name for name, _ in entered] == ["first", "second", "third"]
         await come("fourth")
         nursery.cancel_scope.cancel()

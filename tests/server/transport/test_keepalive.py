@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from protocol.codes import CloseCode
 from server.transport.keepalive import STEP_S, KeepAlive
+from tests.waiting import let_pass
 
 PERIOD_S = 30.0
 
@@ -40,7 +41,7 @@ class FakePeer:
     async def talk(self) -> None:
         assert self.talks_every_s is not None
         while True:
-            await trio.sleep(self.talks_every_s)
+            await let_pass(self.talks_every_s, why="the peer sends at intervals")
             self.heard_at = trio.current_time()
 
 
@@ -50,11 +51,11 @@ async def test_a_silent_peer_is_pinged_after_one_period_and_closed_within_two(
 ) -> None:
     keep_alive = KeepAlive(PERIOD_S)
     nursery.start_soon(keep_alive.run)
-    await trio.sleep(came_at)
+    await let_pass(came_at, why="the peer comes in the middle of a period")
     began = trio.current_time()
     peer = FakePeer(answers=False)
     keep_alive.add(peer)
-    await trio.sleep(3 * PERIOD_S)
+    await let_pass(3 * PERIOD_S, why="silence")
     [pinged_at] = peer.pings
     assert PERIOD_S - STEP_S <= pinged_at - began <= PERIOD_S + STEP_S
     assert peer.code is CloseCode.SILENT
@@ -69,7 +70,7 @@ async def test_a_peer_that_answers_stays_for_ever_at_one_ping_a_period(
     nursery.start_soon(keep_alive.run)
     peer = FakePeer(answers=True)
     keep_alive.add(peer)
-    await trio.sleep(100 * PERIOD_S)
+    await let_pass(100 * PERIOD_S, why="pings and pongs")
     assert peer.closed_at is None
     assert 90 <= len(peer.pings) <= 105
 
@@ -81,7 +82,7 @@ async def test_a_peer_that_talks_is_not_pinged(autojump_clock: MockClock, nurser
     peer = FakePeer(answers=False, talks_every_s=PERIOD_S - 2)
     keep_alive.add(peer)
     nursery.start_soon(peer.talk)
-    await trio.sleep(20 * PERIOD_S)
+    await let_pass(20 * PERIOD_S, why="the peer talks")
     assert peer.pings == []
     assert peer.closed_at is None
     nursery.cancel_scope.cancel()
@@ -97,7 +98,7 @@ async def test_a_peer_that_has_gone_is_forgotten_at_once(autojump_clock: MockClo
         keep_alive.remove(peer)
     keep_alive.remove(FakePeer(answers=False))
     assert len(keep_alive) == 0
-    await trio.sleep(3 * PERIOD_S)
+    await let_pass(3 * PERIOD_S, why="no peer is left")
     assert all(peer.closed_at is None and not peer.pings for peer in peers)
 
 
@@ -109,8 +110,8 @@ async def test_after_a_long_pause_of_this_process_everybody_is_asked_first(
     peer = FakePeer(answers=False)
     peer.heard_at -= 10 * PERIOD_S
     keep_alive.add(peer)
-    await trio.sleep(PERIOD_S)
+    await let_pass(PERIOD_S, why="the keep-alive does not run yet")
     nursery.start_soon(keep_alive.run)
-    await trio.sleep(STEP_S)
+    await let_pass(STEP_S, why="one look")
     assert peer.closed_at is None
     assert len(peer.pings) == 1

@@ -25,6 +25,7 @@ from server.transport.outbox import (
     Whole,
 )
 from tests.server.sockets import Ends, ends, whole_messages
+from tests.waiting import let_pass
 
 PING = b"\x89\x04ping"
 
@@ -345,7 +346,7 @@ async def test_a_slow_reader_is_not_stuck(autojump_clock: MockClock) -> None:
             both.outbox.offer(b"x" * 200_000)
             both.outbox.flush()
             while both.outbox.size:
-                await trio.sleep(STUCK_S * 0.9)
+                await let_pass(STUCK_S * 0.9, why="the peer reads just in time")
                 both.peer.events_nowait()
                 await wait_all_tasks_blocked()
             assert both.cuts == 0

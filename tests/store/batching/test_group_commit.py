@@ -12,6 +12,7 @@ from store.batching import fair_queue as queue_module
 from store.batching.group_commit import Batcher, BatchStatistics
 from store.errors import Overloaded
 from store.participant_lists import ParticipantsCache
+from tests.waiting import let_pass
 
 
 class Commits:
@@ -158,7 +159,7 @@ async def test_patient_batch_waits_for_company(nursery: trio.Nursery, autojump_c
     nursery.start_soon(batcher.run)
     for number in range(5):
         batcher.submit_nowait(number)
-        await trio.sleep(0.03)
+        await let_pass(0.03, why="items come at intervals")
     await batcher.wait_idle()
     assert committed == [(pytest.approx(0.1), [0, 1, 2, 3]), (pytest.approx(0.22), [4])]
 
@@ -180,11 +181,11 @@ async def test_item_after_a_pause_goes_out_at_once_and_the_next_waits_for_its_tu
     nursery.start_soon(batcher.run)
     for number in range(5):
         batcher.submit_nowait(number)
-        await trio.sleep(0.02)
-    await trio.sleep(0.9)
+        await let_pass(0.02, why="items come at intervals")
+    await let_pass(0.9, why="a pause without items")
     for number in range(5, 8):
         batcher.submit_nowait(number)
-    await trio.sleep(0.02)
+    await let_pass(0.02, why="the last item comes later")
     batcher.submit_nowait(8)
     await batcher.wait_idle()
     assert committed == [(0.0, [0]), (0.05, [1, 2]), (0.1, [3, 4]), (1.0, [5, 6, 7]), (1.1, [8])]

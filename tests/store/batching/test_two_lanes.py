@@ -20,7 +20,7 @@ from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
 from tests.store.store_world import a_message
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 Item = tuple[str, int]
 
@@ -131,9 +131,9 @@ async def test_keys_that_stay_locked_let_a_popular_one_through(keys: LockableKey
     """More of them than slow commits at once: each gives up its place after a moment."""
     keys.locked = {b"a", b"b", b"c", b"popular"}
     keys.put(("a", 1), ("b", 1), ("c", 1), ("popular", 1))
-    await trio.sleep(0.1)
+    await let_pass(0.1, why="the popular key waits among the others")
     keys.unlock(b"popular")
-    await trio.sleep(2 * LOCK_WAIT_S)
+    await let_pass(2 * LOCK_WAIT_S, why="the others stay locked")
     assert keys.settled == [(("popular", 1), "done")]
 
 

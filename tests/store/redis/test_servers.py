@@ -24,7 +24,7 @@ from store.redis.url import parse_redis_url
 from tests.sentinel import SERVICE, Watched
 from tests.store.store_world import no_longer_than, running, silent_server
 from tests.tls import Authority, open_tls
-from tests.waiting import DEADLINE_S, wait_until
+from tests.waiting import DEADLINE_S, let_pass, wait_until
 
 FAIL_OVER_S = 20.0
 """A sentinel takes 2 s to notice that the master is gone, and up to 2 s to promote the replica."""
@@ -268,7 +268,7 @@ async def test_killed_master_is_followed_by_the_replica(watched: Watched, log_ou
                         while reply := await call("BLPOP", "queue", 0, wait_s=60):
                             words.append(reply[1])
                 except Unavailable:
-                    await trio.sleep(0.01)
+                    await let_pass(0.01, why="the reader tries again after a moment")
 
         nursery.start_soon(follow)
         await redis.call("RPUSH", "queue", "before")
