@@ -24,6 +24,7 @@ FOLDER = Path("locks")
 LOCKS: Mapping[str, tuple[str, ...]] = {
     "run": ("install_requires", "embedded"),
     "dev": ("install_requires", "embedded", "dev"),
+    "contract": ("install_requires", "embedded", "contract"),
     "fuzz": ("install_requires", "fuzz"),
     "build": ("build",),
     "redis": ("redis",),

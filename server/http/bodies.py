@@ -1,4 +1,7 @@
-"""Bodies of requests as structs with the bounds of their fields; `docs/http.md` describes them."""
+"""Bodies of requests as structs with the bounds of their fields.
+
+`/openapi.json` has them, with the texts of `:ivar` in the docstrings.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,20 @@ Title = Annotated[str, Meta(min_length=1, max_length=MAX_TITLE_CHARACTERS, patte
 
 
 class Register(Struct):
-    """POST /v1/users"""
+    """A new user.
+
+    :ivar username: small letters, digits and `_.-`; it does not change.
+    """
 
     username: Username
     password: Password
 
 
 class LogIn(Struct):
-    """POST /v1/devices"""
+    """A user who logs in with a new device.
+
+    :ivar name: of the device.
+    """
 
     username: str
     password: str
@@ -44,20 +53,31 @@ class LogIn(Struct):
 
 
 class NewDirect(Struct, tag_field="kind", tag="direct"):
-    """POST /v1/conversations"""
+    """A direct conversation.
+
+    :ivar participants: the other user.
+    """
 
     participants: Annotated[list[UUID], Meta(min_length=1, max_length=1)]
 
 
 class NewGroup(Struct, tag_field="kind", tag="group"):
-    """POST /v1/conversations"""
+    """A group.
+
+    :ivar participants: the other users; you are added, as administrator.
+    """
 
     name: Title
     participants: Annotated[list[UUID], Meta(min_length=1, max_length=999)]
 
 
 class PatchConversation(Struct):
-    """PATCH /v1/conversations/{conversation}"""
+    """Changes of the settings of a conversation.
+
+    :ivar name: of the group.
+    :ivar joiners_see_all: users who join see earlier messages.
+    :ivar lifetime_s: the seconds that messages live: 60 or more, or 0 for no lifetime.
+    """
 
     name: Title | None = None
     joiners_see_all: bool | None = None
@@ -69,7 +89,14 @@ class PatchConversation(Struct):
 
 
 class PatchProfile(Struct):
-    """PATCH /v1/profile"""
+    """Changes of your profile and settings.
+
+    :ivar display_name: the empty text removes it.
+    :ivar gives_receipts: others see how far you have read.
+    :ivar shows_presence: others see whether you are online, and when you were last.
+    :ivar messages_from: users from whom you take first messages.
+    :ivar groups_from: users from whom you take places in groups.
+    """
 
     display_name: Annotated[str, Meta(max_length=128, pattern="^[^\\x00]*$")] | None = None
     gives_receipts: bool | None = None
@@ -79,7 +106,14 @@ class PatchProfile(Struct):
 
 
 class PutEmail(Struct):
-    """PUT /v1/email"""
+    """Your address, and the mails that you want.
+
+    :ivar address: it may be international (RFC 6531).
+    :ivar wants_digest: a daily mail with the number of unread messages.
+    :ivar wants_device_notice: a mail when a new device logs in.
+    :ivar digest_hour: of the day in `zone`.
+    :ivar zone: a time zone of the IANA database, such as `Europe/Berlin`.
+    """
 
     address: Annotated[str, Meta(max_length=320)]
     wants_digest: bool = False
@@ -92,19 +126,24 @@ class PutEmail(Struct):
 
 
 class Verify(Struct):
-    """POST /v1/email/verifications"""
+    """The token from the link of a mail."""
 
     token: Annotated[str, Meta(max_length=64)]
 
 
 class PutContact(Struct):
-    """PUT /v1/contacts/{user}"""
+    """A contact, or a user whom you block."""
 
     is_blocked: bool = False
 
 
 class PutQuietHours(Struct):
-    """PUT /v1/quiet-hours"""
+    """Your quiet hours.
+
+    :ivar from_minute: of the day.
+    :ivar until_minute: of the day; if it is before `from_minute`, of the next day.
+    :ivar zone: a time zone of the IANA database, such as `Europe/Berlin`.
+    """
 
     from_minute: Minute
     until_minute: Minute
@@ -112,19 +151,22 @@ class PutQuietHours(Struct):
 
 
 class AddParticipant(Struct):
-    """POST /v1/conversations/{conversation}/participants"""
+    """A user who takes part in the group from now on."""
 
     user: UUID
 
 
 class PatchParticipant(Struct):
-    """PATCH /v1/conversations/{conversation}/participants/{user}"""
+    """The role of a participant."""
 
     role: Literal["admin", "member"]
 
 
 class Mute(Struct):
-    """PUT /v1/conversations/{conversation}/mute"""
+    """How long a conversation is muted.
+
+    :ivar seconds: 0 ends the mute.
+    """
 
     seconds: Annotated[int, Meta(ge=0, le=3650 * 86400)]
 

@@ -12,7 +12,6 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 from msgspec.structs import fields
 
-from server.http import mail_pages
 from server.http.compression import CompressedForms, chosen, compressed
 from server.http.encoding import CBOR, JSON, Encoding, encode
 from server.http.frame import ReadBody, framed
@@ -85,7 +84,7 @@ def refusal(problem: Problem, headers: Headers) -> Reply:
 
 def _reply(answer: AnyAnswer, encoding: Encoding) -> Reply:
     if isinstance(answer, HtmlAnswer):
-        return Reply(answer.status, dict(mail_pages.HEADERS), answer.html.encode())
+        return Reply(answer.status, dict(answer.headers), answer.html.encode())
     if not isinstance(answer, Answer):
         return Reply(200, {**_typed(encoding), **answer.headers}, answer.body)
     if answer.body is None:

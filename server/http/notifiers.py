@@ -29,37 +29,50 @@ Url = Annotated[str, Meta(max_length=MAX_URL, pattern="^[\\x21-\\x7e]+\\Z")]
 
 
 class NewWebhook(Struct, tag_field="kind", tag="webhook"):
-    """POST /v1/notifiers"""
+    """A webhook, which gets signed notices.
+
+    :ivar url: an `https` URL without user and fragment.
+    """
 
     url: Url
 
 
 class NewEmail(Struct, tag_field="kind", tag="email"):
-    """POST /v1/notifiers: to the address that the user has verified (PUT /v1/email)."""
+    """Mails to the address that you have verified."""
 
 
 class Keys(Struct):
-    """The keys of a PushSubscription."""
+    """The keys of a PushSubscription.
+
+    :ivar p256dh: a point of P-256, uncompressed, in base64url.
+    :ivar auth: 16 bytes in base64url.
+    """
 
     p256dh: Annotated[str, Meta(max_length=100)]
     auth: Annotated[str, Meta(max_length=30)]
 
 
 class NewWebPush(Struct, tag_field="kind", tag="web_push"):
-    """POST /v1/notifiers: the JSON of a PushSubscription, with the kind."""
+    """A browser: the JSON of its PushSubscription, with the kind."""
 
     endpoint: Url
     keys: Keys
 
 
 class NewApns(Struct, tag_field="kind", tag="apns"):
-    """POST /v1/notifiers"""
+    """An app on a device of Apple.
+
+    :ivar token: the device token, in hexadecimal digits.
+    """
 
     token: Annotated[str, Meta(pattern="^[0-9a-fA-F]{8,200}\\Z")]
 
 
 class NewFcm(Struct, tag_field="kind", tag="fcm"):
-    """POST /v1/notifiers"""
+    """An app that uses Firebase Cloud Messaging.
+
+    :ivar token: the registration token.
+    """
 
     token: Annotated[str, Meta(pattern="^[A-Za-z0-9:._-]{8,1024}\\Z")]
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import (
     Any,
     Concatenate,
@@ -41,6 +42,7 @@ from typing import (
 
 from msgspec import Struct
 
+from server.http import mail_pages
 from server.http.announcements import Announcements
 from server.http.compression import CompressedForms
 from server.http.encoding import Encoding
@@ -105,10 +107,14 @@ class EncodedAnswer(Struct, frozen=True):
 
 
 class HtmlAnswer(Struct, frozen=True):
-    """A page for a browser."""
+    """A page for a browser.
+
+    :ivar headers: all of them; in lower case.
+    """
 
     html: str
     status: int = 200
+    headers: Mapping[str, str] = MappingProxyType(mail_pages.HEADERS)
 
 
 AnyAnswer: TypeAlias = Answer | EncodedAnswer | HtmlAnswer

@@ -23,6 +23,7 @@ from server.http.routes import (
     participants,
     profiles,
     quiet_hours,
+    reference,
 )
 from server.http.routing import Access, Route
 
@@ -40,6 +41,7 @@ _FILES: Final = (
     participants,
     message_requests,
     health,
+    reference,
     ops,
 )
 
@@ -55,6 +57,8 @@ OPEN: Final = {
     "POST /v1/unsubscribe/<token>": "the token is from a mail",
     "GET /healthz": "load balancers and supervisors have no token",
     "GET /readyz": "load balancers and supervisors have no token",
+    "GET /openapi.json": "programs read it before they have a token",
+    "GET /docs": "browsers show it to developers",
 }
 """All routes that ask for no token -> the reason. The process does not start if a declaration says otherwise."""
 

@@ -11,13 +11,13 @@ routes = Routes()
 
 
 @routes.page("GET /v1/email/verifications/<token>")
-async def ask_verify(request: Request[None], token: str) -> HtmlAnswer:
+async def show_verification(request: Request[None], token: str) -> HtmlAnswer:
     """Show the page with a button that verifies an address."""
     return HtmlAnswer(mail_pages.VERIFY)
 
 
 @routes.page("POST /v1/email/verifications/<token>", announces=NOTHING, statuses=[200, 404, 410])
-async def verify(request: Request[None], token: str) -> HtmlAnswer:
+async def verify_on_page(request: Request[None], token: str) -> HtmlAnswer:
     """Verify an address from its page."""
     try:
         await emails.verify(request.services.pool, token)
@@ -29,7 +29,7 @@ async def verify(request: Request[None], token: str) -> HtmlAnswer:
 
 
 @routes.page("GET /v1/unsubscribe/<token>")
-async def ask_unsubscribe(request: Request[None], token: str) -> HtmlAnswer:
+async def show_unsubscription(request: Request[None], token: str) -> HtmlAnswer:
     """Show the page with a button that ends the digests."""
     return HtmlAnswer(mail_pages.UNSUBSCRIBE)
 

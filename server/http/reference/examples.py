@@ -1,0 +1,251 @@
+"""An example of each route, for `/openapi.json` and `/docs`; a test sends each of them to a server.
+
+Alice asks. Bob is her contact: they have a direct conversation, and a group with Carol. Dave is a user whom Alice does
+not know, and Erin a stranger who has begun a conversation with Alice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from server.http import bodies, notifiers
+from server.http.answers.conversations import ConversationAnswer, ListAnswer, ParticipantAnswer, ParticipantsAnswer
+from server.http.answers.devices import DeviceAnswer, DevicesAnswer, LoggedInAnswer, RegisteredAnswer, TokenAnswer
+from server.http.answers.figures import DayAnswer, DaysAnswer, DeliveryAnswer, HealthAnswer, StorageAnswer
+from server.http.answers.messages import HistoryAnswer, MessageAnswer, RecipientAnswer, StatusAnswer
+from server.http.answers.notifiers import AddedNotifierAnswer, NotifierAnswer, NotifierKeysAnswer, NotifiersAnswer
+from server.http.answers.people import ContactAnswer, ContactsAnswer, ProfileAnswer, UserAnswer
+from server.http.answers.settings import EmailAnswer, QuietHoursAnswer
+from server.http.encoding import IDENT, Ident
+from server.http.queries import DaysQuery, HistoryQuery, ListQuery, PageQuery
+
+
+class Example(Struct, frozen=True):
+    """A request, and the body of its answer.
+
+    :ivar values: of the path.
+    :ivar answer: None if it has no body, or is a page for a browser.
+    """
+
+    values: Mapping[str, str] = {}
+    query: Struct | None = None
+    body: Struct | None = None
+    answer: Struct | None = None
+    status: int = 200
+
+
+def _uuid(number: int) -> UUID:
+    return UUID(f"0198f2c4-6a1e-7c3b-8d5e-{number:012x}")
+
+
+ALICE, BOB, CAROL, DAVE, ERIN = map(_uuid, range(1, 6))
+PHONE, LAPTOP = _uuid(0x11), _uuid(0x12)
+DIRECT, GROUP, ASKED = _uuid(0x21), _uuid(0x22), _uuid(0x23)
+MESSAGE, SECOND_MESSAGE = _uuid(0x31), _uuid(0x32)
+WEBHOOK = _uuid(0x41)
+
+PASSWORD: Final = "correct horse battery staple"  # noqa: S105
+MAIL_TOKEN: Final = "Vq3x0jXh2mTt8LQe5uCw9aKr4ySd7nBg1fPzZoEiHlM"  # noqa: S105
+DEVICE_TOKEN: Final = "kS1nQ7wLr0yTz3cVb6mXp9dJf2gHa5uEiOoRtYqWeNs"  # noqa: S105
+
+_AT: Final = 1_767_225_600_000_000
+"""The first moment of 2026."""
+_DAY_US: Final = 86_400_000_000
+
+
+def _id(id_: UUID) -> Ident:
+    return IDENT["json"](id_.bytes)
+
+
+def _message(conversation: UUID, message: UUID, seq: int, sender: UUID) -> MessageAnswer:
+    return MessageAnswer(
+        conversation=_id(conversation),
+        seq=seq,
+        message=_id(message),
+        created=_AT + seq * 60_000_000,
+        sender=_id(sender),
+        is_deleted=False,
+        content_type="text",
+        content=b"\x8f\x02ciphertext",
+        nonce=bytes(range(12)),
+        ephemeral_public_key=bytes(range(32)),
+        revision=0,
+    )
+
+
+def _participant(user: UUID, name: str, *, is_admin: bool, read: int) -> ParticipantAnswer:
+    return ParticipantAnswer(_id(user), name, name.title(), 1, is_admin, 0, 0, 2, read, None)
+
+
+_PARTICIPANTS: Final = [
+    _participant(ALICE, "alice", is_admin=True, read=2),
+    _participant(BOB, "bob", is_admin=False, read=1),
+    _participant(CAROL, "carol", is_admin=False, read=2),
+]
+
+
+_BEGINNERS: Final = [replace(each, delivered_seq=0, read_seq=0) for each in _PARTICIPANTS]
+
+
+def _conversation(conversation: UUID, last: MessageAnswer | None, *, is_group: bool) -> ConversationAnswer:
+    return ConversationAnswer(
+        conversation=_id(conversation),
+        kind="group" if is_group else "direct",
+        name="Climbing" if is_group else None,
+        created=_AT,
+        first_seq=1,
+        last_seq=last.seq if last else 0,
+        participants_version=1,
+        joiners_see_all=False,
+        lifetime_s=None,
+        muted_until=None,
+        is_request=False,
+        asked_by=None,
+        actor=None,
+        unread_count=0,
+        participants=(_PARTICIPANTS if last else _BEGINNERS) if is_group else _PARTICIPANTS[:2],
+        participant_count=3 if is_group else 2,
+        last_message=last,
+    )
+
+
+_LAST: Final = _message(GROUP, SECOND_MESSAGE, 2, BOB)
+_PROFILE: Final = ProfileAnswer(
+    _id(ALICE),
+    "alice",
+    "Alice",
+    1,
+    gives_receipts=True,
+    shows_presence=True,
+    messages_from="everybody",
+    groups_from="contacts",
+)
+_EMAIL: Final = EmailAnswer("alice@example.org", False, True, True, 8, "Europe/Berlin")
+_OF_GROUP: Final = {"conversation": str(GROUP)}
+_BOB_IN_GROUP: Final = {"conversation": str(GROUP), "other": str(BOB)}
+
+EXAMPLES: Final[Mapping[str, Example]] = {
+    "POST /v1/users": Example(
+        body=bodies.Register("frank", PASSWORD), answer=RegisteredAnswer(_id(ALICE), "frank"), status=201
+    ),
+    "POST /v1/devices": Example(
+        body=bodies.LogIn("alice", PASSWORD, "Phone"),
+        answer=LoggedInAnswer(_id(ALICE), _id(PHONE), DEVICE_TOKEN, _AT + 90 * _DAY_US),
+        status=201,
+    ),
+    "GET /v1/users/<username>": Example({"username": "bob"}, answer=UserAnswer(_id(BOB), "bob", "Bob", 1)),
+    "GET /v1/devices": Example(
+        answer=DevicesAnswer([DeviceAnswer(_id(PHONE), "Phone", _AT, _AT + 90 * _DAY_US)]),
+    ),
+    "DELETE /v1/devices/<uuid:device>": Example({"device": str(LAPTOP)}, status=204),
+    "POST /v1/tokens": Example(answer=TokenAnswer(DEVICE_TOKEN, _AT + 90 * _DAY_US), status=201),
+    "GET /v1/profile": Example(answer=_PROFILE),
+    "PATCH /v1/profile": Example(
+        body=bodies.PatchProfile(display_name="Alice", groups_from="contacts"), answer=_PROFILE
+    ),
+    "GET /v1/email": Example(answer=_EMAIL),
+    "PUT /v1/email": Example(
+        body=bodies.PutEmail("alice@example.org", wants_digest=True, zone="Europe/Berlin"), answer=_EMAIL
+    ),
+    "DELETE /v1/email": Example(status=204),
+    "POST /v1/email/verifications": Example(body=bodies.Verify(MAIL_TOKEN), status=204),
+    "GET /v1/email/verifications/<token>": Example({"token": MAIL_TOKEN}),
+    "POST /v1/email/verifications/<token>": Example({"token": MAIL_TOKEN}),
+    "GET /v1/unsubscribe/<token>": Example({"token": MAIL_TOKEN}),
+    "POST /v1/unsubscribe/<token>": Example({"token": MAIL_TOKEN}),
+    "GET /v1/notifiers/keys": Example(answer=NotifierKeysAnswer(["email", "webhook"], None)),
+    "GET /v1/notifiers": Example(
+        answer=NotifiersAnswer(
+            [NotifierAnswer(_id(WEBHOOK), "webhook", "https://bot.example.org/alo", None, _AT, None, None)]
+        )
+    ),
+    "POST /v1/notifiers": Example(
+        body=notifiers.NewWebhook("https://bot.example.org/notices"),
+        answer=AddedNotifierAnswer(_id(WEBHOOK), "webhook", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+        status=201,
+    ),
+    "DELETE /v1/notifiers/<uuid:notifier>": Example({"notifier": str(WEBHOOK)}, status=204),
+    "GET /v1/quiet-hours": Example(answer=QuietHoursAnswer(1320, 420, "Europe/Berlin")),
+    "PUT /v1/quiet-hours": Example(body=bodies.PutQuietHours(1320, 420, "Europe/Berlin"), status=204),
+    "DELETE /v1/quiet-hours": Example(status=204),
+    "GET /v1/contacts": Example(
+        query=PageQuery(limit=20),
+        answer=ContactsAnswer([ContactAnswer(_id(BOB), "bob", "Bob", False, _AT)], None, 1),
+    ),
+    "PUT /v1/contacts/<uuid:other>": Example({"other": str(DAVE)}, body=bodies.PutContact(), status=204),
+    "DELETE /v1/contacts/<uuid:other>": Example({"other": str(BOB)}, status=204),
+    "POST /v1/conversations": Example(
+        body=bodies.NewGroup("Climbing", [BOB, CAROL]),
+        answer=_conversation(GROUP, None, is_group=True),
+        status=201,
+    ),
+    "GET /v1/conversations": Example(
+        query=ListQuery(limit=20),
+        answer=ListAnswer(
+            [
+                _conversation(GROUP, _LAST, is_group=True),
+                _conversation(DIRECT, _message(DIRECT, MESSAGE, 1, ALICE), is_group=False),
+            ],
+            "g2RsaXN0G-nYjQVKkABQAZjyxGoefDuNXgAAAAAAIQ",
+        ),
+    ),
+    "GET /v1/conversations/<uuid:conversation>": Example(_OF_GROUP, answer=_conversation(GROUP, _LAST, is_group=True)),
+    "PATCH /v1/conversations/<uuid:conversation>": Example(
+        _OF_GROUP, body=bodies.PatchConversation(name="Climbing on Friday", lifetime_s=604_800), status=204
+    ),
+    "PUT /v1/conversations/<uuid:conversation>/mute": Example(_OF_GROUP, body=bodies.Mute(28_800), status=204),
+    "GET /v1/conversations/<uuid:conversation>/messages": Example(
+        _OF_GROUP,
+        query=HistoryQuery(limit=20),
+        answer=HistoryAnswer([_LAST, _message(GROUP, MESSAGE, 1, ALICE)], None),
+    ),
+    "GET /v1/conversations/<uuid:conversation>/messages/<int:seq>/status": Example(
+        {**_OF_GROUP, "seq": "1"},
+        answer=StatusAnswer(
+            "delivered", 2, 2, 1, [RecipientAnswer(_id(BOB), True, True), RecipientAnswer(_id(CAROL), True, False)]
+        ),
+    ),
+    "GET /v1/conversations/<uuid:conversation>/participants": Example(
+        _OF_GROUP, query=PageQuery(limit=100), answer=ParticipantsAnswer(_PARTICIPANTS, None)
+    ),
+    "POST /v1/conversations/<uuid:conversation>/participants": Example(
+        _OF_GROUP, body=bodies.AddParticipant(DAVE), status=204
+    ),
+    "PATCH /v1/conversations/<uuid:conversation>/participants/<uuid:other>": Example(
+        _BOB_IN_GROUP, body=bodies.PatchParticipant("admin"), status=204
+    ),
+    "DELETE /v1/conversations/<uuid:conversation>/participants/<uuid:other>": Example(_BOB_IN_GROUP, status=204),
+    "POST /v1/conversations/<uuid:conversation>/accept": Example({"conversation": str(ASKED)}, status=204),
+    "POST /v1/conversations/<uuid:conversation>/decline": Example({"conversation": str(ASKED)}, status=204),
+    "GET /healthz": Example(answer=HealthAnswer("ok")),
+    "GET /readyz": Example(answer=HealthAnswer("ok")),
+    "GET /openapi.json": Example(),
+    "GET /docs": Example(),
+    "GET /v1/ops/analytics": Example(
+        query=DaysQuery(date(2026, 1, 1), date(2026, 1, 31)),
+        answer=DaysAnswer(
+            [
+                DayAnswer(
+                    day=date(2026, 1, 1),
+                    messages=48_211,
+                    active_users=1_204,
+                    new_users=17,
+                    delivery_ms=DeliveryAnswer(3_013, 4.2, 31.6, 118.0),
+                    storage_bytes=StorageAnswer(9_437_184, 3_145_728, 1_048_576, 786_432, None),
+                )
+            ]
+        ),
+    ),
+}
+
+
+def as_json(value: Any) -> Any:
+    """A struct as the value of its JSON."""
+    return msgspec.json.decode(msgspec.json.encode(value))

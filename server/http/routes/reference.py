@@ -1,0 +1,47 @@
+"""The reference of the HTTP interface: an OpenAPI document, and a page for a browser."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import trio
+
+from server.http.encoding import Encoding, encode
+from server.http.reference import page
+from server.http.reference.document import OpenApiAnswer, document
+from server.http.routing import Access, EncodedAnswer, HtmlAnswer, Request, Routes
+
+routes = Routes()
+
+
+@routes.open_read("GET /openapi.json", answer=OpenApiAnswer)
+async def get_openapi(request: Request[None]) -> EncodedAnswer:
+    """Get the OpenAPI document of this server."""
+    # In a thread: the first call takes 100 ms, for which no other request should wait.
+    return EncodedAnswer(await trio.to_thread.run_sync(_encoded, bool(request.services.ops_token), request.encoding))
+
+
+@routes.page("GET /docs")
+async def get_docs(request: Request[None]) -> HtmlAnswer:
+    """Show this page."""
+    return await trio.to_thread.run_sync(_page, bool(request.services.ops_token))
+
+
+@cache
+def _document(has_operators: bool) -> dict[str, Any]:
+    """The document of the routes that the application serves (`server.http.app`)."""
+    # Later than this file, which declares some of them.
+    from server.http.routes import ROUTES
+
+    return document([route for route in ROUTES if has_operators or route.access is not Access.OPERATOR])
+
+
+@cache
+def _encoded(has_operators: bool, encoding: Encoding) -> bytes:
+    return encode(_document(has_operators), encoding)
+
+
+@cache
+def _page(has_operators: bool) -> HtmlAnswer:
+    return HtmlAnswer(page.html(_document(has_operators)), headers=page.HEADERS)
