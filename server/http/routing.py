@@ -26,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from types import MappingProxyType
 from typing import (
     Any,
     Concatenate,
@@ -42,7 +41,6 @@ from typing import (
 
 from msgspec import Struct
 
-from server.http import mail_pages
 from server.http.announcements import Announcements
 from server.http.compression import CompressedForms
 from server.http.encoding import Encoding
@@ -113,8 +111,8 @@ class HtmlAnswer(Struct, frozen=True):
     """
 
     html: str
+    headers: Mapping[str, str]
     status: int = 200
-    headers: Mapping[str, str] = MappingProxyType(mail_pages.HEADERS)
 
 
 AnyAnswer: TypeAlias = Answer | EncodedAnswer | HtmlAnswer

@@ -24,6 +24,7 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from tests.people import TOKEN_LIFETIME_S
+from tests.server.http_contract import check_declared
 
 CBOR = "application/cbor"
 PASSWORD = "correct horse"
@@ -112,7 +113,10 @@ class Api:
         if self.token:
             headers.setdefault("Authorization", f"Bearer {self.token}")
         response = await self.app.test_client().open(path, method=method, headers=headers, **what)
-        return Answer(response.status_code, response.headers, await response.get_data())
+        data = await response.get_data()
+        media_type = response.headers.get("Content-Type", "")
+        check_declared(self.app, method, path, response.status_code, media_type, data)
+        return Answer(response.status_code, response.headers, data)
 
 
 def _with_texts(value: Any) -> Any:

@@ -67,7 +67,7 @@ def _type(schema: dict[str, Any]) -> Markup:
     if "enum" in schema:
         return Markup(", ").join(Markup("<code>{}</code>").format(_literal(value)) for value in schema["enum"])
     if schema.get("type") == "array":
-        return Markup("list of {}").format(_type(schema["items"]))
+        return Markup("list of {}").format(_type(schema.get("items", {})))
     types = schema.get("type", "any")
     words = " or ".join(types if isinstance(types, list) else [types])
     return Markup("{}{}").format(words, "".join(f", {text}" for text in _bounds(schema)))

@@ -44,4 +44,4 @@ def _encoded(has_operators: bool, encoding: Encoding) -> bytes:
 
 @cache
 def _page(has_operators: bool) -> HtmlAnswer:
-    return HtmlAnswer(page.html(_document(has_operators)), headers=page.HEADERS)
+    return HtmlAnswer(page.html(_document(has_operators)), page.HEADERS)
