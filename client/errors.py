@@ -35,7 +35,7 @@ class HttpRefused(ClientFailure):
     """The server answered an HTTP request with an error.
 
     :ivar status: the HTTP status.
-    :ivar code: one of the table in `docs/http.md`.
+    :ivar code: one of those that the server's page `/docs` lists.
     :ivar detail: one English sentence for a developer.
     :ivar retry_after_ms: not None if and only if the same request may succeed later.
     """

@@ -30,4 +30,6 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `first_pages`, `versioned_cache` | the cache of first pages; a cache that compares versions on each use |
 | `passwords` | Argon2id in threads |
 | `mail_pages` | the HTML pages that links in mails lead to |
+| `links` | the header `Link` of pages |
+| `reference` | `/openapi.json` and `/docs`, made from the declarations of the routes |
 """

@@ -46,6 +46,10 @@ class PageQuery(Struct, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
     cursor: str | None = None
 
+    def following(self, cursor: str) -> str:
+        """The query of the page that a cursor leads to, as text."""
+        return f"limit={self.limit}&cursor={cursor}"
+
 
 class ListQuery(PageQuery, frozen=True):
     """A page of conversations.
@@ -54,6 +58,9 @@ class ListQuery(PageQuery, frozen=True):
     """
 
     requests: bool = False
+
+    def following(self, cursor: str) -> str:
+        return super().following(cursor) + ("&requests=true" if self.requests else "")
 
 
 class HistoryQuery(PageQuery, frozen=True):

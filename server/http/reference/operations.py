@@ -71,7 +71,7 @@ def problems_of(route: Route) -> set[ProblemCode]:
         if issubclass(route.query, PageQuery):
             found.add(ProblemCode.INVALID_CURSOR)
     if route.body is not None:
-        found |= {ProblemCode.INVALID_BODY, ProblemCode.BODY_TOO_LARGE}
+        found |= {ProblemCode.INVALID_BODY, ProblemCode.BODY_TOO_LARGE, ProblemCode.UNSUPPORTED_MEDIA_TYPE}
     if "<uuid:" in route.path or "<int:" in route.path:
         found.add(ProblemCode.NOT_FOUND)
     return found

@@ -1,7 +1,7 @@
 """The routes of the HTTP interface, one file for each resource. `server.http.routing` says how to declare one.
 
-A new route is a handler in one of these files, a struct for its body in `server.http.bodies`, a row in `docs/http.md`,
-and a test. `tests/server/http/test_routes.py` fails until the row and a test of its announcements are there.
+A new route is a handler in one of these files, a struct for its body in `server.http.bodies`, one for its answer in
+`server.http.answers`, an example in `server.http.reference.examples`, and a test (`docs/adding.md`).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from uuid import UUID
 from server.http import bodies, cursors
 from server.http.announcements import Announcements
 from server.http.answers.people import ContactsAnswer, contact_body
+from server.http.links import page_links
 from server.http.problem_codes import ProblemCode
 from server.http.queries import PageQuery
 from server.http.routing import NO_CONTENT, Announcement, Answer, Changed, Request, Routes
@@ -30,7 +31,7 @@ async def list_contacts(identity: Identity, request: Request[PageQuery]) -> Answ
     page = listed.contacts
     following = cursors.cursor_text("contacts", page[limit - 1].user) if len(page) > limit else None
     found = [contact_body(each, request.encoding) for each in page[:limit]]
-    return Answer(ContactsAnswer(found, following, listed.revision))
+    return Answer(ContactsAnswer(found, following, listed.revision), headers=page_links(request.query, following))
 
 
 @routes.write(

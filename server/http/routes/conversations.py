@@ -13,6 +13,7 @@ from server.http.answers.conversations import ConversationAnswer, ListAnswer, co
 from server.http.bodies import NewConversation
 from server.http.decoding import InvalidBody
 from server.http.hot_reads import first_of_list, one_conversation
+from server.http.links import page_links
 from server.http.problem_codes import ProblemCode
 from server.http.queries import ListQuery
 from server.http.routing import Announcement, Answer, Changed, EncodedAnswer, Request, Routes
@@ -66,7 +67,8 @@ async def list_conversations(
         active_at, conversation = cursors.cursor_parts(cursor, kind, int, bytes)
         before = (active_at, conversation)
     page = await conversations.list_of(services.pool, user, limit=limit + 1, before=before, is_request=is_request)
-    return Answer(list_body(page, limit, request.encoding, kind))
+    body = list_body(page, limit, request.encoding, kind)
+    return Answer(body, headers=page_links(query, body.cursor))
 
 
 @routes.read(

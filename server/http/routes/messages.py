@@ -15,6 +15,7 @@ from server.http.answers.messages import (
     status_body,
 )
 from server.http.hot_reads import newest_of_history
+from server.http.links import page_links
 from server.http.problem_codes import ProblemCode
 from server.http.queries import HistoryQuery
 from server.http.routing import Answer, EncodedAnswer, Request, Routes
@@ -73,7 +74,8 @@ async def get_history(
         max_bytes=MAX_CONTENT_BYTES,
     )
     direction: Literal["before", "after"] = "before" if after is None else "after"
-    return Answer(history_body(page, conversation.bytes, direction, request.encoding))
+    body = history_body(page, conversation.bytes, direction, request.encoding)
+    return Answer(body, headers=page_links(query, body.cursor))
 
 
 async def _history_around(user: bytes, request: Request[HistoryQuery], conversation: bytes, around: int) -> Answer:
@@ -82,7 +84,7 @@ async def _history_around(user: bytes, request: Request[HistoryQuery], conversat
     older = cursors.cursor_text("before", conversation, page.messages[0].seq) if page.has_older else None
     newer = cursors.cursor_text("after", conversation, page.messages[-1].seq) if page.has_newer else None
     found = [message_body(message, request.encoding) for message in page.messages]
-    return Answer(HistoryAnswer(found, newer, older))
+    return Answer(HistoryAnswer(found, newer, older), headers=page_links(request.query, newer, older))
 
 
 def _bounds(query: HistoryQuery, conversation: bytes) -> tuple[int | None, int | None]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from server.http import bodies, cursors
 from server.http.announcements import Announcements
 from server.http.answers.conversations import ParticipantsAnswer, participant_body
+from server.http.links import page_links
 from server.http.problem_codes import ProblemCode
 from server.http.queries import PageQuery
 from server.http.routing import Announcement, Answer, Changed, Request, Routes
@@ -37,7 +38,7 @@ async def list_participants(identity: Identity, request: Request[PageQuery], con
     )
     following = cursors.cursor_text("participants", page[limit - 1].user) if len(page) > limit else None
     found = [participant_body(each, request.encoding) for each in page[:limit]]
-    return Answer(ParticipantsAnswer(found, following))
+    return Answer(ParticipantsAnswer(found, following), headers=page_links(request.query, following))
 
 
 @routes.write(

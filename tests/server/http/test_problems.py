@@ -1,9 +1,7 @@
-"""Each error of the store as an answer over HTTP, and the table of codes in docs/http.md."""
+"""Each error of the store as an answer over HTTP, problem documents, and the table of their codes."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -17,8 +15,6 @@ from server.http.problems import Problem, problem_of
 from store import errors
 from store.errors import StoreError
 from store.redis.client import RedisError
-
-ROOT = Path(__file__).parents[3]
 
 INTERNAL = {
     *(errors.StoreError, errors.DatabaseError, errors.Retryable, errors.BadValue, errors.PoolerRefused, errors.Refused),
@@ -92,9 +88,3 @@ def test_the_table_has_every_code_with_a_title_of_its_own() -> None:
     assert PROBLEMS.keys() == set(ProblemCode)
     assert len({info.title for info in PROBLEMS.values()}) == len(PROBLEMS)
     assert all(400 <= info.status < 600 and info.meaning.endswith(".") for info in PROBLEMS.values())
-
-
-def test_docs_have_every_code_with_its_status_and_no_other() -> None:
-    text = (ROOT / "docs" / "http.md").read_text()
-    rows = {(int(status), code) for status, code in re.findall(r"^\| (\d{3}) \| `(\w+)` \|", text, re.MULTILINE)}
-    assert rows == {(code.info.status, code.value) for code in ProblemCode}

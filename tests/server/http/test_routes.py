@@ -1,12 +1,11 @@
-"""Every route of the application: its access, its row in the document, and the declaration of its handler."""
+"""Every route of the application: its access, and the declaration of its handler."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 import re
-from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_args, get_type_hints
 from uuid import UUID, uuid4
 
 import pytest
@@ -22,7 +21,6 @@ from store.accounts import Identity
 from store.postgres.pool import Pool
 from tests.server.http_world import open_api
 
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
 WRITES = [route for route in ROUTES if route.method != "GET"]
 by_rule = pytest.mark.parametrize("route", WRITES, ids=lambda route: route.rule)
 
@@ -81,22 +79,6 @@ def test_the_routes_of_every_file_are_routes_of_the_application() -> None:
     assert sorted(route.rule for route in declared) == sorted(route.rule for route in ROUTES)
 
 
-def in_document(rule: str) -> str:
-    """A rule as docs/http.md writes it, but for the names of values."""
-    return re.sub(r"<[^>]*>|\{\w+\}", "{}", rule)
-
-
-def test_docs_have_every_route_and_no_other() -> None:
-    rows = re.findall(r"^\| `([A-Z]+ /[^`]*)`", DOCUMENT, re.MULTILINE)
-    assert {in_document(row) for row in rows} == {in_document(route.rule) for route in ROUTES}
-
-
-def test_docs_list_the_open_routes() -> None:
-    [listed] = re.findall(r"^\*\*Open routes\*\*.*?(?:\n\n)", DOCUMENT, re.MULTILINE | re.DOTALL)
-    named = re.findall(r"`([A-Z]+ /[^`]*)`", listed)
-    assert {in_document(rule) for rule in named} == {in_document(rule) for rule in OPEN}
-
-
 @by_rule
 def test_a_write_that_announces_something_returns_its_announcements(route: Route) -> None:
     assert route.announces is not None
@@ -107,13 +89,15 @@ def test_a_write_that_announces_something_returns_its_announcements(route: Route
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.rule)
 def test_a_handler_takes_what_its_route_declares(route: Route) -> None:
-    """mypy sees the identity and the body; the values of the path are checked here."""
+    """mypy sees what admits it, and the body; the values of the path are checked here."""
     hints = get_type_hints(route.handler)
     del hints["return"]
-    identity = {"identity": Identity} if route.access is Access.DEVICE else {}
-    if identity:
-        assert hints.pop("identity") is Identity
-    request = next(name for name in hints if name in ("request", "_"))
+    names = list(hints)
+    admitted: tuple[Any, ...] = (Identity,) if route.access is Access.DEVICE else ()
+    if route.admit is not None:
+        admitted = get_args(get_type_hints(route.admit)["return"])
+    assert tuple(hints.pop(name) for name in names[: len(admitted)]) == admitted
+    request = names[len(admitted)]
     if route.prepare is None:
         sent = route.body or (route.query if route.query is not NoQuery else None)
         assert hints.pop(request) == Request[sent or type(None)]
