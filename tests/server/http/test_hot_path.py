@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
+import h11
 import pytest
 import trio
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.hot_path import HotPath
+from server.http.problem_codes import MAX_HEAD_BYTES
 from server.http.routes import ROUTES
 from server.http.services import Services, services_of
 from store import conversations
@@ -29,6 +33,10 @@ HOT = {
     "GET /v1/conversations/<uuid:conversation>",
     "GET /v1/conversations/<uuid:conversation>/messages",
 }
+
+
+HEALTH_ALONE = HotPath(cast("Services", None), [route for route in ROUTES if route.rule == "GET /healthz"])
+"""It needs no services."""
 
 
 @pytest.fixture
@@ -195,3 +203,59 @@ async def test_a_request_that_is_not_http_gets_a_problem(
     body = json.loads(answer.body)
     assert (answer.status, body["status"], body["code"]) == (status, status, code)
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+PIECES = (
+    *(
+        b"GET ",
+        b"get ",
+        b"HEAD ",
+        b" ",
+        b"  ",
+        b"\t",
+        b"/healthz",
+        b"/v1/conversations",
+        b"?",
+        b"limit=1",
+        b"%20",
+        b"#",
+    ),
+    *(b" HTTP/1.1", b" HTTP/1.0", b" HTTP/1.1 ", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"host: a", b"Host:b", b"host :a"),
+    *(
+        b"accept: */*",
+        b"x:",
+        b": y",
+        b"x: \x7f",
+        b"x: \xff",
+        b"content-length: 0",
+        b"content-length: 2",
+        b"connection: ",
+    ),
+    *(b"keep-alive", b"close", b"transfer-encoding: chunked", b"expect: 100-continue", b"\0", b"a" * 100, b"{}"),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14), st.integers(0, 60), st.binary(max_size=2))
+@example([b"GET ", b"/healthz", b" HTTP/1.1", b"\r\n", b"host: a", b"\r\n\r\n", b"GET "], 60, b"")
+def test_h11_reads_each_request_as_the_thin_path_does(pieces: list[bytes], place: int, noise: bytes) -> None:
+    good = b"GET /healthz HTTP/1.1\r\nhost: a\r\naccept: b\r\n\r\n"
+    for data in (
+        b"".join(pieces),
+        good[:place] + noise + good[place:],
+        good[:place] + noise + good[place + len(noise) :],
+    ):
+        found = HEALTH_ALONE.find(data, 0)
+        if found is None:
+            continue
+        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        parser.receive_data(data)
+        head = parser.next_event()
+        assert isinstance(head, h11.Request)
+        assert isinstance(parser.next_event(), h11.EndOfMessage)
+        target = f"{found.path}?{found.query_string}" if b"?" in data[: found.end].split(b" ")[1] else found.path
+        assert (head.method, head.target.decode(), head.http_version) == (b"GET", target, b"1.1")
+        assert {name.decode(): value.decode() for name, value in head.headers} == found.headers
+        assert parser.trailing_data[0] == data[found.end :]
+        parser.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+        parser.send(h11.EndOfMessage())
+        assert parser.our_state is h11.DONE  # The connection goes on.
