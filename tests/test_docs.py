@@ -17,6 +17,7 @@ from jobs.mail import smtp
 from jobs.notifiers import calls
 from jobs.tasks import debounce, forget, notices, retention
 from protocol import limits
+from protocol.frames import REQUESTS, name_of
 from runtime.config import Config
 from server.cluster import catch_up, cursor_advance, unknown_outcomes
 from server.delivery import fanout, receipt_counts, sequencer
@@ -35,6 +36,15 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_page_of_configuration_has_every_variable_with_its_default_and_meaning() -> None:
     assert configuration() == CONFIGURATION.read_text(), "python -m tests.runtime.make_configuration writes it"
+
+
+REACH_NO_OTHER_USER = {"hello", "refresh", "ping", "bye", "sync", "history", "list"}
+"""Requests that act on the user's own connection, or read what the requests of the page have changed."""
+
+
+def test_the_page_of_blocking_says_of_each_request_whether_it_reaches_another_user() -> None:
+    page = (ROOT / "docs" / "blocking.md").read_text()
+    assert {name for request in REQUESTS if f"`{(name := name_of(request))}`" not in page} == REACH_NO_OTHER_USER
 
 
 def documents() -> list[Path]:

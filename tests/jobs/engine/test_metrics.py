@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import trio
 from prometheus_client import CollectorRegistry, Counter
 
+from jobs.engine import metrics as metrics_module
 from jobs.engine.job import Job
 from jobs.engine.metrics import Metrics
 from jobs.engine.metrics_port import serve_metrics
@@ -27,6 +29,13 @@ async def sums(job: Job, first: int, second: int) -> int:
     if not second:
         raise ValueError("nothing to add")
     return first + second
+
+
+def test_the_table_of_metrics_names_each_of_them() -> None:
+    rows = re.findall(r"^\| `(\w+)\{", metrics_module.__doc__ or "", re.MULTILINE)
+    assert sorted(name.removesuffix("_total") for name in rows) == sorted(
+        family.name for family in Metrics([]).registry.collect()
+    )
 
 
 async def test_runs_waits_and_outcomes_are_counted_by_task(

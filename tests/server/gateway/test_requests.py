@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -14,7 +16,7 @@ from protocol import ids
 from protocol.codec import encode
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
-from protocol.frames import Bye, Done, Error, Hello, History, MarkDelivered, MarkRead, Ping, Pong, Send, Sent
+from protocol.frames import REQUESTS, Bye, Done, Error, Hello, History, MarkDelivered, MarkRead, Ping, Pong, Send, Sent
 from server.gateway.replies import error_reply
 from store.conversations import one
 from store.errors import DatabaseError
@@ -25,6 +27,12 @@ from tests.server.node_world import open_node, undisturbed
 
 def new_send(request: int, conversation: bytes) -> Send:
     return Send(request, conversation, "text", b"x", None, None, uuid4().bytes)
+
+
+def test_each_request_is_sent_by_a_test_of_the_server() -> None:
+    texts = [file.read_text() for file in Path(__file__).parents[1].rglob("test_*.py")]
+    sent = {request for request in REQUESTS if any(re.search(rf"\b{request.__name__}\(", text) for text in texts)}
+    assert sent == set(REQUESTS)
 
 
 async def test_mark_read_moves_the_unread_count_for_whoever_reads_it_next(pool: Pool, redis_url: str) -> None:

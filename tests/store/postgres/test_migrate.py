@@ -56,6 +56,33 @@ async def rows(url: str, sql: str) -> list[tuple[object, ...]]:
         return await connection.query(sql)
 
 
+def locks_a_table(migration: Migration) -> bool:
+    """Whether it makes or drops an index of an existing table so that writes of the table wait meanwhile."""
+    text = re.sub(r"--[^\n]*", "", migration.text).lower()
+    made = set(re.findall(r"create table (\w+)", text))
+    indexed = re.findall(r"create (?:unique )?index (?!concurrently)(?:\w+ )?on (\w+)", text)
+    return not made.issuperset(indexed) or bool(re.search(r"drop index (?!concurrently)", text))
+
+
+def test_an_index_of_an_existing_table_is_made_while_others_write() -> None:
+    """In a file of its own that begins with `-- outside a transaction`, since Postgres allows it only there."""
+    assert [migration.name for migration in migrations() if locks_a_table(migration)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "locks"),
+    [
+        ("create index sends_old on sends (at)", True),
+        ("create unique index on sends (at)", True),
+        ("drop index sends_old", True),
+        ("create table notes (id int); create index notes_id on notes (id)", False),
+        ("-- outside a transaction\ncreate index concurrently sends_old on sends (at)", False),
+    ],
+)
+def test_an_index_that_writes_wait_for_is_found(text: str, locks: bool) -> None:
+    assert locks_a_table(Migration(2, "0002_index", text)) == locks
+
+
 def test_files_are_numbered_without_gaps_from_1() -> None:
     assert [migration.version for migration in migrations()] == list(range(1, len(migrations()) + 1))
     assert all(migration.name.startswith(f"{migration.version:04}_") for migration in migrations())
