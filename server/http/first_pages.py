@@ -33,11 +33,13 @@ MAX_HISTORY_BYTES: Final = 64 * 1024 * 1024
 class CachedPage(Struct, frozen=True):
     """A page, encoded.
 
+    :ivar cursor: of the next page; None: this page is the last.
     :ivar tag: None if there is none this time.
     :ivar forms: the compressed forms that clients have asked for.
     """
 
     body: bytes
+    cursor: str | None
     tag: str | None
     forms: CompressedForms
 
@@ -76,8 +78,9 @@ class FirstPages:
         if cached is not None:
             return identity, cached
         page, version = await conversations.first_page(self._pool, identity.user, limit=limit + 1)
-        body = encode(list_body(page, limit, encoding), encoding)
-        cached = CachedPage(body, self._tags.of(history, "list", *key, version), CompressedForms())
+        body = list_body(page, limit, encoding)
+        tag = self._tags.of(history, "list", *key, version)
+        cached = CachedPage(encode(body, encoding), body.cursor, tag, CompressedForms())
         if version is not None:
             _keep(self._lists, key, (version, history.id, self._pool.connects), cached)
         return identity, cached
@@ -100,8 +103,9 @@ class FirstPages:
         cached = self._histories.get(key, (current, history.id, self._pool.connects))
         if cached is None:
             page = await messages.history(self._pool, user, conversation, limit=limit, max_bytes=MAX_CONTENT_BYTES)
-            body = encode(history_body(page, conversation, "before", encoding), encoding)
-            cached = CachedPage(body, self._tags.of(history, "history", *key, current), CompressedForms())
+            body = history_body(page, conversation, "before", encoding)
+            tag = self._tags.of(history, "history", *key, current)
+            cached = CachedPage(encode(body, encoding), body.cursor, tag, CompressedForms())
             _keep(self._histories, key, (current, history.id, self._pool.connects), cached)
         return identity, cached
 

@@ -11,8 +11,9 @@ from uuid import UUID
 from protocol.frames import Conversation
 from server.http.authentication import device, token_shown
 from server.http.conditional import tag_headers
-from server.http.first_pages import CachedPage, FirstPage
-from server.http.queries import HistoryQuery, ListQuery
+from server.http.first_pages import FirstPage, HeldPage
+from server.http.links import page_links
+from server.http.queries import HistoryQuery, ListQuery, PageQuery
 from server.http.routing import Answer, EncodedAnswer, Request
 from store import conversations
 from store.accounts import Identity
@@ -25,7 +26,7 @@ async def first_of_list(request: Request[ListQuery]) -> tuple[Identity, Answer |
         return *await device(request), None
     held = request.headers.get("if-none-match", "")
     identity, page = await pages.first_of_list(token_shown(request), query.limit, request.encoding, held)
-    return identity, _answer(page)
+    return identity, _answer(page, query)
 
 
 async def newest_of_history(
@@ -41,7 +42,7 @@ async def newest_of_history(
     held = request.headers.get("if-none-match", "")
     token, limit = token_shown(request), query.limit
     identity, page = await pages.newest_of(token, conversation.bytes, limit, request.encoding, held)
-    return identity, _answer(page)
+    return identity, _answer(page, query)
 
 
 async def one_conversation(request: Request[Any], conversation: UUID) -> tuple[Identity, Conversation]:
@@ -52,6 +53,8 @@ async def one_conversation(request: Request[Any], conversation: UUID) -> tuple[I
     return await conversations.one_for(request.services.pool, token_shown(request), conversation.bytes)
 
 
-def _answer(page: FirstPage) -> Answer | EncodedAnswer:
+def _answer(page: FirstPage, query: PageQuery) -> Answer | EncodedAnswer:
     headers = tag_headers(page.tag)
-    return EncodedAnswer(page.body, headers, page.forms) if isinstance(page, CachedPage) else Answer(None, 304, headers)
+    if isinstance(page, HeldPage):
+        return Answer(None, 304, headers)
+    return EncodedAnswer(page.body, {**headers, **page_links(query, page.cursor)}, page.forms)

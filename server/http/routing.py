@@ -246,6 +246,7 @@ class Routes:
         query: type[Query],
         admit: _Admit[Query, Values, Found],
         answer: type[Any],
+        statuses: Collection[int] = (200,),
         problems: Collection[ProblemCode] = (),
         is_hot: bool = False,
     ) -> Callable[
@@ -255,6 +256,7 @@ class Routes:
     def read(self, rule: str, *, answer: type[Any], **details: Any) -> Any:
         """
         :param query: the type of the parameters; without it the route has none.
+        :param statuses: with 304 for a client that shows an entity tag of what it holds.
         :param admit: admits a request, and finds what the handler gets after the identity.
         :param is_hot: clients ask so often that the thin path answers (`server.http.hot_path`).
         """

@@ -53,6 +53,13 @@ SECURITY_SCHEMES: Final[Item] = {
 }
 
 HEADERS: Final[Item] = {
+    "ETag": {
+        "description": (
+            "The entity tag of the page: given back in `If-None-Match` it gets 304 while the page is the same."
+            " Only the first page of a list and the newest of a history have one."
+        ),
+        "schema": {"type": "string"},
+    },
     "Link": {
         "description": (
             'The next page, as a reference relative to the address of the request: `<?limit=20&cursor=…>; rel="next"`.'

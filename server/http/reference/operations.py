@@ -173,6 +173,11 @@ def _responses(route: Route, schemas: Schemas) -> Item:
 
 def _response(route: Route, status: int, schemas: Schemas) -> Item:
     made: Item = {"description": HTTPStatus(status).phrase}
+    headers = []
+    if status == HTTPStatus.NOT_MODIFIED:
+        return {**made, "headers": _references(["ETag"])}
+    if HTTPStatus.NOT_MODIFIED in route.statuses:
+        headers.append("ETag")
     if route.answer is HtmlAnswer:
         made["content"] = {"text/html": {"schema": {"type": "string"}}}
     elif route.answer is not None:
@@ -182,8 +187,12 @@ def _response(route: Route, status: int, schemas: Schemas) -> Item:
             content[JSON]["example"] = as_json(answer)
         made["content"] = content
     if route.query is not None and issubclass(route.query, PageQuery):
-        made["headers"] = {"Link": {"$ref": "#/components/headers/Link"}}
-    return made
+        headers.append("Link")
+    return {**made, "headers": _references(headers)} if headers else made
+
+
+def _references(headers: Collection[str]) -> Item:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
 
 
 def name_of(codes: Collection[ProblemCode]) -> str:
@@ -206,7 +215,7 @@ def problem_response(codes: Collection[ProblemCode]) -> Item:
         },
     }
     if any(code.info.retry for code in codes):
-        made["headers"] = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
+        made["headers"] = _references(["Retry-After"])
     return made
 
 

@@ -53,7 +53,14 @@ async def create(identity: Identity, request: Request[NewConversation]) -> Chang
     return Changed(announcements, partial(_conversation, identity, request, conversation, 201 if is_new else 200))
 
 
-@routes.read("GET /v1/conversations", query=ListQuery, admit=first_of_list, answer=ListAnswer, is_hot=True)
+@routes.read(
+    "GET /v1/conversations",
+    query=ListQuery,
+    admit=first_of_list,
+    answer=ListAnswer,
+    statuses=[200, 304],
+    is_hot=True,
+)
 async def list_conversations(
     identity: Identity, first: Answer | EncodedAnswer | None, request: Request[ListQuery]
 ) -> Answer | EncodedAnswer:

@@ -48,6 +48,7 @@ async def get_status(identity: Identity, request: Request[None], conversation: U
     query=HistoryQuery,
     admit=newest_of_history,
     answer=HistoryAnswer,
+    statuses=[200, 304],
     problems=[ProblemCode.NOT_FOUND],
     is_hot=True,
 )

@@ -47,8 +47,10 @@ def entries_of(answer: Answer) -> list[Any]:
 @pytest.mark.parametrize(
     "path",
     [
+        "/v1/conversations",
         "/v1/contacts",
         "/v1/conversations/{group}/participants",
+        "/v1/conversations/{group}/messages",
         "/v1/conversations/{group}/messages?after_seq=0",
     ],
 )
