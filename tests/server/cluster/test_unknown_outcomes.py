@@ -178,6 +178,11 @@ class Write(NamedTuple):
     committed: str
 
 
+MARKED_IN_A_GROUP: Final = (
+    "select from participants p join users u on u.id = p.user_id join conversations c on c.id = p.conversation_id"
+    " where u.username = 'alice' and c.kind = 'group'"
+)
+
 WRITES: Final = {
     "send": Write(
         lambda s: s.writer.send(s.direct, b"lost", temp_id=b"lost" * 4),
@@ -200,12 +205,12 @@ WRITES: Final = {
     "mark delivered": Write(
         lambda s: s.writer.mark_delivered([(s.group, 2)]),
         "update participants p",
-        "select from participants p join users u on u.id = p.user_id where u.username = 'alice' and delivered_seq > 1",
+        f"{MARKED_IN_A_GROUP} and p.delivered_seq >= 2",
     ),
     "mark read": Write(
         lambda s: s.writer.mark_read([(s.group, 3)]),
         "update participants p",
-        "select from participants p join users u on u.id = p.user_id where u.username = 'alice' and read_seq = 3",
+        f"{MARKED_IN_A_GROUP} and p.read_seq = 3",
     ),
     "new direct conversation": Write(
         lambda s: ask(s.api, "POST", "/v1/conversations", kind="direct", participants=[s.people["dave"].user]),
@@ -320,6 +325,7 @@ def losing(scene: WriterBehindProxy, writes: Collection[Write]) -> Iterator[list
 
 async def lose_answer(scene: WriterBehindProxy, write: Write) -> None:
     """The write is committed, its answer is lost with the connection, and it is acknowledged when it is repeated."""
+    assert not await is_committed(scene.pool, write)
     with losing(scene, [write]) as lost, trio.fail_after(10):
         await insist(scene, write)
         assert lost == [write]
@@ -388,6 +394,7 @@ async def test_while_no_answer_comes_no_cursor_passes_what_was_committed_before_
             await leaver.begin(connection)
             async with trio.open_nursery() as writing:
                 scene.proxy.breaks_off = False
+                assert not [name for name, write in WRITES.items() if await is_committed(scene.pool, write)]
                 with losing(scene, list(WRITES.values())):
                     for write in WRITES.values():
                         writing.start_soon(insist, scene, write)
