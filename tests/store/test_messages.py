@@ -7,11 +7,13 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 import pytest
+import structlog
 import trio
 
 from client.http import Credentials
@@ -219,27 +221,37 @@ async def test_unique_violation_by_a_duplicate_that_commits_meanwhile_is_retried
 
 
 async def test_batch_that_meets_a_deadlock_is_retried(database_url: str, pool: Pool, people: list[Credentials]) -> None:
-    """A foreign transaction locks two conversations in the wrong order; whichever Postgres ends, the send succeeds."""
-    low, high = sorted([await new_group(pool, *people), await new_group(pool, *people)])
+    """A foreign transaction locks two conversations in the wrong order; Postgres ends the send, which closes the
+    circle. A gate holds the send between its locks until the foreign transaction waits for the first of them."""
+    low, middle, high = sorted([await new_group(pool, *people) for _ in range(3)])
+    lock = "select from conversations where id = %s for update"
     impatient = SendingNode(f"{database_url}?options=-cdeadlock_timeout%3D20ms")
     answers: list[Outcome] = []
-    async with connected(f"{database_url}?options=-cdeadlock_timeout%3D60s") as other:
-        await other.query("begin")
-        await other.query("select from conversations where id = %s for update", (uuid(high),))
-        async with trio.open_nursery() as nursery:
 
-            async def try_it() -> None:
-                answers.extend(await impatient.send(a_message(low, people[0].user), a_message(high, people[0].user)))
+    async def send_to_all() -> None:
+        answers.extend(await impatient.send(*[a_message(each, people[0].user) for each in (low, middle, high)]))
 
-            async def lock_the_other_way() -> None:
-                await other.query("select from conversations where id = %s for update", (uuid(low),))
-                await other.query("commit")
+    async def lock_the_other_way() -> None:
+        await other.query(lock, (uuid(low),))
+        await other.query("commit")
 
-            nursery.start_soon(try_it)
+    with closing(impatient.pool), structlog.testing.capture_logs() as logs:
+        async with (
+            connected(f"{database_url}?options=-cdeadlock_timeout%3D60s") as other,
+            connected(database_url) as gate,
+            trio.open_nursery() as nursery,
+        ):
+            await other.query("set lock_timeout = 0")
+            for connection, conversation in ((gate, middle), (other, high)):
+                await connection.query("begin")
+                await connection.query(lock, (uuid(conversation),))
+            nursery.start_soon(send_to_all)
             await wait_until(lambda: is_waiting_for(pool, "Lock", "send_batch"), "the send waits for a lock")
             nursery.start_soon(lock_the_other_way)
-    assert [committed(answer).seq for answer in answers] == [1, 1]
-    impatient.pool.close()
+            await wait_until(lambda: is_waiting_for(pool, "Lock", "for update"), "the transaction waits for the send")
+            await gate.query("commit")
+    assert [committed(answer).seq for answer in answers] == [1, 1, 1]
+    assert "batch_retried" in [line["event"] for line in logs]
 
 
 @pytest.mark.parametrize(

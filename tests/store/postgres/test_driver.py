@@ -392,6 +392,7 @@ async def test_statement_that_waits_in_a_circle_is_locked_and_may_be_tried_again
         connected(f"{pool.url}?options=-cdeadlock_timeout%3D20ms") as connection,
         trio.open_nursery() as nursery,
     ):
+        await patient.query("set lock_timeout = 0")
         for each, number in ((patient, 1), (connection, 2)):
             await each.query("begin")
             await each.query(f"select pg_advisory_xact_lock({number})")
