@@ -149,6 +149,8 @@ async def test_a_chat_survives_a_gateway_that_is_killed_and_comes_back(
         await make_contacts(pool, "alice", "bob")
         async with await alice.open("chat", "alice", "bob") as here, await alice.open("chat", "bob", "alice") as there:
             await here.wait_line("-- bob is online")
+            # Bob is online a moment before his chat has begun; until it has, it gives up a lost connection early.
+            await there.wait_line("-- alice is online")
             gateway.kill()
             for screen in (here, there):
                 await screen.wait_line("-- the connection is lost; reconnecting")
