@@ -66,7 +66,7 @@ HISTORY_AROUND: Final = Statement(
     {"conversation": UUID, "user": UUID, "around": BIGINT, "older": BIGINT, "newer": BIGINT},
 )
 MESSAGES_BETWEEN: Final = Statement(
-    _sql.messages_between, {"conversation": UUID, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}
+    _sql.messages_between, {"conversation": UUID, "users": UUIDS, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}
 )
 CURRENT_PARTICIPANTS: Final = Statement(_sql.current_participants, {"conversation": UUID})
 _TYPING_TO: Final = Statement(_sql.typing_recipients.rstrip(";"), {"conversation": UUID, "user": UUID})
@@ -411,37 +411,46 @@ async def history_around(pool: Pool, user: bytes, conversation: bytes, *, around
     return PageAround([*before[-older:], *after[:newer]], len(before) > older, len(after) > newer)
 
 
-async def messages_between(
-    pool: Pool, conversation: bytes, *, after: int, upto: int, limit: int
-) -> list[tuple[Message | Tombstone, bool]]:
-    """Messages with `after < seq <= upto`, oldest first, for a node that missed them; does not check participants.
+class MissedMessage(Struct, frozen=True):
+    """A message that a node may not have pushed.
 
-    :returns: each with whether it is silent, that is, for its sender's devices only.
+    :ivar message: as its sender sees it.
+    :ivar holders: the users, among some, whose devices are told it.
+    :ivar hiders: those who have deleted it for themselves: their devices are told a tombstone.
     """
-    parameters = {"conversation": conversation, "after": after, "upto": upto, "limit": limit}
-    return [(message_of(conversation, *row), row[-1]) for row in await pool.read(MESSAGES_BETWEEN, parameters)]
+
+    message: Message | Tombstone
+    holders: list[bytes]
+    hiders: list[bytes]
+
+
+async def messages_between(
+    pool: Pool, conversation: bytes, users: Sequence[bytes], *, after: int, upto: int, limit: int
+) -> list[MissedMessage]:
+    """Messages with `after < seq <= upto`, oldest first, for a node that missed them and has devices of these users."""
+    parameters = {"conversation": conversation, "users": users, "after": after, "upto": upto, "limit": limit}
+    return [
+        MissedMessage(message_of(conversation, *row), holders, hiders)
+        for *row, holders, hiders in await pool.read(MESSAGES_BETWEEN, parameters)
+    ]
 
 
 class ActiveConversation(Struct, frozen=True):
     """A conversation with messages in a period.
 
     :ivar base: the last seq before the period; a node cannot have missed messages at or below it in the period.
-    :ivar joined: for each participant, the last seq before they joined.
     """
 
     conversation: bytes
     last_seq: int
     base: int
-    joined: dict[bytes, int]
+    participants: list[bytes]
 
 
 async def active_conversations(pool: Pool, users: Sequence[bytes], *, ago_s: float) -> list[ActiveConversation]:
     """Conversations of these users with a message in the last `ago_s` seconds, by Postgres' clock."""
     rows = await pool.fetch(_sql.active_conversations, {"users": uuids(users), "ago_s": ago_s})
-    return [
-        ActiveConversation(conversation, last_seq, base, dict(zip(participants, joined, strict=True)))
-        for conversation, last_seq, base, participants, joined in rows
-    ]
+    return [ActiveConversation(*row) for row in rows]
 
 
 async def expected_deliveries(
@@ -461,9 +470,9 @@ async def forget_temp_ids(pool: Pool, *, limit: int) -> int:
     return int(looked_at)
 
 
-async def current_participants(pool: Pool, conversation: bytes) -> dict[bytes, int]:
-    """The users who receive the messages of a conversation now, each with the seq after which they do."""
-    return dict(await pool.read(CURRENT_PARTICIPANTS, {"conversation": conversation}))
+async def current_participants(pool: Pool, conversation: bytes) -> list[bytes]:
+    """The users who take part in a conversation now."""
+    return [user for (user,) in await pool.read(CURRENT_PARTICIPANTS, {"conversation": conversation})]
 
 
 async def typing_recipients(pool: Pool, conversation: bytes, user: bytes) -> list[bytes]:

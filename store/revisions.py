@@ -145,14 +145,3 @@ async def forget_revisions(pool: Pool, *, limit: int) -> int:
     """Forget edits and deletions (not messages) that no valid cursor needs any longer; return how many."""
     [(gone,)] = await pool.fetch(_sql.forget, {"days": CURSOR_DAYS + 2, "limit": limit})
     return int(gone)
-
-
-async def hidden_from(
-    pool: Pool, users: Sequence[bytes], conversation: bytes, *, first: int, last: int
-) -> dict[int, set[bytes]]:
-    """Messages with `first <= seq <= last` that some of these users deleted for themselves: seq -> those users."""
-    parameters = {"users": uuids(users), "conversation": uuid(conversation), "first": first, "last": last}
-    found: dict[int, set[bytes]] = {}
-    for user, seq in await pool.fetch(_sql.hidden_from, parameters):
-        found.setdefault(seq, set()).add(user)
-    return found

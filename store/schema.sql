@@ -839,6 +839,10 @@ create table migrations (
 -- hide_message(p_user uuid, p_conversation uuid, p_seq bigint, out outcome text, out id uuid, out created bigint, out
 --     sender uuid, out actor uuid) returns record
 
+-- The participants who have deleted a message for themselves: their devices are told a tombstone of it, and nothing
+-- else (holders_of).
+-- hiders_of(c conversations, m messages) returns table(user_id uuid)
+
 -- The id of the history that numbers of transactions in cursors belong to.
 -- history_id() returns text
 

@@ -26,7 +26,7 @@ import structlog
 import trio
 
 from protocol.codec import encode
-from protocol.frames import Message, Receipts, Tombstone
+from protocol.frames import Receipts, Tombstone
 from server.cluster.cursor_advance import CursorAdvance
 from server.cluster.presence import PresenceWatch
 from server.delivery.broadcast import Broadcast, push_of
@@ -39,7 +39,7 @@ from store.own_settings import changed_since as own_changed_since
 from store.participant_lists import ChangedParticipants, changed_since, departed_since
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
-from store.revisions import hidden_from, revised_since
+from store.revisions import revised_since
 
 log = structlog.get_logger(__name__)
 
@@ -188,53 +188,42 @@ class CatchUp:
         conversation, last_seq = active.conversation, active.last_seq
         # A message that is pushed live during the catch-up does not show that the messages before it were pushed.
         first, head = self._hub.follow(conversation, active.base)
-        pushed = await self._push_between(active, active.base, first - 1)
+        pushed = await self._push_between(conversation, active.participants, active.base, first - 1)
         self._hub.join(conversation, active.base, first)
         self._hub.pass_over(conversation, last_seq - MAX_CATCH_UP)
-        return pushed + await self._push_between(active, head, last_seq)
+        pushed += await self._push_between(conversation, active.participants, head, last_seq)
+        self._hub.pass_over(conversation, last_seq)
+        return pushed
 
-    async def _push_between(self, active: ActiveConversation, after: int, upto: int) -> int:
+    async def _push_between(self, conversation: bytes, participants: Sequence[bytes], after: int, upto: int) -> int:
         """Push the last `MAX_CATCH_UP` messages with `after < seq <= upto`."""
         after = max(after, upto - MAX_CATCH_UP)
         if after >= upto:
             return 0
-        found = await messages_between(self._pool, active.conversation, after=after, upto=upto, limit=MAX_CATCH_UP)
-        await self._push_all(found, active.joined)
-        return len(found)
-
-    async def _push_all(self, found: Sequence[tuple[Message | Tombstone, bool]], joined: dict[bytes, int]) -> None:
-        if not found:
-            return
-        conversation, first, last = found[0][0].conversation, found[0][0].seq, found[-1][0].seq
-        # A user that connects from now on fetches these messages by its sync. The query for hidden messages comes after
-        # the one for messages: else a message that a blocked user edits in between would be shown with that edit.
-        here = {user: seq for user, seq in joined.items() if self._hub.holds(user)}
-        hidden = await hidden_from(self._pool, list(here), conversation, first=first, last=last)
-        for message, is_silent in found:
-            gone = hidden.get(message.seq, set())
-            # A participant that joined later does not see the message.
-            users = [user for user, seq in here.items() if seq < message.seq and user not in gone]
-            concerned = [message.sender] if is_silent else users
-            self._broadcast.push_here(push_of(message, concerned, seq=message.seq))
-            if gone:
+        # A user that connects from now on fetches these messages by its sync.
+        users = [user for user in participants if self._hub.holds(user)]
+        found = await messages_between(self._pool, conversation, users, after=after, upto=upto, limit=MAX_CATCH_UP)
+        for missed in found:
+            message = missed.message
+            self._broadcast.push_here(push_of(message, missed.holders, seq=message.seq))
+            if missed.hiders:
                 left = Tombstone(conversation, message.seq, message.message, message.created, message.sender)
-                self._broadcast.push_here(AddressedPush(conversation, 0, encode(left), gone))
+                self._broadcast.push_here(AddressedPush(conversation, 0, encode(left), missed.hiders))
         self._broadcast.flush()
+        return len(found)
 
     async def _fill_gaps(self) -> None:
         while True:
             await self._hub.gap_seen.wait()
             await trio.sleep(0.05)
             for gap in self._hub.gaps_due():
+                conversation = gap.conversation
                 try:
-                    joined = await current_participants(self._pool, gap.conversation)
-                    found = await messages_between(
-                        self._pool, gap.conversation, after=gap.after, upto=gap.before - 1, limit=MAX_CATCH_UP
-                    )
-                    await self._push_all(found, joined)
+                    participants = await current_participants(self._pool, conversation)
+                    pushed = await self._push_between(conversation, participants, gap.after, gap.before - 1)
                 except StoreError as error:
-                    log.warning("gap_not_filled", conversation=gap.conversation.hex(), error=str(error))
+                    log.warning("gap_not_filled", conversation=conversation.hex(), error=str(error))
                     continue
-                log.info("gap_filled", conversation=gap.conversation.hex(), messages=len(found))
+                log.info("gap_filled", conversation=conversation.hex(), messages=pushed)
                 self._hub.skip(gap)
                 self._broadcast.flush()

@@ -109,7 +109,7 @@ class MissedPushes:
                 yield _Span(max(after, upto - MAX_LOOKED_AT), upto)
 
     async def _check(self, active: ActiveConversation, span: _Span, taken: CursorSnapshot, taken_at: float) -> None:
-        here = [user for user in active.joined if self._hub.holds(user)]
+        here = [user for user in active.participants if self._hub.holds(user)]
         for user, seq, created in await expected_deliveries(
             self._pool, here, active.conversation, after=span.after, upto=span.upto
         ):

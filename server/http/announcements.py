@@ -119,7 +119,7 @@ class Announcements:
         """A user has added a contact, and thereby accepted the contact's requests."""
         with self._miss_on_failure():
             for conversation, version in await conversations.participants_versions(self._pool, added.accepted):
-                participants = list(await messages.current_participants(self._pool, conversation))
+                participants = await messages.current_participants(self._pool, conversation)
                 await self.request_accepted(conversation, user, ParticipantsChange(True, participants, version))
 
     async def settings_changed(self, user: bytes, settings: Settings, change: ParticipantsChange) -> None:

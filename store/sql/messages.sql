@@ -80,26 +80,27 @@ where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
 order by m.seq;
 
 -- name: messages_between
--- The messages of a conversation above one seq and up to another, oldest first, for a node that missed them. The caller
--- passes each temp_id to devices of the sender alone.
+-- The messages of a conversation above one seq and up to another, oldest first, for a node that missed them. With each:
+-- which of some users are told it, and which are told a tombstone alone. The caller passes each temp_id to devices of the
+-- sender alone. Also messages for none of these users: the caller needs their seqs.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.temp_id, m.deleted is not null, m.deleted_by, m.is_silent
-from messages m
-where m.conversation_id = %(conversation)s::uuid and m.seq <= %(upto)s
-  and m.seq > greatest(%(after)s, (select c.floor_seq from conversations c where c.id = %(conversation)s::uuid))
+       m.temp_id, m.deleted is not null, m.deleted_by,
+       array(select h.user_id from holders_of(c, m) h where h.user_id = any(%(users)s::uuid[])),
+       array(select h.user_id from hiders_of(c, m) h where h.user_id = any(%(users)s::uuid[]))
+from conversations c
+join messages m on m.conversation_id = c.id and m.seq > %(after)s and m.seq <= %(upto)s
+where c.id = %(conversation)s::uuid
 order by m.seq limit %(limit)s;
 
 -- name: active_conversations
--- The conversations of some users with a message in the last ago_s seconds, for a node that may have missed some:
--- participants with the seq at which each joined, the last seq, and the last seq from before that time (at or below it
--- no message is missing).
+-- The conversations of some users with a message in the last ago_s seconds, for a node that may have missed some: the
+-- last seq, the last seq from before that time (at or below it no message is missing), and the participants.
 select c.id, c.last_seq,
-       greatest((select m.seq from messages m
+       coalesce((select m.seq from messages m
            where m.conversation_id = c.id and m.created < clock_timestamp() - make_interval(secs => %(ago_s)s)
                  order by m.seq desc limit 1), c.floor_seq),
-       array(select p.user_id from participants p where p.conversation_id = c.id order by p.user_id),
-       array(select p.joined_seq from participants p where p.conversation_id = c.id order by p.user_id)
+       array(select p.user_id from participants p where p.conversation_id = c.id order by p.user_id)
 from conversations c
 where c.active_at >= clock_timestamp() - make_interval(secs => %(ago_s)s)
   and c.id in (select p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[]));
@@ -115,8 +116,8 @@ where c.id = %(conversation)s::uuid and p.user_id = any(%(users)s::uuid[]) and p
   and p.joined < m.created;
 
 -- name: current_participants
--- The users who get the messages of a conversation, each with the seq above which they get them.
-select p.user_id, p.joined_seq from participants p where p.conversation_id = %(conversation)s::uuid;
+-- The users who take part in a conversation.
+select p.user_id from participants p where p.conversation_id = %(conversation)s::uuid;
 
 -- name: typing_recipients
 -- See typing_to() in functions/.

@@ -39,8 +39,7 @@ cross join lateral (
         select h.user_id from holders_of(c, m) h where r.user_id is null and h.user_id = any(%(users)s::uuid[])
         union all
         -- The user who has deleted the message, as when that is pushed.
-        select p.user_id from participants p
-        where p.conversation_id = r.conversation_id and p.user_id = r.user_id and m.seq > floor_of(c, p)
+        select h.user_id from hiders_of(c, m) h where h.user_id = r.user_id
     ) told
 ) concerned
 where concerned.users is not null;
@@ -58,12 +57,3 @@ with gone as (
     returning 1
 )
 select count(*) from gone;
-
-
--- name: hidden_from
--- The messages of a part of a conversation that some users have deleted for themselves.
-select h.user_id, h.seq from unnest(%(users)s::uuid[]) u(id)
-cross join lateral (
-    select h.user_id, h.seq from hidden h
-    where h.user_id = u.id and h.conversation_id = %(conversation)s::uuid and h.seq between %(first)s and %(last)s
-) h;

@@ -140,7 +140,7 @@ OPERATIONS: Final[dict[str, tuple[Op, int]]] = {
     "history from the beginning": (lambda p, u, c: messages.history(p, u, c, limit=PAGE, after=0), 1),
     "history around": (lambda p, u, c: messages.history_around(p, u, c, around=DEEP // 2, limit=PAGE), 1),
     "history's version": (lambda p, u, c: messages.history_version(p, u, c), 1),
-    "a range": (lambda p, u, c: messages.messages_between(p, c, after=DEEP // 2, upto=DEEP, limit=PAGE), 1),
+    "a range": (lambda p, u, c: messages.messages_between(p, c, [u], after=DEEP // 2, upto=DEEP, limit=PAGE), 1),
     "participants": (lambda p, u, c: messages.current_participants(p, c), 1),
     "who may be watched": (lambda p, u, c: participant_lists.watchable(p, u, [u, c]), 1),
     "who may be watched no more": (lambda p, u, c: participant_lists.unwatchable(p, [(u, c), (c, u)]), 1),
@@ -208,7 +208,11 @@ READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
         messages.HISTORY_VERSION.by_token,
         {"token_hash": accounts.token_hash(TOKEN), "conversation": b""},
     ),
-    ("range", messages.MESSAGES_BETWEEN, {"conversation": b"", "after": DEEP // 2, "upto": DEEP, "limit": PAGE}),
+    (
+        "range",
+        messages.MESSAGES_BETWEEN,
+        {"conversation": b"", "users": [b""], "after": DEEP // 2, "upto": DEEP, "limit": PAGE},
+    ),
     ("participants", messages.CURRENT_PARTICIPANTS, {"conversation": b""}),
 ]
 
@@ -223,7 +227,7 @@ async def test_each_read_goes_by_indexes_and_reads_no_more_than_it_shows(
 ) -> None:
     """No table is scanned; a sort covers a page, or the user's conversations on the way to one."""
     _, statement, values = next(read for read in READS if read[0] == name)
-    given = {"user": user, "conversation": deep, "conversations": [deep]}
+    given = {"user": user, "users": [user], "conversation": deep, "conversations": [deep]}
     values = {key: given.get(key, value) for key, value in values.items()}
     await million.fetch(f"set plan_cache_mode = {mode}")
     plan = await explain(million, statement, values)

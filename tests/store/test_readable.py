@@ -41,10 +41,10 @@ PAST_THE_RULE: Final = {
     "retention.unannounced": "retention",
     "retention.below": "retention: what is archived, for nobody in particular",
     "retention.clear": "retention",
-    "messages.messages_between": "a node that missed messages: it tells each user's devices what that user may read",
+    "messages.messages_between": "a node that missed messages: holders_of() and hiders_of() say whom it tells",
     "messages.active_conversations": "a node that may have missed messages: seqs alone",
     "messages.expected_deliveries": "a node that may have missed messages: it asks holders_of() for the users of each",
-    "revisions.revised_since": "a node that may have missed changes: it asks holders_of() for the users of each",
+    "revisions.revised_since": "a node that may have missed changes: holders_of() and hiders_of() say whom it tells",
     "marks.mark": "finds the senders of messages that a mark has passed",
     "marks.receipt_counts": "finds the senders of messages that marks have passed, above floor_of() each sender",
     "outbox.decide": "for which users to enqueue a job, which looks at what waits by the rule",
@@ -84,12 +84,11 @@ def test_nothing_reads_messages_for_a_user_but_through_the_rule() -> None:
 OWN_VIEWS: Final = {
     "readable_messages()": "is the rule: which messages a user sees as tombstones",
     "holders_of()": "is the rule: which users are told of a message",
+    "hiders_of()": "is the rule: which users are told a tombstone alone",
     "uncounted_seqs()": "the seqs of a user's tombstones, by indexes that hold nothing else",
     "shown_deleter()": "a part of readable_messages(): a message that the user deleted first names no administrator",
     "unseen_messages()": "which tombstones are new to a cursor; their messages come from readable_messages()",
     "messages.version": "whether the user has deleted any message of the conversation, for the key of a cached page",
-    "messages.messages_between": "returns is_silent: server/cluster/catch_up.py tells only the sender",
-    "revisions.hidden_from": "for catch_up.py, after it has read the messages: a blocked user may edit in between",
     "revisions.revised_since": "which messages users have deleted for themselves lately, to tell these users",
     "sync.counts": "others show no mark for a silent message, so its sender is told no counts",
     "marks.receipt_counts": "others show no mark for a silent message, so its sender is told no counts",
@@ -105,7 +104,8 @@ OWN_VIEWS: Final = {
 
 
 def test_nothing_asks_for_deleted_or_silent_messages_but_through_the_rules() -> None:
-    """A query that fails here should read readable_messages() or holders_of(); or it is named above, with a reason."""
+    """A query that fails here should read readable_messages(), holders_of() or hiders_of(), or is named above, with a
+    reason."""
     assert {name for name, text in texts().items() if _OWN_VIEW.search(text)} == set(OWN_VIEWS)
 
 
@@ -119,8 +119,6 @@ FLOORS: Final = {
     "outbox.wait_for_read": "the base of unread counts, which is never lower than the floor",
     "send_one()": "has not read the whole row of the conversation",
     "marks.receipt_counts": "the conversation's floor, to read fewer messages: floor_of() each sender follows",
-    "messages.messages_between": "the conversation's floor: catch_up.py adds the seq at which each user joined",
-    "messages.active_conversations": "the conversation's floor: no message at or below it is missing",
     "move_floors()": "moves floors",
     "retention.unannounced": "what lies below the conversation's floor",
     "retention.below": "what lies below the conversation's floor",
@@ -332,13 +330,20 @@ async def test_a_node_tells_a_user_of_a_message_and_of_its_changes_alike(
 ) -> None:
     """After pushes were lost. Users who have deleted the message hear only of their own deletion."""
     talk = await state(pool, alice, bob)
+    users, told = [alice.user, bob.user], (bob.user,) if is_told else ()
+    [missed] = await messages.messages_between(pool, talk, users, after=1, upto=2, limit=9)
+    assert [user for user in missed.holders if user == bob.user] == [*told]
+    assert missed.hiders == ([bob.user] if state is hidden else [])
+    if state is hidden:
+        [(tombstone, hiders)] = await revisions.revised_since(pool, users, ago_s=60)
+        assert (type(tombstone), hiders) == (Tombstone, [bob.user])
     await pool.fetch("update participants set joined = 'epoch'")
     await pool.fetch("update hidden set at = 'epoch'")
     await pool.fetch(
         "insert into revisions (conversation_id, seq) values (%s, 2) on conflict do nothing", (uuid(talk),)
     )
-    expected = await messages.expected_deliveries(pool, [alice.user, bob.user], talk, after=1, upto=2)
-    assert [(user, seq) for user, seq, _ in expected] == ([(bob.user, 2)] if is_told else [])
+    expected = await messages.expected_deliveries(pool, users, talk, after=1, upto=2)
+    assert [(user, seq) for user, seq, _ in expected] == [(user, 2) for user in told]
     changed = await revisions.revised_since(pool, [bob.user], ago_s=60)
     assert [(message.seq, users) for message, users in changed] == ([(2, [bob.user])] if is_told else [])
 
@@ -361,6 +366,7 @@ async def test_the_rule_costs_no_call(database_url: str, alice: Credentials, bob
     with closing(Pool(database_url, 1)) as single:
         talk = await plain(single, alice, bob)
         await revisions.edit(single, alice.user, talk, 2, 0, "text", b"x", None, None)
+        await revisions.delete_for_me(single, bob.user, talk, 1)
         await single.fetch("set track_functions = 'all'")
         for read in READS.values():
             assert await read(single, bob.user, talk)
@@ -369,10 +375,12 @@ async def test_the_rule_costs_no_call(database_url: str, alice: Credentials, bob
         await marks.receipt_counts(single, talk, after=0, upto=2, limit=9)
         await single.fetch("update participants set joined = 'epoch'")
         assert await messages.expected_deliveries(single, [bob.user], talk, after=0, upto=2)
-        assert await revisions.revised_since(single, [bob.user], ago_s=60)
+        found = await messages.messages_between(single, talk, [bob.user], after=0, upto=2, limit=9)
+        assert [(each.holders, each.hiders) for each in found] == [([], [bob.user]), ([bob.user], [])]
+        assert len(await revisions.revised_since(single, [bob.user], ago_s=60)) == 2
         await single.read(RECEIPT_COUNTS, {"conversations": [talk], "user": alice.user, "counted": 50})
         await single.fetch("select pg_stat_force_next_flush()")
         await single.fetch("select 1")
         called = {name for (name,) in await single.fetch("select funcname::text from pg_stat_user_functions")}
     assert {"unseen_messages", "waiting_of"} <= called
-    assert called.isdisjoint({"readable_messages", "holders_of", "floor_of"})
+    assert called.isdisjoint({"readable_messages", "holders_of", "hiders_of", "floor_of"})

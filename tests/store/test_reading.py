@@ -17,7 +17,7 @@ from protocol.frames import Conversation, Message, Tombstone
 from store import conversations, messages, revisions
 from store.errors import NotAParticipant, UnknownUser
 from store.marks import Mark, mark
-from store.messages import Committed, send
+from store.messages import Committed, MissedMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
@@ -360,10 +360,11 @@ async def test_active_conversations_have_the_seq_from_before_the_period(pool: Po
     await pool.fetch("update conversations set active_at = active_at - interval '1 hour'")
     new = await sent(pool, moved, bob.user, b"new", b"newer")
     [found] = await messages.active_conversations(pool, [alice.user, carol.user], ago_s=60)
-    assert (found.conversation, found.last_seq, found.base, set(found.joined)) == (moved, 4, 2, {alice.user, bob.user})
-    missed = await messages.messages_between(pool, moved, after=found.base, upto=found.last_seq, limit=10)
-    assert missed == [(each, False) for each in new]
-    assert await messages.messages_between(pool, moved, after=2, upto=4, limit=1) == [(new[0], False)]
+    assert (found.conversation, found.last_seq, found.base) == (moved, 4, 2)
+    assert set(found.participants) == {alice.user, bob.user}
+    missed = await messages.messages_between(pool, moved, [bob.user], after=found.base, upto=found.last_seq, limit=10)
+    assert missed == [MissedMessage(each, [bob.user], []) for each in new]
+    assert await messages.messages_between(pool, moved, [bob.user], after=2, upto=4, limit=1) == missed[:1]
     assert await messages.active_conversations(pool, [carol.user], ago_s=60) == []
     assert await messages.active_conversations(pool, [], ago_s=60) == []
 

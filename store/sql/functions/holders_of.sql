@@ -1,8 +1,8 @@
 -- The participants whose devices hold a message or may read it: they are told when it changes, and of the message itself
--- if its push was lost. server/cluster/catch_up.py applies the same rule to many messages at once.
+-- if its push was lost.
 --
--- c, m: a conversation and one of its messages. Users who have deleted the message for themselves have their tombstone
---     already, and only the sender knows a silent message.
+-- c, m: a conversation and one of its messages. Users who have deleted the message for themselves are told a tombstone
+--     alone (hiders_of), and only the sender knows a silent message.
 --
 -- Postgres inlines this function: a query looks up only the participants that it asks for.
 create or replace function holders_of(c conversations, m messages) returns table (user_id uuid, joined timestamptz)
