@@ -232,11 +232,17 @@ class CheckedDevice:
         return self.session is not None and self.session.is_caught_up
 
     def state(self) -> str:
-        """The entries that the device is missing, and its session's counters, for the text of a finding."""
-        unknown = [self._recorder.name_of(each) for each in self.mailbox.unknown()]
-        gaps = [(self._recorder.name_of(gap.conversation), *gap[1:]) for gap in self.mailbox.gaps()]
+        """The entries that the device is missing, its marks that are due, and its session's counters, for the text of a
+        finding."""
+        name_of, mailbox = self._recorder.name_of, self.mailbox
+        unknown = [name_of(each) for each in mailbox.unknown()]
+        gaps = [(name_of(gap.conversation), *gap[1:]) for gap in mailbox.gaps()]
+        due = {
+            kind: [(name_of(conversation), seq) for conversation, seq in marks.due()]
+            for kind, marks in (("delivered", mailbox.delivered), ("read", mailbox.read))
+        }
         of_session = self.session.statistics() if self.session is not None else {}
-        return f"unknown: {unknown}, gaps: {gaps}, {of_session} at {trio.current_time():.1f}"
+        return f"unknown: {unknown}, gaps: {gaps}, due: {due}, {of_session} at {trio.current_time():.1f}"
 
     async def come(self, urls: Sequence[str]) -> None:
         """Connect to these nodes, tried in this order, with the device's cursor."""
