@@ -186,7 +186,11 @@ class Mailbox:
         """The caller has applied everything up to this cursor."""
         self.cursor = reply.cursor
         if not reply.more:
+            # Frames of a conversation that is not known by now are not for this user (SPEC 6.6.1).
             self._early.clear()
+            for conversation in self._unknown:
+                del self._conversations[conversation]
+            self._unknown.clear()
         # All parts of a first sync have only the last messages.
         self._is_fresh = self._is_fresh and reply.more
 
@@ -257,7 +261,8 @@ class Mailbox:
         return not (self._unknown or self._incomplete)
 
     def unknown(self) -> set[bytes]:
-        """The conversations whose `Conversation` frame has yet to come, with a `sync`."""
+        """The conversations whose `Conversation` frame has yet to come, with a `sync`. If that does not bring it, the
+        conversation is not this user's."""
         return set(self._unknown)
 
     def gaps(self) -> list[Gap]:

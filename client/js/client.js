@@ -248,6 +248,7 @@ export class Client extends EventEmitter {
         this.mailbox.cursor = synced.cursor
         more = synced.more
         this.mailbox.isFresh &&= more
+        if (!more) this.mailbox.forgetUnknown()
       }
       this.emit('current')
     } catch (error) {

@@ -44,6 +44,11 @@ export class Mailbox {
     return [...this.conversations.values()].some((state) => state.first === undefined)
   }
 
+  // A sync is over, or a cursor has come: frames of conversations that are not known by now are not for this user (6.6.1).
+  forgetUnknown() {
+    for (const [key, state] of this.conversations) if (state.first === undefined) this.conversations.delete(key)
+  }
+
   // Messages that exist and are missing: those between `after` and `before`, the first gap of each conversation.
   gaps() {
     const found = []

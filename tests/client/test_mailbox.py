@@ -151,6 +151,17 @@ def test_an_unknown_conversation_has_to_be_told_of_before_it_has_gaps() -> None:
     assert mailbox.is_complete
 
 
+def test_messages_of_a_conversation_that_a_sync_does_not_tell_of_are_dropped() -> None:
+    """They were on their way while the user was removed, for instance. A later frame tells of the conversation anew."""
+    mailbox = not_fresh()
+    assert apply(mailbox, 7) == []
+    mailbox.synced(Synced(1, b"cursor", True))
+    assert mailbox.unknown() == {TALK}, "a later page may tell of it"
+    mailbox.synced(Synced(1, b"cursor", False))
+    assert (mailbox.unknown(), mailbox.is_complete) == (set(), True)
+    assert mailbox.learn(told(TALK, 2, 9, message(TALK, 9))) == [message(TALK, 9)]
+
+
 def test_a_device_that_held_nothing_begins_with_the_last_message_and_loads_older_ones_downwards() -> None:
     mailbox = Mailbox(ME)
     assert [entry.seq for entry in mailbox.learn(told(TALK, 2, 9, message(TALK, 9)))] == [9]

@@ -73,3 +73,12 @@ test('tombstones never count as unread, nor do messages from before the user joi
   take(mailbox, 7)
   assert.equal(mailbox.unreadCount(TALK), 1)
 })
+
+test('messages of a conversation that no sync tells of are not for this user (SPEC 6.6.1)', () => {
+  const mailbox = new Mailbox()
+  take(mailbox, 7)
+  assert.equal(mailbox.hasUnknown, true)
+  mailbox.forgetUnknown()
+  assert.equal(mailbox.hasUnknown, false)
+  assert.deepEqual(held(mailbox), [])
+})
