@@ -248,7 +248,9 @@ class TestNode:
 
     @asynccontextmanager
     async def open_synced(self, *people: Credentials) -> AsyncIterator[list[RawClient]]:
-        """A client for each person, which has synced."""
+        """A client for each person, which has synced. The node has caught up with the time before: it pushes none of
+        that later."""
+        await self.gateway.node.catch_up.settled.wait()
         async with AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(self.open_websocket(person.token)) for person in people]
             for client in clients:
