@@ -7,8 +7,10 @@
 | `early_signals` | SIGTERM and SIGINT before the process can watch for them |
 | `signals` | SIGTERM and SIGINT while the process runs |
 | `log` | structured logs, for people or as JSON |
+| `log_context` | names the request that a task serves in its log lines |
 | `log_limit` | logs a lasting fault once a minute |
 | `open_files` | raises the limit of open files, and logs when it is reached |
 | `email_address` | checks and normalizes e-mail addresses |
 | `smtp_url` | parses the URL of a mail server |
+| `web_origins` | parses origins of web pages |
 """

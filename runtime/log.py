@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from runtime.log_context import add_request
 from runtime.log_limit import LogLimit
 from runtime.open_files import TrioAcceptFailures
 
@@ -30,6 +31,7 @@ def configure_logging(process: str, level: str, format: str = "") -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            add_request,
             structlog.processors.add_log_level,
             *(_for_people(is_terminal) if is_for_people else _for_programs()),
         ],

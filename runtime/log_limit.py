@@ -23,7 +23,7 @@ MAX_EVENTS: Final = 1000
 """Events that are remembered. Their names are constants of ours; should they not be, the oldest are dropped."""
 
 _LIMITED: Final = {"warning", "error"}
-_VARYING: Final = {"event", "level", "timestamp", "retry_in_s"}
+_VARYING: Final = {"event", "level", "timestamp", "retry_in_s", "request_id", "trace_id"}
 
 EventDict: TypeAlias = MutableMapping[str, Any]
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final, TypeVar
 
-from quart import Response, has_request_context, request, websocket
+from quart import Response, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
 
 from server.http.decoding import read_body
-from server.http.exchange import Reply, exchanged, refusal
+from server.http.exchange import Reply, exchanged, options, refused
 from server.http.problem_codes import MAX_BODY_BYTES, ProblemCode
-from server.http.problems import Problem, problem_of
+from server.http.problems import RETRY_AFTER_S, Problem
 from server.http.routes import ROUTES
 from server.http.routing import Access, Route
 from server.http.services import Services
@@ -20,16 +20,48 @@ from server.http.services import Services
 _T = TypeVar("_T")
 
 
+BODY_TIMEOUT_S: Final = 20.0
+"""The time for a body to come. 64 KiB take it at 26 kbit/s."""
+
+METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"))
+"""The methods of RFC 9110 and RFC 5789."""
+
+
 def create_app(services: Services) -> QuartTrio:
     """The application; Hypercorn runs it (`server.http.process`)."""
     # With a folder for static files, Quart would add an open route of its own.
     app = QuartTrio(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    for route in ROUTES:
-        if route.access is not Access.OPERATOR or services.ops_token:
-            app.add_url_rule(route.path, route.rule, _view(route, services), methods=[route.method])
-    app.register_error_handler(Exception, _refuse)
+    app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
+    # A path with two slashes is a different path, and not found.
+    app.url_map.merge_slashes = False
+    served = [route for route in ROUTES if route.access is not Access.OPERATOR or services.ops_token]
+    for route in served:
+        _add(app, route.path, route.method, _view(route, services))
+    for path in {route.path: None for route in served}:
+        methods = {"OPTIONS", *(route.method for route in served if route.path == path)}
+        _add(app, path, "OPTIONS", _options(methods | {"HEAD"} if "GET" in methods else methods, services))
+    app.register_error_handler(Exception, _refuser(services))
     return app
+
+
+def _add(app: QuartTrio, path: str, method: str, view: Callable[..., Awaitable[Response]]) -> None:
+    # Quart answers HEAD by the view of GET, and Hypercorn leaves the body out.
+    app.add_url_rule(path, f"{method} {path}", view, methods=[method], provide_automatic_options=False)
+
+
+def _options(methods: Collection[str], services: Services) -> Callable[..., Awaitable[Response]]:
+    """The function that Quart calls for OPTIONS on a path."""
+    listed = _listed(methods)
+
+    async def view(**_: Any) -> Response:
+        return _response(options(request.headers, listed, services))
+
+    return view
+
+
+def _listed(methods: Iterable[str]) -> str:
+    return ", ".join(sorted(methods))
 
 
 def _view(route: Route, services: Services) -> Callable[..., Awaitable[Response]]:
@@ -48,7 +80,7 @@ async def _read_body(type_: type[_T]) -> _T:
     try:
         data: Any = await request.get_data()
     except HTTPException as error:
-        raise _problem(error) from None
+        raise _no_body(error) from None
     return read_body(data, request.headers, type_)
 
 
@@ -60,22 +92,38 @@ def _response(reply: Reply) -> Response:
     return response
 
 
-async def _refuse(error: Exception) -> Response:
-    # A WebSocket handshake, which belongs to `socket` and finds nothing here, is answered outside of a request.
-    asked = request if has_request_context() else websocket
-    problem = _problem(error) if isinstance(error, HTTPException) else problem_of(error, asked.path)
-    return _response(refusal(problem, asked.headers))
+def _refuser(services: Services) -> Callable[[Exception], Awaitable[Response]]:
+    """The function that Quart calls for a request that comes to no view."""
+
+    async def refuse(error: Exception) -> Response:
+        shown = _no_route(error, request.method) if isinstance(error, HTTPException) else error
+        return _response(refused(shown, request.headers, request.path, services))
+
+    return refuse
 
 
-_CODES: Final = {
-    404: ProblemCode.NOT_FOUND,
-    405: ProblemCode.METHOD_NOT_ALLOWED,
-    413: ProblemCode.BODY_TOO_LARGE,
-}
-"""Statuses of Quart's errors -> codes."""
+def _no_route(error: HTTPException, method: str) -> Problem:
+    """The answer to a request that fits no route."""
+    if method not in METHODS:
+        return Problem(ProblemCode.UNKNOWN_METHOD, "HTTP has no such method")
+    if isinstance(error, MethodNotAllowed):
+        allowed = _listed(error.valid_methods or ())
+        detail = f"this path takes {allowed}"
+        return Problem(ProblemCode.METHOD_NOT_ALLOWED, detail, more_headers={"allow": allowed})
+    if isinstance(error, NotFound):
+        return Problem(ProblemCode.NOT_FOUND, "no such path")
+    return Problem(ProblemCode.INVALID_REQUEST, error.description or "the request cannot be read")
 
 
-def _problem(error: HTTPException) -> Problem:
-    """The answer to an error of Quart's: the request fits no route, or cannot be read."""
-    code = _CODES.get(error.code or 500, ProblemCode.INVALID_BODY)
-    return Problem(code, error.description or "the request cannot be read")
+def _no_body(error: HTTPException) -> Problem:
+    """The answer to a request whose body cannot be read."""
+    if isinstance(error, RequestEntityTooLarge):
+        return Problem(ProblemCode.BODY_TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes")
+    if isinstance(error, RequestTimeout):
+        return Problem(
+            ProblemCode.REQUEST_TIMEOUT,
+            f"the body did not come within {BODY_TIMEOUT_S:g} s",
+            retry_after_s=RETRY_AFTER_S,
+            more_headers={"connection": "close"},
+        )
+    return Problem(ProblemCode.INVALID_BODY, error.description or "the body cannot be read")

@@ -12,12 +12,15 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 from msgspec.structs import fields
 
+from runtime.log_context import SERVED, RequestNames
+from server.http.challenges import challenge
 from server.http.compression import CompressedForms, chosen, compressed
 from server.http.encoding import CBOR, JSON, Encoding, encode
 from server.http.frame import ReadBody, framed
 from server.http.media_types import accepted
 from server.http.problems import MEDIA_TYPES, Problem, problem_of
 from server.http.request_headers import Headers
+from server.http.request_ids import names_of
 from server.http.routing import Answer, AnyAnswer, EncodedAnswer, HtmlAnswer, Request, Route
 from server.http.services import Services
 
@@ -55,11 +58,15 @@ def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange
     async def exchange(headers: Headers, query_string: str, path: str, values: Mapping[str, Any]) -> Reply:
         encoding = accepted(headers.get("accept", ""))
         request = Request(services, encoding, headers, query_string, None, None)
+        names = names_of(headers)
+        outside = SERVED.set(names)
         try:
             answer = await handle(request, values)
         except Exception as error:  # noqa: BLE001  (`problem_of` logs the errors that are the server's)
-            return refusal(problem_of(error, path), headers)
-        reply = _reply(answer, encoding)
+            return _refusal(problem_of(error, path), headers, names, services)
+        finally:
+            SERVED.reset(outside)
+        reply = _reply(answer, encoding, services.answer_headers.of(headers, names))
         reply.headers.update(kept_plain)
         return _coded(reply, headers, answer.forms if isinstance(answer, EncodedAnswer) else None)
 
@@ -71,25 +78,48 @@ def has_secret(route: Route) -> bool:
     return route.answer is not None and not SECRETS.isdisjoint(field.name for field in fields(route.answer))
 
 
-def refusal(problem: Problem, headers: Headers) -> Reply:
-    """The answer to a request that is refused.
+def refused(error: Exception, headers: Headers, path: str, services: Services) -> Reply:
+    """The answer to a request that comes to no route.
 
     :param headers: of the request.
     """
+    names = names_of(headers)
+    outside = SERVED.set(names)
+    try:
+        problem = problem_of(error, path)
+    finally:
+        SERVED.reset(outside)
+    return _refusal(problem, headers, names, services)
+
+
+def _refusal(problem: Problem, headers: Headers, names: RequestNames, services: Services) -> Reply:
     encoding = accepted(headers.get("accept", ""))
-    body = encode(problem.body(encoding), encoding)
-    reply = Reply(problem.status, {"content-type": MEDIA_TYPES[encoding]} | problem.headers(), body)
-    return _coded(reply, headers)
+    body = encode(problem.body(encoding, names.request_id), encoding)
+    common = services.answer_headers.of(headers, names)
+    typed = {**common, "content-type": MEDIA_TYPES[encoding], **problem.headers(), **challenge(problem, headers)}
+    return _coded(Reply(problem.status, typed, body), headers)
 
 
-def _reply(answer: AnyAnswer, encoding: Encoding) -> Reply:
+def options(headers: Headers, methods: str, services: Services) -> Reply:
+    """The answer to OPTIONS, also to a browser that asks before a cross-origin request.
+
+    :param headers: of the request.
+    :param methods: those of the path.
+    """
+    common = services.answer_headers
+    preflight = common.origins.preflight_headers(headers, methods)
+    return Reply(204, {**common.of(headers, names_of(headers)), "allow": methods, **preflight}, b"")
+
+
+def _reply(answer: AnyAnswer, encoding: Encoding, common: Mapping[str, str]) -> Reply:
     if isinstance(answer, HtmlAnswer):
-        return Reply(answer.status, dict(answer.headers), answer.html.encode())
+        return Reply(answer.status, {**common, **answer.headers}, answer.html.encode())
+    typed = {**common, "content-type": _CONTENT_TYPES[encoding], **answer.headers}
     if not isinstance(answer, Answer):
-        return Reply(200, {**_typed(encoding), **answer.headers}, answer.body)
+        return Reply(200, typed, answer.body)
     if answer.body is None:
-        return Reply(answer.status, dict(answer.headers), b"")
-    return Reply(answer.status, {**_typed(encoding), **answer.headers}, encode(answer.body, encoding))
+        return Reply(answer.status, {**common, **answer.headers}, b"")
+    return Reply(answer.status, typed, encode(answer.body, encoding))
 
 
 def _coded(reply: Reply, headers: Headers, forms: CompressedForms | None = None) -> Reply:
@@ -100,8 +130,7 @@ def _coded(reply: Reply, headers: Headers, forms: CompressedForms | None = None)
     """
     if NO_COMPRESSION in reply.headers or reply.status == 204:
         return reply
-    others = reply.headers.get("vary")
-    reply.headers["vary"] = f"{others}, accept, accept-encoding" if others else "accept, accept-encoding"
+    reply.headers["vary"] += ", accept-encoding"
     choice = chosen(headers.get("accept-encoding", ""))
     if choice.coding is None or not reply.body or headers.get(NO_COMPRESSION, _ABSENT) != _ABSENT:
         return reply
@@ -113,7 +142,3 @@ def _coded(reply: Reply, headers: Headers, forms: CompressedForms | None = None)
     if "etag" in reply.headers:
         reply.headers["etag"] = f'{reply.headers["etag"][:-1]}-{choice.coding}"'
     return Reply(reply.status, reply.headers, form)
-
-
-def _typed(encoding: Encoding) -> dict[str, str]:
-    return {"content-type": _CONTENT_TYPES[encoding]}

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from server.http.exchange import Exchange, Reply, exchanged, refusal
+from server.http.exchange import Exchange, Reply, exchanged, refused
 from server.http.problem_codes import MAX_HEAD_BYTES, ProblemCode
 from server.http.problems import Problem
 from server.http.routing import Route
@@ -31,6 +31,7 @@ _OTHERS: Final = frozenset(("upgrade", "content-length", "transfer-encoding", "e
 """Headers of requests that are not plain."""
 
 _CODES: Final = {
+    414: ProblemCode.URI_TOO_LONG,
     431: ProblemCode.HEAD_TOO_LARGE,
     501: ProblemCode.UNKNOWN_TRANSFER_ENCODING,
     505: ProblemCode.UNKNOWN_VERSION,
@@ -58,6 +59,7 @@ class HotPath:
     """The hot routes among some routes."""
 
     def __init__(self, services: Services, routes: Iterable[Route]) -> None:
+        self._services = services
         self._fixed: dict[str, Exchange] = {}
         self._patterns: list[tuple[re.Pattern[str], str, Exchange]] = []
         for route in routes:
@@ -98,7 +100,7 @@ class HotPath:
     def refusal(self, status: int) -> Reply:
         """The answer to a request that is not HTTP."""
         code = _CODES.get(status, ProblemCode.INVALID_REQUEST)
-        return refusal(Problem(code, code.info.meaning), {})
+        return refused(Problem(code, code.info.meaning), {}, "", self._services)
 
 
 def _headers(block: str) -> dict[str, str] | None:

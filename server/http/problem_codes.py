@@ -49,6 +49,7 @@ class ProblemCode(Enum):
     UNKNOWN_NOTIFIER = "unknown_notifier"
     UNKNOWN_USER = "unknown_user"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    REQUEST_TIMEOUT = "request_timeout"
     USERNAME_TAKEN = "username_taken"
     NOT_A_REQUEST = "not_a_request"
     NOTIFIER_NOT_OFFERED = "notifier_not_offered"
@@ -57,11 +58,13 @@ class ProblemCode(Enum):
     LAST_ADMINISTRATOR = "last_administrator"
     VERIFICATION_EXPIRED = "verification_expired"
     BODY_TOO_LARGE = "body_too_large"
+    URI_TOO_LONG = "uri_too_long"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     HEAD_TOO_LARGE = "head_too_large"
     TOO_MANY_CONVERSATIONS = "too_many_conversations"
     TOO_MANY_MAILS = "too_many_mails"
     INTERNAL = "internal"
+    UNKNOWN_METHOD = "unknown_method"
     UNKNOWN_TRANSFER_ENCODING = "unknown_transfer_encoding"
     UNKNOWN_VERSION = "unknown_version"
     UNAVAILABLE = "unavailable"
@@ -118,6 +121,9 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.METHOD_NOT_ALLOWED: ProblemInfo(
         405, "Method not allowed", "The path exists, but not with this method."
     ),
+    ProblemCode.REQUEST_TIMEOUT: ProblemInfo(
+        408, "Request timeout", "The body did not come in time; the connection is closed.", retry=True
+    ),
     ProblemCode.USERNAME_TAKEN: ProblemInfo(409, "Username taken", "The username is taken. Choose a different one."),
     ProblemCode.NOT_A_REQUEST: ProblemInfo(409, "Not a request", "The conversation is not a request, or no longer."),
     ProblemCode.NOTIFIER_NOT_OFFERED: ProblemInfo(
@@ -137,6 +143,9 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ),
     ProblemCode.BODY_TOO_LARGE: ProblemInfo(
         413, "Body too large", f"Bodies have at most {MAX_BODY_BYTES // 1024} KiB."
+    ),
+    ProblemCode.URI_TOO_LONG: ProblemInfo(
+        414, "URI too long", "The first line is longer than the most of a head; the connection is closed."
     ),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemInfo(
         415,
@@ -158,6 +167,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         f"The first line and the headers have at most {MAX_HEAD_BYTES // 1024} KiB; the connection is closed.",
     ),
     ProblemCode.INTERNAL: ProblemInfo(500, "Internal", "The server has a fault, and has logged it.", retry=True),
+    ProblemCode.UNKNOWN_METHOD: ProblemInfo(501, "Unknown method", "HTTP has no such method."),
     ProblemCode.UNKNOWN_TRANSFER_ENCODING: ProblemInfo(
         501, "Unknown transfer encoding", "Transfer-Encoding may be chunked; the connection is closed."
     ),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from server.http.announcements import Announcements
+from server.http.answer_headers import AnswerHeaders
 from server.http.conditional import EntityTags
 from server.http.first_pages import FirstPages
 from server.http.offered import WEBHOOKS, Offered
+from server.http.origins import Origins
 from server.http.passwords import Passwords
 from store import conversations
 from store.postgres.pool import Pool
@@ -18,6 +21,7 @@ from store.redis.client import Redis
 class Services:
     """`services_of` makes one.
 
+    :ivar answer_headers: those that all answers have.
     :ivar offered: the notifiers that workers have keys for.
     :ivar ops_token: the operators' token; empty if the application has no routes for operators.
     :ivar starts_per_day: conversations with strangers that a user may begin in 24 hours.
@@ -29,6 +33,7 @@ class Services:
     passwords: Passwords
     tags: EntityTags
     first_pages: FirstPages
+    answer_headers: AnswerHeaders
     offered: Offered
     ops_token: str
     starts_per_day: int
@@ -44,8 +49,12 @@ def services_of(
     ops_token: str = "",
     offered: Offered = WEBHOOKS,
     starts_per_day: int = conversations.STARTS_PER_DAY,
+    cors_origins: Collection[str] = (),
 ) -> Services:
-    """What a process shares, with caches of its own; the parameters are those of `Services`."""
+    """What a process shares, with caches of its own; the parameters are those of `Services`.
+
+    :param cors_origins: origins of the web pages whose scripts may read answers.
+    """
     tags = EntityTags(pool)
     return Services(
         pool=pool,
@@ -54,6 +63,7 @@ def services_of(
         passwords=Passwords(),
         tags=tags,
         first_pages=FirstPages(pool, tags),
+        answer_headers=AnswerHeaders(Origins(cors_origins)),
         offered=offered,
         ops_token=ops_token,
         starts_per_day=starts_per_day,

@@ -52,6 +52,10 @@ def test_events_that_differ_are_written_up_to_the_limit_and_do_not_silence_other
     assert log.write("waiting_for_redis", error="gone", retry_in_s=2) is None, (
         "retry_in_s does not make a different event"
     )
+    assert log.write("request_failed", path="/", request_id="a", trace_id="b") is not None
+    assert log.write("request_failed", path="/", request_id="c", trace_id="d") is None, (
+        "the same fault of a different request is not a different event"
+    )
 
 
 def test_lines_below_warning_are_never_left_out() -> None:

@@ -6,17 +6,23 @@ import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import h11
 import trio
 from hypercorn.typing import Framework
 
+from server.cluster.writer import Writer
+from server.http.announcements import Announcements
 from server.http.app import create_app
 from server.http.hot_path import HotPath
 from server.http.hypercorn_seam import PlainReads, serve_http
 from server.http.routes import ROUTES
-from server.http.services import Services
+from server.http.services import Services, services_of
 from server.transport.listener import listen
+from store.postgres.pool import Pool
+from store.redis.client import Redis
+from tests.people import TOKEN_LIFETIME_S
 
 
 @dataclass
@@ -129,6 +135,24 @@ async def serving_api(services: Services) -> AsyncGenerator[HttpServer, None]:
     """Serve the product's routes."""
     async with serving(create_app(services), HotPath(services, ROUTES)) as server:
         yield server
+
+
+@asynccontextmanager
+async def open_server(pool: Pool, redis_url: str, **settings: Any) -> AsyncGenerator[HttpServer, None]:
+    """Serve the product's routes with services of their own.
+
+    :param settings: of `services_of`.
+    """
+    redis = Redis(redis_url)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(redis.run)
+        writer = Writer(redis, pool)
+        nursery.start_soon(writer.run)
+        announcements = Announcements(pool, writer.broadcast)
+        services = services_of(pool, redis, announcements, **{"token_lifetime_s": TOKEN_LIFETIME_S, **settings})
+        async with serving_api(services) as server:
+            yield server
+        nursery.cancel_scope.cancel()
 
 
 def request(method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> bytes:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 import structlog
 import trio
 import trio.testing
-from quart.testing import WebsocketResponseError
 
 from client.http import Credentials
 from embedded.postgres import PostgresServer
@@ -17,7 +16,8 @@ from embedded.redis import RedisServer
 from store.errors import DatabaseError
 from store.postgres.pool import Pool
 from tests.people import new_device, new_user
-from tests.server.http_world import CBOR, PASSWORD, REGISTER, Answer, both_encodings, open_api, say
+from tests.server.http.socket_world import open_server, request
+from tests.server.http_world import PASSWORD, REGISTER, both_encodings, open_api, say
 from tests.waiting import wait_until
 
 
@@ -96,38 +96,27 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, encoding:
             assert (health.status, health.body) == (200, {"status": "ok"})
 
 
-@pytest.mark.parametrize(("path", "status"), [("/v1/socket", 404), ("/", 404), ("/v1/conversations", 405)])
-@both_encodings
-async def test_a_websocket_handshake_is_refused_like_a_request(
-    pool: Pool, redis_url: str, encoding: str, path: str, status: int
+HANDSHAKE = {
+    "connection": "Upgrade",
+    "upgrade": "websocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/socket", 404), ("/", 404), ("/v1/conversations", 401), ("/healthz", 200)]
+)
+async def test_a_websocket_handshake_is_answered_like_a_request(
+    pool: Pool, redis_url: str, path: str, status: int, log_output: list[dict[str, object]]
 ) -> None:
     """Handshakes belong to `socket`. A client with the wrong port must not fill the log."""
-    async with open_api(pool, redis_url, encoding) as api:
-        headers = {"Accept": CBOR if encoding == "cbor" else "*/*"}
-        with structlog.testing.capture_logs() as logs:
-            async with api.app.test_client().websocket(path, headers=headers) as websocket:
-                with pytest.raises(WebsocketResponseError) as refused:
-                    await websocket.receive()
-        response = refused.value.response
-        answer = Answer(response.status_code, response.headers, await response.get_data(as_text=False))
-    assert (answer.status, answer.code) == (status, "not_found" if status == 404 else "method_not_allowed")
-    assert [log for log in logs if log["log_level"] != "info"] == []
-
-
-@both_encodings
-async def test_wrong_methods_are_named(pool: Pool, redis_url: str, encoding: str) -> None:
-    async with open_api(pool, redis_url, encoding) as api:
-        for method, path in (
-            ("GET", "/v1/users"),
-            ("DELETE", "/v1/devices"),
-            ("PUT", "/v1/conversations"),
-            ("POST", f"/v1/conversations/{uuid4()}"),
-            ("POST", f"/v1/conversations/{uuid4()}/messages"),
-            ("POST", "/healthz"),
-            ("PATCH", "/readyz"),
-        ):
-            answer = await api.request(method, path)
-            assert (answer.status, answer.code) == (405, "method_not_allowed")
+    async with open_server(pool, redis_url) as server, server.connected() as connection:
+        for _ in range(2):
+            for headers in (HANDSHAKE, {"connection": "upgrade", "upgrade": "h2c"}, {"upgrade": "websocket"}):
+                await connection.send(request("GET", path, headers))
+                assert (await connection.answer()).status == status
+    assert [line for line in log_output if line["log_level"] != "info"] == []
 
 
 def http_scope(method: str, path: str, token: str, length: int) -> dict[str, Any]:

@@ -123,6 +123,7 @@ async def test_both_paths_give_equal_answers(
 
 
 async def _compare(ask: Any, path: str, query: str, headers: Mapping[str, str]) -> None:
+    headers = {"x-request-id": "the-same-for-both", **headers}
     thin, quart, was_taken = await ask(request("GET", f"{path}?{query}" if query else path, headers))
     assert was_taken, (path, query)
     dates = thin.headers.pop("date"), quart.headers.pop("date")
@@ -191,6 +192,8 @@ async def test_a_fault_behind_a_hot_read_is_answered(services: Services, monkeyp
     ("data", "status", "code"),
     [
         (b"GET nonsense\r\n\r\n", 400, "invalid_request"),
+        (request("GET", "?x"), 400, "invalid_request"),
+        (request("GET", "/healthz" + "x" * 70_000), 414, "uri_too_long"),
         (request("GET", "/healthz", {"x": "y" * 70_000}), 431, "head_too_large"),
         (request("PUT", "/v1/email", {"transfer-encoding": "gzip"}), 501, "unknown_transfer_encoding"),
     ],
@@ -203,6 +206,8 @@ async def test_a_request_that_is_not_http_gets_a_problem(
     body = json.loads(answer.body)
     assert (answer.status, body["status"], body["code"]) == (status, status, code)
     assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert body["instance"] == answer.headers["x-request-id"]
 
 
 PIECES = (

@@ -101,7 +101,7 @@ async def test_without_a_token_there_is_no_ops_api(redis_url: str) -> None:
         for asking in (api, api.of(TOKEN), api.of("")):
             there, nowhere = await asking.get("/v1/ops/analytics"), await asking.get("/v1/nowhere")
             assert (there.status, there.code) == (404, "not_found")
-            assert there.body == nowhere.body
+            assert {**there.body, "instance": None} == {**nowhere.body, "instance": None}
 
 
 BAD_QUERIES: list[tuple[dict[str, str], str]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from base64 import urlsafe_b64encode
 from typing import Any
@@ -16,6 +17,7 @@ from server.http.decoding import InvalidBody, decode
 from store.page_cursor import InvalidCursor
 from store.postgres.pool import Pool
 from tests.people import new_user
+from tests.server.http.socket_world import open_server, request
 from tests.server.http_world import CBOR, PASSWORD, REGISTER, both_encodings, open_api
 
 WRONG_BODIES: list[tuple[str, Any]] = [
@@ -123,6 +125,21 @@ async def test_a_body_is_bounded(pool: Pool, redis_url: str) -> None:
             headers = {"Content-Type": "application/json"}
             answer = await api.request("POST", "/v1/users", data=b" " * size, headers=headers)
             assert (answer.status, answer.code) == (status, "body_too_large" if status == 413 else "invalid_body")
+
+
+async def test_a_body_that_does_not_come_ends_the_connection_with_an_answer(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.http.app.BODY_TIMEOUT_S", 0.05)
+    async with open_server(pool, redis_url) as server:
+        headers = {"content-type": "application/json"}
+        for head, some in (("content-length", "20"), ("transfer-encoding", "chunked")):
+            async with server.connected() as connection:
+                await connection.send(request("POST", "/v1/users", {**headers, head: some}, b"2\r\n{"))
+                answer = await connection.answer(b"POST")
+                assert (answer.status, json.loads(answer.body)["code"]) == (408, "request_timeout")
+                assert (answer.headers["connection"], answer.headers["retry-after"]) == ("close", "1")
+                assert await connection.closed() == b""
 
 
 @given(
