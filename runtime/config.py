@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from protocol.limits import MAX_ADDRESS_CONNECTIONS
 from runtime.email_address import sender_fault
 from runtime.smtp_url import smtp_url_fault
+from runtime.web_origins import web_origins_fault
 from store.objects.url import objects_url_fault
 from store.postgres.driver import is_url
 from store.redis.url import redis_url_fault
@@ -77,6 +78,9 @@ class Config:
     """Sender of mail: `ADDRESS`, or `NAME <ADDRESS>`. SMTP_URL needs it."""
     public_url: str = ""
     """URL of `web` for users, such as `https://chat.example`: links in mails begin with it. SMTP_URL needs it."""
+    cors_origins: str = ""
+    """Origins of web pages whose scripts may read answers of `web` (CORS), separated by commas, such as
+    `https://chat.example`. Empty: pages of `web`'s own origin alone."""
     new_conversations_per_day: int = 50
     """Conversations with strangers that a user may begin in 24 hours. Each stranger whom the user adds to a group
     counts as one, too."""
@@ -170,6 +174,8 @@ class Config:
         pool = "must be at least 2: one connection commits sends, the others serve the rest"
         yield "DATABASE_POOL", pool, self.database_pool >= 2
         yield "MAX_ADDRESS_CONNECTIONS", "must be at least 1", self.max_address_connections >= 1
+        fault = web_origins_fault(self.cors_origins)
+        yield "CORS_ORIGINS", fault, not fault
         starts = "must be 0 (none) to 1000000"
         yield "NEW_CONVERSATIONS_PER_DAY", starts, 0 <= self.new_conversations_per_day <= 1_000_000
         yield "WORKER_CONCURRENCY", "must be 1 to 1000", 1 <= self.worker_concurrency <= 1000

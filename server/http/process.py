@@ -10,6 +10,7 @@ import trio
 from runtime.config import Config
 from runtime.process import tell_ready
 from runtime.signals import watch_signals
+from runtime.web_origins import web_origins
 from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.app import create_app
@@ -55,6 +56,7 @@ async def serve_web(config: Config) -> None:
             ops_token=config.ops_token,
             offered=offered_by(config),
             starts_per_day=config.new_conversations_per_day,
+            cors_origins=web_origins(config.cors_origins),
         )
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         services.start_soon(_tell_ready, config, pool, redis)

@@ -38,6 +38,7 @@ GOOD = {
     "SMTP_URL": ("smtps://a:b@h", "smtps://a:b@h"),
     "MAIL_FROM": ("ALO <a@b.example>", "ALO <a@b.example>"),
     "PUBLIC_URL": ("https://h/alo", "https://h/alo"),
+    "CORS_ORIGINS": ("https://a.example, http://localhost:3000", "https://a.example, http://localhost:3000"),
     "NEW_CONVERSATIONS_PER_DAY": ("0", 0),
     "RETENTION_DAYS": ("30.5", 30.5),
     "RETENTION_ARCHIVES": ("0", 0),
@@ -127,12 +128,19 @@ def test_empty_variable_is_like_none(name: str) -> None:
     assert Config.from_environment({name: ""}) == Config()
 
 
+REFUSED_ORIGINS = (
+    *("*", "null", "chat.example", "https://chat.example/", "https://Chat.example", "https://chat.example:443"),
+    *("http://chat.example:80", "https://chat.example:0", "https://chat.example:65536", "https://*.chat.example"),
+    *("https://user@chat.example", "https://chät.example", "https://a.example https://b.example", "https://"),
+    *("https://chat.example?x", "https://a.example,*", "https://chat..example"),
+)
 INVALID = [
     ("PORT", "http"),
     ("PORT", "-1"),
     ("PORT", "65536"),
     ("PORT", "80.5"),
     ("SOCKET_PORT", "65536"),
+    *(("CORS_ORIGINS", text) for text in REFUSED_ORIGINS),
     ("SOCKET_PORT", "0x50"),
     ("DATABASE_URL", "postgres"),
     ("DATABASE_URL", "mysql://user:secret@h/db"),
