@@ -16,7 +16,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/$(CACHE)/pip
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test again check lint types bench faults generated fuzz js lock clean
+.PHONY: help run demo test again check lint types bench faults generated fuzz js nginx lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -62,6 +62,9 @@ fuzz: .venv/fuzz.installed  ## fuzz each target for FUZZ_SECONDS (60)
 js: .venv/run.installed client/js/node_modules/.installed  ## test the JavaScript client against a server; needs node and npm
 	@$(PYTHON) -m tests.js
 
+nginx: .venv/dev.installed .venv/nginx.installed  ## test web behind Debian's nginx; needs apt-get
+	$(PYTHON) -m pytest tests/system/test_behind_nginx.py
+
 clean:  ## remove .venv/ and var/ with all data of `make run`
 	rm -rf .venv var client/js/node_modules
 
@@ -78,6 +81,18 @@ lock: .venv/lock.installed  ## renew locks/: the exact versions of all packages,
 
 .venv/redis.installed .venv/fuzz.installed .venv/lock.installed: .venv/%.installed: locks/%.txt locks/build.txt | .venv/bin/python
 	$(PYTHON) -m embedded.requirements install $*
+	@touch $@
+
+# With lists and a cache of its own, apt-get needs no root and changes nothing of the system.
+NGINX = $(CURDIR)/.venv/nginx
+APT = timeout 240 apt-get -q -o "Dir::State::Lists=$(NGINX)/lists" -o "Dir::Cache=$(NGINX)/cache" -o APT::Sandbox::User=
+
+.venv/nginx.installed:
+	@command -v apt-get >/dev/null || { echo 'No apt-get: the tests behind nginx need Debian or Ubuntu.' >&2; exit 1; }
+	rm -rf .venv/nginx && mkdir -p .venv/nginx/lists/partial .venv/nginx/cache/archives/partial
+	cd .venv/nginx && $(APT) update && $(APT) download nginx && dpkg-deb --extract nginx_*.deb .
+	.venv/nginx/usr/sbin/nginx -v
+	rm -r .venv/nginx/lists .venv/nginx/cache
 	@touch $@
 
 client/js/node_modules/.installed: client/js/package.json client/js/.npmrc

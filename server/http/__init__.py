@@ -24,7 +24,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `compression` | br, gzip and zstd: the coding of an answer, and the compressed forms of a body |
 | `media_types`, `request_headers` | the types of bodies that a client accepts and sends; headers of a request |
 | `conditional` | entity tags of pages, and `304` for a client that holds the current page |
-| `answer_headers`, `origins` | headers that all answers have; cross-origin requests (CORS) |
+| `answer_headers`, `challenges`, `origins` | headers of all answers; of answers 401; of cross-origin requests (CORS) |
 | `request_ids` | the id of a request, and that of its trace |
 | `problems`, `problem_codes` | errors as problem documents (RFC 9457); the table of their codes |
 | `announcements` | pushes for changes that were made over HTTP |

@@ -1,0 +1,176 @@
+"""The processes behind Debian's nginx, which keeps connections to `web` for the requests of many clients."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx
+import pytest
+import trio
+
+from client.session import open_session
+from server.http.app import MAX_BODY_BYTES
+from store.postgres.pool import Pool
+from tests.nginx_server import NGINX, running_nginx
+from tests.people import new_direct, new_user
+from tests.processes import open_cluster
+
+pytestmark = pytest.mark.skipif(NGINX is None, reason="there is no nginx: `make nginx` installs it")
+
+ROUNDS = 60
+CLIENTS = 6
+ANSWERED_S = 60.0
+MOST_CONNECTIONS = 2 * CLIENTS
+"""Each client has one request at a time, and nginx may give up a connection early."""
+
+both_ways = pytest.mark.parametrize("more", ["", "proxy_request_buffering off;"], ids=["buffering", "streaming"])
+
+
+@asynccontextmanager
+async def behind_nginx(pool: Pool, redis_url: str, folder: Path, more: str = "") -> AsyncGenerator[tuple[str, int]]:
+    """The URL of nginx, and the port of `web` behind it."""
+    async with open_cluster(pool.url, redis_url) as cluster:
+        await cluster.start_web()
+        port = urlsplit(cluster.http_url).port
+        assert port is not None
+        async with running_nginx(folder, {"127.0.0.1:8000": f"127.0.0.1:{port}"}, more) as url:
+            yield url, port
+
+
+def connections_to(port: int) -> int:
+    """The connections to a port of this machine that are open, or have ended in the last minute."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    local = {row[1] for row in rows if row[2].endswith(f":{port:04X}")}
+    ended = {row[2] for row in rows if row[1].endswith(f":{port:04X}") and row[3] != "0A"}
+    return len(local | ended)
+
+
+async def in_chunks(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 1000):
+        yield data[start : start + 1000]
+
+
+def requests(token: str) -> list[tuple[int, str, str, dict[str, Any]]]:
+    """Status, method, path and the rest of each kind of request."""
+    mine, body = {"Authorization": f"Bearer {token}"}, b'{"from_minute":1,"until_minute":2,"zone":"UTC"}'
+    json = {"Content-Type": "application/json"}
+    large = b" " * (MAX_BODY_BYTES + 1)
+    return [
+        (200, "GET", "/healthz", {}),
+        (401, "PUT", "/v1/quiet-hours", {"content": body, "headers": json}),
+        (401, "PUT", "/v1/quiet-hours", {"content": large, "headers": json}),
+        (401, "PATCH", "/v1/profile", {"data": large, "headers": json}),
+        (200, "GET", "/v1/conversations", {"headers": mine}),
+        (404, "POST", "/v1/nothing", {"content": large}),
+        (404, "POST", "/v1/nothing", {"data": large}),
+        (405, "POST", "/healthz", {"content": body}),
+        (200, "GET", "/v1/profile", {"headers": mine}),
+        (413, "POST", "/v1/users", {"content": large, "headers": json}),
+        (413, "POST", "/v1/users", {"data": large, "headers": json}),
+        (204, "PUT", "/v1/quiet-hours", {"content": body, "headers": mine | json}),
+        (204, "PUT", "/v1/quiet-hours", {"data": body, "headers": mine | json}),
+        (201, "POST", "/v1/tokens", {"content": large[:-1], "headers": mine}),
+        (200, "HEAD", "/v1/conversations", {"headers": mine}),
+        (404, "GET", f"/v1/conversations/{uuid4()}/messages", {"headers": mine}),
+        (401, "GET", "/v1/conversations", {}),
+    ]
+
+
+async def send(client: httpx.AsyncClient, method: str, path: str, what: dict[str, Any]) -> httpx.Response:
+    """`data` instead of `content` is sent in chunks, without a length."""
+    what = dict(what)
+    if "data" in what:
+        what["content"] = in_chunks(what.pop("data"))
+    return await client.request(method, path, **what)
+
+
+@both_ways
+async def test_early_answers_leave_the_pool_of_connections_good(
+    pool: Pool, redis_url: str, tmp_path: Path, more: str
+) -> None:
+    """Anonymous, wrong and good requests of several clients, with bodies that `web` reads or does not."""
+    alice = await new_user(pool, "alice")
+    kinds, found = requests(alice.token), Counter[tuple[str, int, int]]()
+
+    async def ask(url: str, first: int) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            for number in range(ROUNDS):
+                status, method, path, what = kinds[(first + 5 * number) % len(kinds)]
+                answer = await send(client, method, path, what)
+                found[f"{method} {path}", status, answer.status_code] += 1
+                assert (answer.content == b"") == (method == "HEAD" or answer.status_code == 204)
+
+    async with behind_nginx(pool, redis_url, tmp_path, more) as (url, port):
+        with trio.fail_after(ANSWERED_S):
+            async with trio.open_nursery() as nursery:
+                for number in range(CLIENTS):
+                    nursery.start_soon(ask, url, number)
+        made = connections_to(port)
+    assert [each for each in found if each[1] != each[2]] == []
+    assert found.total() == ROUNDS * CLIENTS
+    assert (tmp_path / "error.log").read_text() == "", "web closes no connection that nginx counts on"
+    if not more:
+        assert made <= MOST_CONNECTIONS
+
+
+async def test_a_request_is_answered_before_its_body_has_come(pool: Pool, redis_url: str, tmp_path: Path) -> None:
+    """nginx passes the head on at once. The client sees 401, sends the rest, and the pool serves other clients."""
+    head = b"PUT /v1/quiet-hours HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n"
+    async with behind_nginx(pool, redis_url, tmp_path, "proxy_request_buffering off;") as (url, _):
+        port = urlsplit(url).port
+        assert port is not None
+        for _ in range(20):
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(head)
+                with trio.fail_after(10):
+                    assert b" 401 " in await stream.receive_some(4096)
+                await stream.send_all(b"{}")
+            async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+                assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_reads_of_many_clients_share_the_connections_of_the_pool(
+    pool: Pool, redis_url: str, tmp_path: Path
+) -> None:
+    alice = await new_user(pool, "alice")
+    headers = {"Authorization": f"Bearer {alice.token}"}
+    async with behind_nginx(pool, redis_url, tmp_path) as (url, port):
+        for _ in range(50):
+            async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+                assert (await client.get("/v1/conversations", headers=headers)).status_code == 200
+        assert connections_to(port) <= 3
+
+
+async def test_a_head_has_the_headers_of_the_page_and_no_body(pool: Pool, redis_url: str, tmp_path: Path) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    headers = {"Authorization": f"Bearer {alice.token}", "X-Request-ID": "of-the-client"}
+    async with behind_nginx(pool, redis_url, tmp_path) as (url, _), httpx.AsyncClient(base_url=url) as client:
+        for path in ("/v1/conversations", f"/v1/conversations/{conversation.hex()}", "/healthz"):
+            page = await client.get(path, headers=headers)
+            head = await client.head(path, headers=headers)
+            assert head.content == b""
+            varying = ("date", "x-request-id")
+            assert [each for each in page.headers.items() if each[0] not in varying] == [
+                each for each in head.headers.items() if each[0] not in varying
+            ]
+            assert int(head.headers["content-length"]) == len(page.content) > 0
+
+
+async def test_a_session_goes_through_nginx(pool: Pool, redis_url: str, tmp_path: Path) -> None:
+    alice = await new_user(pool, "alice")
+    async with open_cluster(pool.url, redis_url, TRUSTED_PROXIES="127.0.0.1") as cluster:
+        _, socket_url = await cluster.start_socket()
+        addresses = {"127.0.0.1:8001": urlsplit(socket_url).netloc}
+        async with (
+            running_nginx(tmp_path, addresses) as url,
+            open_session([url.replace("http:", "ws:")], alice) as session,
+        ):
+            with trio.fail_after(15):
+                await session.wait_caught_up()
