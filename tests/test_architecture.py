@@ -199,14 +199,6 @@ def test_no_test_fetches_rows_without_columns() -> None:
         assert not re.search(r'fetch\(\s*f?"select from', file.read_text()), file
 
 
-def test_the_folders_of_tests_mirror_those_of_the_code() -> None:
-    for package in ("bench", "client", "embedded", "jobs", "protocol", "runtime", "server", "store"):
-        for folder in {
-            file.parent.relative_to(ROOT / "tests") for file in (ROOT / "tests" / package).rglob("test_*.py")
-        }:
-            assert (ROOT / folder).is_dir(), f"tests/{folder} mirrors no folder"
-
-
 def test_tests_wait_by_the_functions_of_tests_waiting_alone() -> None:
     waits = {
         str(file.relative_to(ROOT))

@@ -1,0 +1,110 @@
+"""Where tests lie: beside the modules that they test, or under a subject that is listed here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parent.parent
+PACKAGES: Final = ("bench", "client", "embedded", "jobs", "protocol", "runtime", "server", "store")
+
+SUBJECTS: Final[dict[str, dict[str, str]]] = {
+    "bench": {"figures": "what the programs compute", "programs": "what the programs print"},
+    "client": {"cli": "the commands, in a terminal"},
+    "jobs/engine": {
+        "boundary": "what the engine knows of the rest",
+        "bounds": "how much of the queue lies in Redis",
+        "killed": "workers that are killed at any moment",
+        "leases": "which worker has a job, and when another may take it",
+        "outages": "Postgres or Redis away",
+        "soak": "many jobs under faults",
+        "survival": "notices under faults of workers and services",
+        "twice": "jobs that run twice",
+        "wrong_clock": "workers with wrong clocks",
+    },
+    "jobs/tasks": {
+        "notice_pauses": "the pauses between notices, and their withdrawal",
+        "notice_tasks": "the tasks of notices, job by job",
+    },
+    "protocol": {
+        "cddl": "the grammar, protocol/alo.cddl",
+        "js": "the tables of the JavaScript client",
+        "reasons": "the sentences of errors",
+        "spec": "the specification, protocol/SPEC.md",
+        "tables": "the tables of frames and keys, and the unions of frames",
+    },
+    "server": {
+        "blocking": "a blocked user and the blocker, way by way",
+        "changes": "each change, live and as a fresh fetch",
+        "consent": "requests of strangers",
+        "full_redis": "Redis without memory",
+        "outages": "Postgres or Redis away",
+        "own_settings": "a user's settings on several devices",
+        "participants": "participants who come, go and change",
+        "postgres_faults": "connections to Postgres that break",
+        "retention": "messages that disappear",
+        "tokens": "tokens that end, or are renewed or revoked",
+    },
+    "server/cluster": {
+        "node_faults": "nodes that pause or die",
+        "presence_outage": "presence while Redis is away",
+    },
+    "server/gateway": {
+        "activity": "which users were active on a day",
+        "bad_handshake": "clients that do harm before the handshake",
+        "bad_input": "clients that do harm after it",
+        "drain": "a node that stops",
+        "hello": "the first request",
+        "lag": "a device that reads too slowly",
+        "limits": "limits of requests",
+        "pages_ahead": "several pages for one request",
+        "receipts": "marks, and the users who are told of them",
+        "told_to_stop": "a process that is told to stop while something hangs",
+    },
+    "server/http": {
+        "email": "addresses, and the pages that mails lead to",
+        "history": "pages of messages",
+        "not_modified": "conditional requests",
+        "writes": "each write, and its announcements",
+        "wrong_bodies": "bodies that are refused",
+    },
+    "store": {
+        "constraints": "impossible states",
+        "history": "the history of Postgres that cursors belong to",
+        "interleavings": "transactions at the same time",
+        "million": "plans in a large database",
+        "plans": "plans and counts of queries",
+        "readable": "which messages a user may read",
+        "reading": "pages, lists and unread counts beside a plain model",
+        "recipients": "which users a change is told to",
+        "schema": "store/schema.sql",
+        "unread": "unread counts",
+    },
+    "store/objects": {"stores": "what each object store has to do"},
+    "store/postgres": {"statements": "which statements write"},
+}
+"""Folder -> the subjects of its test files that are no modules of it, and what each is about."""
+
+
+def test_the_folders_of_tests_mirror_those_of_the_code() -> None:
+    for folder in {file.parent.relative_to(ROOT / "tests") for file in files_of_tests()}:
+        assert (ROOT / folder).is_dir(), f"tests/{folder} mirrors no folder"
+
+
+def test_a_test_file_is_called_after_a_module_beside_it_or_after_a_subject_listed_here() -> None:
+    subjects: dict[str, set[str]] = {}
+    for file in files_of_tests():
+        folder, subject = file.parent.relative_to(ROOT / "tests"), file.stem.removeprefix("test_")
+        if subject not in modules(ROOT / folder):
+            subjects.setdefault(str(folder), set()).add(subject)
+    assert subjects == {folder: set(named) for folder, named in SUBJECTS.items()}
+
+
+def files_of_tests() -> list[Path]:
+    return [file for package in PACKAGES for file in (ROOT / "tests" / package).rglob("test_*.py")]
+
+
+def modules(folder: Path) -> set[str]:
+    """The modules and folders of a folder, and its own name. Routes count as modules of `server/http`."""
+    files = [*folder.glob("*.py"), *folder.glob("routes/*.py")]
+    return {folder.name, *(file.stem for file in files), *(each.name for each in folder.iterdir() if each.is_dir())}
