@@ -23,6 +23,9 @@ from server.cluster import catch_up, cursor_advance, unknown_outcomes
 from server.delivery import fanout, receipt_counts, sequencer
 from server.gateway import delivery_times, readers, revocations
 from server.http import compression, conditional
+from server.http.app import BODY_TIMEOUT_S
+from server.http.hypercorn_seam import KEEP_ALIVE_S
+from server.http.parsing import MAX_LEVELS
 from server.transport import outbox
 from store import accounts, analytics, conversations, jobs, latencies, notifiers, sync
 from store.batching import two_lanes
@@ -127,6 +130,11 @@ NUMBERS = {
         f"for longer than {catch_up.MARGIN_S:g} s",
         f"(`READ_NOTICE_AFTER_S`, {Config().read_notice_after_s / 60:g} minutes)",
     ),
+    "docs/deployment.md": (
+        f"a connection that was idle for {KEEP_ALIVE_S:g} s",
+        f"time-out below {KEEP_ALIVE_S:g} s",
+        f"a silent connection after {limits.KEEP_ALIVE_S:g} s, and closes it after {2 * limits.KEEP_ALIVE_S:g} s",
+    ),
     "docs/jobs.md": (
         f"finishes running jobs ({worker.DRAIN_S:g} s)",
         f"they are kept for {forget.DEAD_JOBS_DAYS} days",
@@ -223,7 +231,11 @@ NUMBERS = {
         f"above {compression.LEAST_PROBED // 1024} KiB two samples of {compression.PROBED_BYTES // 1024} KiB",
         f"saves less than {compression.LEAST_SAVING:.0%}".replace("%", " %"),
     ),
-    "docs/http.md": (f"above {compression.MIN_BYTES:,} bytes are compressed",),
+    "docs/http.md": (
+        f"above {compression.MIN_BYTES:,} bytes are compressed",
+        f"A body must come within {BODY_TIMEOUT_S:g} s",
+        f"at most {MAX_LEVELS} levels",
+    ),
 }
 """Document -> phrases with the values of constants."""
 

@@ -15,6 +15,7 @@ CODE = """
 import structlog, sys
 from runtime.log import configure_logging
 configure_logging("socket", "info", sys.argv[1])
+from runtime.log_context import SERVED, RequestNames
 log = structlog.get_logger("x")
 log.debug("unseen")
 log.info("listening", port=8001, names=["a", "b"])
@@ -23,6 +24,8 @@ try:
     {}["missing"]
 except KeyError:
     log.exception("failed")
+SERVED.set(RequestNames("a-request", "a-trace"))
+log.info("served")
 """
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -53,7 +56,9 @@ def test_lines_are_json_in_a_pipe_and_for_people_on_a_terminal_unless_told_other
     lines = run(is_terminal=is_terminal, format=format)
     if format == "json" or (not format and not is_terminal):
         found = [json.loads(line) for line in lines]
-        assert [line["event"] for line in found] == ["listening", "refused", "failed"]
+        assert [line["event"] for line in found] == ["listening", "refused", "failed", "served"]
+        names = [(line.get("request_id"), line.get("trace_id")) for line in found]
+        assert names == [(None, None)] * 3 + [("a-request", "a-trace")]
         assert {line["process"] for line in found} == {"socket"}
         assert all(re.fullmatch(r"[-0-9]{10}T[:.0-9]+Z", line["timestamp"]) for line in found)
         assert found[1]["error"] == "first line\nsecond line"
@@ -68,7 +73,8 @@ def test_lines_are_json_in_a_pipe_and_for_people_on_a_terminal_unless_told_other
         assert re.fullmatch(time + listening + process, plain[0])
         assert re.fullmatch(time + refused + process, plain[1])
         assert re.match(time + r"\[error +\] failed", plain[2])
-        assert plain[-1] == "KeyError: 'missing'"
+        assert plain[-2] == "KeyError: 'missing'"
+        assert "request_id=a-request trace_id=a-trace" in plain[-1]
 
 
 def test_no_color_leaves_colours_out() -> None:

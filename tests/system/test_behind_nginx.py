@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -20,6 +20,7 @@ from store.postgres.pool import Pool
 from tests.nginx_server import NGINX, running_nginx
 from tests.people import new_direct, new_user
 from tests.processes import open_cluster
+from tests.server.http_world import say
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="there is no nginx: `make nginx` installs it")
 
@@ -152,15 +153,42 @@ async def test_a_head_has_the_headers_of_the_page_and_no_body(pool: Pool, redis_
     conversation = await new_direct(pool, alice, bob)
     headers = {"Authorization": f"Bearer {alice.token}", "X-Request-ID": "of-the-client"}
     async with behind_nginx(pool, redis_url, tmp_path) as (url, _), httpx.AsyncClient(base_url=url) as client:
-        for path in ("/v1/conversations", f"/v1/conversations/{conversation.hex()}", "/healthz"):
+        for path in ("/v1/conversations", f"/v1/conversations/{UUID(bytes=conversation)}", "/healthz"):
             page = await client.get(path, headers=headers)
             head = await client.head(path, headers=headers)
             assert head.content == b""
             varying = ("date", "x-request-id")
+            assert len({page.headers["x-request-id"], head.headers["x-request-id"]}) == 2, "nginx names each request"
+            assert "of-the-client" not in page.headers["x-request-id"]
             assert [each for each in page.headers.items() if each[0] not in varying] == [
                 each for each in head.headers.items() if each[0] not in varying
             ]
             assert int(head.headers["content-length"]) == len(page.content) > 0
+
+
+async def test_compressed_pages_and_pages_that_have_not_changed_pass(
+    pool: Pool, redis_url: str, tmp_path: Path
+) -> None:
+    """Through the connections of the pool, mixed with pages that have changed; the last answers have no body."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    conversation = await new_direct(pool, alice, bob)
+    await say(pool, conversation, bob.user, *(bytes([number]) * 8 for number in range(30)))
+    mine = {"Authorization": f"Bearer {alice.token}"}
+    path = f"/v1/conversations/{UUID(bytes=conversation)}/messages"
+    async with behind_nginx(pool, redis_url, tmp_path) as (url, port), httpx.AsyncClient(base_url=url) as client:
+        plain = await client.get(path, headers=mine | {"Accept-Encoding": "identity"})
+        assert "content-encoding" not in plain.headers
+        for _ in range(10):
+            for coding in ("gzip", "br"):
+                page = await client.get(path, headers=mine | {"Accept-Encoding": coding})
+                assert (page.status_code, page.headers["content-encoding"]) == (200, coding)
+                assert int(page.headers["content-length"]) < len(plain.content)
+                assert coding != "gzip" or page.content == plain.content
+                known = mine | {"Accept-Encoding": coding, "If-None-Match": page.headers["etag"]}
+                same = await client.get(path, headers=known)
+                assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", page.headers["etag"])
+        assert connections_to(port) <= 3
+        assert (tmp_path / "error.log").read_text() == ""
 
 
 async def test_a_session_goes_through_nginx(pool: Pool, redis_url: str, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def problems_of(route: Route) -> set[ProblemCode]:
             found.add(ProblemCode.INVALID_CURSOR)
     if route.body is not None:
         found |= {ProblemCode.INVALID_BODY, ProblemCode.BODY_TOO_LARGE, ProblemCode.UNSUPPORTED_MEDIA_TYPE}
+        found.add(ProblemCode.REQUEST_TIMEOUT)
     if "<uuid:" in route.path or "<int:" in route.path:
         found.add(ProblemCode.NOT_FOUND)
     return found
