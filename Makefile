@@ -16,7 +16,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/$(CACHE)/pip
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test again check lint types bench faults generated fuzz js nginx lock clean
+.PHONY: help run demo test again check lint types bench faults generated fuzz contract js nginx lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -59,6 +59,9 @@ generated: .venv/dev.installed  ## write the generated files: vectors, docs/stat
 fuzz: .venv/fuzz.installed  ## fuzz each target for FUZZ_SECONDS (60)
 	@$(PYTHON) -m tests.fuzz
 
+contract: .venv/contract.installed  ## run schemathesis against the server's /openapi.json for CONTRACT_SECONDS (60)
+	@$(PYTHON) -m tests.contract
+
 js: .venv/run.installed client/js/node_modules/.installed  ## test the JavaScript client against a server; needs node and npm
 	@$(PYTHON) -m tests.js
 
@@ -79,7 +82,9 @@ lock: .venv/lock.installed  ## renew locks/: the exact versions of all packages,
 	$(PYTHON) -m embedded.requirements install dev
 	@touch $@ .venv/run.installed
 
-.venv/redis.installed .venv/fuzz.installed .venv/lock.installed: .venv/%.installed: locks/%.txt locks/build.txt | .venv/bin/python
+.venv/contract.installed: .venv/redis.installed
+
+.venv/redis.installed .venv/contract.installed .venv/fuzz.installed .venv/lock.installed: .venv/%.installed: locks/%.txt locks/build.txt | .venv/bin/python
 	$(PYTHON) -m embedded.requirements install $*
 	@touch $@
 
