@@ -64,6 +64,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "server/http": {
         "email": "addresses, and the pages that mails lead to",
         "history": "pages of messages",
+        "methods": "HEAD, OPTIONS and other methods",
         "not_modified": "conditional requests",
         "writes": "each write, and its announcements",
         "wrong_bodies": "bodies that are refused",

@@ -97,7 +97,7 @@ LOGGED_IN_REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "response", "said"), REFUSALS)
+@pytest.mark.parametrize(("arguments", "response", "said"), [*REFUSALS, *LOGGED_IN_REFUSALS])
 def test_a_refusal_is_one_line_and_status_1(
     serve: Callable[[Respond], None],
     capsys: pytest.CaptureFixture[str],
@@ -105,20 +105,8 @@ def test_a_refusal_is_one_line_and_status_1(
     response: httpx.Response,
     said: str,
 ) -> None:
-    serve(lambda _: response)
-    assert main(arguments) == 1
-    assert said in sentence(capsys)
-
-
-@pytest.mark.parametrize(("arguments", "response", "said"), LOGGED_IN_REFUSALS)
-def test_a_refusal_of_one_who_is_logged_in_is_one_line_and_status_1(
-    serve: Callable[[Respond], None],
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    response: httpx.Response,
-    said: str,
-) -> None:
-    login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
+    if (arguments, response, said) in LOGGED_IN_REFUSALS:
+        login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
     serve(lambda _: response)
     assert main(arguments) == 1
     assert said in sentence(capsys)

@@ -131,6 +131,13 @@ class SyncingDevice:
             assert [self.mailbox.status(message) for message in own] == [shown.status(message) for message in own]
 
 
+async def synced(pool: Pool, owner: Credentials) -> SyncingDevice:
+    """A new device of this user, which has fetched all pages."""
+    device = SyncingDevice(pool, owner.user)
+    await device.catch_up()
+    return device
+
+
 def _without_marks(push: SyncPush) -> SyncPush:
     if not isinstance(push, Participants):
         return push
@@ -348,8 +355,7 @@ async def test_a_transaction_from_before_the_cursor_that_commits_after_it_comes(
 ) -> None:
     """A sequence or a time would miss it: it is older than the changes that the cursor has seen."""
     early, late = await talks(pool, alice, bob, count=2)
-    device = SyncingDevice(pool, alice.user)
-    await device.catch_up()
+    device = await synced(pool, alice)
     async with connected(pool.url) as slow:
         await slow.query("begin")
         await slow.query("update conversations set changed = pg_current_xact_id() where id = %s", (uuid(early),))
@@ -422,8 +428,7 @@ async def test_the_newest_alone_leave_a_gap_and_everything_else_is_told(
 ) -> None:
     [here] = await talks(pool, alice, bob, count=1)
     await say(pool, here, bob.user, b"1", b"2")
-    device = SyncingDevice(pool, alice.user)
-    await device.catch_up()
+    device = await synced(pool, alice)
     await device.load_all()
     await say(pool, here, bob.user, b"3", b"4", b"5", b"6")
     await say(pool, here, alice.user, b"7", b"8")
@@ -441,8 +446,7 @@ async def test_ten_thousand_missed_messages_come_once_each_in_pages(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
     [here] = await talks(pool, alice, bob, count=1)
-    device = SyncingDevice(pool, alice.user)
-    await device.catch_up()
+    device = await synced(pool, alice)
     for _ in range(20):
         await say(pool, here, bob.user, *[b"x"] * 500)
     pages = await device.catch_up()
@@ -521,8 +525,7 @@ async def test_a_cursor_that_was_moved_on_tells_of_everybodys_marks_since_the_la
     """They are pushed to the authors only: a third participant, or the marker's other device, learns of them now."""
     carol = await new_user(pool, "carol")
     here = await new_group(pool, alice, bob, carol)
-    device = SyncingDevice(pool, carol.user)
-    await device.catch_up()
+    device = await synced(pool, carol)
     await say(pool, here, bob.user, b"1")
     for _ in range(times):
         await device.stay()
@@ -543,8 +546,7 @@ async def test_a_cursor_that_was_moved_on_covers_messages_of_a_blocked_user(
     pool: Pool, alice: Credentials, bob: Credentials, direct: bytes, in_a_batch: bool, is_unblocked: bool
 ) -> None:
     """The blocker's devices are not told live, so no cursor may pass it: a fresh device is shown its tombstone."""
-    device = SyncingDevice(pool, alice.user)
-    await device.catch_up()
+    device = await synced(pool, alice)
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     await device.stay()
     await say(pool, direct, bob.user, *[b"1", b"2"][: 1 + in_a_batch])
@@ -569,8 +571,7 @@ async def test_a_removed_user_gets_the_departure_and_no_message_sent_after_it(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
     [here] = await talks(pool, alice, bob, count=1)
-    device = SyncingDevice(pool, bob.user)
-    await device.catch_up()
+    device = await synced(pool, bob)
     await say(pool, here, alice.user, b"before")
     await participants.remove(pool, alice.user, here, bob.user)
     await say(pool, here, alice.user, b"after")
@@ -591,8 +592,7 @@ async def test_a_user_who_returns_while_a_page_says_that_they_left_gets_the_retu
 ) -> None:
     """The race: a departure that was sent with the version of the return made the conversation vanish for good."""
     [here] = await talks(pool, alice, bob, count=1)
-    device = SyncingDevice(pool, bob.user)
-    await device.catch_up()
+    device = await synced(pool, bob)
     await participants.remove(pool, alice.user, here, bob.user)
     read = sync_module.some_of
 
@@ -654,8 +654,7 @@ async def test_sync_sends_the_receipt_counts_of_own_last_messages_in_a_large_gro
     await device.check()
     held = device.mailbox.messages(here)
     assert {each.seq: device.mailbox.status(each) for each in held if each.sender == alice.user}[last] == "read"
-    fresh = SyncingDevice(pool, alice.user)
-    await fresh.catch_up()
+    fresh = await synced(pool, alice)
     await fresh.load_all()
     statuses = [fresh.mailbox.status(each) for each in fresh.mailbox.messages(here)]
     assert statuses[0] == "sent", "a client asks for the marks of earlier messages"
@@ -672,8 +671,7 @@ async def test_sync_sends_no_profiles_of_a_large_group_and_all_profiles_of_a_sma
     """A name that changed while the group was too large for names; and the group's becoming small enough for them."""
     here = await new_group(pool, alice, *many)
     await say(pool, here, alice.user, b"1")
-    device = SyncingDevice(pool, alice.user)
-    await device.catch_up()
+    device = await synced(pool, alice)
 
     async def next_change() -> None:
         if stays:
@@ -732,8 +730,7 @@ async def test_a_floor_that_has_risen_is_pushed_and_messages_below_it_are_droppe
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
     [here] = await talks(pool, alice, bob, count=1)
-    device = SyncingDevice(pool, alice.user)
-    await device.catch_up()
+    device = await synced(pool, alice)
     await say(pool, here, bob.user, *[b"x"] * 5)
     await device.catch_up()
     await pool.fetch("delete from messages where seq <= 3")
@@ -750,8 +747,7 @@ async def test_messages_of_a_blocked_user_do_not_count_on_any_device(
 ) -> None:
     """Messages from before the block count as read; later ones are tombstones."""
     await say(pool, direct, bob.user, b"1", b"2")
-    device = SyncingDevice(pool, alice.user)
-    await device.catch_up()
+    device = await synced(pool, alice)
     await contacts.set_blocked(pool, alice.user, bob.user, is_blocked=True)
     await device.catch_up()
     await device.check()
@@ -760,8 +756,7 @@ async def test_messages_of_a_blocked_user_do_not_count_on_any_device(
     await device.catch_up()
     await device.check()
     assert (own_mark(device, direct), unread_on(device, direct)) == (2, 0)
-    fresh = SyncingDevice(pool, alice.user)
-    await fresh.catch_up()
+    fresh = await synced(pool, alice)
     assert unread_on(fresh, direct) == 0
 
 
