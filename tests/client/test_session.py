@@ -69,6 +69,13 @@ async def open_caught_up(**options: Any) -> AsyncGenerator[Session, None]:
         yield session
 
 
+async def take_three(session: Session, world: ClientWorld) -> None:
+    """Three messages come, and the session holds them."""
+    for _ in range(3):
+        await world.post(TALK)
+    await take(session, 3)
+
+
 async def take(session: Session, count: int) -> list[Message | Tombstone]:
     """The next messages; fails if they don't come."""
     with trio.fail_after(PATIENCE_S):
@@ -139,9 +146,7 @@ async def test_edits_and_deletions_take_the_place_of_what_is_held(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     async with open_caught_up() as session:
-        for _ in range(3):
-            await world.post(TALK)
-        await take(session, 3)
+        await take_three(session, world)
         live = world.change(TALK, 1, b"edited")
         await world.push(live)
         assert await take(session, 1) == [live]
@@ -643,9 +648,7 @@ async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
     async with open_caught_up() as session:
-        for _ in range(3):
-            await world.post(TALK)
-        await take(session, 3)
+        await take_three(session, world)
         moved = world.cursor()
         await world.push(Cursor(moved, False))
         await wait_all_tasks_blocked()

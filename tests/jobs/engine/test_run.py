@@ -54,18 +54,13 @@ async def test_a_run_that_is_stopped_ends_as_is_wished_and_one_that_takes_too_lo
     assert stop_reason or (run.ending is not None and run.ending.reason == "not done within 5 s")
 
 
-async def test_error_raised_on_timeout_fails_the_run_and_no_other(
-    autojump_clock: trio.testing.MockClock,
+@pytest.mark.parametrize(
+    ("stop_reason", "outcome", "said"), [("", "retry", "cannot close"), ("stopped", "snoozed", "")]
+)
+async def test_error_raised_on_timeout_fails_the_run_and_no_other_and_one_raised_by_a_stop_is_no_failure(
+    stop_reason: str, outcome: str, said: str, autojump_clock: trio.testing.MockClock
 ) -> None:
-    run = await run_with(Task(break_on_the_way_out, timeout_s=5), "")
+    run = await run_with(Task(break_on_the_way_out, timeout_s=5), stop_reason)
     assert run.ending is not None
-    assert run.ending.outcome == "retry"
-    assert "cannot close" in (run.ending.traceback or "")
-
-
-async def test_error_raised_while_a_run_is_stopped_is_not_a_failure(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    run = await run_with(Task(break_on_the_way_out, timeout_s=5), "stopped")
-    assert run.ending is not None
-    assert run.ending.outcome == "snoozed"
+    assert run.ending.outcome == outcome
+    assert said in (run.ending.traceback or "")

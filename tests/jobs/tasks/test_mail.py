@@ -91,6 +91,12 @@ async def digest_hour_comes(pool: Pool, user: Credentials, *, ago_s: float = 0) 
     )
 
 
+async def let_digest_come(pool: Pool, tasks: MailTasks, user: Credentials) -> None:
+    """The user's hour has come, and the task that looks for digests has run."""
+    await digest_hour_comes(pool, user)
+    await look_for_digests(tasks)
+
+
 def link_in(server: MailServer, path: str) -> str:
     """The token of the one link of this kind in the last mail, which has it in both of its parts."""
     found = [LINK.findall(server.got[-1].part(subtype)) for subtype in ("plain", "html")]
@@ -298,8 +304,7 @@ async def test_digest_counts_what_is_unread_where_it_is_not_muted_and_says_no_mo
     await participants.mute(pool, alice.user, muted, seconds=3600)
     seq = await send_message(pool, read, carol.user, content)
     assert (await mark(pool, [[Mark(alice.user, read, seq, seq)]])).outcomes == [None]
-    await digest_hour_comes(pool, alice)
-    await look_for_digests(tasks)
+    await let_digest_come(pool, tasks, alice)
     assert await pool.fetch("select task, payload from jobs") == [("digest", {"user": str(UUID(bytes=alice.user))})]
     await run_jobs(pool, tasks)
     [got] = server.got
@@ -316,8 +321,7 @@ async def test_digest_of_one_is_in_the_singular(
     pool: Pool, server: MailServer, tasks: MailTasks, alice: Credentials, bob: Credentials
 ) -> None:
     await send_message(pool, await new_direct(pool, alice, bob), bob.user)
-    await digest_hour_comes(pool, alice)
-    await look_for_digests(tasks)
+    await let_digest_come(pool, tasks, alice)
     await run_jobs(pool, tasks)
     assert server.got[0].letter["Subject"] == "1 unread message at ALO Shield"
     assert "1 message is unread in 1 conversation.\n" in server.got[0].part("plain")
@@ -353,8 +357,7 @@ async def test_digest_looks_again_before_it_is_sent(
     pool: Pool, server: MailServer, tasks: MailTasks, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
     seq = await send_message(pool, direct, bob.user)
-    await digest_hour_comes(pool, alice)
-    await look_for_digests(tasks)
+    await let_digest_come(pool, tasks, alice)
     assert (await mark(pool, [[Mark(alice.user, direct, seq, seq)]])).outcomes == [None]
     await run_jobs(pool, tasks)
     assert (server.got, await waiting(pool)) == ([], [])
@@ -364,8 +367,7 @@ async def test_digest_comes_once_a_day_however_often_its_job_runs(
     pool: Pool, server: MailServer, tasks: MailTasks, alice: Credentials, bob: Credentials
 ) -> None:
     await send_message(pool, await new_direct(pool, alice, bob), bob.user)
-    await digest_hour_comes(pool, alice)
-    await look_for_digests(tasks)
+    await let_digest_come(pool, tasks, alice)
     server.drops = True
     with pytest.raises(NotSent):
         await run_jobs(pool, tasks)
@@ -378,8 +380,7 @@ async def test_digest_comes_once_a_day_however_often_its_job_runs(
     await pool.fetch("select enqueue('digest', jsonb_build_object('user', %s::uuid))", (uuid(alice.user),))
     await run_jobs(pool, tasks)
     assert len(server.got) == 2
-    await digest_hour_comes(pool, alice)
-    await look_for_digests(tasks)
+    await let_digest_come(pool, tasks, alice)
     await run_jobs(pool, tasks)
     assert len({got.letter["Message-ID"] for got in server.got}) == 2
 

@@ -104,6 +104,13 @@ def files(pool: Pool, folder: Folder, tmp_path: Path, alice: Credentials) -> Fil
     return Files(pool, folder, tmp_path, alice.user)
 
 
+async def send_with_files(pool: Pool, files: Files, conversation: bytes, sender: Credentials) -> None:
+    """Three messages, each with a file."""
+    await send_message(pool, conversation, sender.user, b"1", b"2", b"3")
+    for seq in (1, 2, 3):
+        await files.upload(f"of-{seq}", message=(conversation, seq))
+
+
 async def test_upload_that_no_message_took_for_a_day_is_removed_with_its_thumbnail(
     pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
 ) -> None:
@@ -121,9 +128,7 @@ async def test_attachment_of_a_message_that_is_deleted_for_everyone_is_removed_a
     pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
 ) -> None:
     """At any age. An attachment stays if its message was edited, or deleted for one user alone."""
-    await send_message(pool, conversation, alice.user, b"1", b"2", b"3")
-    for seq in (1, 2, 3):
-        await files.upload(f"of-{seq}", message=(conversation, seq))
+    await send_with_files(pool, files, conversation, alice)
     await files.upload("another-of-1", message=(conversation, 1))
     await delete_for_everyone(pool, alice.user, conversation, 1)
     await edit(pool, alice.user, conversation, 2, 0, "text", b"other", None, None)
@@ -135,9 +140,7 @@ async def test_attachment_of_a_message_that_is_deleted_for_everyone_is_removed_a
 async def test_attachment_of_a_message_below_the_floor_is_removed_at_once(
     pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials
 ) -> None:
-    await send_message(pool, conversation, alice.user, b"1", b"2", b"3")
-    for seq in (1, 2, 3):
-        await files.upload(f"of-{seq}", message=(conversation, seq))
+    await send_with_files(pool, files, conversation, alice)
     await pool.fetch("update conversations set floor_seq = 2")
     await Orphans(pool, folder).orphaned_attachments(JOB)
     assert await files.objects() == await files.rows() == ["of-3"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from client.http import Credentials
 from store.batching import fair_queue as queue_module
 from store.batching import two_lanes as lanes_module
 from store.batching.fair_queue import FairQueue
@@ -16,9 +19,9 @@ from store.batching.two_lanes import LOCK_WAIT_S, PATIENCE_S, Lanes
 from store.errors import Locked, Overloaded
 from store.messages import Committed, NewMessage, Outcome, send
 from store.participant_lists import ParticipantsCache
-from store.postgres.driver import connected, uuid
+from store.postgres.driver import PostgresConnection, connected, uuid
 from store.postgres.pool import Pool
-from tests.people import new_direct, new_user
+from tests.people import new_direct
 from tests.store.store_world import a_message
 from tests.waiting import let_pass, wait_until
 
@@ -171,15 +174,23 @@ class Sender:
         return [outcome.seq for outcome in found if isinstance(outcome, Committed)]
 
 
-async def test_a_locked_conversation_stalls_no_other(pool: Pool, nursery: trio.Nursery) -> None:
-    """Alone in its batch, and among others; later messages of its conversation follow it, in order."""
-    alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
-    held, free = await new_direct(pool, alice, bob), await new_direct(pool, alice, carol)
-    sender = Sender(pool)
-    nursery.start_soon(sender.lanes.run)
+@asynccontextmanager
+async def locking(pool: Pool, statement: str, conversation: bytes) -> AsyncGenerator[PostgresConnection, None]:
+    """Another transaction, which holds what the statement locks of the conversation."""
     async with connected(pool.url) as other:
         await other.query("begin")
-        await other.query("select from conversations where id = %s for update", (uuid(held),))
+        await other.query(statement, (uuid(conversation),))
+        yield other
+
+
+async def test_a_locked_conversation_stalls_no_other(
+    pool: Pool, alice: Credentials, carol: Credentials, direct: bytes, nursery: trio.Nursery
+) -> None:
+    """Alone in its batch, and among others; later messages of its conversation follow it, in order."""
+    held, free = direct, await new_direct(pool, alice, carol)
+    sender = Sender(pool)
+    nursery.start_soon(sender.lanes.run)
+    async with locking(pool, "select from conversations where id = %s for update", held) as other:
         for batch, seqs in (([held], []), ([free, held, free], [1, 2]), ([held, free], [1, 2, 3])):
             for conversation in batch:
                 sender.lanes.submit_nowait(a_message(conversation, alice.user))
@@ -191,15 +202,14 @@ async def test_a_locked_conversation_stalls_no_other(pool: Pool, nursery: trio.N
     assert sender.seqs(free) == [1, 2, 3]
 
 
-async def test_a_locked_participant_row_stalls_no_other_for_long(pool: Pool, nursery: trio.Nursery) -> None:
+async def test_a_locked_participant_row_stalls_no_other_for_long(
+    pool: Pool, alice: Credentials, carol: Credentials, direct: bytes, nursery: trio.Nursery
+) -> None:
     """A batch cannot skip this lock: the whole batch goes on conversation by conversation."""
-    alice, bob, carol = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
-    held, free = await new_direct(pool, alice, bob), await new_direct(pool, alice, carol)
+    held, free = direct, await new_direct(pool, alice, carol)
     sender = Sender(pool)
     nursery.start_soon(sender.lanes.run)
-    async with connected(pool.url) as other:
-        await other.query("begin")
-        await other.query("select from participants where conversation_id = %s for update", (uuid(held),))
+    async with locking(pool, "select from participants where conversation_id = %s for update", held) as other:
         for conversation in (held, free):
             sender.lanes.submit_nowait(a_message(conversation, alice.user))
         await wait_until(lambda: sender.has_sent(free, [1]), "the other one's send")
