@@ -152,9 +152,14 @@ async def refresh_token(pool: Pool, device: bytes, token: str, *, lifetime_s: fl
     return new, expires, now
 
 
-async def devices_of(pool: Pool, user: bytes) -> list[Device]:
-    """A user's devices with a valid token, the newest first."""
-    return [Device(*row) for row in await pool.fetch(_sql.devices_of, {"user": uuid(user)})]
+async def devices_of(pool: Pool, user: bytes, *, limit: int, before: tuple[int, bytes] | None = None) -> list[Device]:
+    """A page of a user's devices with a valid token, the newest first.
+
+    :param before: `created` and id of the last device of the page before.
+    """
+    created, device = before or (2**63 - 1, bytes(16))
+    parameters = {"user": uuid(user), "before": created, "before_id": uuid(device), "limit": limit}
+    return [Device(*row) for row in await pool.fetch(_sql.devices_of, parameters)]
 
 
 async def revoke_device(pool: Pool, user: bytes, device: bytes) -> None:

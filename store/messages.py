@@ -63,7 +63,7 @@ HISTORY_AFTER: Final = Statement(_sql.history_after, {**_PAGE, "after": BIGINT})
 HISTORY_VERSION: Final = OwnRead(_sql.version, {"conversation": UUID})
 HISTORY_AROUND: Final = Statement(
     _sql.history_around,
-    {"conversation": UUID, "user": UUID, "around": BIGINT, "older": BIGINT, "newer": BIGINT},
+    {"conversation": UUID, "user": UUID, "around": BIGINT, "older": BIGINT, "newer": BIGINT, "bytes": BIGINT},
 )
 MESSAGES_BETWEEN: Final = Statement(
     _sql.messages_between, {"conversation": UUID, "users": UUIDS, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}
@@ -331,7 +331,7 @@ async def history(
 
     :param before: only messages with a smaller seq.
     :param after: only messages with a greater seq.
-    :param max_bytes: of all contents together; the first message is returned even if it has more.
+    :param max_bytes: of all contents, nonces and keys together; the first message is returned even if it has more.
     :raises NotAParticipant: if the user may not see the conversation.
     """
     parameters = {
@@ -395,20 +395,26 @@ class PageAround(Struct, frozen=True):
     has_newer: bool
 
 
-async def history_around(pool: Pool, user: bytes, conversation: bytes, *, around: int, limit: int) -> PageAround:
+async def history_around(
+    pool: Pool, user: bytes, conversation: bytes, *, around: int, limit: int, max_bytes: int | None = None
+) -> PageAround:
     """A page of history with `around`, or the place where it would be, in the middle.
 
+    :param max_bytes: like in `history`; the messages nearest to `around` are returned first.
     :raises NotAParticipant: if the user may not see the conversation.
     """
     older, newer = limit // 2 + 1, (limit - 1) // 2
     parameters = {"conversation": conversation, "user": user, "around": around, "older": older + 1, "newer": newer + 1}
+    parameters["bytes"] = max_bytes
     rows = await pool.read(HISTORY_AROUND, parameters)
     if not rows:
         raise NotAParticipant
-    found = [message_of(conversation, *row) for row in rows if row[0] is not None]
-    before = [message for message in found if message.seq <= around]
-    after = [message for message in found if message.seq > around]
-    return PageAround([*before[-older:], *after[:newer]], len(before) > older, len(after) > newer)
+    found = [row for row in rows if row[0] is not None]
+    before = [row for row in found if row[0] <= around]
+    after = [row for row in found if row[0] > around]
+    page = [message_of(conversation, *row) for row in (*before[-older:], *after[:newer]) if row[-1]]
+    has_older = bool(before) and page[0].seq > before[0][0]
+    return PageAround(page, has_older, bool(after) and page[-1].seq < after[-1][0])
 
 
 class MissedMessage(Struct, frozen=True):

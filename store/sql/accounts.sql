@@ -46,11 +46,13 @@ where d.id = %(device)s::uuid and d.revoked is null
 returning (extract(epoch from expires) * 1000000)::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint;
 
 -- name: devices_of
--- The devices of a user whose tokens are good, the newest first.
+-- A page of the devices of a user whose tokens are good, the newest first.
 select d.id, d.name, (extract(epoch from d.created) * 1000000)::bigint,
        (extract(epoch from d.expires) * 1000000)::bigint
-from devices d where d.user_id = %(user)s::uuid and d.revoked is null and d.expires > clock_timestamp()
-order by d.created desc, d.id;
+from devices d
+where d.user_id = %(user)s::uuid and d.revoked is null and d.expires > clock_timestamp()
+  and ((extract(epoch from d.created) * 1000000)::bigint, d.id) < (%(before)s, %(before_id)s::uuid)
+order by (extract(epoch from d.created) * 1000000)::bigint desc, d.id desc limit %(limit)s;
 
 -- name: revoke_device
 -- Revokes the token of a device and deletes its notifiers. No row: the user has no such device.

@@ -14,7 +14,7 @@ join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id;
 
 -- name: history_before
 -- A page of history, newest first. One row with nulls: the user takes part, and the page is empty. fits: the message is
--- within the bytes of a page, or the first of the page; others come without content.
+-- within the bytes of a page (contents, nonces and keys), or the first of the page; others come without content.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
@@ -23,9 +23,11 @@ from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
     select page.*, row_number() over onward = 1
-                   or coalesce(sum(octet_length(page.content)) over onward <= %(bytes)s::bigint, true) as fits
+                   or coalesce(sum(page.size) over onward <= %(bytes)s::bigint, true) as fits
     from (
-        select * from readable_messages(c, p) m where m.seq < %(before)s order by m.seq desc limit %(limit)s
+        select m.*, octet_length(m.content) + octet_length(coalesce(m.nonce, ''))
+                    + octet_length(coalesce(m.ephemeral_public_key, '')) as size
+        from readable_messages(c, p) m where m.seq < %(before)s order by m.seq desc limit %(limit)s
     ) page
     window onward as (order by page.seq desc)
 ) m on true
@@ -42,9 +44,11 @@ from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
     select page.*, row_number() over onward = 1
-                   or coalesce(sum(octet_length(page.content)) over onward <= %(bytes)s::bigint, true) as fits
+                   or coalesce(sum(page.size) over onward <= %(bytes)s::bigint, true) as fits
     from (
-        select * from readable_messages(c, p) m
+        select m.*, octet_length(m.content) + octet_length(coalesce(m.nonce, ''))
+                    + octet_length(coalesce(m.ephemeral_public_key, '')) as size
+        from readable_messages(c, p) m
         where m.seq > %(after)s and m.seq < %(before)s
         order by m.seq limit %(limit)s
     ) page
@@ -65,16 +69,25 @@ where me.conversation_id = %(conversation)s and me.user_id = (select reader.user
 
 -- name: history_around
 -- Some messages up to a seq and some after it, oldest first. One row with nulls: the user takes part, and there is no
--- message.
-select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
-       m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.temp_id, m.is_gone, m.deleted_by
+-- message. fits: like history_before; those nearest to the seq fit first.
+select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
+       case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
+       (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.temp_id, m.is_gone, m.deleted_by, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
-    (select * from readable_messages(c, p) m where m.seq <= %(around)s order by m.seq desc limit %(older)s)
-    union all
-    (select * from readable_messages(c, p) m where m.seq > %(around)s order by m.seq limit %(newer)s)
+    select page.*, row_number() over outward = 1
+                   or coalesce(sum(page.size) over outward <= %(bytes)s::bigint, true) as fits
+    from (
+        select m.*, octet_length(m.content) + octet_length(coalesce(m.nonce, ''))
+                    + octet_length(coalesce(m.ephemeral_public_key, '')) as size
+        from (
+            (select * from readable_messages(c, p) m where m.seq <= %(around)s order by m.seq desc limit %(older)s)
+            union all
+            (select * from readable_messages(c, p) m where m.seq > %(around)s order by m.seq limit %(newer)s)
+        ) m
+    ) page
+    window outward as (order by abs(page.seq - %(around)s), page.seq)
 ) m on true
 where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
 order by m.seq;

@@ -105,10 +105,17 @@ async def test_a_user_sees_the_devices_whose_tokens_are_good(pool: Pool) -> None
     laptop, *_ = await add_device(pool, user, "Laptop", lifetime_s=DAY_S)
     old, *_ = await add_device(pool, user, "Old", lifetime_s=DAY_S)
     await expire(pool, old)
-    assert [(each.device, each.name) for each in await devices_of(pool, user)] == [(laptop, "Laptop"), (phone, "Phone")]
-    assert (await devices_of(pool, user))[1].expires == expires
+    assert [(each.device, each.name) for each in await devices_of(pool, user, limit=9)] == [
+        (laptop, "Laptop"),
+        (phone, "Phone"),
+    ]
+    assert (await devices_of(pool, user, limit=9))[1].expires == expires
+    [newest] = await devices_of(pool, user, limit=1)
+    assert newest.device == laptop
+    [next_one] = await devices_of(pool, user, limit=9, before=(newest.created, laptop))
+    assert next_one.device == phone
     await revoke_device(pool, user, laptop)
-    assert [each.device for each in await devices_of(pool, user)] == [phone]
+    assert [each.device for each in await devices_of(pool, user, limit=9)] == [phone]
 
 
 async def test_only_the_user_revokes_and_once_is_as_good_as_twice(pool: Pool) -> None:

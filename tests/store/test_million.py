@@ -200,7 +200,7 @@ READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
     (
         "around",
         messages.HISTORY_AROUND,
-        {"user": b"", "conversation": b"", "around": DEEP // 2, "older": 26, "newer": 26},
+        {"user": b"", "conversation": b"", "around": DEEP // 2, "older": 26, "newer": 26, "bytes": None},
     ),
     ("history's version", messages.HISTORY_VERSION.by_user, {"user": b"", "conversation": b""}),
     (

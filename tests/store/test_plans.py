@@ -205,7 +205,7 @@ class Traffic:
             lambda: conversations.one(pool, user, here),
             lambda: accounts.device_by_token(pool, "token"),
             lambda: accounts.refresh_token(pool, user, "token", lifetime_s=60),
-            lambda: accounts.devices_of(pool, user),
+            lambda: accounts.devices_of(pool, user, limit=9),
             lambda: accounts.revoked_since(pool, ago_s=1),
             lambda: participant_lists.watchable(pool, user, [user, here]),
             lambda: participant_lists.unwatchable(pool, [(user, here), (here, user)]),

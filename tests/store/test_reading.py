@@ -226,10 +226,11 @@ async def test_history_between_two_seqs_is_read_from_the_older_end(
 async def test_history_page_is_bounded_in_bytes_but_holds_one_message_at_least(
     pool: Pool, alice: Credentials, bob: Credentials, direct: bytes, after: int | None
 ) -> None:
+    # With a nonce of 24 bytes each has 1,024.
     whole = [as_seen_by(bob.user, each) for each in await sent(pool, direct, alice.user, *[b"x" * 1000] * 5)]
     if after is None:
         whole.reverse()
-    for max_bytes, count in ((2999, 2), (3000, 3), (1, 1), (5000, 5)):
+    for max_bytes, count in ((3071, 2), (3072, 3), (1, 1), (5120, 5)):
         page = await messages.history(pool, bob.user, direct, limit=5, after=after, max_bytes=max_bytes)
         assert (page.messages, page.more) == (whole[:count], count < 5)
 
@@ -331,6 +332,35 @@ async def test_history_around_a_message_has_as_much_before_as_after(
     assert (page.has_older, page.has_newer) == (older, newer)
     whole = await messages.history(pool, bob.user, group, limit=99, after=0)
     assert page.messages == [message for message in whole.messages if message.seq in seqs]
+
+
+@pytest.mark.parametrize(
+    ("around", "max_bytes", "seqs", "older", "newer"),
+    [
+        (5, 3071, [4, 5], True, True),
+        (5, 3072, [4, 5, 6], True, True),
+        (5, 1, [5], True, True),
+        (1, 2048, [1, 2], False, True),
+        (9, 2500, [8, 9], True, False),
+        (0, 1, [1], False, True),
+        (99, 1, [9], True, False),
+    ],
+)
+async def test_history_around_a_message_is_bounded_in_bytes_and_holds_the_nearest_messages(
+    pool: Pool,
+    alice: Credentials,
+    bob: Credentials,
+    direct: bytes,
+    around: int,
+    max_bytes: int,
+    seqs: list[int],
+    older: bool,
+    newer: bool,
+) -> None:
+    await sent(pool, direct, alice.user, *[b"x" * 1000] * 9)
+    page = await messages.history_around(pool, bob.user, direct, around=around, limit=9, max_bytes=max_bytes)
+    assert [message.seq for message in page.messages] == seqs
+    assert (page.has_older, page.has_newer) == (older, newer)
 
 
 async def test_history_around_is_for_participants_and_empty_where_there_is_nothing(pool: Pool) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 import msgspec
 from msgspec import Struct
 
-from protocol.frames import Conversation, Message, Participant
-from server.http.answers.messages import MAX_PAGE_BYTES, MessageAnswer, message_body
+from protocol.frames import Conversation, Participant
+from server.http.answers.messages import MAX_PAGE_BYTES, MessageAnswer, message_body, most_bytes_of
 from server.http.cursors import cursor_text
 from server.http.encoding import IDENT, Encoding, Ident, ident_or_none
 
@@ -139,9 +139,9 @@ def list_body(found: list[Conversation], limit: int, encoding: Encoding, kind: s
     :param found: one more than `limit` if there are further ones.
     :param kind: of the cursor: "list", or "requests".
     """
-    count, size = 0, 0
+    count, size = 0, CURSOR_BYTES
     for each in found[:limit]:
-        size += _size_of(each)
+        size += most_bytes(each)
         if count and size > MAX_PAGE_BYTES:
             break
         count += 1
@@ -150,10 +150,23 @@ def list_body(found: list[Conversation], limit: int, encoding: Encoding, kind: s
     return ListAnswer([conversation_body(each, encoding) for each in page], following)
 
 
-def _size_of(conversation: Conversation) -> int:
-    """About the bytes in JSON, which are not fewer than those in CBOR."""
-    people, last = conversation.participants or (), conversation.last_message
-    # With escapes: a control character takes six bytes.
-    names = sum(len(msgspec.json.encode(each.display_name)) for each in people)
-    content = len(last.content) * 4 // 3 if isinstance(last, Message) else 0
-    return 1200 + 300 * len(people) + names + content
+CURSOR_BYTES: Final = 256
+"""The most of a page without its entries."""
+
+CONVERSATION_BYTES: Final = 1024
+PARTICIPANT_BYTES: Final = 512
+"""The most of a conversation in JSON without its name, participants and last message, and of a participant without the
+display name."""
+
+
+def most_bytes(conversation: Conversation) -> int:
+    """The most that a conversation has in JSON, which is more than in CBOR."""
+    participants, last = conversation.participants or (), conversation.last_message
+    names = [conversation.name or "", *(each.display_name or "" for each in participants)]
+    return (
+        CONVERSATION_BYTES
+        + PARTICIPANT_BYTES * len(participants)
+        # With escapes: a control character takes six bytes.
+        + sum(len(msgspec.json.encode(name)) for name in names)
+        + (most_bytes_of(last) if last else 0)
+    )

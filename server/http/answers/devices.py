@@ -51,9 +51,13 @@ class DeviceAnswer(Struct, frozen=True):
 
 
 class DevicesAnswer(Struct, frozen=True):
-    """Your devices that are logged in, the newest first."""
+    """A page of your devices that are logged in, the newest first.
+
+    :ivar cursor: gets the next page; null: this page is the last.
+    """
 
     devices: list[DeviceAnswer]
+    cursor: str | None
 
 
 def device_body(device: Device, encoding: Encoding) -> DeviceAnswer:

@@ -9,14 +9,19 @@ from msgspec import UNSET, Struct, UnsetType
 from protocol.frames import Message, Tombstone
 from server.http.cursors import cursor_text
 from server.http.encoding import IDENT, Encoding, Ident, ident_or_none
+from server.http.queries import MAX_LIMIT
 from store.marks import MessageStatus
 from store.messages import HistoryPage
 
 MAX_PAGE_BYTES: Final = 1024 * 1024
-"""The most of a page of a list or of history; one entry has at most 90 KB."""
+"""The most of an answer. One message has at most 92 KB, one conversation 130 KB."""
 
-MAX_CONTENT_BYTES: Final = MAX_PAGE_BYTES * 3 // 4
-"""The most of the messages of a page of history: base64 makes four bytes of three."""
+MESSAGE_BYTES: Final = 1024
+"""The most of a message in JSON, but for the base64 of its content, nonce and key. The content type has 64 bytes, and
+JSON escapes some with six."""
+
+MAX_CONTENT_BYTES: Final = (MAX_PAGE_BYTES - (MAX_LIMIT + 1) * MESSAGE_BYTES) * 3 // 4
+"""The most of the contents, nonces and keys of a page of history: base64 makes four bytes of three."""
 
 
 class MessageAnswer(Struct, frozen=True, gc=False):
@@ -131,3 +136,11 @@ def status_body(status: MessageStatus, seq: int, encoding: Encoding) -> StatusAn
             for user, delivered_seq, read_seq in status.receipts
         ],
     )
+
+
+def most_bytes_of(message: Message | Tombstone) -> int:
+    """The most that a message has in JSON, which is more than in CBOR."""
+    if isinstance(message, Tombstone):
+        return MESSAGE_BYTES
+    parts = (message.content, message.nonce or b"", message.ephemeral_public_key or b"")
+    return MESSAGE_BYTES + sum((len(part) + 2) // 3 * 4 for part in parts)

@@ -142,7 +142,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     ),
     "GET /v1/users/<username>": Example({"username": "bob"}, answer=UserAnswer(_id(BOB), "bob", "Bob", 1)),
     "GET /v1/devices": Example(
-        answer=DevicesAnswer([DeviceAnswer(_id(PHONE), "Phone", _AT, _AT + 90 * _DAY_US)]),
+        answer=DevicesAnswer([DeviceAnswer(_id(PHONE), "Phone", _AT, _AT + 90 * _DAY_US)], None),
     ),
     "DELETE /v1/devices/<uuid:device>": Example({"device": str(LAPTOP)}, status=204),
     "POST /v1/tokens": Example(answer=TokenAnswer(DEVICE_TOKEN, _AT + 90 * _DAY_US), status=201),

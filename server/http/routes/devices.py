@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from server.http import cursors
 from server.http.answers.devices import DevicesAnswer, TokenAnswer, device_body
 from server.http.authentication import token_shown
+from server.http.links import page_links
 from server.http.problem_codes import ProblemCode
+from server.http.queries import PageQuery
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from store import accounts
 from store.accounts import Identity
@@ -14,11 +17,18 @@ from store.accounts import Identity
 routes = Routes()
 
 
-@routes.read("GET /v1/devices", answer=DevicesAnswer)
-async def list_devices(identity: Identity, request: Request[None]) -> Answer:
-    """List your devices that are logged in."""
-    devices = await accounts.devices_of(request.services.pool, identity.user)
-    return Answer(DevicesAnswer([device_body(each, request.encoding) for each in devices]))
+@routes.read("GET /v1/devices", query=PageQuery, answer=DevicesAnswer)
+async def list_devices(identity: Identity, request: Request[PageQuery]) -> Answer:
+    """List your devices that are logged in, the newest first."""
+    limit, cursor, before = request.query.limit, request.query.cursor, None
+    if cursor is not None:
+        created, device = cursors.cursor_parts(cursor, "devices", int, bytes)
+        before = (created, device)
+    page = await accounts.devices_of(request.services.pool, identity.user, limit=limit + 1, before=before)
+    last = page[limit - 1] if len(page) > limit else None
+    following = cursors.cursor_text("devices", last.created, last.device) if last else None
+    body = DevicesAnswer([device_body(each, request.encoding) for each in page[:limit]], following)
+    return Answer(body, headers=page_links(request.query, following))
 
 
 @routes.write("DELETE /v1/devices/<uuid:device>", announces=NOTHING, problems=[ProblemCode.UNKNOWN_DEVICE])

@@ -81,7 +81,9 @@ async def get_history(
 
 async def _history_around(user: bytes, request: Request[HistoryQuery], conversation: bytes, around: int) -> Answer:
     limit = request.query.limit
-    page = await messages.history_around(request.services.pool, user, conversation, around=around, limit=limit)
+    page = await messages.history_around(
+        request.services.pool, user, conversation, around=around, limit=limit, max_bytes=MAX_CONTENT_BYTES
+    )
     older = cursors.cursor_text("before", conversation, page.messages[0].seq) if page.has_older else None
     newer = cursors.cursor_text("after", conversation, page.messages[-1].seq) if page.has_newer else None
     found = [message_body(message, request.encoding) for message in page.messages]

@@ -1,0 +1,232 @@
+"""No answer has more than 1 MiB, whatever is in it, before it is compressed (`docs/http.md`)."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import cbor2
+import msgspec
+import pytest
+
+from protocol.frames import Conversation, Message, Participant, Tombstone
+from protocol.limits import (
+    MAX_CONTENT_TYPE_BYTES,
+    MAX_NONCE_BYTES,
+    MAX_PARTICIPANTS,
+    MAX_PASSWORD_CHARACTERS,
+    MAX_PUBLIC_KEY_BYTES,
+    MAX_SHOWN,
+)
+from server.http.answers.conversations import conversation_body, most_bytes
+from server.http.answers.messages import MAX_PAGE_BYTES, message_body, most_bytes_of
+from server.http.encoding import encode
+from server.http.routes import ROUTES
+from store.notifiers import MAX_NOTIFIERS
+from store.postgres.pool import Pool
+from tests.server.http.full_data import (
+    BASE,
+    DEEP,
+    DEVICES,
+    EVEN,
+    FIRST_DAY,
+    GROUPS,
+    LARGE,
+    MESSAGES,
+    NAME,
+    fill,
+    user_id,
+)
+from tests.server.http_world import CBOR, Api, both_encodings, open_api
+
+OPS_TOKEN = "the operators' token"
+
+
+class Ask(NamedTuple):
+    """A request that is answered at length.
+
+    :ivar body: of a write.
+    :ivar entries: the name of the list in the answer, and how many entries all its pages have together.
+    """
+
+    path: str
+    query: dict[str, Any] = {}  # noqa: RUF012  (nothing changes it)
+    body: Any = None
+    entries: tuple[str, int] | None = None
+    status: int = 200
+
+
+_WHOLE: Final = {"limit": 100}
+_USERNAME: Final = "u" * 32
+_EMAIL: Final = {"address": f"{'a' * 64}@{'.'.join(['b' * 45] * 4)}", "zone": "America/Argentina/ComodRivadavia"}
+_WEBHOOK: Final = {"kind": "webhook", "url": "https://" + "\\" * 1016}
+_PASSWORD: Final = "\x01" * MAX_PASSWORD_CHARACTERS
+
+LONGEST: Final[dict[str, list[Ask]]] = {
+    "POST /v1/users": [Ask("/v1/users", body={"username": _USERNAME, "password": _PASSWORD}, status=201)],
+    "POST /v1/devices": [
+        Ask("/v1/devices", body={"username": _USERNAME, "password": _PASSWORD, "name": NAME}, status=201)
+    ],
+    "POST /v1/tokens": [Ask("/v1/tokens", body={}, status=201)],
+    "GET /v1/users/<username>": [Ask(f"/v1/users/{'1'.rjust(32, 'u')}")],
+    "GET /v1/devices": [Ask("/v1/devices", _WHOLE, entries=("devices", DEVICES))],
+    "GET /v1/profile": [Ask("/v1/profile")],
+    "PATCH /v1/profile": [Ask("/v1/profile", body={"display_name": NAME})],
+    "PUT /v1/email": [Ask("/v1/email", body=_EMAIL)],
+    "GET /v1/email": [Ask("/v1/email")],
+    "GET /v1/email/verifications/<token>": [Ask(f"/v1/email/verifications/{'x' * 64}")],
+    "POST /v1/email/verifications/<token>": [Ask(f"/v1/email/verifications/{'x' * 64}", body={}, status=404)],
+    "GET /v1/unsubscribe/<token>": [Ask(f"/v1/unsubscribe/{'x' * 64}")],
+    "POST /v1/unsubscribe/<token>": [Ask(f"/v1/unsubscribe/{'x' * 64}", body={}, status=404)],
+    "GET /v1/notifiers/keys": [Ask("/v1/notifiers/keys")],
+    "GET /v1/notifiers": [Ask("/v1/notifiers", entries=("notifiers", MAX_NOTIFIERS))],
+    "POST /v1/notifiers": [Ask("/v1/notifiers", body=_WEBHOOK, status=409)],
+    "GET /v1/quiet-hours": [Ask("/v1/quiet-hours")],
+    "GET /v1/contacts": [Ask("/v1/contacts", _WHOLE, entries=("contacts", MAX_PARTICIPANTS - 1))],
+    "POST /v1/conversations": [
+        Ask(
+            "/v1/conversations",
+            body={"kind": "group", "name": NAME, "participants": [str(user_id(n)) for n in range(1, 32)]},
+            status=201,
+        ),
+        Ask(
+            "/v1/conversations",
+            body={"kind": "group", "name": NAME, "participants": [str(user_id(n)) for n in range(1, MAX_PARTICIPANTS)]},
+            status=403,
+        ),
+    ],
+    "GET /v1/conversations": [
+        Ask("/v1/conversations", _WHOLE, entries=("conversations", GROUPS + 4)),
+        Ask("/v1/conversations", {**_WHOLE, "requests": "true"}, entries=("conversations", 0)),
+    ],
+    "GET /v1/conversations/<uuid:conversation>": [
+        Ask(f"/v1/conversations/{each}") for each in (LARGE, DEEP, EVEN, "00000001-0000-4000-8000-000000000001")
+    ],
+    "GET /v1/conversations/<uuid:conversation>/messages/<int:seq>/status": [
+        Ask(f"/v1/conversations/{LARGE}/messages/{BASE + 1}/status", entries=("recipients", MAX_PARTICIPANTS - 1))
+    ],
+    "GET /v1/conversations/<uuid:conversation>/messages": [
+        Ask(f"/v1/conversations/{each}/messages", {**_WHOLE, **query}, entries=("messages", count))
+        for each in (LARGE, DEEP, EVEN)
+        for query, count in (
+            ({}, MESSAGES),
+            ({"after_seq": BASE}, MESSAGES),
+            ({"around_seq": BASE + MESSAGES // 2}, MESSAGES),
+        )
+    ],
+    "GET /v1/conversations/<uuid:conversation>/participants": [
+        Ask(f"/v1/conversations/{LARGE}/participants", _WHOLE, entries=("participants", MAX_PARTICIPANTS))
+    ],
+    "GET /v1/ops/analytics": [
+        Ask("/v1/ops/analytics", {"from": FIRST_DAY, "until": "2026-01-01"}, entries=("days", 366)),
+    ],
+    "GET /healthz": [Ask("/healthz")],
+    "GET /readyz": [Ask("/readyz")],
+    "GET /openapi.json": [Ask("/openapi.json")],
+    "GET /docs": [Ask("/docs")],
+}
+"""Each route whose answers have a body -> requests that fill the answer as far as it goes, after `fill`."""
+
+
+def test_each_route_whose_answers_have_a_body_is_in_the_table() -> None:
+    assert LONGEST.keys() == {route.rule for route in ROUTES if route.answer is not None}
+
+
+@both_encodings
+async def test_no_answer_has_more_than_a_mebibyte(pool: Pool, redis_url: str, encoding: str) -> None:
+    user = await fill(pool)
+    lengths: dict[str, int] = {}
+    async with open_api(pool, redis_url, encoding, ops_token=OPS_TOKEN) as api:
+        for rule, asks in LONGEST.items():
+            asking = api.of(OPS_TOKEN if "/ops/" in rule else user.token)
+            for ask in asks:
+                lengths[rule] = max(lengths.get(rule, 0), await longest(asking, rule.partition(" ")[0], ask))
+    assert {rule: length for rule, length in lengths.items() if length > MAX_PAGE_BYTES} == {}
+    # The data fills the pages: a bound that nothing comes near to is not tested.
+    assert lengths["GET /v1/conversations"] > MAX_PAGE_BYTES * 0.5
+    assert lengths["GET /v1/conversations/<uuid:conversation>/messages"] > MAX_PAGE_BYTES * 0.5
+
+
+async def longest(api: Api, method: str, ask: Ask) -> int:
+    """The length of the longest answer to a request, and to those for its further pages. Together they have all entries
+    once."""
+    data = await answer_to(api, method, ask, ask.query)
+    lengths = [len(data)]
+    if ask.entries is None:
+        return lengths[0]
+    name, count = ask.entries
+    first = decoded(api, data)
+    found = first[name]
+    shared = {key: value for key, value in ask.query.items() if key in ("limit", "requests")}
+    for cursor in (first.get("cursor"), first.get("older")):
+        while cursor is not None:
+            data = await answer_to(api, method, ask, {**shared, "cursor": cursor})
+            lengths.append(len(data))
+            page = decoded(api, data)
+            assert page[name]
+            found += page[name]
+            cursor = page["cursor"]
+    assert len(found) == len({repr(entry) for entry in found}) == count, ask
+    return max(lengths)
+
+
+async def answer_to(api: Api, method: str, ask: Ask, query: dict[str, Any]) -> bytes:
+    headers = {"Authorization": f"Bearer {api.token}", "Accept": CBOR if api.encoding == "cbor" else "*/*"}
+    what: dict[str, Any] = {"query_string": query} if query else {}
+    if ask.body is not None:
+        what["json"] = ask.body
+    response = await api.app.test_client().open(ask.path, method=method, headers=headers, **what)
+    data = await response.get_data()
+    assert response.status_code == ask.status, (ask, data[:300])
+    return bytes(data)
+
+
+def decoded(api: Api, data: bytes) -> Any:
+    return cbor2.loads(data) if api.encoding == "cbor" else msgspec.json.decode(data)
+
+
+def test_a_conversation_and_a_message_count_at_least_as_many_bytes_as_they_have() -> None:
+    user, great, small = bytes(16), 2**63 - 1, 2**31 - 1
+    message = Message(
+        conversation=user,
+        seq=great,
+        message=user,
+        created=great,
+        sender=user,
+        content_type="\x01" * MAX_CONTENT_TYPE_BYTES,
+        content=b"x",
+        nonce=bytes(MAX_NONCE_BYTES),
+        ephemeral_public_key=bytes(MAX_PUBLIC_KEY_BYTES),
+        revision=small,
+        edited=great,
+        reply_to=great,
+    )
+    tombstone = Tombstone(user, great, user, great, user, user)
+    participant = Participant(user, small, _USERNAME, great, great, great, False, NAME, great, user)
+    parts = dict.fromkeys(
+        ("created", "first_seq", "last_seq", "unread_count", "active_at", "participants_version"), great
+    )
+    conversation = Conversation(
+        conversation=user,
+        kind="direct",
+        name=NAME,
+        participants=[participant] * MAX_SHOWN,
+        last_message=None,
+        joiners_see_all=False,
+        lifetime_s=small,
+        muted_until=great,
+        participant_count=MAX_PARTICIPANTS,
+        asked_by=user,
+        actor=user,
+        **parts,
+    )
+    for each in (message, tombstone):
+        assert len(encode(message_body(each, "json"), "json")) <= most_bytes_of(each)
+        whole = msgspec.structs.replace(conversation, last_message=each)
+        assert len(encode(conversation_body(whole, "json"), "json")) <= most_bytes(whole)
+    lone = msgspec.structs.replace(conversation, participants=[])
+    assert len(encode(conversation_body(lone, "json"), "json")) <= most_bytes(lone)
+
+
+@pytest.mark.parametrize("character", ["\x01", "\x7f", '"', "\\", "\u20ac", "\U0001f600"])
+def test_json_escapes_no_character_with_more_bytes_than_those_of_the_data(character: str) -> None:
+    assert len(msgspec.json.encode(character)) <= len(msgspec.json.encode(NAME[0]))
