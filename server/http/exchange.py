@@ -62,11 +62,11 @@ def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange
         outside = SERVED.set(names)
         try:
             answer = await handle(request, values)
+            reply = _reply(answer, encoding, services.answer_headers.of(headers, names))
         except Exception as error:  # noqa: BLE001  (`problem_of` logs the errors that are the server's)
             return _refusal(problem_of(error, path), headers, names, services)
         finally:
             SERVED.reset(outside)
-        reply = _reply(answer, encoding, services.answer_headers.of(headers, names))
         reply.headers.update(kept_plain)
         return _coded(reply, headers, answer.forms if isinstance(answer, EncodedAnswer) else None)
 

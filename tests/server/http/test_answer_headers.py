@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from server.http.answers.figures import HealthAnswer
+from server.http.encoding import Encoding, encode
 from server.http.routes import ROUTES
 from store.postgres.pool import Pool
 from tests.people import new_user
@@ -99,3 +101,20 @@ async def test_a_fault_has_them(pool: Pool, redis_url: str, monkeypatch: pytest.
         answer = await server.exchange(request("GET", "/v1/profile", {"authorization": "Bearer x"}))
         assert answer.status == 500
         check(answer)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"], ids=["thin path", "Quart"])
+async def test_an_answer_that_cannot_be_encoded_is_a_fault(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, log_output: list[dict[str, object]], path: str
+) -> None:
+    def fail(body: Any, encoding: Encoding) -> bytes:
+        return encode(object() if isinstance(body, HealthAnswer) else body, encoding)
+
+    monkeypatch.setattr("server.http.exchange.encode", fail)
+    async with open_server(pool, redis_url) as server, server.connected() as connection:
+        for _ in range(2):
+            await connection.send(request("GET", path))
+            answer = await connection.answer()
+            assert answer.status == 500
+            check(answer)
+    assert [line["event"] for line in log_output if line["log_level"] == "error"] == ["request_failed"] * 2
