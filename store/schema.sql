@@ -880,6 +880,10 @@ create table migrations (
 -- administrator.
 -- may_change(p_conversation uuid, p_user uuid) returns boolean
 
+-- The message that a user wants to change, if the user may read it, and what decides about the change.
+-- message_to_change(p_user uuid, p_conversation uuid, p_seq bigint, out conversation conversations, out me
+--     participants, out message messages) returns record
+
 -- Looks at conversations in which messages may have expired, those that have waited longest first, and moves their
 -- floors past the expired messages.
 -- move_floors(p_days float8, p_archives boolean, p_limit int, out looked_at int, out moved int) returns record

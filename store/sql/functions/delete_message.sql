@@ -14,21 +14,15 @@ create or replace function delete_message(
     out outcome text, out id uuid, out created bigint, out sender uuid, out participant_ids uuid[], out actor uuid
 ) language plpgsql as $$
 declare
-    conversation conversations;
-    me participants;
+    target record;
     old messages;
 begin
-    select * into conversation from conversations c where c.id = p_conversation for no key update;
-    select * into me from participants p where p.conversation_id = p_conversation and p.user_id = p_user;
-    if not found then
-        outcome := 'stranger';
-        return;
-    end if;
-    select m.* into old from messages m
-    where m.conversation_id = p_conversation and m.seq = p_seq and m.seq > floor_of(conversation, me);
+    select * into target from message_to_change(p_user, p_conversation, p_seq);
+    old := target.message;
     outcome := case
-        when not found then 'unknown'
-        when old.sender_id <> p_user and me.role <> 'admin' then 'foreign'
+        when (target.me).user_id is null then 'stranger'
+        when old.id is null then 'unknown'
+        when old.sender_id <> p_user and (target.me).role <> 'admin' then 'foreign'
         when old.deleted is not null then 'again'
         else 'deleted' end;
     if outcome = 'deleted' then
@@ -37,7 +31,7 @@ begin
             deleted_by = nullif(p_user, old.sender_id)
         where m.conversation_id = p_conversation and m.seq = p_seq;
         perform note_revision(p_conversation, p_seq);
-        participant_ids := array(select h.user_id from holders_of(conversation, old) h);
+        participant_ids := array(select h.user_id from holders_of(target.conversation, old) h);
         -- For all other participants it did not count as unread before.
         perform note_uncounted(p_conversation, p_seq, participant_ids);
         actor := nullif(p_user, old.sender_id);

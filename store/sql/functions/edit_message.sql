@@ -19,22 +19,16 @@ create or replace function edit_message(
     out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id uuid
 ) language plpgsql as $$
 declare
-    conversation conversations;
-    me participants;
+    target record;
     old messages;
     digest bytea := edit_digest(p_content_type, p_content, p_nonce, p_ephemeral_public_key);
     stamp timestamptz;
 begin
-    select * into conversation from conversations c where c.id = p_conversation for no key update;
-    select * into me from participants p where p.conversation_id = p_conversation and p.user_id = p_user;
-    if not found then
-        outcome := 'stranger';
-        return;
-    end if;
-    select m.* into old from messages m
-    where m.conversation_id = p_conversation and m.seq = p_seq and m.seq > floor_of(conversation, me);
+    select * into target from message_to_change(p_user, p_conversation, p_seq);
+    old := target.message;
     outcome := case
-        when not found then 'unknown'
+        when (target.me).user_id is null then 'stranger'
+        when old.id is null then 'unknown'
         when old.sender_id <> p_user then 'foreign'
         when old.deleted is not null then 'deleted'
         when exists (select from hidden h
@@ -66,11 +60,11 @@ begin
         insert into hidden (user_id, conversation_id, seq)
         select p.user_id, p_conversation, p_seq from participants p
         where p.conversation_id = p_conversation and p.user_id <> p_user and not old.is_silent
-          and is_blocker(conversation, p.user_id)
+          and is_blocker(target.conversation, p.user_id)
         on conflict do nothing
         returning hidden.user_id into hidden_for;
         perform note_uncounted(p_conversation, p_seq, array[hidden_for]);
-        participant_ids := array(select h.user_id from holders_of(conversation, old) h);
+        participant_ids := array(select h.user_id from holders_of(target.conversation, old) h);
     end if;
     id := old.id;
     reply_to := old.reply_to;

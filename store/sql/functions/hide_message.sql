@@ -10,24 +10,17 @@ create or replace function hide_message(
     out outcome text, out id uuid, out created bigint, out sender uuid, out actor uuid
 ) language plpgsql as $$
 declare
-    conversation conversations;
-    me participants;
+    target record;
     old messages;
 begin
     -- The lock keeps others from deleting it for everyone meanwhile: it stops counting as unread only once.
-    select * into conversation from conversations c where c.id = p_conversation for no key update;
-    select * into me from participants p
-    where p.conversation_id = p_conversation and p.user_id = p_user for no key update;
-    if not found then
-        outcome := 'stranger';
+    select * into target from message_to_change(p_user, p_conversation, p_seq);
+    old := target.message;
+    if old.id is null then
+        outcome := case when (target.me).user_id is null then 'stranger' else 'unknown' end;
         return;
     end if;
-    select m.* into old from messages m
-    where m.conversation_id = p_conversation and m.seq = p_seq and m.seq > floor_of(conversation, me);
-    if not found then
-        outcome := 'unknown';
-        return;
-    end if;
+    perform from participants p where p.conversation_id = p_conversation and p.user_id = p_user for no key update;
     outcome := 'again';
     if old.deleted is null then
         insert into hidden (user_id, conversation_id, seq) values (p_user, p_conversation, p_seq)
