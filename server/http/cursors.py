@@ -23,3 +23,21 @@ def cursor_parts(text: str, kind: str, *types: type) -> list[Any]:
     except ValueError:
         raise InvalidCursor from None
     return decode_cursor(data, kind, *types)
+
+
+def history_bounds(cursor: str | None, conversation: bytes) -> tuple[int | None, int | None]:
+    """The seqs `before` and `after` which the page of a cursor lies, at most one of them given.
+
+    :raises InvalidCursor: if the text is not a cursor of this conversation's history.
+    """
+    if cursor is None:
+        return None, None
+    try:
+        of, seq = cursor_parts(cursor, "before", bytes, int)
+        bounds = (seq, None)
+    except InvalidCursor:
+        of, seq = cursor_parts(cursor, "after", bytes, int)
+        bounds = (None, seq)
+    if of != conversation:
+        raise InvalidCursor
+    return bounds

@@ -23,6 +23,7 @@ from server.http.encoding import Encoding, encode
 from server.http.versioned_cache import CacheStatistics, VersionedCache
 from store import conversations, messages
 from store.accounts import Identity
+from store.messages import HistoryVersion
 from store.postgres.pool import Pool
 
 MAX_LIST_BYTES: Final = 64 * 1024 * 1024
@@ -96,8 +97,8 @@ class FirstPages:
         history = await self._tags.history()
         identity, version = await messages.history_version_for(self._pool, token, conversation)
         user = identity.user
-        key = (conversation, user if version.is_personal else version.floor, limit, encoding)
-        current = version if version.is_personal else version.changed
+        readers, current = _state(user, version)
+        key = (conversation, readers, limit, encoding)
         if if_none_match and (held := held_tag(if_none_match, self._tags.of(history, "history", *key, current))):
             return identity, HeldPage(held)
         cached = self._histories.get(key, (current, history.id, self._pool.connects))
@@ -109,8 +110,26 @@ class FirstPages:
             _keep(self._histories, key, (current, history.id, self._pool.connects), cached)
         return identity, cached
 
+    async def tag_of_older(
+        self, token: str, conversation: bytes, bounds: tuple[int | str | None, ...], encoding: Encoding
+    ) -> tuple[Identity, str | None]:
+        """The owner of a token, and the tag of another page of history; the caller reads the page after that.
+
+        :param bounds: the parameters of the page.
+        :raises NotAParticipant: if the owner may not see the conversation.
+        """
+        history = await self._tags.history()
+        identity, version = await messages.history_version_for(self._pool, token, conversation)
+        readers, current = _state(identity.user, version)
+        return identity, self._tags.of(history, "older", conversation, readers, bounds, encoding, current)
+
     def statistics(self) -> list[CacheStatistics]:
         return [self._lists.statistics(), self._histories.statistics()]
+
+
+def _state(user: bytes, version: HistoryVersion) -> tuple[Hashable, Hashable]:
+    """The users who see the same pages of a history as this one, and the state of these pages."""
+    return (user, version) if version.is_personal else (version.floor, version.changed)
 
 
 def _keep(cache: VersionedCache[CachedPage], key: Hashable, version: Hashable, page: CachedPage) -> None:

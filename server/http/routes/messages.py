@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 from uuid import UUID
 
@@ -14,7 +15,8 @@ from server.http.answers.messages import (
     message_body,
     status_body,
 )
-from server.http.hot_reads import newest_of_history
+from server.http.conditional import tag_headers
+from server.http.hot_reads import OlderPage, page_of_history
 from server.http.links import page_links
 from server.http.problem_codes import ProblemCode
 from server.http.queries import HistoryQuery
@@ -22,7 +24,6 @@ from server.http.routing import Answer, EncodedAnswer, Request, Routes
 from store import marks, messages
 from store.accounts import Identity
 from store.errors import UnknownMessage
-from store.page_cursor import InvalidCursor
 
 routes = Routes()
 
@@ -46,40 +47,41 @@ async def get_status(identity: Identity, request: Request[None], conversation: U
 @routes.read(
     "GET /v1/conversations/<uuid:conversation>/messages",
     query=HistoryQuery,
-    admit=newest_of_history,
+    admit=page_of_history,
     answer=HistoryAnswer,
     statuses=[200, 304],
     problems=[ProblemCode.NOT_FOUND],
     is_hot=True,
 )
 async def get_history(
-    identity: Identity, newest: Answer | EncodedAnswer | None, request: Request[HistoryQuery], conversation: UUID
+    identity: Identity, page: Answer | EncodedAnswer | OlderPage, request: Request[HistoryQuery], conversation: UUID
 ) -> Answer | EncodedAnswer:
     """Get a page of the history of a conversation.
 
     It comes newest first; with `after_seq` or `around_seq` oldest first.
     """
-    if newest is not None:
-        return newest
-    user, query, services = identity.user, request.query, request.services
+    if not isinstance(page, OlderPage):
+        return page
+    user, query, headers = identity.user, request.query, tag_headers(page.tag)
     if query.around_seq is not None:
-        return await _history_around(user, request, conversation.bytes, query.around_seq)
-    before, after = _bounds(query, conversation.bytes)
-    page = await messages.history(
-        services.pool,
+        return await _history_around(user, request, conversation.bytes, query.around_seq, headers)
+    found = await messages.history(
+        request.services.pool,
         user,
         conversation.bytes,
         limit=query.limit,
-        before=before,
-        after=after,
+        before=page.before,
+        after=page.after,
         max_bytes=MAX_CONTENT_BYTES,
     )
-    direction: Literal["before", "after"] = "before" if after is None else "after"
-    body = history_body(page, conversation.bytes, direction, request.encoding)
-    return Answer(body, headers=page_links(query, body.cursor))
+    direction: Literal["before", "after"] = "before" if page.after is None else "after"
+    body = history_body(found, conversation.bytes, direction, request.encoding)
+    return Answer(body, headers={**headers, **page_links(query, body.cursor)})
 
 
-async def _history_around(user: bytes, request: Request[HistoryQuery], conversation: bytes, around: int) -> Answer:
+async def _history_around(
+    user: bytes, request: Request[HistoryQuery], conversation: bytes, around: int, headers: Mapping[str, str]
+) -> Answer:
     limit = request.query.limit
     page = await messages.history_around(
         request.services.pool, user, conversation, around=around, limit=limit, max_bytes=MAX_CONTENT_BYTES
@@ -87,20 +89,4 @@ async def _history_around(user: bytes, request: Request[HistoryQuery], conversat
     older = cursors.cursor_text("before", conversation, page.messages[0].seq) if page.has_older else None
     newer = cursors.cursor_text("after", conversation, page.messages[-1].seq) if page.has_newer else None
     found = [message_body(message, request.encoding) for message in page.messages]
-    return Answer(HistoryAnswer(found, newer, older), headers=page_links(request.query, newer, older))
-
-
-def _bounds(query: HistoryQuery, conversation: bytes) -> tuple[int | None, int | None]:
-    """(before, after), at most one of them given."""
-    cursor = query.cursor
-    if cursor is None:
-        return None, query.after_seq
-    try:
-        of, seq = cursors.cursor_parts(cursor, "before", bytes, int)
-        bounds = (seq, None)
-    except InvalidCursor:
-        of, seq = cursors.cursor_parts(cursor, "after", bytes, int)
-        bounds = (None, seq)
-    if of != conversation:
-        raise InvalidCursor
-    return bounds
+    return Answer(HistoryAnswer(found, newer, older), headers={**headers, **page_links(request.query, newer, older)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,12 +16,12 @@ from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.compression import CODINGS
 from server.http.services import services_of
-from store import conversations, messages
+from store import conversations, messages, revisions
 from store.postgres.driver import PostgresConnection
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 from store.redis.client import Redis
-from tests.people import new_user
+from tests.people import new_group, new_user
 from tests.server.http.socket_world import HttpServer, RawAnswer, request, serving_api
 from tests.server.http_world import CBOR, say
 
@@ -119,6 +120,54 @@ async def test_a_page_that_the_client_holds_is_not_read_in_any_process(
         assert changed.status == 200
         assert changed.headers["etag"] != tag
         assert changed.body != got.body
+
+
+OLDER = ("?limit=2&cursor={cursor}", "?limit=2&after_seq=1", "?limit=3&around_seq=2")
+
+
+@pytest.mark.parametrize("query", OLDER)
+async def test_each_other_page_of_history_is_held_until_the_conversation_changes(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes, query: str, statements: list[bytes]
+) -> None:
+    """No page is final: any message may be edited, deleted or hidden, or expire (decision 34)."""
+    await say(pool, direct, alice.user, *(b"%d" % n for n in range(6)))
+    async with process(pool, redis_url) as server:
+        reader = Reader(server, alice.token, PAGES["history"](direct))
+        cursor = json.loads((await reader.get(query="?limit=2")).body)["cursor"]
+        query = query.format(cursor=cursor)
+        for change in (
+            lambda: revisions.edit(pool, alice.user, direct, 2, 0, "text", b"x", None, None),
+            lambda: revisions.delete_for_me(pool, alice.user, direct, 3),
+            lambda: revisions.delete_for_everyone(pool, alice.user, direct, 4),
+            lambda: say(pool, direct, bob.user, b"one more"),
+        ):
+            got = await reader.get(query=query)
+            assert (got.status, got.headers["cache-control"]) == (200, "private, no-cache")
+            statements.clear()
+            held = await reader.get(query=query, if_none_match=got.headers["etag"])
+            assert (held.status, held.body, held.headers["etag"]) == (304, b"", got.headers["etag"])
+            assert statements == [VERSIONS["history"].sql]
+            await change()
+            again = await reader.get(query=query, if_none_match=got.headers["etag"])
+            assert again.status == 200
+            assert again.headers["etag"] != got.headers["etag"]
+
+
+async def test_pages_with_other_bounds_have_other_tags_and_a_wrong_cursor_has_none(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
+) -> None:
+    await say(pool, direct, alice.user, *(b"%d" % n for n in range(6)))
+    elsewhere = await new_group(pool, alice, bob)
+    await say(pool, elsewhere, alice.user, b"1", b"2", b"3")
+    async with process(pool, redis_url) as server:
+        reader = Reader(server, alice.token, PAGES["history"](direct))
+        other = Reader(server, alice.token, PAGES["history"](elsewhere))
+        foreign = json.loads((await other.get(query="?limit=2")).body)["cursor"]
+        queries = ("", *(f"?{name}={n}" for name in ("limit", "after_seq", "around_seq") for n in (2, 3)))
+        assert len({(await reader.get(query=query)).headers["etag"] for query in queries}) == len(queries)
+        for wrong in (foreign, "x"):
+            answer = await reader.get(query=f"?cursor={wrong}", if_none_match="*")
+            assert answer.status == 400
 
 
 @each_page
