@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from store.redis.client import Redis
 from tests.faults import flush_redis
 from tests.jobs.jobs_world import Hook, outbox_empty, outbox_rows, send_message
 from tests.people import new_direct
-from tests.processes import open_cluster
+from tests.processes import Process, open_cluster
 from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[Any]]
@@ -47,17 +48,26 @@ async def stream_empty(redis: Redis) -> None:
     await wait_until(empty, "nothing is left in the queue, and nothing pending")
 
 
+@asynccontextmanager
+async def hanging_worker(
+    pool: Pool, redis_url: str, hook: Hook, people: list[Credentials]
+) -> AsyncGenerator[Process, None]:
+    """The process of a worker whose call of the webhook gets no answer."""
+    settings = {"OFFLINE_NOTICE_URL": hook.url, "OFFLINE_NOTICE_AFTER_S": "0.1"}
+    async with open_cluster(pool.url, redis_url, **settings) as cluster:
+        worker = await cluster.start_worker()
+        hook.hanging = trio.Event()
+        await send_one(pool, people)
+        await hook.wait_calls(1)
+        yield worker
+
+
 @pytest.mark.usefixtures("_quick_take_over")
 async def test_worker_killed_while_the_webhook_hangs_is_succeeded_by_another(
     pool: Pool, redis_url: str, hook: Hook, people: list[Credentials], start_worker: StartWorker
 ) -> None:
     """A real SIGKILL; within the time after which entries are taken over."""
-    settings = {"OFFLINE_NOTICE_URL": hook.url, "OFFLINE_NOTICE_AFTER_S": "0.1"}
-    async with open_cluster(pool.url, redis_url, **settings) as cluster:
-        victim = await cluster.start_worker()
-        hook.hanging = trio.Event()
-        await send_one(pool, people)
-        await hook.wait_calls(1)
+    async with hanging_worker(pool, redis_url, hook, people) as victim:
         victim.kill()
         assert await victim.wait() == -signal.SIGKILL
         hook.hanging = None
@@ -71,12 +81,8 @@ async def test_worker_killed_while_the_webhook_hangs_is_succeeded_by_another(
 async def test_worker_that_is_told_to_stop_ends_well_within_its_time_and_answers_for_what_runs(
     pool: Pool, redis_url: str, hook: Hook, people: list[Credentials]
 ) -> None:
-    settings = {"OFFLINE_NOTICE_URL": hook.url, "OFFLINE_NOTICE_AFTER_S": "0.1"}
-    async with open_cluster(pool.url, redis_url, **settings) as cluster:
-        worker = await cluster.start_worker()
-        hook.hanging = trio.Event()
-        await send_one(pool, people)
-        await hook.wait_calls(1)
+    async with hanging_worker(pool, redis_url, hook, people) as worker:
+        assert hook.hanging is not None
         worker.signal(signal.SIGTERM)
         await worker.wait_event("told_to_stop")
         hook.hanging.set()

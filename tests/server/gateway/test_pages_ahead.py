@@ -108,17 +108,26 @@ async def test_a_hello_brings_as_many_pages_as_it_asks_for(
             assert seqs(rest) == [7, 8, 9, 10]
 
 
+async def pages_wait(  # type: ignore[no-untyped-def]  # the gateway's own class
+    pool: Pool, node: TestNode, client: RawClient, conversation: bytes, reader: Credentials, writer: Credentials
+):
+    """The reader's client has asked for all pages at once and reads slowly; its connection, whose outbox is full of
+    pages."""
+    cursor = await first_cursor(client)
+    await write(pool, conversation, writer.user, COUNT)
+    client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    connection = connection_of(node, reader)
+    await client.send(Sync(2, cursor, pages=MAX_PAGES))
+    await wait_until(lambda: connection.outbox.size > ROOM_BYTES, "pages wait")
+    return connection
+
+
 async def test_a_client_that_reads_slowly_has_pages_waiting_for_half_an_outbox_at_most_and_gets_all(
     pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
     """The rest of the outbox is for pushes: none are dropped, and the client does not lag."""
     async with open_quiet(pool, redis_url) as node, node.open_websocket(alice.token) as client:
-        cursor = await first_cursor(client)
-        await write(pool, direct, bob.user, COUNT)
-        client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        outbox = connection_of(node, alice).outbox
-        await client.send(Sync(2, cursor, pages=MAX_PAGES))
-        await wait_until(lambda: outbox.size > ROOM_BYTES, "pages wait")
+        outbox = (await pages_wait(pool, node, client, direct, alice, bob)).outbox
         largest = 0
         frames: list[Reply | Push] = []
         while not any(isinstance(frame, Synced) for frame in frames):
@@ -136,12 +145,7 @@ async def test_a_node_that_stops_ends_with_the_page_that_is_under_way(
     pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
     async with open_quiet(pool, redis_url) as node, node.open_websocket(alice.token) as client:
-        cursor = await first_cursor(client)
-        await write(pool, direct, bob.user, COUNT)
-        client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        connection = connection_of(node, alice)
-        await client.send(Sync(2, cursor, pages=MAX_PAGES))
-        await wait_until(lambda: connection.outbox.size > ROOM_BYTES, "pages wait")
+        connection = await pages_wait(pool, node, client, direct, alice, bob)
         connection.drain()
         frames: list[Reply | Push] = []
         with trio.fail_after(20):

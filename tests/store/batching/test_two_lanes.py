@@ -174,6 +174,12 @@ class Sender:
         return [outcome.seq for outcome in found if isinstance(outcome, Committed)]
 
 
+async def running_sender(pool: Pool, nursery: trio.Nursery) -> Sender:
+    sender = Sender(pool)
+    nursery.start_soon(sender.lanes.run)
+    return sender
+
+
 @asynccontextmanager
 async def locking(pool: Pool, statement: str, conversation: bytes) -> AsyncGenerator[PostgresConnection, None]:
     """Another transaction, which holds what the statement locks of the conversation."""
@@ -188,8 +194,7 @@ async def test_a_locked_conversation_stalls_no_other(
 ) -> None:
     """Alone in its batch, and among others; later messages of its conversation follow it, in order."""
     held, free = direct, await new_direct(pool, alice, carol)
-    sender = Sender(pool)
-    nursery.start_soon(sender.lanes.run)
+    sender = await running_sender(pool, nursery)
     async with locking(pool, "select from conversations where id = %s for update", held) as other:
         for batch, seqs in (([held], []), ([free, held, free], [1, 2]), ([held, free], [1, 2, 3])):
             for conversation in batch:
@@ -207,8 +212,7 @@ async def test_a_locked_participant_row_stalls_no_other_for_long(
 ) -> None:
     """A batch cannot skip this lock: the whole batch goes on conversation by conversation."""
     held, free = direct, await new_direct(pool, alice, carol)
-    sender = Sender(pool)
-    nursery.start_soon(sender.lanes.run)
+    sender = await running_sender(pool, nursery)
     async with locking(pool, "select from participants where conversation_id = %s for update", held) as other:
         for conversation in (held, free):
             sender.lanes.submit_nowait(a_message(conversation, alice.user))
