@@ -62,6 +62,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "told_to_stop": "a process that is told to stop while something hangs",
     },
     "server/http": {
+        "any_requests": "any requests in any order, beside a model",
         "bounds": "bounds of answers",
         "email": "addresses, and the pages that mails lead to",
         "history": "pages of messages",
