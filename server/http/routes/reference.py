@@ -7,6 +7,7 @@ from typing import Any
 
 import trio
 
+from server.http.compression import CompressedForms
 from server.http.encoding import Encoding, encode
 from server.http.reference import page
 from server.http.reference.document import OpenApiAnswer, document
@@ -19,7 +20,7 @@ routes = Routes()
 async def get_openapi(request: Request[None]) -> EncodedAnswer:
     """Get the OpenAPI document of this server."""
     # In a thread: the first call takes 100 ms, for which no other request should wait.
-    return EncodedAnswer(await trio.to_thread.run_sync(_encoded, bool(request.services.ops_token), request.encoding))
+    return await trio.to_thread.run_sync(_encoded, bool(request.services.ops_token), request.encoding)
 
 
 @routes.page("GET /docs")
@@ -38,8 +39,8 @@ def _document(has_operators: bool) -> dict[str, Any]:
 
 
 @cache
-def _encoded(has_operators: bool, encoding: Encoding) -> bytes:
-    return encode(_document(has_operators), encoding)
+def _encoded(has_operators: bool, encoding: Encoding) -> EncodedAnswer:
+    return EncodedAnswer(encode(_document(has_operators), encoding), forms=CompressedForms())
 
 
 @cache
