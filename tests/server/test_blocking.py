@@ -87,7 +87,7 @@ class Servers:
     async def ask(self, side: Side, who: Credentials, method: str, path: str, **body: Any) -> Any:
         """Ask over HTTP; the answer is recorded if the actor asks."""
         answer = await self.api.of(who.token).request(
-            method, path, data=cbor2.dumps(body), headers={"Content-Type": CBOR}
+            method, path, data=cbor2.dumps(body), headers={"Content-Type": CBOR, "X-Request-ID": "of-both-sides"}
         )
         if who is side.actor:
             side.answers.append((method, answer.status, answer.body))
