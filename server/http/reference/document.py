@@ -67,6 +67,10 @@ HEADERS: Final[Item] = {
         ),
         "schema": {"type": "string"},
     },
+    "X-Request-ID": {
+        "description": "The name of the request in the server's log: that of the request's own header, or a new one.",
+        "schema": {"type": "string"},
+    },
     "Retry-After": {
         "description": "Seconds after which the same request may succeed.",
         "schema": {"type": "integer", "minimum": 0},

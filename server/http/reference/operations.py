@@ -174,9 +174,9 @@ def _responses(route: Route, schemas: Schemas) -> Item:
 
 def _response(route: Route, status: int, schemas: Schemas) -> Item:
     made: Item = {"description": HTTPStatus(status).phrase}
-    headers = []
+    headers = ["X-Request-ID"]
     if status == HTTPStatus.NOT_MODIFIED:
-        return {**made, "headers": _references(["ETag"])}
+        return {**made, "headers": _references([*headers, "ETag"])}
     if HTTPStatus.NOT_MODIFIED in route.statuses:
         headers.append("ETag")
     if route.answer is HtmlAnswer:
@@ -189,7 +189,7 @@ def _response(route: Route, status: int, schemas: Schemas) -> Item:
         made["content"] = content
     if route.query is not None and issubclass(route.query, PageQuery):
         headers.append("Link")
-    return {**made, "headers": _references(headers)} if headers else made
+    return {**made, "headers": _references(headers)}
 
 
 def _references(headers: Collection[str]) -> Item:
@@ -215,9 +215,8 @@ def problem_response(codes: Collection[ProblemCode]) -> Item:
             MEDIA_TYPES["cbor"]: {"schema": schema},
         },
     }
-    if any(code.info.retry for code in codes):
-        made["headers"] = _references(["Retry-After"])
-    return made
+    retry = ["Retry-After"] if any(code.info.retry for code in codes) else []
+    return {**made, "headers": _references(["X-Request-ID", *retry])}
 
 
 def example_problem(code: ProblemCode) -> Item:
