@@ -58,6 +58,7 @@ class RawClient:
         self.close_code: int | None = None
         self.close_reason: str | None = None
         self.pongs: list[bytes] = []
+        self._found_with: list[Reply | Push] = []
         self.answers_close = True
 
     async def write(self, raw: bytes) -> None:
@@ -91,6 +92,7 @@ class RawClient:
         All must fit the grammar in alo.cddl, and be in the one encoding that the specification allows a server.
         """
         frames: list[Reply | Push] = []
+        self._found_with = []
         with trio.fail_after(PATIENCE_S):
             while len(frames) < count:
                 for event in await self._take():
@@ -126,10 +128,14 @@ class RawClient:
         assert isinstance(only, PongReply)
 
     async def find(self, type_: type[_F]) -> _F:
-        """The next frame of this type; the frames before it, and in the same message, are dropped."""
+        """The next frame of this type. Frames before it are dropped; the next `find` begins with those that came after it
+        in the same message, and any other read drops them."""
         while True:
-            for each in await self.read(1):
+            frames = self._found_with or await self.read(1)
+            while frames:
+                each = frames.pop(0)
                 if isinstance(each, type_):
+                    self._found_with = frames
                     return each
 
     async def wait_end(self, *, timeout_s: float = PATIENCE_S) -> int | None:
