@@ -86,14 +86,14 @@ class RawClient:
         await self.send(Hello(0, token, limits.PROTOCOL_VERSION))
         await self.read(1)
 
-    async def read(self, count: int) -> list[Reply | Push]:
+    async def read(self, count: int, *, patience_s: float = PATIENCE_S) -> list[Reply | Push]:
         """At least `count` frames: the rest of the last message comes with them.
 
         All must fit the grammar in alo.cddl, and be in the one encoding that the specification allows a server.
         """
         frames: list[Reply | Push] = []
         self._found_with = []
-        with trio.fail_after(PATIENCE_S):
+        with trio.fail_after(patience_s):
             while len(frames) < count:
                 for event in await self._take():
                     assert isinstance(event, BytesMessage), f"after {len(frames)} frames: {event}, {self.close_reason}"
@@ -127,11 +127,11 @@ class RawClient:
         [only] = await self.ask(Ping(77))
         assert isinstance(only, PongReply)
 
-    async def find(self, type_: type[_F]) -> _F:
-        """The next frame of this type. Frames before it are dropped; the next `find` begins with those that came after it
-        in the same message, and any other read drops them."""
+    async def find(self, type_: type[_F], *, patience_s: float = PATIENCE_S) -> _F:
+        """The next frame of this type. Frames before it are dropped. The next `find` begins with those that came after
+        it in the same message; any other read drops them."""
         while True:
-            frames = self._found_with or await self.read(1)
+            frames = self._found_with or await self.read(1, patience_s=patience_s)
             while frames:
                 each = frames.pop(0)
                 if isinstance(each, type_):

@@ -39,6 +39,7 @@ from protocol.frames import (
     Watch,
 )
 from protocol.limits import MAX_SHOWN
+from server.cluster.presence import GRACE_S
 from server.cluster.writer import Writer
 from store import contacts, conversations, participants, profiles
 from store.marks import Mark, mark
@@ -381,8 +382,7 @@ async def test_a_process_that_only_writes_is_missed_when_it_dies(
                 await participants.set_role(pool, alice.user, group, bob.user, "admin")
                 await wait_until(lambda gone=gone: gone not in node.gateway.node.live_writers(), "it is gone")  # type: ignore[misc]
                 assert [line for line in node.logs if line["event"] == "node_vanished"] == vanished
-        with trio.fail_after(LEASE_S + 3):
-            assert (await _patiently(second, Conversation)).conversation == group
+        assert (await second.find(Conversation, patience_s=LEASE_S + 3)).conversation == group
 
 
 async def _come_and_go(database_url: str, redis_url: str, node: TestNode, *, leaves_well: bool) -> bytes:
@@ -398,14 +398,6 @@ async def _come_and_go(database_url: str, redis_url: str, node: TestNode, *, lea
     return writer.id
 
 
-async def _patiently(client: RawClient, type_: type[Conversation]) -> Conversation:
-    while True:
-        try:
-            return await client.find(type_)
-        except trio.TooSlowError:
-            continue
-
-
 async def test_a_blocked_user_learns_nothing_and_does_not_reach_the_blocker_by_editing(
     pool: Pool, redis_url: str, people: list[Credentials], direct: bytes
 ) -> None:
@@ -415,7 +407,7 @@ async def test_a_blocked_user_learns_nothing_and_does_not_reach_the_blocker_by_e
         [presence, _] = await first.ask(Watch(2, [bob.user]))
         assert presence == Presence(bob.user, True)
         await change(api, "PUT", f"/v1/contacts/{UUID(bytes=alice.user)}", is_blocked=True)
-        gone = await first.find(Presence)
+        gone = await first.find(Presence, patience_s=GRACE_S + PATIENCE_S)
         assert (gone.is_online, gone.last_seen is not None) == (False, True), (
             "the blocker looks like a user that goes offline"
         )
