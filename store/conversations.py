@@ -16,24 +16,31 @@ from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 from store.readers import OwnRead
-from store.rows import message_of, stay_of
+from store.rows import conversations_of, participant_of
 
 _sql = sql.load("conversations")
+
+
+def _entries(page: str) -> str:
+    """The rows for `store.rows.conversations_of` of the conversations that this query finds."""
+    return (
+        f"with page as materialized (select {_sql.columns}, {page}), people as materialized ({_sql.people}),"  # noqa: S608  (all of it ours)
+        f" shown as not materialized (select * from page) {_sql.entries}"
+    )
+
+
 _BOUNDS: Final = {"most": BIGINT, "uncounted": BIGINT, "former": BIGINT}
 MOST: Final = {"most": MAX_SHOWN, "uncounted": MAX_UNCOUNTED, "former": MAX_FORMER}
 _PAGE: Final = {"is_request": BOOL, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS}
-LIST_PAGE: Final = OwnRead(f"with page as ({_sql.page}) {_sql.entries}", _PAGE)
+LIST_PAGE: Final = OwnRead(_entries(_sql.page), _PAGE)
 FIRST_PAGE: Final = OwnRead(
-    f"with page as ({_sql.page}), version as ({_sql.version}) select * from ({_sql.entries}) as _, version",  # noqa: S608  (all of it ours)
+    f"with version as ({_sql.version}) select * from ({_entries(_sql.page)}) as _, version",  # noqa: S608  (all of it ours)
     _PAGE,
 )
 LIST_VERSION: Final = OwnRead(_sql.version, {"most": BIGINT})
-CHOSEN: Final = OwnRead(
-    f"with page as ({_sql.chosen}) {_sql.entries}",
-    {"conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS},
-)
+CHOSEN: Final = OwnRead(_entries(_sql.chosen), {"conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS})
 _SEEN: Final = Statement(
-    f"with page as ({_sql.seen}) {_sql.entries}",
+    _entries(_sql.seen),
     {"conversation": UUID, "users": UUIDS, **_BOUNDS},
 )
 _PARTICIPANTS: Final = Statement(
@@ -112,7 +119,7 @@ async def list_of(
     :param is_request: list requests instead of conversations that the user has accepted.
     """
     rows = await LIST_PAGE.for_user(pool, user, _page(limit, before, is_request=is_request))
-    return [_conversation(row) for row in rows]
+    return _listed(rows)
 
 
 ListVersion: TypeAlias = tuple[int, int, int, int]
@@ -137,12 +144,19 @@ async def list_version_for(pool: Pool, token: str) -> tuple[Identity, ListVersio
 async def first_page(pool: Pool, user: bytes, *, limit: int) -> tuple[list[Conversation], ListVersion | None]:
     """The first page of the list and the list's state, in one query; no state if the list is empty."""
     rows = await FIRST_PAGE.for_user(pool, user, _page(limit))
-    return [_conversation(row[:-4]) for row in rows], rows[0][-4:] if rows else None
+    return _listed([row[:-4] for row in rows]), rows[0][-4:] if rows else None
+
+
+def _listed(rows: list[tuple[Any, ...]]) -> list[Conversation]:
+    """In the order of the list."""
+    found = [conversation for _, conversation in conversations_of(rows)]
+    found.sort(key=lambda each: (each.active_at, each.conversation), reverse=True)
+    return found
 
 
 def _page(limit: int, before: tuple[int, bytes] | None = None, *, is_request: bool = False) -> dict[str, Any]:
     """The parameters of `LIST_PAGE` and `FIRST_PAGE`."""
-    active_at, conversation = before or (2**63 - 1, bytes(16))
+    active_at, conversation = before or (None, None)
     return {
         "is_request": is_request,
         "before": active_at,
@@ -165,7 +179,7 @@ async def some_of(
     :param marks: a snapshot: a participant whose marks have moved since counts as changed.
     """
     rows = await CHOSEN.for_user(pool, user, _chosen(conversations, bases, marks))
-    return [_conversation(row) for row in rows]
+    return [conversation for _, conversation in conversations_of(rows)]
 
 
 def _chosen(
@@ -200,13 +214,14 @@ async def one_for(pool: Pool, token: str, conversation: bytes) -> tuple[Identity
     identity, rows = await CHOSEN.for_token(pool, token, _chosen([conversation]))
     if not rows:
         raise NotAParticipant
-    return identity, _conversation(rows[0])
+    [(_, conversation_)] = conversations_of(rows)
+    return identity, conversation_
 
 
 async def seen_by(pool: Pool, conversation: bytes, users: Sequence[bytes]) -> dict[bytes, Conversation]:
     """A conversation as each of these users sees it, without users who are not participants; in one query."""
     rows = await pool.read(_SEEN, {"conversation": conversation, "users": users, **MOST})
-    return {row[0]: _conversation(row) for row in rows}
+    return dict(conversations_of(rows))
 
 
 async def participants_of(
@@ -221,13 +236,13 @@ async def participants_of(
     rows = await pool.read(_PARTICIPANTS, parameters)
     if not rows:
         await one(pool, user, conversation)
-    return [_participant(*row) for row in rows]
+    return [participant_of(*row) for row in rows]
 
 
 async def participant(pool: Pool, conversation: bytes, user: bytes) -> Participant | None:
     """A participant as the others see them; None if this user is not one."""
     rows = await pool.read(_ONE_PARTICIPANT, {"conversation": conversation, "user": user, "most": MAX_SHOWN})
-    return _participant(*rows[0]) if rows else None
+    return participant_of(*rows[0]) if rows else None
 
 
 async def participants_versions(pool: Pool, conversations: Sequence[bytes]) -> list[tuple[bytes, int]]:
@@ -238,48 +253,5 @@ async def participants_versions(pool: Pool, conversations: Sequence[bytes]) -> l
 
 async def participant_count(pool: Pool, conversation: bytes) -> int:
     """The number of a conversation's participants, as shown to them."""
-    [(count,)] = await pool.fetch(_sql.participant_count, {"conversation": uuid(conversation)})
-    return int(count)
-
-
-def told_count(size: int) -> int | None:
-    """The number of participants for the wire: only if they are too many to be listed."""
-    return size if size > MAX_SHOWN else None
-
-
-def _conversation(row: tuple[Any, ...]) -> Conversation:
-    version, joiners_see_all, lifetime_s, muted_until, own_revision, size, asked_by, uncounted, actor = row[9:18]
-    stays, columns, message = row[18:24], row[24:34], row[34:]
-    former = None if stays[0] is None else [stay_of(*values) for values in zip(*stays, strict=True)]
-    participants = [] if columns[0] is None else [_participant(*values) for values in zip(*columns, strict=True)]
-    last_message = message_of(row[1], *message) if message[0] is not None else None
-    settings = (version, joiners_see_all or None, lifetime_s, muted_until, own_revision, told_count(size))
-    asked = (None if asked_by is None else True, asked_by)
-    return Conversation(*row[1:9], participants, last_message, *settings, *asked, uncounted, actor, former)  # type: ignore[call-arg]  # eight columns as declared
-
-
-def _participant(
-    user: bytes,
-    revision: int,
-    username: str,
-    joined: int,
-    since: int,
-    delivered: int,
-    read: int,
-    is_admin: int,
-    name: str,
-    actor: bytes,
-) -> Participant:
-    shown = delivered >= 0
-    return Participant(
-        user,
-        revision or None,
-        username,
-        joined,
-        delivered if shown else None,
-        read if shown else None,
-        True if is_admin else None,
-        name or None,
-        since if since != joined else None,
-        actor if actor != user else None,
-    )
+    rows = await pool.fetch(_sql.participant_count, {"conversation": uuid(conversation)})
+    return int(rows[0][0]) if rows else 0

@@ -147,6 +147,8 @@ create table conversations (
     lifetime_s int,
     -- The user who changed the name, the lifetime or joiners_see_all last; null: they are as at the beginning.
     settings_by uuid,
+    -- How many users take part, as they are shown to each other (count_participants).
+    participant_count int not null default 0,
     constraint conversations_pkey primary key (id),
     constraint conversations_direct unique (direct_low, direct_high),
     constraint conversations_floor check (floor_seq >= 0 and floor_seq <= last_seq),
@@ -221,6 +223,10 @@ create table participants (
     constraint participants_user_id_fkey foreign key (user_id) references users(id)
 ) with (fillfactor=50);
 create index participants_user on participants (user_id);
+create trigger participants_added after insert on participants referencing new table as moved_rows for each statement
+    execute function count_participants();
+create trigger participants_gone after delete on participants referencing old table as moved_rows for each statement
+    execute function count_participants();
 
 -- Users who have left a conversation or were removed, and have not come back. Apart from participants, so that no query
 -- for participants finds them by mistake.
@@ -285,6 +291,10 @@ create table withheld (
     constraint withheld_user_id_fkey foreign key (user_id) references users(id)
 );
 create index withheld_user on withheld (user_id);
+create trigger withheld_added after insert on withheld referencing new table as moved_rows for each statement execute
+    function count_participants();
+create trigger withheld_gone after delete on withheld referencing old table as moved_rows for each statement execute
+    function count_participants();
 
 -- The participants of a conversation as they are shown to each other.
 create view shown_participants as
@@ -781,6 +791,9 @@ create table migrations (
 
 -- The base of a participant without the floor of the conversation: no message up to it counts as unread.
 -- count_base(p participants) returns bigint
+
+-- A conversation counts its participants, as they are shown to each other: lists of conversations need not count them.
+-- count_participants() returns trigger
 
 -- Counts that a user begins a conversation with a stranger, or brings a stranger into a group.
 -- count_start(p_user uuid, p_limit int, p_window_s float8 default 86400) returns float8

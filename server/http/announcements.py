@@ -15,13 +15,13 @@ from protocol.limits import MAX_SHOWN
 from server.delivery.broadcast import Broadcast
 from store import contacts, conversations, messages, participant_lists
 from store.contacts import AddedContact, BlockChange
-from store.conversations import told_count
 from store.errors import NotAParticipant, UnknownUser
 from store.marks import direct_mark
 from store.own_settings import own_settings_of
 from store.participants import ParticipantsChange
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
+from store.rows import told_count
 
 _OF_NO_CONVERSATION: Final = bytes(16)
 

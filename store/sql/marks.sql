@@ -15,7 +15,7 @@ with given as (
     group by m.conversation_id, m.user_id
 ), mark as (
     select p.conversation_id, p.user_id, p.delivered_seq as old_delivered, p.read_seq as old_read,
-           greatest(p.read_seq, p.private_read_seq) as old_own_read, g.device,
+           greatest(p.read_seq, p.private_read_seq) as old_own_read, g.device, c.participant_count,
            case when is_private(c, p) then 0 else least(g.delivered, c.last_seq) end as delivered,
            case when is_private(c, p) or not u.gives_receipts then 0 else least(g.read, c.last_seq) end as read,
            case when is_private(c, p) then least(g.delivered, c.last_seq) else 0 end as private_delivered,
@@ -51,7 +51,7 @@ with given as (
            or p.private_delivered_seq < mark.private_delivered or p.private_read_seq < mark.private_read)
     returning p.conversation_id, p.user_id, p.delivered_seq, p.read_seq,
               greatest(p.delivered_seq, p.private_delivered_seq) as own_delivered,
-              greatest(p.read_seq, p.private_read_seq) as own_read, mark.old_own_read,
+              greatest(p.read_seq, p.private_read_seq) as own_read, mark.old_own_read, mark.participant_count,
               greatest(case when p.read_seq > mark.old_read then mark.old_read else mark.old_delivered end, p.since_seq)
                   as after,
               greatest(p.delivered_seq, p.read_seq) > mark.old_delivered or p.read_seq > mark.old_read as is_public
@@ -59,8 +59,7 @@ with given as (
 select m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, m.own_delivered, m.own_read,
        m.own_read > m.old_own_read, m.after,
        case when not m.is_public then '{}'
-            when (select count(*) from (select from shown_participants p where p.conversation_id = m.conversation_id
-                                        limit %(most)s + 1) few) <= %(most)s then array(
+            when m.participant_count <= %(most)s then array(
            select p.user_id from participants p
            where p.conversation_id = m.conversation_id and p.user_id <> m.user_id
              and (m.delivered_seq - m.after > 100 or p.user_id in (

@@ -43,14 +43,12 @@ where not allowed.is_shown or blocker.id is not null;
 -- The users who see a user in some list of participants, where not too many take part. The user, too.
 select distinct p.user_id
 from shown_participants me
+-- The limits make Postgres look up each by its key: without statistics it would read whole tables.
+cross join lateral (select c.participant_count from conversations c where c.id = me.conversation_id limit 1) c
 cross join lateral (
-    select count(*) as size
-    from (select from shown_participants n where n.conversation_id = me.conversation_id limit %(most)s + 1) n
-) taking
-cross join lateral (
-    select p.user_id from participants p where p.conversation_id = me.conversation_id limit %(most)s + 1
+    select p.user_id from participants p where p.conversation_id = me.conversation_id limit %(most)s
 ) p
-where me.user_id = %(user)s::uuid and taking.size <= %(most)s;
+where me.user_id = %(user)s::uuid and c.participant_count <= %(most)s;
 
 -- name: changed_since
 -- Changes other than messages since a snapshot, in the conversations of some users, which a node may have missed. For
@@ -71,12 +69,8 @@ select c.id, unseen(c.participants_changed, %(base)s::pg_snapshot) or who.is_cha
 from mine
 join conversations c on c.id = mine.conversation_id
 cross join lateral (
-    select count(*) as size
-    from (select from shown_participants n where n.conversation_id = c.id limit %(most)s + 1) n
-) shown
-cross join lateral (
-    select array_agg(p.user_id) as users, shown.size <= %(most)s and bool_or(p.is_changed) as is_changed,
-           shown.size > %(most)s and bool_or(p.has_moved) as is_counted,
+    select array_agg(p.user_id) as users, c.participant_count <= %(most)s and bool_or(p.is_changed) as is_changed,
+           c.participant_count > %(most)s and bool_or(p.has_moved) as is_counted,
            array_agg(p.user_id) filter (where p.is_marked) as movers,
            array_agg(p.delivered_seq) filter (where p.is_marked) as delivered,
            array_agg(p.read_seq) filter (where p.is_marked) as read,
@@ -89,7 +83,7 @@ cross join lateral (
                -- A user with a lifetime of their own sees settings of their own.
                or p.own_lifetime_s is not null and unseen(c.floor_changed, %(base)s::pg_snapshot) as is_changed,
                unseen(p.marked, %(base)s::pg_snapshot) as has_moved,
-               unseen(p.marked, %(base)s::pg_snapshot) and shown.size <= %(most)s as is_marked
+               unseen(p.marked, %(base)s::pg_snapshot) and c.participant_count <= %(most)s as is_marked
         from participants p where p.conversation_id = c.id
     ) p
 ) who

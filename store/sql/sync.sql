@@ -39,21 +39,21 @@ with mine as materialized (
                      or unseen(me.own_changed, %(base)s::pg_snapshot) or unseen(me.silenced, %(marks)s::pg_snapshot)
                     then 'head'
                 when unseen(me.marked, %(marks)s::pg_snapshot) or unseen(me.own_marked, %(marks)s::pg_snapshot)
-                     or who.size <= %(most)s and (who.is_changed or who.is_marked) then 'marks'
+                     or c.participant_count <= %(most)s and (who.is_changed or who.is_marked) then 'marks'
                 when counted.are_told then 'counts' end as news,
            counted.are_told, unseen(me.silenced, %(marks)s::pg_snapshot) as is_silenced
     from participants me
     join conversations c on c.id = me.conversation_id
     cross join lateral (
-        -- Where many take part, no marks and profiles of others are shown, and no row beyond the limit is read.
-        select count(*) as size, max(p.changed) as changed, max(p.marked) as marked,
+        -- Where many take part, no marks and profiles of others are shown.
+        select max(p.changed) as changed, max(p.marked) as marked,
                bool_or(unseen(p.changed, %(base)s::pg_snapshot)) as is_changed,
                bool_or(unseen(p.marked, %(marks)s::pg_snapshot)) as is_marked
-        from (select p.changed, p.marked from shown_participants p where p.conversation_id = c.id limit %(most)s + 1) p
+        from shown_participants p where p.conversation_id = c.id and c.participant_count <= %(most)s
     ) who
     cross join lateral (
         -- In this order, since most users have written no message of the last ones.
-        select who.size > %(most)s and me.written_seq > greatest(c.last_seq - %(counted)s, floor_of(c, me))
+        select c.participant_count > %(most)s and me.written_seq > greatest(c.last_seq - %(counted)s, floor_of(c, me))
         and (%(base)s::pg_snapshot is null or unseen(c.changed, %(marks)s::pg_snapshot) or exists (
             select from participants p where p.conversation_id = c.id and unseen(p.marked, %(marks)s::pg_snapshot)
         )) as are_told

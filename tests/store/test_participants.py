@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from client.http import Credentials
-from store import conversations, messages, notifiers, outbox, participants
+from store import contacts, conversations, messages, notifiers, outbox, participants
 from store.errors import GroupFull, LastAdministrator, NotAnAdministrator, NotAParticipant, Refused, UnknownUser
 from store.messages import Committed, send
 from store.participant_lists import ParticipantsCache
@@ -187,3 +187,34 @@ async def test_a_muted_conversation_leads_to_no_notices_until_the_mute_ends(
     await pool.fetch("update participants set muted_until = now() - interval '1 s' where muted_until is not null")
     await send(pool, ParticipantsCache(), [a_message(group, alice.user)])
     assert await outbox.decide(pool, window_s=0) == (1, 2)
+
+
+async def test_a_conversation_counts_its_participants_as_they_are_shown(pool: Pool, people: list[Credentials]) -> None:
+    """Also those that are withheld: a user who declines, or whom a user adds who blocks them, seems to take part."""
+    alice, bob, carol = people
+    group = await new_group(pool, alice, bob)
+
+    async def count() -> int:
+        rows = await pool.fetch(
+            "select c.participant_count, (select count(*) from shown_participants p where p.conversation_id = c.id)"
+            " from conversations c"
+        )
+        assert [counted for counted, _ in rows] == [shown for _, shown in rows]
+        return await conversations.participant_count(pool, group)
+
+    assert await count() == 2
+    await participants.add(pool, alice.user, group, carol.user)
+    await participants.decline(pool, carol.user, group)
+    assert await count() == 3
+    await participants.add(pool, alice.user, group, carol.user)
+    assert await count() == 3
+    await contacts.set_blocked(pool, carol.user, alice.user, is_blocked=True)
+    await conversations.add_direct(pool, alice.user, carol.user)
+    assert await count() == 3
+    await contacts.set_blocked(pool, carol.user, alice.user, is_blocked=False)
+    for removed, left in ((carol, 2), (bob, 1)):
+        await participants.remove(pool, alice.user, group, removed.user)
+        assert await count() == left
+    await pool.fetch("delete from withheld")
+    await pool.fetch("delete from participants")
+    assert await count() == 0

@@ -124,6 +124,8 @@ create table conversations (
     lifetime_s int,
     -- The user who changed the name, the lifetime or joiners_see_all last; null: they are as at the beginning.
     settings_by uuid references users,
+    -- How many users take part, as they are shown to each other (count_participants).
+    participant_count int not null default 0,
     constraint conversations_direct unique (direct_low, direct_high),
     constraint conversations_kind check (
         case when direct_low is null
