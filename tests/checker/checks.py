@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Final, TypeAlias
 
@@ -410,8 +410,8 @@ def _is_behind(held: int | None, shown: int | None) -> bool:
 def _unlike(held: ConversationView, shown: ConversationView) -> list[str]:
     found = [
         f"{name} is {getattr(held, name)!r}, not {getattr(shown, name)!r}"
-        for name in ("kind", "name", "joiners_see_all", "lifetime_s", "active_at", "first_seq", "last_seq", "unread")
-        if getattr(held, name) != getattr(shown, name)
+        for name in (each.name for each in fields(ConversationView))
+        if name not in ("people", "messages") and getattr(held, name) != getattr(shown, name)
     ]
     for name, ours, theirs in (
         ("person", {each.user: each for each in held.people}, {each.user: each for each in shown.people}),

@@ -265,6 +265,12 @@ class ConversationView:
     name: str | None
     joiners_see_all: bool
     lifetime_s: int | None
+    muted_until: int | None
+    is_request: bool
+    asked_by: str | None
+    actor: str | None
+    created: int
+    participant_count: int | None
     active_at: int
     first_seq: int
     last_seq: int

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
+from client.mailbox import Mailbox
+from protocol.frames import Conversation
 from store.postgres.pool import Pool
 from tests.checker.__main__ import report
 from tests.checker.checks import verify
 from tests.checker.doctored import DOCTORINGS, GROUP, small_plan
-from tests.checker.history import Stored
+from tests.checker.history import ConversationView, Stored
 from tests.checker.plan import make_plan
 from tests.checker.run import run
+from tests.checker.views import view_of
+from tests.protocol.strategies import bare, full
 
 SECONDS = 12.0
 
@@ -32,6 +38,31 @@ async def test_any_interleaving_leaves_every_device_with_what_a_fresh_fetch_show
 ) -> None:
     """`python -m tests.checker` runs other seeds for longer."""
     await check(pool, redis_url, seed, SECONDS, request)
+
+
+UNSEEN: Final = {
+    "participants_version": "which frame counts, and nothing that a screen shows",
+    "own_revision": "which frame counts, and nothing that a screen shows",
+    "unread_count": "the mailbox counts the unread messages itself",
+    "former": "the statuses of messages follow from it",
+}
+"""Fields of a `conversation` frame whose change alone changes no view, and why."""
+
+
+@pytest.mark.parametrize("name", [*Conversation.__struct_fields__[1:]])
+def test_a_view_shows_each_field_of_a_conversation(name: str) -> None:
+    """A field that no view shows is compared by no test of devices: it may never come, or never change."""
+    frame = replace(bare(Conversation), participants=[])
+    changed = replace(full(Conversation), kind="other", created=1, active_at=1, first_seq=1, last_seq=1, name="Other")
+    views = [view(frame), view(replace(frame, **{name: getattr(changed, name)}))]
+    assert (views[0] == views[1]) == (name in UNSEEN)
+
+
+def view(frame: Conversation) -> ConversationView:
+    mailbox = Mailbox(b"m" * 16)
+    mailbox.learn(frame)
+    [shown] = view_of(mailbox, bytes.hex)
+    return shown
 
 
 def test_a_seed_makes_the_same_steps_each_time() -> None:
