@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -21,7 +22,23 @@ from client.connection import ClientConnection, connect
 from client.errors import NoReply, RequestRefused
 from client.http import Credentials
 from client.mailbox import Mailbox
-from protocol.frames import Cursor, Presence, Push
+from protocol.frames import (
+    REQUESTS,
+    Bye,
+    Cursor,
+    Hello,
+    History,
+    List,
+    Ping,
+    Presence,
+    Push,
+    Refresh,
+    SetTyping,
+    Status,
+    Sync,
+    Watch,
+    name_of,
+)
 from server.cluster import cursor_advance as cursor_advance_module
 from server.cluster import unknown_outcomes as outcomes_module
 from server.cluster.presence import GRACE_S
@@ -38,6 +55,9 @@ from tests.pg_proxy import Proxy, open_proxy
 from tests.server.http_world import CBOR, Api, open_api, say
 from tests.server.node_world import TestNode, open_node, wait_caught_up
 from tests.waiting import let_pass, wait_until
+
+PUSHED_S: Final = 10.0
+"""A push is here long before this; a node that looks for pushes that were missed takes longer."""
 
 
 class Refused503(Exception):
@@ -78,7 +98,7 @@ class PushedDevice:
         self.mailbox.synced(await connection.sync(self.mailbox.cursor))
 
     def shown(self) -> Any:
-        return view_of(self.mailbox, bytes.hex)
+        return shown_by(self.mailbox)
 
     async def wait_true(self, what: str, *, timeout_s: float = 30.0) -> None:
         """Return once the device shows the same as one that has just fetched everything."""
@@ -92,7 +112,18 @@ class PushedDevice:
         assert self.shown() == await self._fresh(), f"{what}: {self.name} shows something else"
 
     async def _fresh(self) -> Any:
-        return view_of(await fetch(self.node.url, self.owner.token, self.owner.user), bytes.hex)
+        return shown_by(await fetch(self.node.url, self.owner.token, self.owner.user))
+
+
+def shown_by(mailbox: Mailbox) -> Any:
+    """The contents of a mailbox, but for the user's own delivered marks: the server pushes these to no device."""
+    return [
+        replace(
+            view,
+            people=[replace(each, delivered=None) if each.user == mailbox.user.hex() else each for each in view.people],
+        )
+        for view in view_of(mailbox, bytes.hex)
+    ]
 
 
 class WriterBehindProxy(NamedTuple):
@@ -212,6 +243,11 @@ WRITES: Final = {
         "update participants p",
         f"{MARKED_IN_A_GROUP} and p.read_seq = 3",
     ),
+    "mute": Write(
+        lambda s: ask(s.api, "PUT", group_path(s, s.group, "mute"), seconds=3600),
+        "update participants set muted_until",
+        "select 1 from participants where muted_until is not null",
+    ),
     "new direct conversation": Write(
         lambda s: ask(s.api, "POST", "/v1/conversations", kind="direct", participants=[s.people["dave"].user]),
         "add_direct(",
@@ -260,6 +296,9 @@ WRITES: Final = {
     ),
 }
 """Every kind of write that changes conversations, messages, marks or people on devices."""
+
+NO_WRITES: Final = {Hello, SetTyping, Watch, Sync, History, List, Refresh, Ping, Bye, Status}
+"""Requests after which devices show the same conversations, messages, marks and people as before."""
 
 UNSEEN: Final = {
     "hide presence": Write(
@@ -350,6 +389,24 @@ async def test_devices_learn_of_every_kind_of_write_though_its_answer_was_lost(p
         resumed.mailbox = await fetch(scene.bob.node.url, resumed.owner.token, resumed.owner.user)
         async with resumed.connected(held):
             await resumed.wait_true("all of them")
+
+
+def test_each_request_that_writes_is_among_the_writes() -> None:
+    """Their names begin with the name of the request."""
+    written = {
+        request for request in REQUESTS for name in WRITES if name.startswith(name_of(request).replace("_", " "))
+    }
+    assert written == {*REQUESTS} - NO_WRITES
+
+
+async def test_each_kind_of_write_is_pushed_to_the_devices_on_its_node_and_on_others(
+    pool: Pool, redis_url: str
+) -> None:
+    async with open_writer_behind_proxy(pool, redis_url) as scene:
+        for name, write in WRITES.items():
+            await write.do(scene)
+            for device in scene.devices:
+                await device.wait_true(name, timeout_s=PUSHED_S)
 
 
 @pytest.mark.parametrize("name", UNSEEN)
