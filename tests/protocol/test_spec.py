@@ -29,6 +29,7 @@ from protocol.frames import (
     Participant,
     Ping,
     Stay,
+    Sync,
     Tombstone,
     Type,
     name_of,
@@ -309,6 +310,14 @@ def test_the_chapter_for_clients_says_what_each_reply_and_push_does() -> None:
     rows = " ".join(re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE))
     shown = set(re.findall(r"`([a-z_]+)`", rows))
     assert shown == {name_of(struct) for struct in (*REPLIES, *PUSHES)}
+
+
+def test_the_chapter_for_clients_says_what_done_means_for_each_request_that_it_answers() -> None:
+    assert all("nswered by" in (request.__doc__ or "") or request is Sync for request in REQUESTS)
+    answered = {name_of(request) for request in REQUESTS if "nswered by `Done`" in (request.__doc__ or "")}
+    table = SPEC[SPEC.index("### 17.3") : SPEC.index("### 17.4")]
+    [row] = re.findall(r"^\| `done` \|.*$", table, re.MULTILINE)
+    assert answered == {*re.findall(r"`([a-z_]+)`", row)} & {*map(name_of, REQUESTS)}
 
 
 def test_the_chapter_for_clients_names_each_field_of_a_conversation() -> None:
