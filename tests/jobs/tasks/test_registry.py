@@ -49,6 +49,11 @@ async def test_each_handler_is_in_the_registry(tasks: dict[str, Task]) -> None:
     assert handlers == {task.handler.__qualname__ for task in tasks.values()}
 
 
+async def test_each_handler_is_called_by_a_test(tasks: dict[str, Task]) -> None:
+    text = "".join(file.read_text() for file in sorted(Path(__file__).parents[1].rglob("test_*.py")))
+    assert [name for name in tasks if not re.search(rf"\.{name}\b", text)] == []
+
+
 async def test_the_page_of_jobs_lists_each_schedule(tasks: dict[str, Task]) -> None:
     """`every 60 s`, or the five fields of a `Cron` and its time zone."""
     schedules = {
