@@ -25,6 +25,11 @@ from bench.websocket import ServerFault
 from bench.workload import Body, Chat, ChatParticipant, body
 
 OPEN_TIMEOUT_S: Final = 20.0
+SERVED_BETWEEN: Final = 50
+"""Connections that open one after the other before those that are open are served: servers ping them, and 1,000 take
+a while to open on a busy machine."""
+
+_MOMENT_S: Final = 0.001
 SETTLE_S: Final = 0.5
 """Time between the last connection and the first send; meanwhile servers tell contacts which users came online."""
 
@@ -112,6 +117,8 @@ class Generator:
                 self._open_one(self._plan.urls[number % len(self._plan.urls)], participant, content)
             except (OSError, ServerFault) as error:
                 raise NotOpenError(str(error)) from error
+            if number % SERVED_BETWEEN == SERVED_BETWEEN - 1:
+                self._serve(_MOMENT_S)
         self._serve(OPEN_TIMEOUT_S, lambda: bool(self._errors) or all(c.is_open for c in self._by_user.values()))
         if self._errors or not all(c.is_open for c in self._by_user.values()):
             raise NotOpenError(self._errors[0] if self._errors else f"no answer in {OPEN_TIMEOUT_S:g} s")

@@ -8,8 +8,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
-from bench.websocket import MessageReader
+from bench.websocket import MessageReader, Opcode
 from bench.workload import Chat
+from tests.waiting import PATIENCE_S
 
 
 class Relay:
@@ -18,12 +19,21 @@ class Relay:
     :ivar refuse_from: the number of the request from which on it refuses.
     :ivar lose: whether it delivers no message that it acks.
     :ivar silent_to: the type of requests that it does not answer.
+    :ivar pings_first: whether it pings its first client, and lets only three others connect before that has answered.
     """
 
     def __init__(
-        self, chats: Sequence[Chat], *, refuse_from: int | None = None, lose: bool = False, silent_to: str = ""
+        self,
+        chats: Sequence[Chat],
+        *,
+        refuse_from: int | None = None,
+        lose: bool = False,
+        silent_to: str = "",
+        pings_first: bool = False,
     ) -> None:
         self.refuse_from, self.lose, self.silent_to = refuse_from, lose, silent_to
+        self.pings_first = pings_first
+        self._has_ponged = threading.Event()
         self._users = {chat.conversation: [each.user for each in chat.participants] for chat in chats}
         self._sockets: dict[str, socket.socket] = {}
         self._requests = 0
@@ -52,13 +62,20 @@ class Relay:
         with connection, suppress(ConnectionResetError):
             request = connection.recv(4096)
             user = request.split(b"userId=")[1].split(b" ")[0].decode()
+            if self.pings_first and len(self._sockets) > 3 and not self._has_ponged.wait(PATIENCE_S):
+                return
             connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+            if self.pings_first and not self._sockets:
+                connection.sendall(b"\x89\x00")
             self._sockets[user] = connection
             reader, rest = MessageReader(), b""
             while data := connection.recv(65536):
                 frames, rest = _unmasked(rest + data)
-                for _, payload in reader.feed(frames):
-                    self._handle(user, json.loads(payload))
+                for opcode, payload in reader.feed(frames):
+                    if opcode == Opcode.PONG:
+                        self._has_ponged.set()
+                    else:
+                        self._handle(user, json.loads(payload))
 
     def _handle(self, user: str, request: dict[str, str]) -> None:
         with self._lock:
@@ -84,7 +101,7 @@ def _unmasked(data: bytes) -> tuple[bytes, bytes]:
     """The whole client frames in these bytes as a server's, and the rest. The masking key is zero, so it only has to
     go."""
     frames = b""
-    while len(data) >= 8:
+    while len(data) >= 6:
         size = data[1] & 0x7F
         head = 2 if size < 126 else 4
         length = size if size < 126 else int.from_bytes(data[2:4], "big")

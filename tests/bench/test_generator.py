@@ -53,6 +53,13 @@ def test_a_closed_and_an_open_loop_on_the_same_connections() -> None:
 
 
 @pytest.mark.usefixtures("_short")
+def test_open_connections_answer_pings_while_others_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.generator.SERVED_BETWEEN", 2)
+    with opened(Relay(CHATS, pings_first=True)) as generator:
+        assert generator.run(Load(rate=100))["valid"]
+
+
+@pytest.mark.usefixtures("_short")
 def test_a_refused_send_makes_the_run_invalid() -> None:
     with opened(Relay(CHATS, refuse_from=5)) as generator:
         figures = generator.run(Load())
