@@ -13,8 +13,8 @@ operations.
 
 - The plan has no event for typing: it gets one, and drops it.
 - The lean peer has neither marks nor typing, which are left out, and reads pages over the WebSocket.
-- Our devices also mark what they have received, once a second at most, as the reference client does, beside the 10 %.
-  The peers know no such marks. `--mark-interval 0` turns them off.
+- As the reference client does, our devices have synced, so that their cursors move on, and mark what they have
+  received, once a second at most, beside the 10 %. The peers know neither. `--mark-interval 0` turns these marks off.
 - Ours and the plan get the same headers with HTTP requests: by default none that allow compression (`--compressed`).
 """
 
@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from bench.across import KEPT_UP
 from bench.command import add_traffic, parser_of, servers_of, traffic_of
 from bench.contest import Traffic, compare_servers, contestant, measure, turns
 from bench.databases import Shared
@@ -129,9 +130,18 @@ def _requirement(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     table = by_server(runs, TOTAL)
     of_rounds = ratios(table.get(OURS, {}), table.get(PLAN, {}))
     return {
+        "kept_up": {server: _has_kept_up(runs, server) for server in table},
         "invalid_runs": sum(not run["valid"] for run in runs),
         "total_cpu_at_most_half": median(of_rounds) <= MOST_CPU if of_rounds else None,
     }
+
+
+def _has_kept_up(runs: Sequence[Mapping[str, Any]], server: str) -> bool:
+    """Whether the server answered at least `KEPT_UP` of the operations that it can do, in all valid rounds."""
+    its_runs = [run for run in runs if run["server"] == server and run["valid"]]
+    shares = [sum(SHARES[kind] for kind in OperationKind if kind not in run["left_out"]) / 100 for run in its_runs]
+    due = [run["rate"] * share for run, share in zip(its_runs, shares, strict=True)]
+    return all(run["operations_per_s"] >= KEPT_UP * rate for run, rate in zip(its_runs, due, strict=True))
 
 
 def _by_kind(

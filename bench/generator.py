@@ -12,11 +12,11 @@ import random
 import select
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
-from bench.adapters import ADAPTERS, WRITERS
+from bench.adapters import ADAPTERS, WRITERS, Adapter
 from bench.connection import LoadConnection
 from bench.cpu import CpuMeter, used
 from bench.pace import Load, OpenLoop
@@ -90,7 +90,12 @@ class Stretch:
 
 
 class Generator:
-    """All connections of a plan. Implements `connection.Reports`."""
+    """All connections of a plan. Implements `connection.Reports`.
+
+    :cvar adapters: by protocol, of participants who read what comes.
+    """
+
+    adapters: ClassVar[Mapping[str, type[Adapter]]] = ADAPTERS
 
     def __init__(self, plan: Plan, cpu: CpuMeter) -> None:
         self._plan, self._cpu = plan, cpu
@@ -195,7 +200,7 @@ class Generator:
             self._plan_mark(now + random.uniform(0, self._plan.mark_interval_s), connection)
 
     def _open_one(self, url: str, participant: ChatParticipant, content: Body) -> None:
-        make = (ADAPTERS if participant.is_reader else WRITERS)[self._plan.protocol]
+        make = (self.adapters if participant.is_reader else WRITERS)[self._plan.protocol]
         connection = LoadConnection(url, self._epoll, self, lambda events: make(events, participant, content))
         self._connections[connection.fileno()] = connection
         self._by_user[participant.user] = connection

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
-from bench.adapters import ADAPTERS
+from bench.adapters import SYNCED
 from bench.connection import LoadConnection
 from bench.cpu import CpuMeter
 from bench.generator import NOT_THE_SERVERS, Generator, Plan, Stretch, clock
@@ -37,7 +37,7 @@ READS: Final = frozenset({OperationKind.HISTORY, OperationKind.LIST})
 
 def left_out(protocol: str) -> frozenset[OperationKind]:
     """The kinds of operations that a server cannot do."""
-    adapter = ADAPTERS[protocol]
+    adapter = SYNCED[protocol]
     over_http = READS if protocol in HTTP_PATHS else frozenset[OperationKind]()
     return frozenset(OperationKind) - {OperationKind.SEND} - adapter.answered - adapter.unanswered - over_http
 
@@ -95,6 +95,8 @@ class MixedGenerator(Generator):
     :param http_port: where the server answers HTTP requests, if it does.
     :param headers: of all HTTP requests.
     """
+
+    adapters = SYNCED
 
     def __init__(self, plan: Plan, cpu: CpuMeter, http_port: int, headers: Mapping[str, str]) -> None:
         super().__init__(plan, cpu)

@@ -20,9 +20,10 @@ from bench.websocket import Opcode
 from bench.workload import Body, ChatParticipant
 from protocol import limits
 from protocol.codec import encode, encode_request
-from protocol.frames import Error, Hello, Key, MarkDelivered, MarkRead, Send, Sent, SetTyping, Type
+from protocol.frames import Error, Hello, Key, MarkDelivered, MarkRead, Send, Sent, SetTyping, Sync, Type
 
 _HELLO: Final = 0
+_SYNC: Final = 1
 _REQUEST: Final = Struct("!I")
 _MARKS: Final = range(1, FIRST_SEND)
 
@@ -119,6 +120,32 @@ class Alo(Adapter):
         assert frame.endswith(temp_id), "temp_id is the last field"
         self._sends[conversation] = parts
         return parts
+
+
+class AloSynced(Alo):
+    """A device that syncs before its user does anything, as clients do; from then on the server moves its cursor on."""
+
+    __slots__ = ("_is_synced",)
+
+    def __init__(self, events: Events, participant: ChatParticipant, body: Body) -> None:
+        super().__init__(events, participant, body)
+        self._is_synced = False
+
+    def receive(self, payload: bytes) -> None:
+        if self._is_synced:
+            super().receive(payload)
+            return
+        for frame in cbor2.loads(b"\x9f" + payload + b"\xff"):
+            match frame[Key.TYPE]:
+                case Type.WELCOME:
+                    self.events.reply(encode_request(Sync(_SYNC, None, count=1)))
+                case Type.SYNCED if frame[Key.MORE]:
+                    self.events.reply(encode_request(Sync(_SYNC, frame[Key.CURSOR], count=1)))
+                case Type.SYNCED:
+                    self._is_synced = True
+                    self.events.opened()
+                case Type.ERROR:
+                    self.events.failed(f"{frame[Key.CODE]}: {frame[Key.DETAIL]}")
 
 
 class AloWriter(Alo):

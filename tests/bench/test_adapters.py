@@ -7,12 +7,25 @@ from uuid import UUID
 
 import pytest
 
-from bench.adapters import ADAPTERS, WRITERS, Adapter
+from bench.adapters import ADAPTERS, SYNCED, WRITERS, Adapter
 from bench.adapters.base import FIRST_SEND, STAMP
 from bench.mixture import OperationKind
 from bench.workload import ChatParticipant, body
 from protocol.codec import decode_from_client, encode
-from protocol.frames import Done, Error, Hello, MarkDelivered, MarkRead, Message, Send, Sent, SetTyping, Welcome
+from protocol.frames import (
+    Done,
+    Error,
+    Hello,
+    MarkDelivered,
+    MarkRead,
+    Message,
+    Send,
+    Sent,
+    SetTyping,
+    Sync,
+    Synced,
+    Welcome,
+)
 
 USER, OTHER = str(UUID(int=1)), str(UUID(int=2))
 CONVERSATION = str(UUID(int=3))
@@ -65,6 +78,19 @@ def test_ours_opens_with_its_token() -> None:
     assert [type(frame) for frame in decode_from_client(heard.replies[0])] == [Hello]
     alo.receive(encode(Welcome(0, 1, bytes(16), bytes(16), 1, 2, 30_000)))
     assert heard.opens == 1
+
+
+def test_a_device_that_syncs_is_open_when_it_has_come_to_the_end() -> None:
+    heard = Heard()
+    alo = SYNCED["alo"](heard, ChatParticipant(USER, "secret"), BODY)
+    alo.receive(encode(Welcome(0, 1, bytes(16), bytes(16), 1, 2, 30_000)))
+    alo.receive(pushed(1, b"from before") + encode(Synced(1, b"one", True)))
+    assert (heard.opens, heard.stamps) == (0, []), "what it missed is no message of the load"
+    asked = [frame for reply in heard.replies for frame in decode_from_client(reply)]
+    assert [frame.cursor for frame in asked if isinstance(frame, Sync)] == [None, b"one"]
+    alo.receive(encode(Synced(1, b"two", False)))
+    alo.receive(pushed(2, STAMP.pack(STAMP_S) + bytes(191)))
+    assert (heard.opens, heard.stamps) == (1, [STAMP_S])
 
 
 def test_a_send_is_what_the_reference_encoder_makes() -> None:
