@@ -32,7 +32,7 @@ test: .venv/dev.installed  ## run the tests
 	$(PYTHON) -m pytest --numprocesses 4 --dist worksteal
 
 again: .venv/dev.installed  ## run the tests that failed last, one after the other
-	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "long or not long"
+	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not nginx"
 
 check: lint types test  ## run the linters, the type checker and the tests
 
@@ -66,7 +66,7 @@ js: .venv/run.installed client/js/node_modules/.installed  ## test the JavaScrip
 	@$(PYTHON) -m tests.js
 
 nginx: .venv/dev.installed .venv/nginx.installed  ## test web behind Debian's nginx; needs apt-get
-	$(PYTHON) -m pytest tests/system/test_behind_nginx.py
+	$(PYTHON) -m pytest -m nginx
 
 clean:  ## remove .venv/ and var/ with all data of `make run`
 	rm -rf .venv var client/js/node_modules

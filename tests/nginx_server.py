@@ -65,7 +65,7 @@ async def running_nginx(folder: Path, addresses: dict[str, str], more: str = "")
     :param addresses: those of docs/deployment.md -> those of the test.
     :param more: directives for the server.
     """
-    assert NGINX is not None
+    assert NGINX is not None, "`make nginx` installs it"
     port = free_port()
     file = folder / "nginx.conf"
     file.write_text(_MAIN.format(folder=folder, recommended=_for_a_test(recommended(), port, addresses, more)))

@@ -49,7 +49,7 @@ from store.redis.directory import LEASE_S
 from tests.people import make_contacts, new_direct, new_group, new_user
 from tests.server.http_world import CBOR, Api, open_api, say
 from tests.server.node_world import RawClient, TestNode, open_node
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import DEADLINE_S, PATIENCE_S, wait_until
 
 
 @asynccontextmanager
@@ -195,7 +195,7 @@ async def test_a_group_that_grows_beyond_what_is_shown_and_shrinks_again_is_told
     mailboxes = [Mailbox(person.user) for person in people]
 
     async def wait_same(clients: list[RawClient]) -> None:
-        with trio.fail_after(PATIENCE_S):
+        with trio.fail_after(DEADLINE_S):
             for client, mailbox in zip(clients, mailboxes, strict=True):
                 while _shown(mailbox) != await _fresh(pool, mailbox.user):
                     for frame in await client.ask(Ping(9)):

@@ -17,12 +17,12 @@ import trio
 from client.session import open_session
 from server.http.app import MAX_BODY_BYTES
 from store.postgres.pool import Pool
-from tests.nginx_server import NGINX, running_nginx
+from tests.nginx_server import running_nginx
 from tests.people import new_direct, new_user
 from tests.processes import open_cluster
 from tests.server.http_world import say
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="there is no nginx: `make nginx` installs it")
+pytestmark = pytest.mark.nginx
 
 ROUNDS = 60
 CLIENTS = 6

@@ -10,13 +10,12 @@ from server.cluster import presence
 from store.postgres.pool import Pool
 from store.redis.directory import LEASE_S
 from tests.people import new_direct
-from tests.server import node_world
 from tests.server.node_world import RawClient, open_node
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
-async def told(client: RawClient) -> bool:
-    [push] = await client.read(1)
+async def told(client: RawClient, patience_s: float = PATIENCE_S) -> bool:
+    [push] = await client.read(1, patience_s=patience_s)
     assert isinstance(push, Presence), push
     return push.is_online
 
@@ -52,7 +51,6 @@ async def test_a_user_whose_node_has_died_is_offline_when_its_lease_has_ended(
     """No node sent a hint; the poll finds it out."""
     monkeypatch.setattr(presence, "GRACE_S", 0.3)
     monkeypatch.setattr(presence, "POLL_S", 0.2)
-    monkeypatch.setattr(node_world, "PATIENCE_S", LEASE_S + 10)
     await new_direct(pool, alice, bob)
     async with open_node(pool.url, redis_url) as here, here.open_websocket(alice.token) as watcher:
         async with open_node(pool.url, redis_url) as there, there.open_websocket(bob.token):
@@ -62,4 +60,4 @@ async def test_a_user_whose_node_has_died_is_offline_when_its_lease_has_ended(
                 assert await told(watcher) is True
             # As a killed process: it gives no further sign of life, and does not sign off.
             monkeypatch.setattr(there.gateway.node, "depart", lambda _: None)
-        assert await told(watcher) is False
+        assert await told(watcher, LEASE_S + 10) is False

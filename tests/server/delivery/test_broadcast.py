@@ -15,7 +15,7 @@ from store.redis.bus import Inbox, stream_of
 from store.redis.client import Redis
 from store.redis.directory import beat, enter
 from store.redis.entries import AddressedPush, PresenceRecheck, decode_entry
-from tests.server.delivery.test_hub import Device
+from tests.server.delivery.test_hub import HubClient
 from tests.server.sockets import Ends
 
 HERE, THERE = b"node-aaa", b"node-bbb"
@@ -31,7 +31,7 @@ class Nodes:
         self.redis = redis
         self.fanout = Fanout(redis, HERE, lambda: False)
         self.hub = Hub()
-        self.alice, self.bob = Device(ALICE, Ends(None)), Device(BOB, Ends(None))
+        self.alice, self.bob = HubClient(ALICE, Ends(None)), HubClient(BOB, Ends(None))
         for device in (self.alice, self.bob):
             closing.callback(device.ends.close)
             self.hub.add(device)
