@@ -129,8 +129,8 @@ async def _simulate(database_url: str, redis_url: str, settings: HitsSettings) -
 
 
 def _counts(pages: FirstPages, lists: ParticipantsCache) -> dict[str, tuple[int, int]]:
-    """Hits and misses so far, by cache."""
-    found = {each.name: (each.hits, each.misses) for each in pages.statistics()}
+    """Hits and misses so far, by cache; a page that was mended counts as a miss."""
+    found = {each.name: (each.hits, each.mended + each.misses) for each in pages.statistics()}
     kept = lists.statistics()
     return {**found, "metadata": (kept.hits, kept.misses)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from protocol.frames import Conversation, Participant
 from protocol.limits import MAX_FORMER, MAX_SHOWN, MAX_UNCOUNTED
@@ -21,24 +21,38 @@ from store.rows import conversations_of, participant_of
 _sql = sql.load("conversations")
 
 
-def _entries(page: str) -> str:
-    """The rows for `store.rows.conversations_of` of the conversations that this query finds."""
-    return (
-        f"with page as materialized (select {_sql.columns}, {page}), people as materialized ({_sql.people}),"  # noqa: S608  (all of it ours)
-        f" shown as not materialized (select * from page) {_sql.entries}"
-    )
-
-
 _BOUNDS: Final = {"most": BIGINT, "uncounted": BIGINT, "former": BIGINT}
 MOST: Final = {"most": MAX_SHOWN, "uncounted": MAX_UNCOUNTED, "former": MAX_FORMER}
 _PAGE: Final = {"is_request": BOOL, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS}
-LIST_PAGE: Final = OwnRead(_entries(_sql.page), _PAGE)
-FIRST_PAGE: Final = OwnRead(
-    f"with version as ({_sql.version}) select * from ({_entries(_sql.page)}) as _, version",  # noqa: S608  (all of it ours)
-    _PAGE,
-)
-LIST_VERSION: Final = OwnRead(_sql.version, {"most": BIGINT})
-CHOSEN: Final = OwnRead(_entries(_sql.chosen), {"conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS})
+
+
+def _entries(page: str, others: str = "", rows: str = "") -> str:
+    """The rows for `store.rows.conversations_of` of the conversations that a query finds.
+
+    :param page: the query, without the columns that all have.
+    :param others: further CTEs, which may use `page` and `people`.
+    :param rows: a query of further rows, which may use those.
+    """
+    return (
+        f"with page as materialized (select {_sql.columns}, {page}), people as materialized ({_sql.people})"
+        f"{others and ','} {others} {_sql.entries} {rows and 'union all'} {rows}"
+    )
+
+
+def listing(others: str = "", rows: str = "") -> OwnRead:
+    """A read of a page of a user's list; parameters like those of `_entries`."""
+    return OwnRead(_entries(_sql.page, others, rows), _PAGE)
+
+
+def choosing(others: str = "", rows: str = "") -> OwnRead:
+    """A read of some conversations of a user; parameters like those of `_entries`."""
+    return OwnRead(
+        _entries(_sql.chosen, others, rows), {"conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS}
+    )
+
+
+LIST_PAGE: Final = listing()
+CHOSEN: Final = choosing()
 _SEEN: Final = Statement(
     _entries(_sql.seen),
     {"conversation": UUID, "users": UUIDS, **_BOUNDS},
@@ -118,33 +132,8 @@ async def list_of(
     :param before: `active_at` and id of the last conversation of the page before.
     :param is_request: list requests instead of conversations that the user has accepted.
     """
-    rows = await LIST_PAGE.for_user(pool, user, _page(limit, before, is_request=is_request))
+    rows = await LIST_PAGE.for_user(pool, user, page_of(limit, before, is_request=is_request))
     return _listed(rows)
-
-
-ListVersion: TypeAlias = tuple[int, int, int, int]
-"""The state of a user's list: equal only if nothing in it has changed."""
-
-
-async def list_version(pool: Pool, user: bytes) -> ListVersion | None:
-    """The state of the user's list; None if it is empty. Costs a tenth of reading a page of it."""
-    [version] = await LIST_VERSION.for_user(pool, user, {"most": MAX_SHOWN})
-    return version if version[0] is not None else None
-
-
-async def list_version_for(pool: Pool, token: str) -> tuple[Identity, ListVersion | None]:
-    """The owner of a token, and the state of the owner's list as in `list_version`.
-
-    :raises TokenUnknown: and the other errors of `OwnRead.for_token`.
-    """
-    identity, rows = await LIST_VERSION.for_token(pool, token, {"most": MAX_SHOWN})
-    return identity, rows[0] if rows else None
-
-
-async def first_page(pool: Pool, user: bytes, *, limit: int) -> tuple[list[Conversation], ListVersion | None]:
-    """The first page of the list and the list's state, in one query; no state if the list is empty."""
-    rows = await FIRST_PAGE.for_user(pool, user, _page(limit))
-    return _listed([row[:-4] for row in rows]), rows[0][-4:] if rows else None
 
 
 def _listed(rows: list[tuple[Any, ...]]) -> list[Conversation]:
@@ -154,8 +143,8 @@ def _listed(rows: list[tuple[Any, ...]]) -> list[Conversation]:
     return found
 
 
-def _page(limit: int, before: tuple[int, bytes] | None = None, *, is_request: bool = False) -> dict[str, Any]:
-    """The parameters of `LIST_PAGE` and `FIRST_PAGE`."""
+def page_of(limit: int, before: tuple[int, bytes] | None = None, *, is_request: bool = False) -> dict[str, Any]:
+    """The parameters of `LIST_PAGE`."""
     active_at, conversation = before or (None, None)
     return {
         "is_request": is_request,
@@ -178,11 +167,11 @@ async def some_of(
     :param bases: for each a snapshot: return only the participants who have changed since; None for all participants.
     :param marks: a snapshot: a participant whose marks have moved since counts as changed.
     """
-    rows = await CHOSEN.for_user(pool, user, _chosen(conversations, bases, marks))
+    rows = await CHOSEN.for_user(pool, user, chosen_of(conversations, bases, marks))
     return [conversation for _, conversation in conversations_of(rows)]
 
 
-def _chosen(
+def chosen_of(
     conversations: Sequence[bytes], bases: Sequence[str | None] | None = None, marks: str | None = None
 ) -> dict[str, Any]:
     """The parameters of `CHOSEN`."""
@@ -211,7 +200,7 @@ async def one_for(pool: Pool, token: str, conversation: bytes) -> tuple[Identity
     :raises TokenUnknown: and the other errors of `OwnRead.for_token`.
     :raises NotAParticipant: if the owner is not a participant of it, or it does not exist.
     """
-    identity, rows = await CHOSEN.for_token(pool, token, _chosen([conversation]))
+    identity, rows = await CHOSEN.for_token(pool, token, chosen_of([conversation]))
     if not rows:
         raise NotAParticipant
     [(_, conversation_)] = conversations_of(rows)

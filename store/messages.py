@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 from msgspec import Struct
@@ -15,7 +15,6 @@ from protocol import ids
 from protocol.frames import Message, Tombstone
 from protocol.limits import TEMP_ID_DAYS
 from store import sql
-from store.accounts import Identity
 from store.errors import (
     DatabaseError,
     Locked,
@@ -33,7 +32,6 @@ from store.postgres.columns import BIGINT, BIGINTS, BYTEAS, INT, TEXTS, UUID, UU
 from store.postgres.driver import byteas, uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
-from store.readers import OwnRead
 from store.rows import message_of
 
 log = structlog.get_logger(__name__)
@@ -60,7 +58,6 @@ _SEND: Final = Statement(
 _PAGE: Final = {"conversation": UUID, "user": UUID, "before": BIGINT, "limit": BIGINT, "bytes": BIGINT}
 HISTORY_BEFORE: Final = Statement(_sql.history_before, _PAGE)
 HISTORY_AFTER: Final = Statement(_sql.history_after, {**_PAGE, "after": BIGINT})
-HISTORY_VERSION: Final = OwnRead(_sql.version, {"conversation": UUID})
 HISTORY_AROUND: Final = Statement(
     _sql.history_around,
     {"conversation": UUID, "user": UUID, "around": BIGINT, "older": BIGINT, "newer": BIGINT, "bytes": BIGINT},
@@ -348,43 +345,6 @@ async def history(
     found = [row for row in rows if row[0] is not None]
     page = [message_of(conversation, *row) for row in found[:limit] if row[-1]]
     return HistoryPage(page, len(page) < len(found), rows[0][-2])
-
-
-class HistoryVersion(NamedTuple):
-    """The state of a conversation's history for a user: equal versions mean equal pages.
-
-    :ivar floor: the user may not read messages at or below this seq.
-    :ivar changed: the transaction that last wrote the conversation.
-    :ivar own: the transaction that last wrote the user's own data in it.
-    :ivar is_personal: the user's view differs from that of others with the same floor.
-    """
-
-    floor: int
-    changed: int | None
-    own: int | None
-    is_personal: bool
-
-
-async def history_version(pool: Pool, user: bytes, conversation: bytes) -> HistoryVersion:
-    """
-    :raises NotAParticipant: if the user may not see the conversation.
-    """
-    rows = await HISTORY_VERSION.for_user(pool, user, {"conversation": conversation})
-    if not rows:
-        raise NotAParticipant
-    return HistoryVersion(*rows[0])
-
-
-async def history_version_for(pool: Pool, token: str, conversation: bytes) -> tuple[Identity, HistoryVersion]:
-    """The owner of a token, and the state of a conversation's history for the owner.
-
-    :raises TokenUnknown: and the other errors of `OwnRead.for_token`.
-    :raises NotAParticipant: if the owner may not see the conversation.
-    """
-    identity, rows = await HISTORY_VERSION.for_token(pool, token, {"conversation": conversation})
-    if not rows:
-        raise NotAParticipant
-    return identity, HistoryVersion(*rows[0])
 
 
 class PageAround(Struct, frozen=True):

@@ -147,6 +147,8 @@ create table conversations (
     lifetime_s int,
     -- The user who changed the name, the lifetime or joiners_see_all last; null: they are as at the beginning.
     settings_by uuid,
+    -- The transaction that edited a message last, or deleted one for everyone; null: none did.
+    revised xid8,
     -- How many users take part, as they are shown to each other (count_participants).
     participant_count int not null default 0,
     constraint conversations_pkey primary key (id),

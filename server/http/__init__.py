@@ -29,6 +29,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `problems`, `problem_codes` | errors as problem documents (RFC 9457); the table of their codes |
 | `announcements` | pushes for changes that were made over HTTP |
 | `hot_reads` | admissions that read a hot route's answer in the same round trip as the token |
+| `kept_pages`, `owners` | encoded pages that can be mended; a guess at whose page a token asks for |
 | `first_pages`, `versioned_cache` | the cache of first pages; a cache that compares versions on each use |
 | `passwords` | Argon2id in threads |
 | `mail_pages` | the HTML pages that links in mails lead to |

@@ -43,6 +43,11 @@ class ReadHistory(NamedTuple):
     connects: int
     read_at: float
 
+    @property
+    def epoch(self) -> tuple[str, int]:
+        """Versions are comparable within it."""
+        return self.id, self.connects
+
 
 class EntityTags:
     """Makes the tags of a process."""

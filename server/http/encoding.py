@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import cbor2
 import msgspec
+from msgspec import Struct
 
 CBOR: Final = "application/cbor"
 JSON: Final = "application/json"
 
 Encoding: TypeAlias = Literal["json", "cbor"]
+
+KEPT_TEXTS: Final = 16384
+"""The ids whose texts are kept, in 4 MB: on a page of a list the same ids come again and again."""
 
 
 def encode(body: Any, encoding: Encoding) -> bytes:
@@ -21,6 +26,13 @@ def encode(body: Any, encoding: Encoding) -> bytes:
     return _JSON.encode(body)
 
 
+def encode_each(bodies: Sequence[Struct], encoding: Encoding) -> list[bytes]:
+    """Like `encode`, for the entries of a page."""
+    if encoding == "cbor":
+        return [encode(each, encoding) for each in bodies]
+    return _JSON.encode_lines(bodies).splitlines()
+
+
 _JSON: Final = msgspec.json.Encoder()
 
 
@@ -28,6 +40,7 @@ class Ident:
     """An id in the body of an answer: the text of a UUID in JSON, 16 bytes in CBOR. `IDENT` alone makes one."""
 
 
+@lru_cache(maxsize=KEPT_TEXTS)
 def _uuid_text(id_: bytes) -> str:
     # uuid.UUID takes twice as long, and a list has hundreds of ids.
     text = id_.hex()

@@ -1,9 +1,10 @@
 """A cache of the pages that clients read most, encoded: the first of a user's list, the newest of a conversation.
 
 Each use checks the version of the page in Postgres (`server.http.versioned_cache`), so an answer has everything that
-was acknowledged before its request. A cached page is used only until the process makes a new connection to Postgres:
-versions are numbers of transactions, which begin again when a back-up is restored, and no back-up is restored while a
-process is connected.
+was acknowledged before its request. A page that has changed is mended: only the conversations or messages that it lacks
+are read, and the versions prove that the page is then as one that is read afresh. A cached page is used only until the
+process makes a new connection to Postgres: versions are numbers of transactions, which begin again when a back-up is
+restored, and no back-up is restored while a process is connected.
 
 A client that shows the entity tag of the current page gets `304`, and the page is not read.
 """
@@ -11,38 +12,61 @@ A client that shows the entity tag of the current page gets `304`, and the page 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Final, TypeAlias
+from typing import Final, Generic, TypeAlias
 
 from msgspec import Struct
 
-from server.http.answers.conversations import list_body
-from server.http.answers.messages import MAX_CONTENT_BYTES, history_body
+from server.http.answers.messages import MAX_CONTENT_BYTES
 from server.http.compression import CompressedForms
-from server.http.conditional import EntityTags, held_tag
-from server.http.encoding import Encoding, encode
-from server.http.versioned_cache import CacheStatistics, VersionedCache
-from store import conversations, messages
-from store.accounts import Identity
-from store.messages import HistoryVersion
+from server.http.conditional import EntityTags, ReadHistory, held_tag
+from server.http.cursors import history_bounds
+from server.http.encoding import Encoding
+from server.http.kept_pages import (
+    HistoryParts,
+    KeptPage,
+    ListPage,
+    ListParts,
+    Parts,
+    history_page,
+    lacking,
+    list_page,
+)
+from server.http.owners import Owners
+from server.http.queries import HistoryQuery
+from server.http.versioned_cache import CacheStatistics, Key, VersionedCache
+from store import history_pages, list_pages
+from store.accounts import Identity, device_by_token
+from store.history_pages import NewestPage
+from store.list_pages import NO_DIGEST, ListState
 from store.postgres.pool import Pool
 
 MAX_LIST_BYTES: Final = 64 * 1024 * 1024
 MAX_HISTORY_BYTES: Final = 64 * 1024 * 1024
 """For each process. Either holds some 1,000 pages of 50 entries, with their compressed forms."""
 
+ENTRY_BYTES: Final = 300
+"""About the memory that the place of an entry takes."""
 
-class CachedPage(Struct, frozen=True):
+
+class CachedPage(Struct, Generic[Parts], frozen=True):
     """A page, encoded.
 
-    :ivar cursor: of the next page; None: this page is the last.
     :ivar tag: None if there is none this time.
     :ivar forms: the compressed forms that clients have asked for.
     """
 
-    body: bytes
-    cursor: str | None
+    page: KeptPage[Parts]
     tag: str | None
     forms: CompressedForms
+
+    @property
+    def body(self) -> bytes:
+        return self.page.body
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of the next page; None: this page is the last."""
+        return self.page.cursor
 
 
 class HeldPage(Struct, frozen=True):
@@ -51,7 +75,20 @@ class HeldPage(Struct, frozen=True):
     tag: str
 
 
-FirstPage: TypeAlias = CachedPage | HeldPage
+class OlderPage(Struct, frozen=True):
+    """A page of history that the handler reads.
+
+    :ivar tag: None if there is none this time.
+    :ivar before: the page has messages below this seq; None: there is no such bound.
+    :ivar after: the page has messages above this seq; None: there is no such bound.
+    """
+
+    tag: str | None
+    before: int | None
+    after: int | None
+
+
+FirstPage: TypeAlias = CachedPage[ListParts] | CachedPage[HistoryParts] | HeldPage
 
 
 class FirstPages:
@@ -60,8 +97,9 @@ class FirstPages:
     def __init__(self, pool: Pool, tags: EntityTags) -> None:
         self._pool = pool
         self._tags = tags
-        self._lists: VersionedCache[CachedPage] = VersionedCache("list", MAX_LIST_BYTES)
-        self._histories: VersionedCache[CachedPage] = VersionedCache("history", MAX_HISTORY_BYTES)
+        self._owners = Owners()
+        self._lists: VersionedCache[CachedPage[ListParts]] = VersionedCache("list", MAX_LIST_BYTES)
+        self._histories: VersionedCache[CachedPage[HistoryParts]] = VersionedCache("history", MAX_HISTORY_BYTES)
 
     async def first_of_list(
         self, token: str, limit: int, encoding: Encoding, if_none_match: str = ""
@@ -71,20 +109,53 @@ class FirstPages:
         :param if_none_match: the header of that name.
         """
         history = await self._tags.history()
-        identity, version = await conversations.list_version_for(self._pool, token)
+        owner = self._owners.guess(token)
+        held = None if owner is None else self._lists.held((owner, limit, encoding), history.epoch)
+        if held is None and not if_none_match:
+            identity = await device_by_token(self._pool, token)
+            self._owners.note(token, identity.user)
+            return identity, await self._fresh_list(history, identity.user, limit, encoding)
+        known = NO_DIGEST if held is None else held.page.parts.version
+        identity, state = await list_pages.list_state_for(self._pool, token, limit=limit + 1, known=known)
+        self._owners.note(token, identity.user)
         key = (identity.user, limit, encoding)
-        if if_none_match and (held := held_tag(if_none_match, self._tags.of(history, "list", *key, version))):
-            return identity, HeldPage(held)
-        cached = self._lists.get(key, (version, history.id, self._pool.connects))
-        if cached is not None:
-            return identity, cached
-        page, version = await conversations.first_page(self._pool, identity.user, limit=limit + 1)
-        body = list_body(page, limit, encoding)
-        tag = self._tags.of(history, "list", *key, version)
-        cached = CachedPage(encode(body, encoding), body.cursor, tag, CompressedForms())
-        if version is not None:
-            _keep(self._lists, key, (version, history.id, self._pool.connects), cached)
-        return identity, cached
+        tag = self._tags.of(history, "list", *key, state.version)
+        if (shown := held_tag(if_none_match, tag)) is not None:
+            return identity, HeldPage(shown)
+        if tag is not None:
+            cached = self._lists.get(key, history.epoch, state.version)
+            if cached is None and (held := self._lists.held(key, history.epoch)) is not None:
+                cached = await self._mended_list(history, identity.user, limit, encoding, state, held)
+            if cached is not None:
+                return identity, cached
+        return identity, await self._fresh_list(history, identity.user, limit, encoding)
+
+    async def _fresh_list(
+        self, history: ReadHistory, user: bytes, limit: int, encoding: Encoding
+    ) -> CachedPage[ListParts]:
+        found = await list_pages.first_page(self._pool, user, limit=limit + 1)
+        page = list_page(found.state, found.conversations, limit, encoding)
+        return self._keep_list(history, (user, limit, encoding), page)
+
+    async def _mended_list(
+        self,
+        history: ReadHistory,
+        user: bytes,
+        limit: int,
+        encoding: Encoding,
+        state: ListState,
+        held: CachedPage[ListParts],
+    ) -> CachedPage[ListParts] | None:
+        """The page of this state, of a held one and of the conversations that this lacks. None if one of these has
+        changed since the state was read."""
+        wanted = lacking(held.page, state.listed[:limit])
+        ids = [each.conversation for each in wanted]
+        read = await list_pages.listed(self._pool, user, ids) if ids else {}
+        if any((one := read.get(each.conversation)) is None or one[1] != each.digest for each in wanted):
+            return None
+        found = {id_: conversation for id_, (conversation, _) in read.items()}
+        page = list_page(state, found, limit, encoding, held.page)
+        return self._keep_list(history, (user, limit, encoding), page, is_mended=True)
 
     async def newest_of(
         self, token: str, conversation: bytes, limit: int, encoding: Encoding, if_none_match: str = ""
@@ -95,44 +166,96 @@ class FirstPages:
         :raises NotAParticipant: if the owner may not see it.
         """
         history = await self._tags.history()
-        identity, version = await messages.history_version_for(self._pool, token, conversation)
-        user = identity.user
-        readers, current = _state(user, version)
-        key = (conversation, readers, limit, encoding)
-        if if_none_match and (held := held_tag(if_none_match, self._tags.of(history, "history", *key, current))):
-            return identity, HeldPage(held)
-        cached = self._histories.get(key, (current, history.id, self._pool.connects))
-        if cached is None:
-            page = await messages.history(self._pool, user, conversation, limit=limit, max_bytes=MAX_CONTENT_BYTES)
-            body = history_body(page, conversation, "before", encoding)
-            tag = self._tags.of(history, "history", *key, current)
-            cached = CachedPage(encode(body, encoding), body.cursor, tag, CompressedForms())
-            _keep(self._histories, key, (current, history.id, self._pool.connects), cached)
-        return identity, cached
+        if not self._histories.has(conversation) and not if_none_match:
+            identity, found = await history_pages.newest_for(
+                self._pool, token, conversation, limit=limit, max_bytes=MAX_CONTENT_BYTES
+            )
+            return identity, self._keep_history(history, identity.user, conversation, limit, encoding, found)
+        identity, version = await history_pages.history_version_for(self._pool, token, conversation)
+        key = (conversation, version.view(identity.user), limit, encoding)
+        tag = self._tags.of(history, "history", *key, version)
+        if (shown := held_tag(if_none_match, tag)) is not None:
+            return identity, HeldPage(shown)
+        held = None
+        if tag is not None:
+            cached = self._histories.get(key, history.epoch, version)
+            if cached is not None:
+                return identity, cached
+            held = self._histories.held(key, history.epoch)
+            if held is not None and not version.follows(held.page.parts.version):
+                held = None
+        found = await self._newest(identity.user, conversation, limit, held)
+        if held is not None and not found.version.follows(held.page.parts.version):
+            # There was another commit than of messages between the two queries.
+            held, found = None, await self._newest(identity.user, conversation, limit, None)
+        return identity, self._keep_history(history, identity.user, conversation, limit, encoding, found, held)
 
-    async def tag_of_older(
-        self, token: str, conversation: bytes, bounds: tuple[int | str | None, ...], encoding: Encoding
-    ) -> tuple[Identity, str | None]:
-        """The owner of a token, and the tag of another page of history; the caller reads the page after that.
+    async def _newest(
+        self, user: bytes, conversation: bytes, limit: int, held: CachedPage[HistoryParts] | None
+    ) -> NewestPage:
+        """The newest messages, or those that a held page lacks."""
+        after = 0 if held is None else held.page.parts.version.last_seq
+        return await history_pages.newest(
+            self._pool, user, conversation, limit=limit, max_bytes=MAX_CONTENT_BYTES, after=after
+        )
 
-        :param bounds: the parameters of the page.
+    async def older_of(
+        self, token: str, conversation: bytes, query: HistoryQuery, encoding: Encoding
+    ) -> tuple[Identity, OlderPage]:
+        """The owner of a token, and the tag and the bounds of another page of history; the caller reads it after that.
+
         :raises NotAParticipant: if the owner may not see the conversation.
+        :raises InvalidCursor: if the cursor is not one of this history.
         """
         history = await self._tags.history()
-        identity, version = await messages.history_version_for(self._pool, token, conversation)
-        readers, current = _state(identity.user, version)
-        return identity, self._tags.of(history, "older", conversation, readers, bounds, encoding, current)
+        identity, version = await history_pages.history_version_for(self._pool, token, conversation)
+        before, after = history_bounds(query.cursor, conversation)
+        # New messages do not change the pages before a cursor.
+        state = version if before is None else version._replace(last_seq=0)
+        bounds = (query.limit, query.cursor, query.after_seq, query.around_seq)
+        tag = self._tags.of(history, "older", conversation, version.view(identity.user), bounds, encoding, state)
+        return identity, OlderPage(tag, before, query.after_seq if after is None else after)
+
+    def _keep_list(
+        self, history: ReadHistory, key: Key, page: ListPage, *, is_mended: bool = False
+    ) -> CachedPage[ListParts]:
+        tag = self._tags.of(history, "list", *key, page.parts.version)
+        cached = CachedPage(page, tag, CompressedForms())
+        _keep(self._lists, key, history, page.parts.version, cached, is_mended=is_mended)
+        return cached
+
+    def _keep_history(
+        self,
+        history: ReadHistory,
+        user: bytes,
+        conversation: bytes,
+        limit: int,
+        encoding: Encoding,
+        found: NewestPage,
+        held: CachedPage[HistoryParts] | None = None,
+    ) -> CachedPage[HistoryParts]:
+        page = history_page(conversation, found, limit, encoding, held.page if held else None)
+        key = (conversation, found.version.view(user), limit, encoding)
+        cached = CachedPage(page, self._tags.of(history, "history", *key, found.version), CompressedForms())
+        _keep(self._histories, key, history, found.version, cached, is_mended=held is not None)
+        return cached
 
     def statistics(self) -> list[CacheStatistics]:
         return [self._lists.statistics(), self._histories.statistics()]
 
 
-def _state(user: bytes, version: HistoryVersion) -> tuple[Hashable, Hashable]:
-    """The users who see the same pages of a history as this one, and the state of these pages."""
-    return (user, version) if version.is_personal else (version.floor, version.changed)
-
-
-def _keep(cache: VersionedCache[CachedPage], key: Hashable, version: Hashable, page: CachedPage) -> None:
+def _keep(
+    cache: VersionedCache[CachedPage[Parts]],
+    key: Key,
+    history: ReadHistory,
+    version: Hashable,
+    cached: CachedPage[Parts],
+    *,
+    is_mended: bool,
+) -> None:
     """Keep a page that has a tag, with room for its compressed forms, which are no longer than its body."""
-    if page.tag is not None:
-        cache.put(key, version, page, 2 * len(page.body))
+    if cached.tag is None:
+        cache.missed()
+    else:
+        size = 2 * len(cached.body) + ENTRY_BYTES * len(cached.page.parts.entries)
+        cache.put(key, history.epoch, version, cached, size, is_mended=is_mended)

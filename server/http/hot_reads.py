@@ -8,13 +8,10 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from msgspec import Struct
-
 from protocol.frames import Conversation
 from server.http.authentication import device, token_shown
 from server.http.conditional import held_tag, tag_headers
-from server.http.cursors import history_bounds
-from server.http.first_pages import FirstPage, HeldPage
+from server.http.first_pages import FirstPage, HeldPage, OlderPage
 from server.http.links import page_links
 from server.http.queries import HistoryQuery, ListQuery, PageQuery
 from server.http.routing import Answer, EncodedAnswer, Request
@@ -32,19 +29,6 @@ async def first_of_list(request: Request[ListQuery]) -> tuple[Identity, Answer |
     return identity, _answer(page, query)
 
 
-class OlderPage(Struct, frozen=True):
-    """A page of history that the handler reads.
-
-    :ivar tag: None if there is none this time.
-    :ivar before: the page has messages below this seq; None: there is no such bound.
-    :ivar after: the page has messages above this seq; None: there is no such bound.
-    """
-
-    tag: str | None
-    before: int | None
-    after: int | None
-
-
 async def page_of_history(
     request: Request[HistoryQuery], conversation: UUID
 ) -> tuple[Identity, Answer | EncodedAnswer | OlderPage]:
@@ -57,12 +41,10 @@ async def page_of_history(
     held = request.headers.get("if-none-match", "")
     token, limit = token_shown(request), query.limit
     if query.cursor is not None or query.after_seq is not None or query.around_seq is not None:
-        bounds = (limit, query.cursor, query.after_seq, query.around_seq)
-        identity, tag = await pages.tag_of_older(token, conversation.bytes, bounds, request.encoding)
-        before, after = history_bounds(query.cursor, conversation.bytes)
-        if (current := held_tag(held, tag)) is not None:
+        identity, older = await pages.older_of(token, conversation.bytes, query, request.encoding)
+        if (current := held_tag(held, older.tag)) is not None:
             return identity, Answer(None, 304, tag_headers(current))
-        return identity, OlderPage(tag, before, query.after_seq if after is None else after)
+        return identity, older
     identity, page = await pages.newest_of(token, conversation.bytes, limit, request.encoding, held)
     return identity, _answer(page, query)
 

@@ -48,7 +48,7 @@ select p.* from shown_participants p
 where p.conversation_id = any(array(select page.conversation_id from page where page.size <= %(most)s))
 
 -- name: entries
--- What `shown`, some of the conversations in `page`, show to their users. Rows of three kinds share the columns:
+-- What the conversations in `page` show to their users. Rows of three kinds share the columns:
 -- 0: a conversation, with its last message and the unread count. uuids: the user who asks, and the user who changed the
 --     settings; an actor who is the user stands for no actor.
 -- 1: a participant. uuids: the user, and the actor. If more than %(most)s users take part: the user alone.
@@ -71,7 +71,7 @@ select 0 as kind, me.user_id, me.conversation_id, me.asked_by,
        m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        m.temp_id, m.is_gone, m.deleted_by
-from shown me
+from page me
 left join lateral readable_messages(me.c, me.participant) m on m.seq = me.last_seq
 union all
 select 1, me.user_id, me.conversation_id, p.user_id, coalesce(p.changed_by, p.user_id), u.username,
@@ -89,7 +89,7 @@ select 1, me.user_id, me.conversation_id, p.user_id, coalesce(p.changed_by, p.us
        null, null, null, null, null, p.role = 'admin', null,
        null, null, null, null, null, null, null, null, null, null, null, null, null, null
 from people p
-join shown me on me.conversation_id = p.conversation_id
+join page me on me.conversation_id = p.conversation_id
 cross join lateral (select * from users u where u.id = p.user_id limit 1) u
 where me.base is null or unseen(p.changed, me.base) or unseen(p.marked, me.marks)
    or p.user_id = me.user_id and unseen(me.own_marked, me.marks)
@@ -100,7 +100,7 @@ select 1, me.user_id, me.conversation_id, me.user_id, coalesce((me.participant).
        greatest((me.participant).read_seq, me.private_read_seq),
        null, null, null, null, null, (me.participant).role = 'admin', null,
        null, null, null, null, null, null, null, null, null, null, null, null, null, null
-from shown me
+from page me
 cross join lateral (select * from users u where u.id = me.user_id limit 1) u
 where me.size > %(most)s and (
     me.base is null or unseen(me.participant_changed, me.base) or unseen(me.marked, me.marks)
@@ -111,7 +111,7 @@ select 2, me.user_id, me.conversation_id, f.user_id, coalesce(f.removed_by, f.us
        case when me.size <= %(most)s then f.read_seq else -1 end,
        (extract(epoch from f.departed) * 1000000)::bigint, null, null, null, null, null, null, null,
        null, null, null, null, null, null, null, null, null, null, null, null, null, null
-from shown me
+from page me
 cross join lateral (
     select * from former_stays(me.conversation_id) s
     where s.user_id <> me.user_id
@@ -119,31 +119,6 @@ cross join lateral (
     order by s.departed desc, s.user_id limit %(former)s
 ) f
 where me.has_former
-
--- name: version
--- A digest of all that the list shows and of the conversations in it: each commit that changes the list changes it. Two
--- sums of 64 bits and a count: two states with the same digest are as unlikely as a forged signature. Marks that only
--- go up are told apart by their sum. If more than %(most)s users take part, the list shows only how many, and a change
--- of that moves c.changed.
-select bit_xor(who.one # hash_record_extended(
-           row(c.id, c.changed, me.changed, me.own_changed, me.own_marked, me.own_shown), 1)),
-       bit_xor(who.other # hash_record_extended(
-           row(c.id, c.changed, me.changed, me.own_changed, me.own_marked, me.own_shown), 2)),
-       sum(who.size)::bigint,
-       sum(me.delivered_seq + me.read_seq + me.private_read_seq + me.private_delivered_seq + who.marks)::bigint
-from participants me
-cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
-cross join lateral (
-    select case when count(*) <= %(most)s
-                then bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed), 1)) else 0 end as one,
-           case when count(*) <= %(most)s
-                then bit_xor(hash_record_extended(row(p.conversation_id, p.user_id, p.changed), 2)) else 0 end as other,
-           case when count(*) <= %(most)s then sum(p.delivered_seq + p.read_seq) else 0 end as marks, count(*) as size
-    from (
-        select * from shown_participants p where p.conversation_id = me.conversation_id limit %(most)s + 1
-    ) p
-) who
-where me.user_id = (select reader.user_id from reader)
 
 -- name: participants
 -- A page of the participants of a conversation, by their ids. No row: the user takes no part, or the page is empty.

@@ -57,16 +57,6 @@ left join lateral (
 where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid
 order by m.seq;
 
--- name: version
--- The state of a conversation's history as a user sees it: the user's floor, the transactions that wrote the
--- conversation and the user's own part last, and whether the user sees something that others do not.
-select floor_of(c, me), c.changed::text::bigint, greatest(me.changed, me.own_changed, me.own_marked)::text::bigint,
-       c.kind = 'direct' or exists (
-           select from hidden h where h.user_id = me.user_id and h.conversation_id = me.conversation_id
-       )
-from participants me join conversations c on c.id = me.conversation_id
-where me.conversation_id = %(conversation)s and me.user_id = (select reader.user_id from reader)
-
 -- name: history_around
 -- Some messages up to a seq and some after it, oldest first. One row with nulls: the user takes part, and there is no
 -- message. fits: like history_before; those nearest to the seq fit first.

@@ -88,7 +88,7 @@ OWN_VIEWS: Final = {
     "uncounted_seqs()": "the seqs of a user's tombstones, by indexes that hold nothing else",
     "shown_deleter()": "a part of readable_messages(): a message that the user deleted first names no administrator",
     "unseen_messages()": "which tombstones are new to a cursor; their messages come from readable_messages()",
-    "messages.version": "whether the user has deleted any message of the conversation, for the key of a cached page",
+    "history_pages.state": "whether the user has deleted any message of the conversation, for the key of a cached page",
     "revisions.revised_since": "which messages users have deleted for themselves lately, to tell these users",
     "sync.counts": "others show no mark for a silent message, so its sender is told no counts",
     "marks.receipt_counts": "others show no mark for a silent message, so its sender is told no counts",

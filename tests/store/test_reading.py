@@ -16,6 +16,8 @@ from client.http import Credentials
 from protocol.frames import Conversation, Message, Tombstone
 from store import conversations, messages, revisions
 from store.errors import NotAParticipant, UnknownUser
+from store.history_pages import newest
+from store.list_pages import first_page
 from store.marks import Mark, mark
 from store.messages import Committed, MissedMessage, send
 from store.participant_lists import ParticipantsCache
@@ -404,7 +406,8 @@ WAYS: dict[str, Callable[[Pool, bytes, bytes], Awaitable[object]]] = {
     "history after": lambda pool, user, talk: messages.history(pool, user, talk, limit=9, after=0),
     "history around": lambda pool, user, talk: messages.history_around(pool, user, talk, around=1, limit=9),
     "the list": lambda pool, user, talk: conversations.list_of(pool, user, limit=9),
-    "its first page": lambda pool, user, talk: conversations.first_page(pool, user, limit=9),
+    "its first page": lambda pool, user, talk: first_page(pool, user, limit=9),
+    "the newest page of history": lambda pool, user, talk: newest(pool, user, talk, limit=9, max_bytes=9999),
     "one conversation": lambda pool, user, talk: conversations.one(pool, user, talk),
     "a fresh sync": lambda pool, user, talk: sync(pool, user, None),
 }
@@ -417,6 +420,8 @@ def messages_in(found: object) -> Iterator[Message]:
     elif isinstance(found, Struct):
         for name in found.__struct_fields__:
             yield from messages_in(getattr(found, name))
+    elif isinstance(found, dict):
+        yield from messages_in(list(found.values()))
     elif isinstance(found, list | tuple):
         for each in found:
             yield from messages_in(each)

@@ -16,7 +16,8 @@ from server.http.answers.messages import (
     status_body,
 )
 from server.http.conditional import tag_headers
-from server.http.hot_reads import OlderPage, page_of_history
+from server.http.first_pages import OlderPage
+from server.http.hot_reads import page_of_history
 from server.http.links import page_links
 from server.http.problem_codes import ProblemCode
 from server.http.queries import HistoryQuery

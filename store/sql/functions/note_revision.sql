@@ -13,5 +13,5 @@ create or replace function note_revision(
             else (revisions.digests || p_digest)[greatest(1, cardinality(revisions.digests) - 14):] end,
         edited = case when p_digest is null then '{}'
             else (revisions.edited || p_edited)[greatest(1, cardinality(revisions.edited) - 14):] end;
-    update conversations set changed = pg_current_xact_id() where id = p_conversation;
+    update conversations set changed = pg_current_xact_id(), revised = pg_current_xact_id() where id = p_conversation;
 $$;
