@@ -19,7 +19,7 @@ class Relay:
     :ivar refuse_from: the number of the request from which on it refuses.
     :ivar lose: whether it delivers no message that it acks.
     :ivar silent_to: the type of requests that it does not answer.
-    :ivar pings_first: whether it pings its first client, and lets only three others connect before that has answered.
+    :ivar pings_first: whether it pings its first client, and lets only two others connect until that has answered.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Relay:
 
             def accept() -> None:
                 for _ in {user for users in self._users.values() for user in users}:
-                    thread = threading.Thread(target=self._serve, args=listener.accept()[:1])
+                    thread = threading.Thread(target=self._serve, args=listener.accept()[:1], daemon=True)
                     thread.start()
                     threads.append(thread)
 
-            accepting = threading.Thread(target=accept)
+            accepting = threading.Thread(target=accept, daemon=True)
             accepting.start()
             yield f"ws://127.0.0.1:{listener.getsockname()[1]}"
             accepting.join()
@@ -62,11 +62,12 @@ class Relay:
         with connection, suppress(ConnectionResetError):
             request = connection.recv(4096)
             user = request.split(b"userId=")[1].split(b" ")[0].decode()
-            if self.pings_first and len(self._sockets) > 3 and not self._has_ponged.wait(PATIENCE_S):
+            if self.pings_first and len(self._sockets) == 2:
+                # Not with the answer to its handshake, which the client reads anyway.
+                next(iter(self._sockets.values())).sendall(b"\x89\x00")
+            if self.pings_first and len(self._sockets) == 3 and not self._has_ponged.wait(PATIENCE_S):
                 return
             connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
-            if self.pings_first and not self._sockets:
-                connection.sendall(b"\x89\x00")
             self._sockets[user] = connection
             reader, rest = MessageReader(), b""
             while data := connection.recv(65536):

@@ -54,7 +54,7 @@ def test_a_closed_and_an_open_loop_on_the_same_connections() -> None:
 
 @pytest.mark.usefixtures("_short")
 def test_open_connections_answer_pings_while_others_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.generator.SERVED_BETWEEN", 2)
+    monkeypatch.setattr("bench.generator.SERVED_BETWEEN", 1)
     with opened(Relay(CHATS, pings_first=True)) as generator:
         assert generator.run(Load(rate=100))["valid"]
 
