@@ -36,7 +36,7 @@ picks = st.integers(0, 99)
 class Room:
     """A conversation in the model.
 
-    :ivar admins: users who are participants -> whether each is an administrator.
+    :ivar admins: users who are participants, in the order in which they joined -> whether each is an administrator.
     :ivar first: users -> the first message that each may read.
     :ivar left: users who have left it.
     :ivar messages: (sender, content), in order.
@@ -118,7 +118,7 @@ class AnyRequests(RuleBasedStateMachine):
         body = {"kind": "group", "name": name, "participants": [self.id_of(other) for other in others]}
         answer = self.ask(user, "POST", "/v1/conversations", body)
         assert answer.status == 201
-        admins = {each: each == user for each in others | {user}}
+        admins = {each: each == user for each in sorted(others | {user}, key=lambda each: self.users[each].user)}
         self.groups.append(Room(answer.body["conversation"], name, admins, dict.fromkeys(admins, 1)))
 
     @precondition(lambda self: self.groups)
@@ -151,6 +151,9 @@ class AnyRequests(RuleBasedStateMachine):
         del room.admins[other]
         room.left.add(other)
         room.muted.discard(other)
+        if not any(room.admins.values()):
+            for heir in list(room.admins)[:1]:
+                room.admins[heir] = True
 
     @precondition(lambda self: self.groups)
     @rule(user=friends, pick=picks, other=friends, is_admin=st.booleans())
