@@ -123,18 +123,21 @@ class Pool:
                 return await connection.run_all(taken)
             return [await connection.run_encoded(*read) for read in taken]
 
-        return await self._with_deadline(run)
+        return await self._with_deadline(run, shield=True)
 
-    async def _with_deadline(self, query: Callable[[PostgresConnection], Awaitable[_T]], sql: str = "") -> _T:
+    async def _with_deadline(
+        self, query: Callable[[PostgresConnection], Awaitable[_T]], sql: str = "", *, shield: bool = False
+    ) -> _T:
         """
         :param sql: the text of the query, if that may be a write.
+        :param shield: only the deadline may cancel the query, once there is a connection for it.
         """
         # `connection` would cost more: this is the hot path, and each context manager in it takes time.
         borrower = await self._wait_turn()
         try:
             connection = self._take_idle() or await self._connect()
             began = trio.current_time()
-            scope = trio.CancelScope(deadline=began + QUERY_TIMEOUT_S)
+            scope = trio.CancelScope(deadline=began + QUERY_TIMEOUT_S, shield=shield)
             try:
                 self._end_in_time(scope)
                 with scope:
@@ -175,7 +178,8 @@ class Pool:
         """
         if trio.current_time() >= self._ends_at:
             raise Unavailable("Postgres", where_of(self.url), "this process is about to end")
-        scope.deadline = min(scope.deadline, self._ends_at)
+        if scope.deadline > self._ends_at:  # setting it takes a microsecond
+            scope.deadline = self._ends_at
         self._scopes.add(scope)
 
     @contextmanager

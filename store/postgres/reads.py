@@ -2,7 +2,8 @@
 
 While connections are free, each read has its own. When `MAX_READING` are busy, reads queue, and the next free
 connection takes all waiting reads as one pipeline. No background task does this: one of the waiting tasks runs the
-pipeline for the others, shielded from its own cancellation, which would undo their reads.
+pipeline for the others, shielded from its own cancellation from the time when it takes them, which would undo their
+reads.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class ReadsStatistics:
 class Reads:
     """The queue of reads of one pool.
 
-    :param run: runs several reads in one round trip. Once a connection is free, it calls its argument to take them.
+    :param run: runs several reads in one round trip. Once a connection is free, it calls its argument to take them, and
+        cannot be cancelled any longer.
         Raises StoreError if it could not run any.
     :param most: connections at once.
     """
@@ -123,8 +125,7 @@ class Reads:
         self._reading += 1
         outcomes: list[_Rows | Exception]
         try:
-            with trio.CancelScope(shield=True):  # it has deadlines of its own
-                outcomes = await self._run(take)
+            outcomes = await self._run(take)
             self._reads += len(taken)
             self._round_trips += 1
         except Exception as error:  # noqa: BLE001  (any error is passed on to all tasks whose reads were taken)
