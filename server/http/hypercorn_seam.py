@@ -9,8 +9,8 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
 - Hypercorn closes a connection with unread data, and the reset that follows may destroy the answer. Here the connection
   is closed for writing first, and read until the client closes it too, for up to `DRAIN_S`.
 - Hypercorn answers a request that is not HTTP without a body. Here the answer is a problem document.
-- Hypercorn gives a request without a path (`?a`) to Quart, which fails. Here it is not valid.
-- Hypercorn opens WebSockets, which belong to `socket`. Here an upgrade is ignored, as RFC 9110 (section 7.8) allows.
+- Hypercorn gives requests to Quart at which Quart fails (`GET ?a`). Here `server.http.request_heads` refuses them.
+- Hypercorn opens WebSockets, which belong to `socket`. Here an upgrade is ignored, in the same module.
 - Hypercorn waits for ever for a client that does not read its answer. Here `WRITE_S`.
 - Hypercorn keeps a connection that its client has closed until the idle timeout. Here it is closed at once.
 - Hypercorn starts a task for each request that waits for the idle timeout. Here each connection has one.
@@ -44,6 +44,7 @@ from hypercorn.utils import parse_socket_addr, wrap_app
 
 from server.http.exchange import Reply
 from server.http.problem_codes import MAX_HEAD_BYTES
+from server.http.request_heads import accepted_head
 from server.transport.listener import accept_connections
 
 KEEP_ALIVE_S: Final = 75.0
@@ -304,19 +305,18 @@ class Http1(H11Protocol):
         """Hypercorn goes on to HTTP/2 here."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        is_known = request.http_version in (b"1.0", b"1.1")
-        if not is_known or request.target.startswith(b"?"):
-            await self._send_error_response(400 if is_known else 505)
+        head = accepted_head(request)
+        if isinstance(head, int):
+            await self._refuse(head)
             await self.send(Closed())
             return
-        if any(name == b"upgrade" for name, _ in request.headers):
-            headers = [header for header in request.headers if header[0] != b"upgrade"]
-            request = h11.Request(method=request.method, target=request.target, headers=headers)
-        self._declared = next((int(value) for name, value in request.headers if name == b"content-length"), 0)
-        await super()._create_stream(request)
+        self._declared = next((int(value) for name, value in head.headers if name == b"content-length"), 0)
+        await super()._create_stream(head)
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         connection = self.connection
+        if isinstance(event, h11.InformationalResponse) and self.stream is None:
+            return  # The request is refused, and nothing follows its answer.
         if isinstance(event, h11.Response) and (
             (connection.their_state is h11.SEND_BODY and self._declared > DRAIN_BYTES)
             or self.context.terminated.is_set()
@@ -338,7 +338,10 @@ class Http1(H11Protocol):
     async def _send_error_response(self, status_code: int) -> None:
         if status_code == 431 and b"\n" not in self.connection.trailing_data[0]:
             status_code = 414
-        reply = self._plain.refusal(status_code)
+        await self._refuse(status_code)
+
+    async def _refuse(self, status: int) -> None:
+        reply = self._plain.refusal(status)
         await self.send(RawData(_encoded(reply, self.config, is_last=True)))
 
     async def _maybe_recycle(self) -> None:

@@ -1,0 +1,50 @@
+"""Heads of requests that h11 takes, made ready for the application, or refused: h11 and Hypercorn check less.
+
+- h11 counts the bytes of a head only while it is incomplete, so its bound depends on how packets cut the head.
+- h11 goes by `Transfer-Encoding` if there is a `Content-Length`, too. Another program may go by the other one, and take
+  a part of the body for a request (RFC 9112, section 6.1).
+- Hypercorn writes methods in capitals, which are others (RFC 9110, section 9.1).
+- Quart looks for the path of an absolute address (RFC 9112, section 3.2.2) itself, and fails at `http://[/`. It takes a
+  target without a slash at its beginning for a path, too.
+- Upgrades are ignored, as RFC 9110 (section 7.8) allows.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import h11
+
+from server.http.problem_codes import MAX_HEAD_BYTES
+
+_ABSOLUTE: Final = re.compile(rb"https?://[^/?#@]+(/[^?]*)?(\?.*)?", re.IGNORECASE)
+_LENGTHS: Final = frozenset((b"content-length", b"transfer-encoding"))
+
+
+def accepted_head(request: h11.Request) -> h11.Request | int:
+    """The request for the application, with a path as its target (or `*`); or the status of its refusal."""
+    if request.http_version not in (b"1.0", b"1.1"):
+        return 505
+    line = len(request.method) + len(request.target) + len("  HTTP/1.1\r\n")
+    if line > MAX_HEAD_BYTES:
+        return 414
+    headers_and_end = sum(len(name) + len(value) + len(": \r\n") for name, value in request.headers) + len("\r\n")
+    if line + headers_and_end > MAX_HEAD_BYTES:
+        return 431
+    names, target = {name for name, _ in request.headers}, _path_of(request)
+    if target is None or request.method != request.method.upper() or names >= _LENGTHS:
+        return 400
+    if target == request.target and b"upgrade" not in names:
+        return request
+    headers = [header for header in request.headers if header[0] != b"upgrade"]
+    return h11.Request(method=request.method, target=target, headers=headers, http_version=request.http_version)
+
+
+def _path_of(request: h11.Request) -> bytes | None:
+    """The target as a path with its query; None if it has none."""
+    target = request.target
+    if target.startswith(b"/") or (target == b"*" and request.method == b"OPTIONS"):
+        return target
+    found = _ABSOLUTE.fullmatch(target)
+    return None if found is None else (found[1] or b"/") + (found[2] or b"")
