@@ -26,6 +26,9 @@ BODY_TIMEOUT_S: Final = 20.0
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"))
 """The methods of RFC 9110 and RFC 5789."""
 
+METHODS_SERVED: Final = frozenset(("OPTIONS", "HEAD", *(route.method for route in ROUTES)))
+"""The methods of all paths together: the answer to OPTIONS on the server itself, `*` (RFC 9110, section 9.3.7)."""
+
 
 def create_app(services: Services) -> QuartTrio:
     """The application; Hypercorn runs it (`server.http.process`)."""
@@ -41,8 +44,15 @@ def create_app(services: Services) -> QuartTrio:
     for path in {route.path: None for route in served}:
         methods = {"OPTIONS", *(route.method for route in served if route.path == path)}
         _add(app, path, "OPTIONS", _options(methods | {"HEAD"} if "GET" in methods else methods, services))
+    app.before_request(_refuse_two_slashes)
     app.register_error_handler(Exception, _refuser(services))
     return app
+
+
+async def _refuse_two_slashes() -> None:
+    """Quart takes `//healthz` for `/healthz`, also without `merge_slashes`. A proxy that guards paths may not."""
+    if request.scope["path"].startswith("//"):
+        raise NotFound
 
 
 def _add(app: QuartTrio, path: str, method: str, view: Callable[..., Awaitable[Response]]) -> None:
@@ -96,6 +106,8 @@ def _refuser(services: Services) -> Callable[[Exception], Awaitable[Response]]:
     """The function that Quart calls for a request that comes to no view."""
 
     async def refuse(error: Exception) -> Response:
+        if (request.method, request.scope["path"]) == ("OPTIONS", "*"):
+            return _response(options(request.headers, _listed(METHODS_SERVED), services))
         shown = _no_route(error, request.method) if isinstance(error, HTTPException) else error
         return _response(refused(shown, request.headers, request.path, services))
 

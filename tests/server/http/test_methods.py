@@ -49,8 +49,18 @@ async def test_options_lists_the_methods_of_a_path(pool: Pool, redis_url: str) -
             answer = await server.exchange(request("OPTIONS", filled(path)))
             assert (answer.status, answer.headers["allow"], answer.body) == (204, allowed(methods), b""), path
             assert not {"content-length", "content-type"} & answer.headers.keys()
-        for path in ("/v1/nothing", "/", "*"):
+        for path in ("/v1/nothing", "/", "/*"):
             assert (await server.exchange(request("OPTIONS", path))).status == 404
+        of_server = await server.exchange(request("OPTIONS", "*"))
+        assert of_server.status == 204
+        assert of_server.headers["allow"] == allowed({"DELETE", "GET", "PATCH", "POST", "PUT"})
+
+
+async def test_a_path_with_two_slashes_at_its_beginning_is_a_different_one(pool: Pool, redis_url: str) -> None:
+    async with open_server(pool, redis_url) as server:
+        for method in ("GET", "HEAD", "OPTIONS", "PUT"):
+            for path in ("//healthz", "///healthz", "/%2Fhealthz", "http://test//healthz"):
+                assert (await server.exchange(request(method, path))).status == 404, (method, path)
 
 
 async def test_without_an_operators_token_their_paths_do_not_exist(pool: Pool, redis_url: str) -> None:
