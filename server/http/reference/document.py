@@ -56,7 +56,7 @@ HEADERS: Final[Item] = {
     "ETag": {
         "description": (
             "The entity tag of the page: given back in `If-None-Match` it gets 304 while the page is the same."
-            " Only the first page of a list and the newest of a history have one."
+            " Only the first page of a list and the pages of a history have one."
         ),
         "schema": {"type": "string"},
     },
@@ -69,6 +69,10 @@ HEADERS: Final[Item] = {
     },
     "X-Request-ID": {
         "description": "The name of the request in the server's log: that of the request's own header, or a new one.",
+        "schema": {"type": "string"},
+    },
+    "WWW-Authenticate": {
+        "description": 'A Bearer challenge (RFC 6750), with `error="invalid_token"` if the request showed a token.',
         "schema": {"type": "string"},
     },
     "Retry-After": {

@@ -94,7 +94,7 @@ def operation(route: Route, schemas: Schemas) -> Item:
         "tags": [tag_of(route)],
         "summary": summary.rstrip("."),
         "security": SECURITY[route.access],
-        "parameters": [*_path_parameters(route), *_query_parameters(route)],
+        "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
         "responses": _responses(route, schemas),
         "x-codeSamples": [
             {"lang": "Shell", "label": "curl", "source": curl.command(route, EXAMPLES[route.rule])},
@@ -142,6 +142,21 @@ def _query_parameters(route: Route) -> list[Item]:
             "schema": _parameter_schema(field),
         }
         for name, field in schema["properties"].items()
+    ]
+
+
+def _header_parameters(route: Route) -> list[Item]:
+    if HTTPStatus.NOT_MODIFIED not in route.statuses:
+        return []
+    description = "Entity tags of pages that you hold: the answer is 304 if the current page is one of them."
+    return [
+        {
+            "name": "If-None-Match",
+            "in": "header",
+            "required": False,
+            "description": description,
+            "schema": {"type": "string"},
+        }
     ]
 
 
@@ -216,7 +231,8 @@ def problem_response(codes: Collection[ProblemCode]) -> Item:
         },
     }
     retry = ["Retry-After"] if any(code.info.retry for code in codes) else []
-    return {**made, "headers": _references(["X-Request-ID", *retry])}
+    challenge = ["WWW-Authenticate"] if any(code.info.status == HTTPStatus.UNAUTHORIZED for code in codes) else []
+    return {**made, "headers": _references(["X-Request-ID", *challenge, *retry])}
 
 
 def example_problem(code: ProblemCode) -> Item:

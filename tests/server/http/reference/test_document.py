@@ -58,6 +58,8 @@ def test_an_operation_says_what_its_route_declares(route: Route) -> None:
     assert ("requestBody" in operation) == (route.body is not None)
     assert ("x-announces" in operation) == bool(route.announces)
     parameters = {each["name"]: each for each in operation["parameters"]}
+    assert ("If-None-Match" in parameters) == (304 in route.statuses)
+    parameters.pop("If-None-Match", None)
     declared = set(re.findall(r"<(?:\w+:)?(\w+)>", route.path))
     if route.query is not None:
         declared |= {field.encode_name for field in msgspec.structs.fields(route.query)}
@@ -100,6 +102,16 @@ def test_each_code_is_a_problem_of_some_route_or_of_requests_that_reach_none() -
     of_none = set(ProblemCode) - of_routes
     assert ProblemCode.METHOD_NOT_ALLOWED in of_none
     assert {code.info.status for code in of_none} <= {400, 405, 408, 414, 431, 501, 505}
+
+
+def test_responses_have_the_headers_that_answers_have() -> None:
+    for name, response in DOCUMENT["components"]["responses"].items():
+        infos = [ProblemCode(code).info for code in name.split(".")]
+        assert response["headers"].keys() == {
+            "X-Request-ID",
+            *(["WWW-Authenticate"] if any(info.status == 401 for info in infos) else []),
+            *(["Retry-After"] if any(info.retry for info in infos) else []),
+        }
 
 
 def test_patterns_are_those_of_json_schema() -> None:
