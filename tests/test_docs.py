@@ -24,8 +24,9 @@ from server.delivery import fanout, receipt_counts, sequencer
 from server.gateway import delivery_times, readers, revocations
 from server.http import compression, conditional
 from server.http.app import BODY_TIMEOUT_S
-from server.http.hypercorn_seam import KEEP_ALIVE_S
+from server.http.hypercorn_seam import DRAIN_S, KEEP_ALIVE_S, MAX_REQUESTS
 from server.http.parsing import MAX_LEVELS
+from server.http.problem_codes import MAX_BODY_BYTES, MAX_HEAD_BYTES
 from server.transport import outbox
 from store import accounts, analytics, conversations, jobs, latencies, notifiers, sync
 from store.batching import two_lanes
@@ -233,7 +234,10 @@ NUMBERS = {
     ),
     "docs/http.md": (
         f"above {compression.MIN_BYTES:,} bytes are compressed",
+        f"open for {KEEP_ALIVE_S:g} s without a request and for {MAX_REQUESTS:,}",
+        f"A head has at most {MAX_HEAD_BYTES // 1024} KiB and a body {MAX_BODY_BYTES // 1024} KiB",
         f"A body must come within {BODY_TIMEOUT_S:g} s",
+        f"send the rest within {DRAIN_S:g} s",
         f"at most {MAX_LEVELS} levels",
     ),
 }

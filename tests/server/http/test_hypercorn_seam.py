@@ -270,6 +270,27 @@ async def test_a_connection_that_its_client_closes_is_closed_at_once(first: byte
             assert await connection.closed() == b""
 
 
+class EndingWithTheRequest(App):
+    """Waits for the end of the request, as Quart does beside each handler, which it cancels then."""
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] != "http":
+            raise ValueError(f"no application for {scope['type']}")
+        self.started.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+async def test_a_client_that_closes_its_own_side_gives_the_request_up() -> None:
+    app = EndingWithTheRequest()
+    async with connected(app) as (_, connection):
+        await connection.send(GOOD)
+        await app.started.wait()
+        await connection.stream.send_eof()
+        with trio.fail_after(2):
+            assert await connection.closed() == b""
+
+
 @pytest.mark.parametrize("path", ["/bytes/30000000"])
 async def test_a_client_that_does_not_read_is_closed_in_time(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hypercorn_seam, "WRITE_S", 0.2)
