@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, cast
+from typing import Final, Literal, TypeAlias, cast
 
 import msgspec
 from msgspec import Struct
@@ -11,6 +11,8 @@ from protocol.frames import Conversation, Participant
 from server.http.answers.messages import MAX_PAGE_BYTES, MessageAnswer, message_body, most_bytes_of
 from server.http.cursors import cursor_text
 from server.http.encoding import IDENT, Encoding, Ident, ident_or_none
+
+Kind: TypeAlias = Literal["direct", "group"]
 
 
 class ParticipantAnswer(Struct, frozen=True, gc=False):
@@ -57,7 +59,7 @@ class ConversationAnswer(Struct, frozen=True, gc=False):
     """
 
     conversation: Ident
-    kind: Literal["direct", "group"]
+    kind: Kind
     name: str | None
     created: int
     first_seq: int
@@ -99,7 +101,7 @@ def conversation_body(conversation: Conversation, encoding: Encoding) -> Convers
     last, participants = conversation.last_message, conversation.participants or ()
     return ConversationAnswer(
         conversation=IDENT[encoding](conversation.conversation),
-        kind=cast(Literal["direct", "group"], conversation.kind),
+        kind=cast(Kind, conversation.kind),
         name=conversation.name,
         created=conversation.created,
         first_seq=conversation.first_seq,
