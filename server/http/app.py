@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 from quart import Response, request
 from quart_trio import QuartTrio
+from werkzeug.datastructures import Headers as WerkzeugHeaders
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
 
 from server.http.decoding import read_body
@@ -65,7 +66,7 @@ def _options(methods: Collection[str], services: Services) -> Callable[..., Awai
     listed = _listed(methods)
 
     async def view(**_: Any) -> Response:
-        return _response(options(request.headers, listed, services))
+        return _response(options(_headers(), listed, services))
 
     return view
 
@@ -81,9 +82,28 @@ def _view(route: Route, services: Services) -> Callable[..., Awaitable[Response]
     async def view(**values: Any) -> Response:
         # Other bytes than those of ASCII belong to no query; each becomes a character that no parameter takes.
         query_string = request.query_string.decode("latin-1")
-        return _response(await exchange(request.headers, query_string, request.path, values))
+        return _response(await exchange(_headers(), query_string, request.path, values))
 
     return view
+
+
+class _JoinedHeaders:
+    """A request's headers. One that comes several times is the list of its values (RFC 9110, section 5.3).
+
+    So a header that takes a single value, such as `Authorization`, is wrong if it comes twice: other programs on the
+    way may go by the first or by the last of its values.
+    """
+
+    def __init__(self, headers: WerkzeugHeaders) -> None:
+        self._headers = headers
+
+    def get(self, name: str, default: str, /) -> str:
+        values = self._headers.getlist(name)
+        return ", ".join(values) if values else default
+
+
+def _headers() -> _JoinedHeaders:
+    return _JoinedHeaders(request.headers)
 
 
 async def _read_body(type_: type[_T]) -> _T:
@@ -91,7 +111,7 @@ async def _read_body(type_: type[_T]) -> _T:
         data: Any = await request.get_data()
     except HTTPException as error:
         raise _no_body(error) from None
-    return read_body(data, request.headers, type_)
+    return read_body(data, _headers(), type_)
 
 
 def _response(reply: Reply) -> Response:
@@ -107,9 +127,9 @@ def _refuser(services: Services) -> Callable[[Exception], Awaitable[Response]]:
 
     async def refuse(error: Exception) -> Response:
         if (request.method, request.scope["path"]) == ("OPTIONS", "*"):
-            return _response(options(request.headers, _listed(METHODS_SERVED), services))
+            return _response(options(_headers(), _listed(METHODS_SERVED), services))
         shown = _no_route(error, request.method) if isinstance(error, HTTPException) else error
-        return _response(refused(shown, request.headers, request.path, services))
+        return _response(refused(shown, _headers(), request.path, services))
 
     return refuse
 

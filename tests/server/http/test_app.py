@@ -16,7 +16,7 @@ from embedded.redis import RedisServer
 from store.errors import DatabaseError
 from store.postgres.pool import Pool
 from tests.people import new_device, new_user
-from tests.server.http.socket_world import open_server, request
+from tests.server.http.socket_world import RawAnswer, open_server, request
 from tests.server.http_world import PASSWORD, REGISTER, both_encodings, open_api, say
 from tests.waiting import wait_until
 
@@ -94,6 +94,26 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, encoding:
         for path in ("/healthz", "/readyz"):
             health = await api.get(path)
             assert (health.status, health.body) == (200, {"status": "ok"})
+
+
+async def test_a_header_that_comes_twice_is_a_list_of_its_values(pool: Pool, redis_url: str) -> None:
+    token = f"Bearer {(await new_user(pool, 'alice')).token}"
+
+    async with open_server(pool, redis_url) as server:
+
+        async def ask(name: str, first: str, second: str) -> RawAnswer:
+            headers = {"authorization": token} if name != "authorization" else {}
+            return await server.exchange(
+                request("GET", "/v1/conversations", {**headers, name: f"{first}\r\n{name}: {second}"})
+            )
+
+        page = await ask("accept", "text/html", "application/json")
+        assert page.headers["content-type"] == "application/json"
+        assert (await ask("accept", "text/html", "application/cbor")).headers["content-type"] == "application/cbor"
+        assert (await ask("if-none-match", '"a"', page.headers["etag"])).status == 304
+        # Headers with a single value: neither the first one nor the last one is taken.
+        assert (await ask("authorization", token, token)).status == 401
+        assert (await ask("x-request-id", "a", "b")).headers["x-request-id"] not in ("a", "b")
 
 
 HANDSHAKE = {
