@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import redis
 from embedded.postgres import PostgresServer
 from embedded.process import LINUX, running_in
 from embedded.redis import RedisServer
+from tests.waiting import PATIENCE_S, wait_until_blocking
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +40,11 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_ended(pids: Iterable[int]) -> None:
+    """Wait until these processes have ended: a process closes its output, and is reported as stopped, just before."""
+    wait_until_blocking(lambda: not any(map(is_alive, pids)), "all processes have ended", timeout_s=PATIENCE_S)
 
 
 def nothing_runs_in(data: Path) -> bool:

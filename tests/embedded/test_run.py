@@ -17,7 +17,7 @@ from embedded.procfile import run_release
 from embedded.programs import take_back
 from embedded.run import banner_of, choose_ports, shown_urls
 from store.objects.url import parse_objects_url
-from tests.embedded.embedded_world import ROOT, is_alive, needs_linux, nothing_runs_in
+from tests.embedded.embedded_world import ROOT, needs_linux, nothing_runs_in, wait_ended
 from tests.waiting import wait_until_blocking
 
 # Listens on the port that the variable names, if it does, and is ready then; drains for a while on SIGTERM.
@@ -137,7 +137,7 @@ def test_ctrl_c_drains_the_processes_before_the_services_stop_and_leaves_nothing
     runner.send(signal.SIGINT)
     assert runner.wait() == 0, runner.output
     assert runner.output.count("drained while both services answer") == 3, runner.output
-    assert not any(map(is_alive, pids))
+    wait_ended(pids)
     for data in (runner.var / "postgres" / "data", runner.var / "redis" / "data"):
         assert data.is_dir(), "the next run finds its data where this one left it"
         assert nothing_runs_in(data)
@@ -214,7 +214,7 @@ def test_a_process_that_ignores_the_signal_is_killed_at_the_deadline_and_that_is
     runner.wait_output("socket started")
     runner.send(signal.SIGINT)
     assert runner.wait() == 1
-    assert not any(map(is_alive, runner.pids()))
+    wait_ended(runner.pids())
 
 
 def test_a_signal_before_all_processes_have_started_stops_them_too(runner: Runner) -> None:
@@ -222,7 +222,7 @@ def test_a_signal_before_all_processes_have_started_stops_them_too(runner: Runne
     runner.wait_output("released")
     runner.send(signal.SIGTERM)
     assert runner.wait() == 0, runner.output
-    assert not any(map(is_alive, runner.pids()))
+    wait_ended(runner.pids())
 
 
 def test_a_signal_that_comes_as_the_release_step_ends_stops_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +309,7 @@ def test_the_command_for_jobs_names_services_of_the_environment_but_no_password(
 def test_one_process_that_ends_by_itself_stops_the_others_and_is_a_failure(runner: Runner) -> None:
     runner.start({"web": "true", "worker": "sleep 60"}, **NO_SERVICES)
     assert runner.wait() == 1
-    assert not any(map(is_alive, runner.pids()))
+    wait_ended(runner.pids())
 
 
 def test_a_failing_release_is_the_end(runner: Runner) -> None:
@@ -326,7 +326,7 @@ def test_a_signal_during_the_release_stops_it_and_the_services(runner: Runner) -
     runner.send(signal.SIGTERM)
     assert runner.wait() == 0, runner.output
     assert "never" not in runner.output
-    assert not any(map(is_alive, runner.pids()))
+    wait_ended(runner.pids())
     assert nothing_runs_in(runner.var / "postgres" / "data")
 
 
@@ -365,7 +365,7 @@ def test_nothing_survives_a_runner_that_is_killed(runner: Runner) -> None:
     wait_until_blocking(lambda: len(runner.pids()) == 4, "four processes have told their ids")
     runner.send(signal.SIGKILL)
     runner.wait()
-    wait_until_blocking(lambda: not any(map(is_alive, runner.pids())), "all processes have ended")
+    wait_ended(runner.pids())
     wait_until_blocking(lambda: nothing_runs_in(runner.var / "postgres" / "data"), "Postgres has ended")
     wait_until_blocking(lambda: nothing_runs_in(runner.var / "redis" / "data"), "Redis has ended")
     take_back(runner.var / "postgres")

@@ -14,7 +14,7 @@ from embedded.process import running_in
 from embedded.programs import take_back
 from embedded.redis import RedisServer
 from embedded.services import services
-from tests.embedded.embedded_world import command, is_alive, needs_linux, nothing_runs_in, python, sql
+from tests.embedded.embedded_world import command, is_alive, needs_linux, nothing_runs_in, python, sql, wait_ended
 from tests.waiting import wait_until_blocking
 
 
@@ -28,7 +28,7 @@ def test_both_answer_in_a_long_folder_with_a_space_and_end_with_the_block(folder
         assert sql(running.postgres, "select lower('É')") == [("é",)]
         assert command(running.redis, "INFO", "memory")["maxmemory_policy"] == "noeviction"
         assert not any(map(is_free, ports))
-    assert not any(map(is_alive, pids))
+    wait_ended(pids)
     assert all(map(is_free, ports))
 
 
@@ -86,7 +86,7 @@ def test_a_paused_postgres_is_frozen_with_its_children_and_can_be_stopped(folder
     service.pause()
     wait_until_blocking(lambda: all(_state(pid) == "T" for pid in pids), "all are stopped")
     service.stop()
-    assert not any(map(is_alive, pids))
+    wait_ended(pids)
 
 
 def test_a_server_that_was_left_on_the_data_is_stopped_by_the_next_start(folder: Path) -> None:
@@ -173,7 +173,7 @@ with services(pathlib.Path(sys.argv[1]), durable=False) as running:
     take_back(folder / "redis")
     pids = [int(word) for word in ended.stdout.split()]
     assert len(pids) == 2, ended.stderr
-    wait_until_blocking(lambda: not any(map(is_alive, pids)), "both have ended")
+    wait_ended(pids)
 
 
 def _state(pid: int) -> str:
