@@ -24,9 +24,6 @@ _T = TypeVar("_T")
 BODY_TIMEOUT_S: Final = 20.0
 """The time for a body to come. 64 KiB take it at 26 kbit/s."""
 
-METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"))
-"""The methods of RFC 9110 and RFC 5789."""
-
 METHODS_SERVED: Final = frozenset(("OPTIONS", "HEAD", *(route.method for route in ROUTES)))
 """The methods of all paths together: the answer to OPTIONS on the server itself, `*` (RFC 9110, section 9.3.7)."""
 
@@ -128,16 +125,14 @@ def _refuser(services: Services) -> Callable[[Exception], Awaitable[Response]]:
     async def refuse(error: Exception) -> Response:
         if (request.method, request.scope["path"]) == ("OPTIONS", "*"):
             return _response(options(_headers(), _listed(METHODS_SERVED), services))
-        shown = _no_route(error, request.method) if isinstance(error, HTTPException) else error
+        shown = _no_route(error) if isinstance(error, HTTPException) else error
         return _response(refused(shown, _headers(), request.path, services))
 
     return refuse
 
 
-def _no_route(error: HTTPException, method: str) -> Problem:
+def _no_route(error: HTTPException) -> Problem:
     """The answer to a request that fits no route."""
-    if method not in METHODS:
-        return Problem(ProblemCode.UNKNOWN_METHOD, "HTTP has no such method")
     if isinstance(error, MethodNotAllowed):
         allowed = _listed(error.valid_methods or ())
         detail = f"this path takes {allowed}"

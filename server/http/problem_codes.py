@@ -64,7 +64,6 @@ class ProblemCode(Enum):
     TOO_MANY_CONVERSATIONS = "too_many_conversations"
     TOO_MANY_MAILS = "too_many_mails"
     INTERNAL = "internal"
-    UNKNOWN_METHOD = "unknown_method"
     UNKNOWN_TRANSFER_ENCODING = "unknown_transfer_encoding"
     UNKNOWN_VERSION = "unknown_version"
     UNAVAILABLE = "unavailable"
@@ -167,7 +166,6 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         f"The first line and the headers have at most {MAX_HEAD_BYTES // 1024} KiB; the connection is closed.",
     ),
     ProblemCode.INTERNAL: ProblemInfo(500, "Internal", "The server has a fault, and has logged it.", retry=True),
-    ProblemCode.UNKNOWN_METHOD: ProblemInfo(501, "Unknown method", "HTTP has no such method."),
     ProblemCode.UNKNOWN_TRANSFER_ENCODING: ProblemInfo(
         501, "Unknown transfer encoding", "Transfer-Encoding may be chunked; the connection is closed."
     ),

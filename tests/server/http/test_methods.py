@@ -72,11 +72,14 @@ async def test_without_an_operators_token_their_paths_do_not_exist(pool: Pool, r
 
 
 @pytest.mark.parametrize("method", ["BREW", "PROPFIND", "QUERY", "X" * 100])
-async def test_a_method_that_http_does_not_have_is_not_implemented(pool: Pool, redis_url: str, method: str) -> None:
+async def test_a_method_that_no_route_has_is_refused_with_those_that_the_path_takes(
+    pool: Pool, redis_url: str, method: str
+) -> None:
     async with open_server(pool, redis_url) as server:
-        for path in ("/healthz", "/v1/nothing"):
+        for path, status, code in (("/healthz", 405, "method_not_allowed"), ("/v1/nothing", 404, "not_found")):
             answer = await server.exchange(request(method, path))
-            assert (answer.status, json.loads(answer.body)["code"]) == (501, "unknown_method")
+            assert (answer.status, json.loads(answer.body)["code"]) == (status, code)
+            assert answer.headers.get("allow") == ("GET, HEAD, OPTIONS" if status == 405 else None)
 
 
 async def test_a_head_is_a_get_without_its_body(pool: Pool, redis_url: str) -> None:

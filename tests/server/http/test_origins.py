@@ -39,7 +39,7 @@ async def answers_of(server: HttpServer, headers: dict[str, str]) -> dict[str, R
     asked |= {
         "404": ("GET", "/v1/nothing"),
         "405": ("PUT", "/healthz"),
-        "501": ("BREW", "/"),
+        "unknown method": ("BREW", "/healthz"),
         "HEAD": ("HEAD", "/healthz"),
     }
     return {name: await server.exchange(request(method, path, headers)) for name, (method, path) in asked.items()}
