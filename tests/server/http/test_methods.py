@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from server.http.app import METHODS
+from server.http.app import METHODS_SERVED
 from server.http.routes import ROUTES
 from server.http.routing import Access
 from store.postgres.pool import Pool
@@ -36,7 +36,7 @@ async def test_a_method_that_a_path_does_not_have_is_refused_with_those_it_has(p
     """Without a token, as a program finds out about a path."""
     async with open_server(pool, redis_url, ops_token=OPS_TOKEN) as server:
         for path, methods in paths().items():
-            for method in METHODS - {"OPTIONS", "CONNECT", *methods, *(("HEAD",) if "GET" in methods else ())}:
+            for method in {*METHODS_SERVED, "TRACE"} - {"OPTIONS", *methods, *(("HEAD",) if "GET" in methods else ())}:
                 answer = await server.exchange(request(method, filled(path)))
                 assert (answer.status, answer.headers["allow"]) == (405, allowed(methods)), (method, path)
                 if method != "HEAD":
