@@ -24,6 +24,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `encoding`, `cursors` | bodies of answers in JSON and CBOR; cursors of pages as text |
 | `compression` | br, gzip and zstd: the coding of an answer, and the compressed forms of a body |
 | `media_types`, `request_headers` | the types of bodies that a client accepts and sends; headers of a request |
+| `weights` | the weights in a request's headers: `q=0.5` |
 | `conditional` | entity tags of pages, and `304` for a client that holds the current page |
 | `answer_headers`, `challenges`, `origins` | headers of all answers; of answers 401; of cross-origin requests (CORS) |
 | `request_ids` | the id of a request, and that of its trace |

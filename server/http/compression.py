@@ -6,7 +6,6 @@ The longest answer takes 3 ms, so no thread is needed. Equal bodies have equal f
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -19,6 +18,8 @@ if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+from server.http.weights import weight_of
 
 Coding: TypeAlias = Literal["zstd", "br", "gzip"]
 
@@ -56,7 +57,6 @@ class Choice(NamedTuple):
 
 
 _NO_CODING: Final = Choice(None, False)
-_WEIGHT: Final = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)").fullmatch
 
 
 def chosen(accept_encoding: str) -> Choice:
@@ -85,13 +85,13 @@ def _chosen(accept_encoding: str) -> Choice:
 
 
 def _weights(accept_encoding: str) -> Mapping[str, float]:
-    """Codings of the header -> their weights. Entries with a weight that is none are left out."""
+    """Codings of the header -> their weights. Entries with a wrong weight are left out."""
     weights: dict[str, float] = {}
     for entry in accept_encoding.lower().split(","):
         name, _, parameter = (part.strip() for part in entry.partition(";"))
-        weight = _WEIGHT(parameter or "q=1")
-        if weight:
-            weights[name] = float(weight[1])
+        weight = weight_of(parameter or "q=1")
+        if weight is not None:
+            weights[name] = weight
     return weights
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from server.http.encoding import CBOR, JSON, Encoding
-
-_QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?").fullmatch
+from server.http.weights import weight_of
 
 _ENCODINGS: Final[dict[str, Encoding]] = {JSON: "json", CBOR: "cbor"}
 
@@ -24,21 +22,21 @@ def accepted(accept: str) -> Encoding:
         return "cbor"
     if "cbor" not in accept.lower():
         return "json"
-    qualities = _qualities(accept)
-    json = next((qualities[name] for name in (JSON, "application/*", "*/*") if name in qualities), 0.0)
-    cbor = qualities.get(CBOR, 0.0)
+    weights = _weights(accept)
+    json = next((weights[name] for name in (JSON, "application/*", "*/*") if name in weights), 0.0)
+    cbor = weights.get(CBOR, 0.0)
     return "cbor" if cbor and cbor >= json else "json"
 
 
-def _qualities(accept: str) -> dict[str, float]:
-    """Types of an `Accept` header -> the weight of each, 0 to 1. Entries with a weight that is none are left out."""
-    qualities: dict[str, float] = {}
+def _weights(accept: str) -> dict[str, float]:
+    """Types of an `Accept` header -> the greatest weight of each. Entries with a wrong weight are left out."""
+    weights: dict[str, float] = {}
     for entry in accept.lower().split(","):
         name, *parameters = (part.strip() for part in entry.split(";"))
-        weights = [part[2:] for part in parameters if part.startswith("q=")] or ["1"]
-        if _QUALITY(weights[0]):
-            qualities[name] = max(float(weights[0]), qualities.get(name, 0.0))
-    return qualities
+        weight = weight_of(next((part for part in parameters if part.startswith("q=")), "q=1"))
+        if weight is not None:
+            weights[name] = max(weight, weights.get(name, 0.0))
+    return weights
 
 
 def sent(content_type: str) -> Encoding | None:
