@@ -14,9 +14,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from server.http.exchange import Exchange, Reply, exchanged, refused
-from server.http.problem_codes import MAX_HEAD_BYTES, ProblemCode
-from server.http.problems import Problem
+from server.http.exchange import Exchange, Reply, exchanged
+from server.http.problem_codes import MAX_HEAD_BYTES
 from server.http.routing import Route
 from server.http.services import Services
 
@@ -29,14 +28,6 @@ _PLAIN: Final = re.compile(
 
 _OTHERS: Final = frozenset(("upgrade", "content-length", "transfer-encoding", "expect", "trailer", "te"))
 """Headers of requests that are not plain."""
-
-_CODES: Final = {
-    414: ProblemCode.URI_TOO_LONG,
-    431: ProblemCode.HEAD_TOO_LARGE,
-    501: ProblemCode.UNKNOWN_TRANSFER_ENCODING,
-    505: ProblemCode.UNKNOWN_VERSION,
-}
-"""Errors of h11; all others have the status 400."""
 
 _UUID: Final = "([0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12})"
 
@@ -59,7 +50,6 @@ class HotPath:
     """The hot routes among some routes."""
 
     def __init__(self, services: Services, routes: Iterable[Route]) -> None:
-        self._services = services
         self._fixed: dict[str, Exchange] = {}
         self._patterns: list[tuple[re.Pattern[str], str, Exchange]] = []
         for route in routes:
@@ -96,11 +86,6 @@ class HotPath:
             if found := pattern.fullmatch(path):
                 return exchange, {name: UUID(found[1])}
         return None, {}
-
-    def refusal(self, status: int) -> Reply:
-        """The answer to a request that is not HTTP."""
-        code = _CODES.get(status, ProblemCode.INVALID_REQUEST)
-        return refused(Problem(code, code.info.meaning), {}, "", self._services)
 
 
 def _headers(block: str) -> dict[str, str] | None:

@@ -24,9 +24,10 @@ requests at once.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from math import inf
 from time import time
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import h11
 import trio
@@ -81,15 +82,17 @@ class PlainReads(Protocol):
     """The thin path."""
 
     def find(self, data: bytes, start: int) -> PlainRead | None:
-        """The request that begins at `start`; None if it is incomplete, or another path has to answer it."""
+        """The request that begins at `start`; None if it is incomplete, or the application has to answer it."""
 
-    def refusal(self, status: int) -> Reply:
-        """The answer to a request that is not HTTP, with the status that h11 proposes."""
+
+Refuse: TypeAlias = Callable[[int], Reply]
+"""From the status that h11 or `accepted_head` proposes to the answer to a head that is refused."""
 
 
 async def serve_http(
     app: Framework,
     plain: PlainReads,
+    refuse: Refuse,
     listening: socket.socket,
     terminated: trio.Event,
     *,
@@ -118,7 +121,7 @@ async def serve_http(
 
     async def serve(sock: socket.socket, _: str) -> None:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        await HttpConnection(wrapped, config, context, ConnectionState(state.copy()), plain, stream).run()
+        await HttpConnection(wrapped, config, context, ConnectionState(state.copy()), plain, refuse, stream).run()
 
     async with trio.open_nursery() as lifespans:
         await lifespans.start(lifespan.handle_lifespan)
@@ -151,10 +154,12 @@ class HttpConnection(TCPServer):
         context: WorkerContext,
         state: ConnectionState,
         plain: PlainReads,
+        refuse: Refuse,
         stream: trio.SocketStream,
     ) -> None:
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]  # as above
         self._plain = plain
+        self._refuse = refuse
         self._is_idle = True
         self._is_last = False
         self._is_over = False
@@ -171,6 +176,7 @@ class HttpConnection(TCPServer):
                     *(self.app, self.config, self.context, task_group, self.state, False),
                     *(client, server, self.protocol_send),
                     plain=self._plain,
+                    refuse=self._refuse,
                 )
                 task_group.spawn(self._watch)
                 await self._read_data()
@@ -255,9 +261,10 @@ class HttpConnection(TCPServer):
 class Http1(H11Protocol):
     """The requests of a connection, one after the other."""
 
-    def __init__(self, *arguments: Any, plain: PlainReads) -> None:
+    def __init__(self, *arguments: Any, plain: PlainReads, refuse: Refuse) -> None:
         super().__init__(*arguments)
         self._plain = plain
+        self._refuse = refuse
         self._held = b""
         self._declared = 0
 
@@ -307,7 +314,7 @@ class Http1(H11Protocol):
     async def _create_stream(self, request: h11.Request) -> None:
         head = accepted_head(request)
         if isinstance(head, int):
-            await self._refuse(head)
+            await self._send_refusal(head)
             await self.send(Closed())
             return
         self._declared = next((int(value) for name, value in head.headers if name == b"content-length"), 0)
@@ -338,11 +345,10 @@ class Http1(H11Protocol):
     async def _send_error_response(self, status_code: int) -> None:
         if status_code == 431 and b"\n" not in self.connection.trailing_data[0]:
             status_code = 414
-        await self._refuse(status_code)
+        await self._send_refusal(status_code)
 
-    async def _refuse(self, status: int) -> None:
-        reply = self._plain.refusal(status)
-        await self.send(RawData(_encoded(reply, self.config, is_last=True)))
+    async def _send_refusal(self, status: int) -> None:
+        await self.send(RawData(_encoded(self._refuse(status), self.config, is_last=True)))
 
     async def _maybe_recycle(self) -> None:
         # In the task of the application, which its stream's end may cancel: that comes last.

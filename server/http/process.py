@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import structlog
@@ -17,6 +18,7 @@ from server.http.app import create_app
 from server.http.hot_path import HotPath
 from server.http.hypercorn_seam import serve_http
 from server.http.offered import offered_by
+from server.http.request_heads import refused_head
 from server.http.routes import ROUTES
 from server.http.services import services_of
 from server.transport.listener import listen
@@ -60,7 +62,8 @@ async def serve_web(config: Config) -> None:
         )
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         services.start_soon(_tell_ready, config, pool, redis)
-        await serve_http(create_app(shared), HotPath(shared, ROUTES), sock, terminated, grace_s=GRACE_S)
+        refuse = partial(refused_head, services=shared)
+        await serve_http(create_app(shared), HotPath(shared, ROUTES), refuse, sock, terminated, grace_s=GRACE_S)
         with trio.move_on_after(SIGN_OFF_TIMEOUT_S):
             await writer.sign_off()
         services.cancel_scope.cancel()

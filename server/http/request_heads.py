@@ -16,10 +16,21 @@ from typing import Final
 
 import h11
 
-from server.http.problem_codes import MAX_HEAD_BYTES
+from server.http.exchange import Reply, refused
+from server.http.problem_codes import MAX_HEAD_BYTES, ProblemCode
+from server.http.problems import Problem
+from server.http.services import Services
 
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#@]+(/[^?]*)?(\?.*)?", re.IGNORECASE)
 _LENGTHS: Final = frozenset((b"content-length", b"transfer-encoding"))
+
+_CODES: Final = {
+    414: ProblemCode.URI_TOO_LONG,
+    431: ProblemCode.HEAD_TOO_LARGE,
+    501: ProblemCode.UNKNOWN_TRANSFER_ENCODING,
+    505: ProblemCode.UNKNOWN_VERSION,
+}
+"""Statuses of refusals -> codes; all others have the status 400."""
 
 
 def accepted_head(request: h11.Request) -> h11.Request | int:
@@ -39,6 +50,12 @@ def accepted_head(request: h11.Request) -> h11.Request | int:
         return request
     headers = [header for header in request.headers if header[0] != b"upgrade"]
     return h11.Request(method=request.method, target=target, headers=headers, http_version=request.http_version)
+
+
+def refused_head(status: int, services: Services) -> Reply:
+    """The answer to a head that h11 or `accepted_head` refuses with this status."""
+    code = _CODES.get(status, ProblemCode.INVALID_REQUEST)
+    return refused(Problem(code, code.info.meaning), {}, "", services)
 
 
 def _path_of(request: h11.Request) -> bytes | None:

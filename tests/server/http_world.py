@@ -18,7 +18,7 @@ from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.app import create_app
 from server.http.problem_codes import ProblemCode
-from server.http.services import services_of
+from server.http.services import Services, services_of
 from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
@@ -133,16 +133,23 @@ def _with_texts(value: Any) -> Any:
 async def open_api(
     pool: Pool, redis_url: str, encoding: str = "json", *, ops_token: str = ""
 ) -> AsyncGenerator[Api, None]:
+    async with open_services(pool, redis_url, ops_token=ops_token) as services:
+        yield Api(create_app(services), encoding)
+
+
+@asynccontextmanager
+async def open_services(pool: Pool, redis_url: str, **settings: Any) -> AsyncGenerator[Services, None]:
+    """Services of a process of its own.
+
+    :param settings: of `services_of`.
+    """
     redis = Redis(redis_url)
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
         writer = Writer(redis, pool)
         nursery.start_soon(writer.run)
         announcements = Announcements(pool, writer.broadcast)
-        app = create_app(
-            services_of(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, ops_token=ops_token)
-        )
-        yield Api(app, encoding)
+        yield services_of(pool, redis, announcements, **{"token_lifetime_s": TOKEN_LIFETIME_S, **settings})
         nursery.cancel_scope.cancel()
 
 

@@ -6,23 +6,22 @@ import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import h11
 import trio
 from hypercorn.typing import Framework
 
-from server.cluster.writer import Writer
-from server.http.announcements import Announcements
 from server.http.app import create_app
 from server.http.hot_path import HotPath
-from server.http.hypercorn_seam import PlainReads, serve_http
+from server.http.hypercorn_seam import PlainReads, Refuse, serve_http
+from server.http.request_heads import refused_head
 from server.http.routes import ROUTES
-from server.http.services import Services, services_of
+from server.http.services import Services
 from server.transport.listener import listen
 from store.postgres.pool import Pool
-from store.redis.client import Redis
-from tests.people import TOKEN_LIFETIME_S
+from tests.server.http_world import open_services
 
 
 @dataclass
@@ -110,7 +109,7 @@ class HttpServer:
 
 @asynccontextmanager
 async def serving(
-    app: Framework, plain: PlainReads, *, keep_alive_s: float = 75.0, max_requests: int = 1000
+    app: Framework, plain: PlainReads, refuse: Refuse, *, keep_alive_s: float = 75.0, max_requests: int = 1000
 ) -> AsyncGenerator[HttpServer, None]:
     """Serve an application and a thin path."""
     listening = listen("127.0.0.1", 0)
@@ -118,7 +117,7 @@ async def serving(
 
     async def serve() -> None:
         limits = {"grace_s": 5.0, "keep_alive_s": keep_alive_s}
-        await serve_http(app, plain, listening, server.terminated, **limits, max_requests=max_requests)
+        await serve_http(app, plain, refuse, listening, server.terminated, **limits, max_requests=max_requests)
         server.ended.set()
 
     async with trio.open_nursery() as nursery:
@@ -133,7 +132,8 @@ async def serving(
 @asynccontextmanager
 async def serving_api(services: Services) -> AsyncGenerator[HttpServer, None]:
     """Serve the product's routes."""
-    async with serving(create_app(services), HotPath(services, ROUTES)) as server:
+    refuse = partial(refused_head, services=services)
+    async with serving(create_app(services), HotPath(services, ROUTES), refuse) as server:
         yield server
 
 
@@ -143,16 +143,8 @@ async def open_server(pool: Pool, redis_url: str, **settings: Any) -> AsyncGener
 
     :param settings: of `services_of`.
     """
-    redis = Redis(redis_url)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(redis.run)
-        writer = Writer(redis, pool)
-        nursery.start_soon(writer.run)
-        announcements = Announcements(pool, writer.broadcast)
-        services = services_of(pool, redis, announcements, **{"token_lifetime_s": TOKEN_LIFETIME_S, **settings})
-        async with serving_api(services) as server:
-            yield server
-        nursery.cancel_scope.cancel()
+    async with open_services(pool, redis_url, **settings) as services, serving_api(services) as server:
+        yield server
 
 
 def request(method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> bytes:

@@ -14,18 +14,15 @@ import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from server.cluster.writer import Writer
-from server.http.announcements import Announcements
 from server.http.hot_path import HotPath
 from server.http.problem_codes import MAX_HEAD_BYTES
 from server.http.routes import ROUTES
-from server.http.services import Services, services_of
+from server.http.services import Services
 from store import conversations
 from store.postgres.pool import Pool
-from store.redis.client import Redis
 from tests.people import new_user
 from tests.server.http.socket_world import RawAnswer, request, serving_api
-from tests.server.http_world import say
+from tests.server.http_world import open_services, say
 
 HOT = {
     "GET /healthz",
@@ -41,13 +38,8 @@ HEALTH_ALONE = HotPath(cast("Services", None), [route for route in ROUTES if rou
 
 @pytest.fixture
 async def services(pool: Pool, redis_url: str) -> AsyncGenerator[Services, None]:
-    redis = Redis(redis_url)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(redis.run)
-        writer = Writer(redis, pool)
-        nursery.start_soon(writer.run)
-        yield services_of(pool, redis, Announcements(pool, writer.broadcast), token_lifetime_s=3600.0)
-        nursery.cancel_scope.cancel()
+    async with open_services(pool, redis_url) as services:
+        yield services
 
 
 def test_these_routes_are_hot() -> None:

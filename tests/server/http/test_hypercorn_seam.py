@@ -23,9 +23,6 @@ class NoPlainReads:
     def find(self, _data: bytes, _start: int) -> None:
         return None
 
-    def refusal(self, status: int) -> Reply:
-        return Reply(status, {"content-type": "text/plain"}, b"refused")
-
 
 class Plain:
     """A thin path for requests of one line, `GET /plain`; it answers when the test lets it."""
@@ -38,8 +35,9 @@ class Plain:
     def find(self, data: bytes, start: int) -> PlainAnswer | None:
         return PlainAnswer(self, start + len(PLAIN)) if data.startswith(PLAIN, start) else None
 
-    def refusal(self, status: int) -> Reply:
-        return NoPlainReads().refusal(status)
+
+def refuse(status: int) -> Reply:
+    return Reply(status, {"content-type": "text/plain"}, b"refused")
 
 
 class PlainAnswer:
@@ -90,7 +88,7 @@ class App:
 async def connected(
     app: App | None = None, plain: Any = None
 ) -> AsyncGenerator[tuple[HttpServer, RawConnection], None]:
-    async with serving(app or App(), plain or NoPlainReads()) as server, server.connected() as connection:
+    async with serving(app or App(), plain or NoPlainReads(), refuse) as server, server.connected() as connection:
         yield server, connection
 
 
@@ -247,7 +245,7 @@ async def test_no_client_is_taken_on_to_http_2() -> None:
 
 
 async def test_an_idle_connection_is_closed() -> None:
-    async with serving(App(), NoPlainReads(), keep_alive_s=0.1) as server:
+    async with serving(App(), NoPlainReads(), refuse, keep_alive_s=0.1) as server:
         async with server.connected() as connection:
             await connection.send(GOOD)
             await connection.answer()
@@ -261,7 +259,7 @@ async def test_an_idle_connection_is_closed() -> None:
 
 @pytest.mark.parametrize("first", [GOOD, PLAIN, b""])
 async def test_a_connection_that_its_client_closes_is_closed_at_once(first: bytes) -> None:
-    async with serving(App(), Plain()) as server, server.connected() as connection:
+    async with serving(App(), Plain(), refuse) as server, server.connected() as connection:
         if first:
             await connection.send(first)
             await connection.answer()
@@ -347,7 +345,7 @@ async def test_the_application_hears_of_the_end_of_each_request() -> None:
 
 
 async def test_a_connection_serves_so_many_requests() -> None:
-    async with serving(App(), Plain(), max_requests=3) as server:
+    async with serving(App(), Plain(), refuse, max_requests=3) as server:
         for data in (GOOD, PLAIN):
             async with server.connected() as connection:
                 closes = []

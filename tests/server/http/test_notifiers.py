@@ -9,24 +9,19 @@ from uuid import UUID
 
 import cbor2
 import msgspec
-import trio
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from py_vapid import Vapid02  # type: ignore[import-untyped]
 
 from jobs.notifiers.webhook import signature
 from runtime.config import Config
-from server.cluster.writer import Writer
-from server.http.announcements import Announcements
 from server.http.app import create_app
 from server.http.offered import Offered, offered_by
-from server.http.services import services_of
 from store import emails
 from store import notifiers as store
 from store.postgres.pool import Pool
-from store.redis.client import Redis
-from tests.people import TOKEN_LIFETIME_S, new_device, new_user
-from tests.server.http_world import CBOR, Answer, Api, both_encodings, open_api
+from tests.people import new_device, new_user
+from tests.server.http_world import CBOR, Answer, Api, both_encodings, open_api, open_services
 
 ALL = Offered(frozenset({"webhook", "email", "web_push", "apns", "fcm"}), "the public key")
 
@@ -48,13 +43,8 @@ SUBSCRIPTION = {
 
 @asynccontextmanager
 async def open_offering(pool: Pool, redis_url: str, offered: Offered, encoding: str) -> AsyncGenerator[Api, None]:
-    redis = Redis(redis_url)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(redis.run)
-        announcements = Announcements(pool, Writer(redis, pool).broadcast)
-        app = create_app(services_of(pool, redis, announcements, token_lifetime_s=TOKEN_LIFETIME_S, offered=offered))
-        yield Api(app, encoding)
-        nursery.cancel_scope.cancel()
+    async with open_services(pool, redis_url, offered=offered) as services:
+        yield Api(create_app(services), encoding)
 
 
 async def put(api: Api, path: str, body: Any) -> Answer:
