@@ -97,7 +97,7 @@ class LoadConnection:
         self.reply(self._adapter.send(request, chat.conversation, stamp))
 
     def operate(self, kind: OperationKind, conversation: str, done: Callable[[], None]) -> bool:
-        """Send an operation that is no send. Returns false if there is nothing to mark.
+        """Send an operation other than a send. Returns false if there is nothing to mark.
 
         :param kind: one that the adapter can do.
         :param done: called when the reply has come, or at once if there will be none.

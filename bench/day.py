@@ -3,7 +3,7 @@
     python -m bench.day --peers DIR --rate 200,800
 
 1,000 users take part in 500 conversations whose sizes and activity follow Zipf's law (`bench.population`), and all are
-connected. Of the operations 70 % are sends, 10 % marks (the user has read a conversation), 10 % read the newest page of
+connected. 70 % of the operations are sends, 10 % marks (the user has read a conversation), 10 % read the newest page of
 a conversation, 5 % read the user's list, and 5 % say that the user types. Operations leave at their times, evenly
 spaced, whether or not earlier answers have come; each server gets the same ones.
 

@@ -68,7 +68,7 @@ class Plan:
 
 
 class Ready(Protocol):
-    """A socket's owner, to whom epoll's events go."""
+    """A socket's owner, which handles epoll's events."""
 
     def ready(self, events: int) -> bool:
         """Read or write the socket, which is ready. Returns whether it goes on."""

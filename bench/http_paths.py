@@ -17,7 +17,7 @@ PAGE: Final = 50
 class HttpPaths:
     """The requests of one server.
 
-    :ivar headers: the headers with which a user asks.
+    :ivar headers: the headers of a user's request.
     """
 
     prefix: str

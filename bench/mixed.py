@@ -2,7 +2,7 @@
 
 Like sends, the other operations leave at their times, whether or not earlier answers have come, and their latencies
 count from there. All users are connected over WebSocket. Their HTTP requests come over few keep-alive connections, as
-from a reverse proxy; a request that finds none of them idle opens another one.
+from a reverse proxy; a request that finds all of them busy opens a new one.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class MixedGenerator(Generator):
         self._answered: Counter[str] = Counter()
 
     def run(self, load: Load) -> dict[str, Any]:
-        """As in `Generator`; the operations begin anew."""
+        """As in `Generator`, with the operations from the beginning."""
         self._operations = self._mixture.operations()
         self._left_out = left_out(self._plan.protocol) | load.without
         self._asked = self._unmarked = 0

@@ -1,4 +1,4 @@
-"""Operations of a mixed load: their kinds, and which user does which in which conversation."""
+"""Operations of a mixed load: their kinds, and the user and the conversation of each."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ from bench.summary import OURS, PLAN, by_server, ratios, spread
 
 
 class Page(StrEnum):
-    """Cases, in the order in which they are measured."""
+    """Cases, in the order of their measurement."""
 
     EMPTY = "empty"
     LIST_UNCACHED = "list-uncached"
@@ -82,7 +82,7 @@ class Form:
 
     @property
     def plans(self) -> Form:
-        """The form in which the plan answers the same client."""
+        """The form of the plan's answers to the same client."""
         return replace(self, is_cbor=False)
 
     def headers(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from bench.workload import ChatParticipant
 
 
 class Id(IntEnum):
-    """The first number of an id: what it is the id of."""
+    """The first number of an id, which names its kind."""
 
     USER = 1
     DEVICE = 2

@@ -193,6 +193,6 @@ def _new_token() -> str:
 
 
 def token_hash(token: str) -> bytes:
-    """The form in which the store knows a token."""
+    """The form of a token in the store."""
     # Tokens are 256 random bits: no search can find one from its hash, so a slow hash would only cost time.
     return sha256(token.encode()).digest()

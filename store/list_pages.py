@@ -30,7 +30,7 @@ _DIGEST: Final = 3
 """The kind of rows of `digest_rows`, beside those that `conversations_of` reads."""
 
 Digest: TypeAlias = tuple[int, int]
-"""Of a conversation as a user's list shows it, or of the first page: equal only if nothing of it has changed."""
+"""The digest of a conversation as a user's list shows it, or of the first page: equal only if nothing has changed."""
 
 
 class Listed(NamedTuple):
@@ -91,8 +91,7 @@ async def first_page(pool: Pool, user: bytes, *, limit: int) -> FirstPage:
 
 
 async def listed(pool: Pool, user: bytes, chosen: Sequence[bytes]) -> dict[bytes, tuple[Conversation, Digest]]:
-    """Some conversations, by id, as a user's list shows them; in one query, without those in which the user takes no
-    part."""
+    """Some conversations, by id, as a user's list shows them, without those of others; in one query."""
     rows = await CHANGED.for_user(pool, user, conversations.chosen_of(chosen))
     found, digests = _with_digests(rows)
     return {id_: (each, digests[id_]) for id_, each in found.items()}

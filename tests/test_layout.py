@@ -86,7 +86,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "store/objects": {"stores": "what each object store has to do"},
     "store/postgres": {"statements": "which statements write"},
 }
-"""Folder -> the subjects of its test files that are no modules of it, and what each is about."""
+"""Folder -> the subjects of its test files that are not named after a module, and the meaning of each."""
 
 
 def test_the_folders_of_tests_mirror_those_of_the_code() -> None:

@@ -86,7 +86,7 @@ class Adapter(abc.ABC):
         """The payload of a send."""
 
     def operation(self, kind: OperationKind, request: int, conversation: str) -> bytes:
-        """The payload of an operation that is no send; empty if the device has nothing to mark there.
+        """The payload of an operation other than a send; empty if the device has nothing to mark there.
 
         :param kind: one of `answered` or `unanswered`.
         """

@@ -184,7 +184,7 @@ class CatchUp:
 
     async def _push_missed(self, active: ActiveConversation) -> int:
         """Push the messages of the period before and after the hub's span. Afterwards the span has all of them: those
-        that were left out are no missed pushes, since clients fetch them."""
+        that were left out do not count as missed, since clients fetch them."""
         conversation, last_seq = active.conversation, active.last_seq
         # A message that is pushed live during the catch-up does not show that the messages before it were pushed.
         first, head = self._hub.follow(conversation, active.base)

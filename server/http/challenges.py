@@ -1,4 +1,4 @@
-"""The challenge of an answer 401: what a client has to show (RFC 6750, section 3)."""
+"""The challenge of an answer 401, which names the token that a client has to show (RFC 6750, section 3)."""
 
 from __future__ import annotations
 

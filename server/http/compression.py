@@ -31,7 +31,7 @@ LEAST_SAVING: Final = 0.1
 
 PROBED_BYTES: Final = 4096
 LEAST_PROBED: Final = 16 * 1024
-"""The size of a sample that tells whether a body shrinks, and of the least body of which it is worth taking two."""
+"""The size of a sample that tells whether a body shrinks, and the size of the least body that is worth two samples."""
 
 # The compressor has buffers and no state between calls; a new one for each call takes 15 us.
 _ZSTD: Final = zstd.ZstdCompressor(level=1)
@@ -98,8 +98,8 @@ def _weights(accept_encoding: str) -> Mapping[str, float]:
 def compressed(body: bytes, choice: Choice, *, may_be_dense: bool) -> bytes | None:
     """The body in the chosen coding; None if it goes out as it is, because it is short or would hardly shrink.
 
-    :param may_be_dense: the body may consist of ciphertext. In JSON ciphertext is base64, of which a quarter goes; in
-        CBOR it is bytes, which do not shrink.
+    :param may_be_dense: the body may consist of ciphertext. In JSON ciphertext is base64, which shrinks by a
+        quarter; in CBOR it is bytes, which do not shrink.
     """
     if choice.coding is None:
         return None

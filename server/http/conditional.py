@@ -25,7 +25,7 @@ _TAG_BYTES: Final = 12
 """Two of a million pages share a tag with a probability of 1 in 10^16."""
 
 HISTORY_KEPT_S: Final = 30.0
-"""The time after which the history is read again: an operator may begin another one while processes are connected
+"""The time after which the history is read again: an operator may begin a new one while processes are connected
 (`python -m store restored`)."""
 
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')

@@ -51,7 +51,7 @@ ENTRY_BYTES: Final = 300
 class CachedPage(Struct, Generic[Parts], frozen=True):
     """A page, encoded.
 
-    :ivar tag: None if there is none this time.
+    :ivar tag: None if the process has just connected, and cannot tell it.
     :ivar forms: the compressed forms that clients have asked for.
     """
 
@@ -78,9 +78,9 @@ class HeldPage(Struct, frozen=True):
 class OlderPage(Struct, frozen=True):
     """A page of history that the handler reads.
 
-    :ivar tag: None if there is none this time.
-    :ivar before: the page has messages below this seq; None: there is no such bound.
-    :ivar after: the page has messages above this seq; None: there is no such bound.
+    :ivar tag: None if the process has just connected, and cannot tell it.
+    :ivar before: the page has messages below this seq; None: no bound.
+    :ivar after: the page has messages above this seq; None: no bound.
     """
 
     tag: str | None
@@ -253,7 +253,7 @@ def _keep(
     *,
     is_mended: bool,
 ) -> None:
-    """Keep a page that has a tag, with room for its compressed forms, which are no longer than its body."""
+    """Keep a page that has a tag, with room for its compressed forms, which are at most as long as its body."""
     if cached.tag is None:
         cache.missed()
     else:

@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 _PLAIN: Final = re.compile(
     rb"GET (/[!$&-;=@-~]*)(?:\?([!-~]*))? HTTP/1\.1\r\n((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~]*\r\n)+)\r\n"
 )
-"""No escapes in the path: what they stand for is left to Quart."""
+"""No escapes in the path: Quart decodes those."""
 
 _OTHERS: Final = frozenset(("upgrade", "content-length", "transfer-encoding", "expect", "trailer", "te"))
 """Headers of requests that are not plain."""

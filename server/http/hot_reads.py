@@ -1,4 +1,4 @@
-"""Admissions of the reads that clients ask for most: what is read comes in the same round trip as the token.
+"""Admissions of the reads that clients ask for most. One round trip checks the token and reads the answer.
 
 Each raises the errors of `server.http.authentication`, and returns the identity and what the handler needs.
 """

@@ -17,8 +17,8 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
 - Hypercorn writes head and body separately. Here one write has both, up to `FLUSH_BYTES`.
 - Hypercorn has a task and two queues for each request. Here the connection's own task answers hot reads (`PlainReads`).
 
-There is no HTTP/2: a proxy that speaks it to clients speaks HTTP/1.1 to us, and one connection could begin thousands of
-requests at once.
+The server speaks no HTTP/2: a proxy that speaks it to clients speaks HTTP/1.1 to us, and one connection could begin
+thousands of requests at once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ KEEP_ALIVE_S: Final = 75.0
 request on a connection that is being closed."""
 
 MAX_REQUESTS: Final = 1000
-"""Of a connection: clients spread over processes that have started since."""
+"""The most requests of a connection, so that clients spread over processes that have started since."""
 
 DRAIN_S: Final = 5.0
 """The time for the rest of a body after an early answer, and for the client to close after the last answer."""

@@ -26,7 +26,7 @@ class KeptPage(Struct, Generic[Parts], frozen=True):
     """A page, encoded.
 
     :ivar cursor: of the next page; None: this page is the last.
-    :ivar parts: what is needed to mend it.
+    :ivar parts: its version, and the places of its entries.
     """
 
     body: bytes

@@ -12,7 +12,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 """A group of 999 participants in JSON has 39 KB."""
 
 MAX_HEAD_BYTES: Final = 16 * 1024
-"""Of the first line and the headers."""
+"""The most bytes of the first line and the headers."""
 
 
 class ProblemInfo(NamedTuple):

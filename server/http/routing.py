@@ -172,7 +172,7 @@ class Route:
     :ivar prepare: makes the body that the handler gets; a client that hangs up cancels it.
     :ivar announces: None for a read.
     :ivar answer: the type of the answer's body; None: it has none.
-    :ivar statuses: those of answers that are no problems.
+    :ivar statuses: those of all answers but problems.
     :ivar problems: codes that this route alone answers with.
     :ivar admit: admits a request instead of `server.http.authentication`, whose errors it raises; called like the
         handler, it returns the handler's first arguments.
@@ -288,7 +288,7 @@ class Routes:
     def write(self, rule: str, *, announces: Collection[Announce], **details: Any) -> Any:
         """
         :param announces: the announcements that the handler may return; `NOTHING` if it returns none.
-        :param statuses: 204 if there is no answer, and otherwise 200, if they are not given.
+        :param statuses: by default 200, or 204 for a route without an answer.
         """
         return self._declare(rule, Access.DEVICE, announces=announces, **details)
 

@@ -51,7 +51,7 @@ def services_of(
     starts_per_day: int = conversations.STARTS_PER_DAY,
     cors_origins: Collection[str] = (),
 ) -> Services:
-    """What a process shares, with caches of its own; the parameters are those of `Services`.
+    """The services of a process, with caches of its own; the parameters are those of `Services`.
 
     :param cors_origins: origins of the web pages whose scripts may read answers.
     """

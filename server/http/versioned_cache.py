@@ -1,7 +1,7 @@
 """A cache that compares the version of a value on each use. A commit moves the version, so no stale value is returned.
 
 Values have no time to live and are not invalidated. The caller names the current version, which it has just read from
-Postgres. A value of a different version is stale: the caller mends it with what is new, or reads another one, and
+Postgres. A value of a different version is stale: the caller mends it with the changes, or reads a new one, and
 replaces it. A full cache drops the values that were not used for the longest time.
 """
 
@@ -45,7 +45,7 @@ class _Entry(NamedTuple, Generic[Value]):
 
 class VersionedCache(Generic[Value]):
     """Values by key, least recently used out first. The first part of a key is its subject. Versions are comparable
-    within an epoch: no value of another one is returned.
+    within an epoch: no value of a different epoch is returned.
 
     :param name: in metrics.
     :param max_bytes: the most of all values together.

@@ -74,7 +74,7 @@ def test_the_peers_cannot_do_everything() -> None:
 
 @contextmanager
 def a_reader(answer: bytes) -> Iterator[tuple[PageReader, socket.socket, list[PageReader], list[str]]]:
-    """A connection whose server has answered its request, and will do no more; the server's end."""
+    """A connection whose server has answered its request, and does nothing else; the server's end."""
     idle: list[PageReader] = []
     failures: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as listener, select.epoll() as epoll:

@@ -152,7 +152,7 @@ def test_an_unknown_conversation_has_to_be_told_of_before_it_has_gaps() -> None:
 
 
 def test_messages_of_a_conversation_that_a_sync_does_not_tell_of_are_dropped() -> None:
-    """They were on their way while the user was removed, for instance. A later frame tells of the conversation anew."""
+    """They were on their way while the user was removed, for instance. A later frame tells of it again."""
     mailbox = not_fresh()
     assert apply(mailbox, 7) == []
     mailbox.synced(Synced(1, b"cursor", True))

@@ -27,8 +27,8 @@ CHECKS: Final = (
     "response_schema_conformance",
     "ignored_auth",
 )
-"""Not those that every request which fits is accepted, and every other one refused: what a schema cannot say, such as
-names of time zones, the server checks by itself, and it ignores unknown fields."""
+"""The checks of schemathesis that hold here. The server refuses some requests that fit the schema, such as one with a
+wrong time zone, and accepts unknown fields, so the checks of positive and negative data are left out."""
 
 MARGIN_S: Final = 60.0
 """For schemathesis to end by itself."""

@@ -18,7 +18,7 @@ from server.http.reference.operations import path_template, problems_of
 from server.http.routes import ROUTES
 
 MAX_BYTES: Final = 16 * 1024
-"""Of an answer that is validated: a page of 100 takes as long as the test."""
+"""The longest answer that is validated: a page of 100 takes as long as the test."""
 
 DOCUMENT: Final = document(ROUTES)
 _ROUTES: Final = {route.rule: route for route in ROUTES}

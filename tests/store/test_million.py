@@ -38,7 +38,7 @@ SHALLOW: Final = 20_000
 USERS: Final = 2_000
 PAGE: Final = 50
 TOKEN: Final = "0"
-"""Of a device of the first user."""
+"""The token of a device of the first user."""
 
 FILL = f"""
 insert into users (id, username, password_hash)

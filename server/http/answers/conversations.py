@@ -55,7 +55,7 @@ class ConversationAnswer(Struct, frozen=True, gc=False):
     :ivar actor: the user who changed the settings last.
     :ivar participants: all, or you alone if there are more than 32.
     :ivar participant_count: all, also those that `participants` leaves out.
-    :ivar last_message: null if there is none that you may read.
+    :ivar last_message: null if you may read no message.
     """
 
     conversation: Ident

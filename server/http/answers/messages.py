@@ -25,7 +25,7 @@ MAX_CONTENT_BYTES: Final = (MAX_PAGE_BYTES - (MAX_LIMIT + 1) * MESSAGE_BYTES) * 
 
 
 class MessageAnswer(Struct, frozen=True, gc=False):
-    """A message. Of a deleted one only its place, its sender, its time and the actor are there, the rest is null.
+    """A message. A deleted message has its place, its sender, its time and the actor; its other fields are null.
 
     :ivar seq: the place in the conversation: 1, 2, 3 and so on.
     :ivar created: microseconds since 1970-01-01T00:00Z.

@@ -100,7 +100,7 @@ def _described(schema: Schema, struct: type[Struct]) -> Schema:
 
 
 def documented(struct: type[Struct]) -> tuple[str, dict[str, str]]:
-    """What a docstring says about a struct, and about its fields (`:ivar name: text`), also those of its bases."""
+    """The text of a docstring about a struct, and those about its fields (`:ivar name: text`), also of its bases."""
     fields: dict[str, str] = {}
     for each in reversed(struct.__mro__):
         for name, text in re.findall(r"^:ivar (\w+): (.+(?:\n +.+)*)", inspect.getdoc(each) or "", re.MULTILINE):

@@ -19,7 +19,7 @@ routes = Routes()
 @routes.open_read("GET /openapi.json", answer=OpenApiAnswer)
 async def get_openapi(request: Request[None]) -> EncodedAnswer:
     """Get the OpenAPI document of this server."""
-    # In a thread: the first call takes 100 ms, for which no other request should wait.
+    # In a thread: the first call takes 100 ms, and no other request should wait for it.
     return await trio.to_thread.run_sync(_encoded, bool(request.services.ops_token), request.encoding)
 
 

@@ -198,7 +198,7 @@ async def test_pages_that_differ_have_different_tags(
 async def test_the_page_of_a_user_is_held_by_no_other(
     pool: Pool, redis_url: str, alice: Credentials, direct: bytes, page: str
 ) -> None:
-    """Whoever shows the tag of a page proves nothing by it."""
+    """A client proves nothing by the tag of a page."""
     stranger = await new_user(pool, "stranger")
     async with process(pool, redis_url) as server:
         tag = (await Reader(server, alice.token, PAGES[page](direct)).get()).headers["etag"]
