@@ -30,7 +30,7 @@ from server.cluster.presence import PresenceWatch
 from server.delivery.hub import Hub
 from server.http.conditional import EntityTags
 from server.http.first_pages import CachedPage, FirstPage, FirstPages
-from store.accounts import add_device
+from store.devices import add_device
 from store.marks import Mark, mark
 from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache, Watchable

@@ -21,7 +21,7 @@ from bench.databases import Shared
 from bench.processes import LOOPBACK, accepts, free_port, run, running
 from bench.servers import Endpoint, Server
 from bench.workload import Chat, ChatParticipant
-from store import accounts, contacts, conversations
+from store import accounts, contacts, conversations, devices
 from store.postgres.pool import Pool
 
 _REPOSITORY: Final = Path(__file__).parent.parent
@@ -127,7 +127,7 @@ class Ours(Server):
 async def add_participant(pool: Pool, name: str) -> ChatParticipant:
     """Add a user with a device that is logged in."""
     user = await accounts.add_user(pool, name, "nobody logs in")
-    _, token, _ = await accounts.add_device(pool, user, "bench", lifetime_s=24 * 3600.0)
+    _, token, _ = await devices.add_device(pool, user, "bench", lifetime_s=24 * 3600.0)
     return ChatParticipant(str(UUID(bytes=user)), token)
 
 

@@ -9,7 +9,6 @@ from typing import Any, Final
 from protocol.frames import Conversation, Participant
 from protocol.limits import MAX_FORMER, MAX_SHOWN, MAX_UNCOUNTED
 from store import sql
-from store.accounts import Identity
 from store.errors import NotAccepted, NotAParticipant, TooManyStarts, UnknownUser
 from store.postgres.columns import BIGINT, BOOL, TEXT, TEXTS, UUID, UUIDS
 from store.postgres.driver import uuid, uuids
@@ -17,6 +16,7 @@ from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 from store.readers import OwnRead
 from store.rows import conversations_of, participant_of
+from store.tokens import Identity
 
 _sql = sql.load("conversations")
 

@@ -8,12 +8,12 @@ from msgspec import Struct
 
 from protocol.frames import Message, Tombstone
 from store import sql
-from store.accounts import Identity
 from store.errors import NotAParticipant
 from store.postgres.columns import BIGINT, UUID
 from store.postgres.pool import Pool
 from store.readers import OwnRead
 from store.rows import message_of
+from store.tokens import Identity
 
 _sql = sql.load("history_pages")
 HISTORY_VERSION: Final = OwnRead(f"select {_sql.state} {_sql.version}", {"conversation": UUID})

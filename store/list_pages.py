@@ -10,11 +10,11 @@ from msgspec import Struct
 from protocol.frames import Conversation
 from protocol.limits import MAX_SHOWN
 from store import conversations, sql
-from store.accounts import Identity
 from store.postgres.columns import BIGINT
 from store.postgres.pool import Pool
 from store.readers import OwnRead
 from store.rows import conversations_of
+from store.tokens import Identity
 
 _sql = sql.load("list_pages")
 _of_conversations = sql.load("conversations")

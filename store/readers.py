@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from store import sql
-from store.accounts import Identity, identity_of, token_hash
 from store.errors import TokenUnknown
 from store.postgres.columns import BYTEA, UUID, ColumnType
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
+from store.tokens import Identity, identity_of, token_hash
 
 _Rows: TypeAlias = list[tuple[Any, ...]]
 
-_DEVICE: Final = sql.load("accounts").device_by_token
+_DEVICE: Final = sql.load("tokens").device_by_token
 _DEVICE_COLUMNS: Final = 5
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.http import Credentials
-from store import accounts, conversations
+from store import accounts, conversations, devices
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
 
@@ -13,7 +13,7 @@ TOKEN_LIFETIME_S = 90 * 24 * 3600.0
 async def new_device(
     pool: Pool, user: bytes, name: str = "test", *, lifetime_s: float = TOKEN_LIFETIME_S
 ) -> Credentials:
-    device, token, _ = await accounts.add_device(pool, user, name, lifetime_s=lifetime_s)
+    device, token, _ = await devices.add_device(pool, user, name, lifetime_s=lifetime_s)
     return Credentials(user, device, token)
 
 

@@ -28,7 +28,7 @@ from server.http.hypercorn_seam import DRAIN_S, KEEP_ALIVE_S, MAX_REQUESTS
 from server.http.parsing import MAX_LEVELS
 from server.http.problem_codes import MAX_BODY_BYTES, MAX_HEAD_BYTES
 from server.transport import outbox
-from store import accounts, analytics, conversations, jobs, latencies, notifiers, sync
+from store import analytics, conversations, jobs, latencies, notifiers, sync, tokens
 from store.batching import two_lanes
 from store.redis import directory
 from tests.runtime.make_configuration import CONFIGURATION
@@ -159,7 +159,7 @@ NUMBERS = {
         f"takes its job over after {consumer_group.TAKE_OVER_AFTER_S:g} s",
         f"or after {jobs.LEASE_S:g} s",
     ),
-    "docs/decisions/0006-opaque-tokens.md": (f"For {accounts.TOKEN_KEPT_DAYS} days",),
+    "docs/decisions/0006-opaque-tokens.md": (f"For {tokens.TOKEN_KEPT_DAYS} days",),
     "docs/decisions/0009-a-cursor-is-a-snapshot.md": (
         f"With more than {sync.MAX_UNDER_WAY} the cursor",
         f"at most {limits.MAX_CURSOR_BYTES:,} bytes",

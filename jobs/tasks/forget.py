@@ -7,11 +7,11 @@ from typing import Final
 
 from jobs.engine.job import Job
 from jobs.tasks.batches import in_batches
-from store.accounts import forget_tokens
 from store.jobs import forget_dead
 from store.messages import forget_temp_ids
 from store.postgres.pool import Pool
 from store.revisions import forget_revisions
+from store.tokens import forget_tokens
 
 BATCH: Final = 2000
 """Keys in one transaction: some 20 ms."""

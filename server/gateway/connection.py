@@ -55,8 +55,8 @@ from server.transport.handshake import open_websocket
 from server.transport.outbox import Outbox
 from server.transport.proxies import InvalidProxyHeader, parse_proxy_header
 from server.transport.stream import ClientStream
-from store.accounts import Identity
 from store.errors import DeviceRevoked, Overloaded, StoreError, TokenExpired, TokenUnknown, Unavailable
+from store.tokens import Identity
 
 log = structlog.get_logger(__name__)
 

@@ -39,7 +39,6 @@ from server.transport.handshake import refused_address
 from server.transport.keepalive import KeepAlive
 from server.transport.listener import accept_connections, listen
 from server.transport.proxies import TrustedProxies, address_key, forwarded_address
-from store.accounts import Identity, device_by_token
 from store.batching.group_commit import BatchStatistics
 from store.batching.two_lanes import LanesStatistics
 from store.clock import Clock
@@ -48,6 +47,7 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
 from store.redis.client import Redis
+from store.tokens import Identity, device_by_token
 
 log = structlog.get_logger(__name__)
 

@@ -45,7 +45,7 @@ from server.delivery.broadcast import Broadcast, push_of
 from server.gateway.connection import Connection, LookUpRequest
 from server.gateway.replies import error_reply, store_error_reply
 from server.transport.outbox import ROOM_BYTES, Whole
-from store import accounts, conversations, messages, revisions
+from store import conversations, messages, revisions, tokens
 from store.errors import DatabaseError, ForeignCursor, StoreError
 from store.marks import message_status
 from store.page_cursor import InvalidCursor, decode_cursor, encode_cursor
@@ -109,7 +109,7 @@ class RequestHandler:
                 return encode(await self._look_up(connection, frame))
             case Refresh():
                 lifetime_s = self._token_lifetime_s
-                token, expires, now = await accounts.refresh_token(
+                token, expires, now = await tokens.refresh_token(
                     self._pool, connection.device, frame.token, lifetime_s=lifetime_s
                 )
                 connection.expire_in((expires - now) / 1e6)

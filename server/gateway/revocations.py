@@ -13,7 +13,7 @@ import trio
 
 from protocol.codes import CloseCode
 from server.delivery.hub import Hub
-from store.accounts import revoked_since
+from store.devices import revoked_since
 from store.errors import StoreError
 from store.postgres.pool import Pool
 

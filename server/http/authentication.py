@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from server.http.routing import Access, Request
-from store import accounts
-from store.accounts import Identity
+from store import tokens
 from store.errors import TokenUnknown
+from store.tokens import Identity
 
 
 class NotAnOperator(Exception):
@@ -18,7 +18,7 @@ class NotAnOperator(Exception):
 
 async def device(request: Request[Any]) -> tuple[Identity]:
     """The owner of the token that the request shows."""
-    return (await accounts.device_by_token(request.services.pool, token_shown(request)),)
+    return (await tokens.device_by_token(request.services.pool, token_shown(request)),)
 
 
 async def _operator(request: Request[Any]) -> tuple[()]:

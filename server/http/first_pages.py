@@ -35,10 +35,10 @@ from server.http.owners import Owners
 from server.http.queries import HistoryQuery
 from server.http.versioned_cache import CacheStatistics, Key, VersionedCache
 from store import history_pages, list_pages
-from store.accounts import Identity, device_by_token
 from store.history_pages import NewestPage
 from store.list_pages import NO_DIGEST, ListState
 from store.postgres.pool import Pool
+from store.tokens import Identity, device_by_token
 
 MAX_LIST_BYTES: Final = 64 * 1024 * 1024
 MAX_HISTORY_BYTES: Final = 64 * 1024 * 1024

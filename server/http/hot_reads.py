@@ -16,7 +16,7 @@ from server.http.links import page_links
 from server.http.queries import HistoryQuery, ListQuery, PageQuery
 from server.http.routing import Answer, EncodedAnswer, Request
 from store import conversations
-from store.accounts import Identity
+from store.tokens import Identity
 
 
 async def first_of_list(request: Request[ListQuery]) -> tuple[Identity, Answer | EncodedAnswer | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from store.accounts import token_hash
+from store.tokens import token_hash
 
 MAX_OWNERS: Final = 50_000
 """Tokens that are kept, as hashes, in some 12 MB."""

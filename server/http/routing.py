@@ -48,7 +48,7 @@ from server.http.problem_codes import ProblemCode
 from server.http.queries import NoQuery
 from server.http.request_headers import Headers
 from server.http.services import Services
-from store.accounts import Identity
+from store.tokens import Identity
 
 Sent = TypeVar("Sent")
 Body = TypeVar("Body")

@@ -11,9 +11,10 @@ from client.http import Credentials
 from protocol.codes import CloseCode, ErrorCode
 from protocol.frames import Error, Hello, Refresh, Refreshed, Send, Sent, Welcome
 from server.gateway import revocations
-from store.accounts import device_by_token, revoke_device
+from store.devices import revoke_device
 from store.errors import Unavailable
 from store.postgres.pool import Pool
+from store.tokens import device_by_token
 from tests.people import new_device, new_user
 from tests.server.node_world import RawClient, TestNode, open_node
 

@@ -27,7 +27,9 @@ from store import (
     marks,
     messages,
     participant_lists,
+    tokens,
 )
+from store.errors import TokenUnknown
 from store.postgres.driver import PostgresConnection, connected
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
@@ -166,7 +168,7 @@ OPERATIONS: Final[dict[str, tuple[Op, int]]] = {
     "contacts": (lambda p, u, c: contacts.list_of(p, u, limit=PAGE), 1),
     "last seen": (lambda p, u, c: last_seen.last_seen(p, [u]), 1),
     "one conversation, by token": (lambda p, u, c: conversations.one_for(p, TOKEN, c), 1),
-    "a token": (lambda p, u, c: accounts.device_by_token(p, "none"), 1),
+    "a token": (lambda p, u, c: tokens.device_by_token(p, "none"), 1),
     "a user": (lambda p, u, c: accounts.user_by_name(p, "user7"), 1),
     "a cached list": (lambda p, u, c: twice(FirstPages(p, EntityTags(p)).first_of_list, TOKEN, PAGE, "json"), 4),
     "a cached history": (lambda p, u, c: twice(FirstPages(p, EntityTags(p)).newest_of, TOKEN, c, PAGE, "json"), 3),
@@ -185,7 +187,7 @@ async def test_each_read_is_one_query(
 ) -> None:
     operation, count = OPERATIONS[name]
     statements.clear()
-    with suppress(accounts.TokenUnknown):
+    with suppress(TokenUnknown):
         await operation(million, user, deep)
     assert len(statements) == count, statements
 
@@ -197,7 +199,7 @@ READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
     (
         "state",
         list_pages.LIST_STATE.by_token,
-        {"token_hash": accounts.token_hash(TOKEN), "limit": PAGE + 1, "most": 32, "one": 0, "other": 0},
+        {"token_hash": tokens.token_hash(TOKEN), "limit": PAGE + 1, "most": 32, "one": 0, "other": 0},
     ),
     (
         "some of the list",
@@ -225,7 +227,7 @@ READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
     (
         "history's version",
         history_pages.HISTORY_VERSION.by_token,
-        {"token_hash": accounts.token_hash(TOKEN), "conversation": b""},
+        {"token_hash": tokens.token_hash(TOKEN), "conversation": b""},
     ),
     *[
         (

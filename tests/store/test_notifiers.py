@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from store import accounts, notifiers
+from store import devices, notifiers
 from store.errors import DeviceRevoked, TooManyNotifiers, UnknownNotifier
 from store.notifiers import MAX_NOTIFIERS, ApnsTarget, EmailTarget, FcmTarget, Target, WebhookTarget, WebPushTarget
 from store.postgres.driver import uuid
@@ -79,7 +79,7 @@ async def test_a_revoked_device_takes_its_notifiers_along_and_gets_none_again(po
     phone = await new_device(pool, bob.user)
     await notifiers.add(pool, bob.user, ApnsTarget("a1b2"), device=phone.device)
     await notifiers.add(pool, bob.user, FcmTarget("device-1"), device=bob.device)
-    await accounts.revoke_device(pool, bob.user, phone.device)
+    await devices.revoke_device(pool, bob.user, phone.device)
     assert await targets(pool, bob.user) == [FcmTarget("device-1")]
     assert await pool.fetch("select count(*) from notifiers") == [(1,)]
     with pytest.raises(DeviceRevoked):

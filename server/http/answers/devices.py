@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from server.http.encoding import IDENT, Encoding, Ident
-from store.accounts import Device
+from store.devices import Device
 
 
 class RegisteredAnswer(Struct, frozen=True):

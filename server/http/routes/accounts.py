@@ -11,10 +11,11 @@ from server.http.encoding import IDENT
 from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
 from server.http.routing import NOTHING, Answer, Request, Routes
-from store import accounts, profiles
-from store.accounts import Account, Identity
+from store import accounts, devices, profiles
+from store.accounts import Account
 from store.errors import UnknownUser
 from store.postgres.pool import Pool
+from store.tokens import Identity
 
 routes = Routes()
 
@@ -77,7 +78,7 @@ async def log_in(request: Request[NewDevice]) -> Answer:
     The token admits this device until it expires; renew it with `POST /v1/tokens`.
     """
     services, user = request.services, request.body.user
-    device, token, expires = await accounts.add_device(
+    device, token, expires = await devices.add_device(
         services.pool, user, request.body.name, lifetime_s=services.token_lifetime_s
     )
     ident = IDENT[request.encoding]

@@ -13,11 +13,11 @@ from server.http.problem_codes import ProblemCode
 from server.http.queries import PageQuery
 from server.http.routing import NO_CONTENT, Announcement, Answer, Changed, Request, Routes
 from store import contacts
-from store.accounts import Identity
 from store.errors import Unavailable
 from store.postgres.pool import Pool
 from store.redis.client import Redis, RedisError
 from store.redis.directory import is_held
+from store.tokens import Identity
 
 routes = Routes()
 

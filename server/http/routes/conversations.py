@@ -18,7 +18,7 @@ from server.http.problem_codes import ProblemCode
 from server.http.queries import ListQuery
 from server.http.routing import Announcement, Answer, Changed, EncodedAnswer, Request, Routes
 from store import conversations, participants
-from store.accounts import Identity
+from store.tokens import Identity
 
 routes = Routes()
 

@@ -11,8 +11,8 @@ from server.http.links import page_links
 from server.http.problem_codes import ProblemCode
 from server.http.queries import PageQuery
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
-from store import accounts
-from store.accounts import Identity
+from store import devices, tokens
+from store.tokens import Identity
 
 routes = Routes()
 
@@ -24,7 +24,7 @@ async def list_devices(identity: Identity, request: Request[PageQuery]) -> Answe
     if cursor is not None:
         created, device = cursors.cursor_parts(cursor, "devices", int, bytes)
         before = (created, device)
-    page = await accounts.devices_of(request.services.pool, identity.user, limit=limit + 1, before=before)
+    page = await devices.devices_of(request.services.pool, identity.user, limit=limit + 1, before=before)
     last = page[limit - 1] if len(page) > limit else None
     following = cursors.cursor_text("devices", last.created, last.device) if last else None
     body = DevicesAnswer([device_body(each, request.encoding) for each in page[:limit]], following)
@@ -37,7 +37,7 @@ async def revoke(identity: Identity, request: Request[None], device: UUID) -> An
 
     The device's token is void, and its connections end within a second.
     """
-    await accounts.revoke_device(request.services.pool, identity.user, device.bytes)
+    await devices.revoke_device(request.services.pool, identity.user, device.bytes)
     return NO_CONTENT
 
 
@@ -48,7 +48,7 @@ async def refresh(identity: Identity, request: Request[None]) -> Answer:
     The old token stays good for a day.
     """
     services = request.services
-    token, expires, _ = await accounts.refresh_token(
+    token, expires, _ = await tokens.refresh_token(
         services.pool, identity.device, token_shown(request), lifetime_s=services.token_lifetime_s
     )
     return Answer(TokenAnswer(token, expires), 201)

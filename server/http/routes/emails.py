@@ -7,7 +7,7 @@ from server.http.answers.settings import EmailAnswer, email_body
 from server.http.problem_codes import ProblemCode
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from store import emails
-from store.accounts import Identity
+from store.tokens import Identity
 
 routes = Routes()
 

@@ -8,7 +8,7 @@ from server.http.announcements import Announcements
 from server.http.problem_codes import ProblemCode
 from server.http.routing import Announcement, Changed, Request, Routes
 from store import participants
-from store.accounts import Identity
+from store.tokens import Identity
 
 routes = Routes()
 

@@ -23,8 +23,8 @@ from server.http.problem_codes import ProblemCode
 from server.http.queries import HistoryQuery
 from server.http.routing import Answer, EncodedAnswer, Request, Routes
 from store import marks, messages
-from store.accounts import Identity
 from store.errors import UnknownMessage
+from store.tokens import Identity
 
 routes = Routes()
 

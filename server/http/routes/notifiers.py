@@ -19,7 +19,7 @@ from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from store import notifiers as notifiers_store
-from store.accounts import Identity
+from store.tokens import Identity
 
 routes = Routes()
 

@@ -13,7 +13,7 @@ from server.http.problem_codes import ProblemCode
 from server.http.queries import PageQuery
 from server.http.routing import Announcement, Answer, Changed, Request, Routes
 from store import conversations, participants
-from store.accounts import Identity
+from store.tokens import Identity
 
 routes = Routes()
 

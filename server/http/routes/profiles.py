@@ -8,7 +8,7 @@ from server.http.announcements import Announcements
 from server.http.answers.people import ProfileAnswer, profile_body
 from server.http.routing import Announcement, Answer, Changed, Request, Routes
 from store import profiles
-from store.accounts import Identity
+from store.tokens import Identity
 
 routes = Routes()
 

@@ -7,7 +7,7 @@ from server.http.announcements import Announcements
 from server.http.answers.settings import QuietHoursAnswer, quiet_hours_body
 from server.http.routing import Announcement, Answer, Changed, Request, Routes
 from store import quiet_hours
-from store.accounts import Identity
+from store.tokens import Identity
 
 routes = Routes()
 

@@ -14,7 +14,7 @@ import trio
 from jobs.tasks import batches
 from jobs.tasks import orphans as orphans_module
 from jobs.tasks.orphans import Orphans
-from store import accounts, analytics, emails, jobs, messages, outbox, retention, revisions
+from store import analytics, emails, jobs, messages, outbox, retention, revisions, tokens
 from store.objects.folder import Folder
 from store.postgres.driver import connected
 from store.postgres.pool import Pool
@@ -101,14 +101,14 @@ WORK = {
         f"""{USERS}
         insert into devices (id, user_id, name, token_hash, expires)
             select gen_random_uuid(), u.id, 'd', sha256(uuid_send(u.id)), now() - interval '900 days' from users u;""",
-        lambda pool: accounts.forget_tokens(pool, limit=7),
+        lambda pool: tokens.forget_tokens(pool, limit=7),
     ),
     "former tokens forgotten": Work(
         f"""{USERS}
         insert into devices (id, user_id, name, token_hash, former_token_hash, former_expires)
             select gen_random_uuid(), u.id, 'd', sha256(uuid_send(u.id)), sha256(u.username::bytea),
                    now() - interval '900 days' from users u;""",
-        lambda pool: accounts.forget_tokens(pool, limit=7),
+        lambda pool: tokens.forget_tokens(pool, limit=7),
     ),
     "activity forgotten": Work(
         f"""insert into activity select (now() - interval '200 days')::date, gen_random_uuid()

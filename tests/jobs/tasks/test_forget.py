@@ -13,14 +13,14 @@ from jobs.tasks import batches
 from jobs.tasks import forget as forget_module
 from jobs.tasks.forget import Forgetting
 from protocol.limits import CURSOR_DAYS, TEMP_ID_DAYS
-from store import accounts, revisions, sql
-from store.accounts import TOKEN_KEPT_DAYS
+from store import revisions, sql, tokens
 from store.errors import DeviceRevoked, StoreError, TokenExpired, TokenUnknown
 from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.revisions import forget_revisions
+from store.tokens import TOKEN_KEPT_DAYS
 from tests.jobs.jobs_world import a_job, send_message
 from tests.people import new_device
 from tests.waiting import wait_until
@@ -120,25 +120,25 @@ async def test_token_that_ended_long_ago_is_forgotten_and_its_device_stays(
     other = await new_device(pool, alice.user, "good")
     await pool.fetch(f"update devices set {change} where id = %s", (uuid(alice.device),))
     with pytest.raises(before):
-        await accounts.device_by_token(pool, alice.token)
+        await tokens.device_by_token(pool, alice.token)
     await Forgetting(pool).expired_tokens(a_job("forget"))
     with pytest.raises(TokenUnknown if is_forgotten else before):
-        await accounts.device_by_token(pool, alice.token)
-    assert (await accounts.device_by_token(pool, other.token)).device == other.device
+        await tokens.device_by_token(pool, alice.token)
+    assert (await tokens.device_by_token(pool, other.token)).device == other.device
     rows = await pool.fetch("select id, token_hash is null, name = '' from devices where name <> 'good'")
     assert rows == [(alice.device, is_forgotten, is_forgotten)]
 
 
 async def test_token_before_a_refresh_is_forgotten_once_it_ended_long_ago(pool: Pool, alice: Credentials) -> None:
-    new, _, _ = await accounts.refresh_token(pool, alice.device, alice.token, lifetime_s=90 * 86400)
+    new, _, _ = await tokens.refresh_token(pool, alice.device, alice.token, lifetime_s=90 * 86400)
     await Forgetting(pool).expired_tokens(a_job("forget"))
-    assert (await accounts.device_by_token(pool, alice.token)).device == alice.device
+    assert (await tokens.device_by_token(pool, alice.token)).device == alice.device
     await pool.fetch(f"update devices set former_expires = now() - interval '{OLD} days'")
     await Forgetting(pool).expired_tokens(a_job("forget"))
     assert await pool.fetch("select former_token_hash, former_expires from devices") == [(None, None)]
     with pytest.raises(TokenUnknown):
-        await accounts.device_by_token(pool, alice.token)
-    assert (await accounts.device_by_token(pool, new)).device == alice.device
+        await tokens.device_by_token(pool, alice.token)
+    assert (await tokens.device_by_token(pool, new)).device == alice.device
 
 
 @pytest.mark.usefixtures("_hurried")
@@ -164,8 +164,8 @@ async def test_tokens_are_forgotten_in_batches_that_skip_locked_rows(
 
 
 BATCHES: dict[str, tuple[str, dict[str, int]]] = {
-    "tokens": (sql.load("accounts").forget_tokens, {"days": TOKEN_KEPT_DAYS}),
-    "former tokens": (sql.load("accounts").forget_former_tokens, {"days": TOKEN_KEPT_DAYS}),
+    "tokens": (sql.load("tokens").forget_tokens, {"days": TOKEN_KEPT_DAYS}),
+    "former tokens": (sql.load("tokens").forget_former_tokens, {"days": TOKEN_KEPT_DAYS}),
     "keys of sends": (sql.load("messages").forget_temp_ids, {"days": TEMP_ID_DAYS}),
     "changes": (sql.load("revisions").forget, {"days": CURSOR_DAYS}),
 }

@@ -19,7 +19,7 @@ from jobs.mail.mailer import Mailer
 from jobs.mail.smtp import NotSent
 from jobs.tasks import mail
 from jobs.tasks.mail import MailTasks
-from store import accounts, emails, participants
+from store import accounts, devices, emails, participants
 from store.errors import DatabaseError
 from store.marks import Mark, mark
 from store.postgres.driver import uuid
@@ -252,14 +252,14 @@ async def test_device_and_its_notice_are_one_transaction(pool: Pool, alice: Cred
     await pool.fetch("alter table jobs add check (task <> 'new_device')")
     with pytest.raises(DatabaseError, match="jobs_task_check"):
         await new_device(pool, alice.user)
-    assert len(await accounts.devices_of(pool, alice.user, limit=9)) == 1
+    assert len(await devices.devices_of(pool, alice.user, limit=9)) == 1
 
 
 async def test_notice_comes_even_if_the_device_was_revoked_and_not_if_it_is_wanted_no_more(
     pool: Pool, server: MailServer, tasks: MailTasks, alice: Credentials
 ) -> None:
     other = await new_device(pool, alice.user)
-    await accounts.revoke_device(pool, alice.user, other.device)
+    await devices.revoke_device(pool, alice.user, other.device)
     await run_jobs(pool, tasks)
     assert len(server.got) == 1
     await new_device(pool, alice.user)

@@ -14,7 +14,7 @@ import trio
 
 from client.http import Credentials
 from jobs.notifiers.notifier import Notice, NotifyError
-from store import accounts, contacts, conversations, emails, outbox, participants, profiles, revisions
+from store import contacts, conversations, devices, emails, outbox, participants, profiles, revisions
 from store import notifiers as store
 from store.marks import Mark, mark
 from store.notifiers import ApnsTarget, EmailTarget, FcmTarget, Target, WebhookTarget
@@ -723,7 +723,7 @@ async def test_notifier_that_is_removed_takes_what_it_was_told_along(talk: Notif
     await talk.world.later(A_WHILE_S)
     [hook] = [each for each in await store.notifiers_of(talk.pool, talk.bob.user) if each.target == HOOK]
     await store.remove(talk.pool, talk.bob.user, hook.notifier)
-    await accounts.revoke_device(talk.pool, talk.bob.user, talk.phone.device)
+    await devices.revoke_device(talk.pool, talk.bob.user, talk.phone.device)
     await talk.mark(talk.bob, read=True)
     await talk.world.later(3600)
     assert talk.withdrawn == sorted({*WITHDRAWABLE} - {HOOK.place, PHONE.place})

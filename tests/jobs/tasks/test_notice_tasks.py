@@ -14,7 +14,7 @@ from jobs.engine.job import GiveUp, Snooze
 from jobs.notifiers.notifier import Notice, NotifyError, TargetGone
 from jobs.tasks import notices as notices_module
 from protocol.frames import Message
-from store import accounts, emails, participants
+from store import devices, emails, participants
 from store import notifiers as store
 from store.marks import Mark, mark
 from store.notifiers import ApnsTarget, EmailTarget, FcmTarget, Target, WebhookTarget
@@ -378,7 +378,7 @@ async def test_device_that_was_revoked_is_told_nothing(
     await store.add(pool, bob.user, ApnsTarget("a1b2"), device=phone.device)
     await send_message(pool, await new_direct(pool, alice, bob), alice.user)
     await enqueue_notices(world, pool, bob)
-    await accounts.revoke_device(pool, bob.user, phone.device)
+    await devices.revoke_device(pool, bob.user, phone.device)
     await world.run_due()
     assert world.recorder.told == []
     assert await store.notifiers_of(pool, bob.user) == []

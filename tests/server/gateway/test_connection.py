@@ -31,8 +31,8 @@ from server.gateway.connection import Connection
 from server.transport import outbox
 from server.transport.handshake import refused_address
 from server.transport.outbox import MAX_BYTES
-from store.accounts import Identity
 from store.errors import DeviceRevoked, Overloaded, StoreError, TokenExpired, TokenUnknown, Unavailable
+from store.tokens import Identity
 from tests.server.node_world import RawClient
 from tests.waiting import wait_until
 

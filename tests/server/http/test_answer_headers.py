@@ -96,7 +96,7 @@ async def test_a_fault_has_them(pool: Pool, redis_url: str, monkeypatch: pytest.
         raise ZeroDivisionError
 
     monkeypatch.setattr("store.profiles.own", fail, raising=False)
-    monkeypatch.setattr("store.accounts.device_by_token", fail)
+    monkeypatch.setattr("store.tokens.device_by_token", fail)
     async with open_server(pool, redis_url) as server:
         answer = await server.exchange(request("GET", "/v1/profile", {"authorization": "Bearer x"}))
         assert answer.status == 500

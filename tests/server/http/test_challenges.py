@@ -6,7 +6,7 @@ import pytest
 
 from server.http.routes import OPEN, ROUTES
 from server.http.routing import Route
-from store import accounts
+from store import devices
 from store.postgres.pool import Pool
 from tests.people import new_device, new_user
 from tests.server.http.test_routes import filled
@@ -21,7 +21,7 @@ INVALID = f'{CHALLENGE}, error="invalid_token"'
 async def test_an_answer_401_tells_a_missing_token_from_a_wrong_one(pool: Pool, redis_url: str, route: Route) -> None:
     alice = await new_user(pool, "alice")
     revoked = await new_device(pool, alice.user)
-    await accounts.revoke_device(pool, alice.user, revoked.device)
+    await devices.revoke_device(pool, alice.user, revoked.device)
     expired = await new_device(pool, alice.user, lifetime_s=-1.0)
     shown = {
         None: CHALLENGE,

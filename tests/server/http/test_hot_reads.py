@@ -8,7 +8,7 @@ import pytest
 
 from client.http import Credentials
 from server.http.routes import ROUTES
-from store.accounts import revoke_device
+from store.devices import revoke_device
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_user
 from tests.server.http_world import both_encodings, open_api, say

@@ -88,7 +88,7 @@ async def test_each_line_that_a_request_logs_has_its_names(
         log.info("from_the_handler")
         raise ZeroDivisionError
 
-    monkeypatch.setattr("server.http.authentication.accounts.device_by_token", fail)
+    monkeypatch.setattr("server.http.authentication.tokens.device_by_token", fail)
     monkeypatch.setattr("server.http.first_pages.FirstPages.first_of_list", fail)
     async with open_server(pool, redis_url) as server:
 

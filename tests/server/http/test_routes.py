@@ -17,8 +17,8 @@ from server.http.announcements import Announcements
 from server.http.queries import NoQuery
 from server.http.routes import OPEN, ROUTES
 from server.http.routing import NOTHING, Access, Changed, Request, Route, Routes
-from store.accounts import Identity
 from store.postgres.pool import Pool
+from store.tokens import Identity
 from tests.server.http_world import open_api
 
 WRITES = [route for route in ROUTES if route.method != "GET"]

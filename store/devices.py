@@ -1,0 +1,66 @@
+"""The devices of users: logging in, listing, revoking."""
+
+from __future__ import annotations
+
+import os
+
+from msgspec import Struct
+
+from store import sql
+from store.errors import UnknownDevice
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
+from store.tokens import new_token, token_hash
+
+_sql = sql.load("devices")
+
+
+class Device(Struct, frozen=True):
+    """A device, for its user; times in microseconds since 1970."""
+
+    device: bytes
+    name: str
+    created: int
+    expires: int
+
+
+async def add_device(pool: Pool, user: bytes, name: str, *, lifetime_s: float) -> tuple[bytes, str, int]:
+    """Add a device of a user; return its id, its token, and when the token expires (microseconds). The token cannot be
+    read again.
+
+    The same transaction enqueues the job that tells the user by mail, if the user wants that.
+    """
+    device, token = os.urandom(16), new_token()
+    parameters = {
+        "device": uuid(device),
+        "user": uuid(user),
+        "name": name,
+        "token_hash": token_hash(token),
+        "lifetime_s": lifetime_s,
+    }
+    [(expires,)] = await pool.fetch(_sql.add_device, parameters)
+    return device, token, expires
+
+
+async def devices_of(pool: Pool, user: bytes, *, limit: int, before: tuple[int, bytes] | None = None) -> list[Device]:
+    """A page of a user's devices with a valid token, the newest first.
+
+    :param before: `created` and id of the last device of the page before.
+    """
+    created, device = before or (2**63 - 1, bytes(16))
+    parameters = {"user": uuid(user), "before": created, "before_id": uuid(device), "limit": limit}
+    return [Device(*row) for row in await pool.fetch(_sql.devices_of, parameters)]
+
+
+async def revoke_device(pool: Pool, user: bytes, device: bytes) -> None:
+    """Make a device's tokens void from now on; repeating it changes nothing.
+
+    :raises UnknownDevice: if the user has no such device.
+    """
+    if not await pool.fetch(_sql.revoke_device, {"user": uuid(user), "device": uuid(device)}):
+        raise UnknownDevice
+
+
+async def revoked_since(pool: Pool, *, ago_s: float) -> list[tuple[bytes, bytes]]:
+    """(user, device) for devices that were revoked in the last `ago_s` seconds, by Postgres' clock."""
+    return [(user, device) for user, device in await pool.fetch(_sql.revoked_since, {"ago_s": ago_s})]

@@ -1,0 +1,38 @@
+-- name: add_device
+-- Adds a device with the hash of its token; the token itself is not stored. If it is not the user's first device, a
+-- mail tells of it, unless the user does not want that.
+with made as (
+    insert into devices (id, user_id, name, token_hash, expires)
+    values (%(device)s::uuid, %(user)s::uuid, %(name)s, %(token_hash)s,
+            clock_timestamp() + make_interval(secs => %(lifetime_s)s))
+    returning id, user_id, expires
+), told as (
+    select enqueue('new_device', jsonb_build_object('user', made.user_id, 'device', made.id))
+    from made join emails e on e.user_id = made.user_id
+    -- This reads the table as it was before the new device.
+    where e.verified is not null and e.wants_device_notice
+      and exists (select from devices d where d.user_id = made.user_id)
+)
+select (extract(epoch from made.expires) * 1000000)::bigint from made left join told on true;
+
+-- name: devices_of
+-- A page of the devices of a user whose tokens are good, the newest first.
+select d.id, d.name, (extract(epoch from d.created) * 1000000)::bigint,
+       (extract(epoch from d.expires) * 1000000)::bigint
+from devices d
+where d.user_id = %(user)s::uuid and d.revoked is null and d.expires > clock_timestamp()
+  and ((extract(epoch from d.created) * 1000000)::bigint, d.id) < (%(before)s, %(before_id)s::uuid)
+order by (extract(epoch from d.created) * 1000000)::bigint desc, d.id desc limit %(limit)s;
+
+-- name: revoke_device
+-- Revokes the token of a device and deletes its notifiers. No row: the user has no such device.
+with gone as (
+    delete from notifiers where device_id = %(device)s::uuid and user_id = %(user)s::uuid
+)
+update devices set revoked = coalesce(revoked, clock_timestamp())
+where id = %(device)s::uuid and user_id = %(user)s::uuid
+returning id;
+
+-- name: revoked_since
+-- The devices whose connections are to be closed.
+select d.user_id, d.id from devices d where d.revoked between now() - make_interval(secs => %(ago_s)s) and 'infinity';

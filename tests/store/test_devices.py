@@ -1,0 +1,48 @@
+"""The devices of users: listing and revocation."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.accounts import add_user
+from store.devices import add_device, devices_of, revoke_device, revoked_since
+from store.errors import UnknownDevice
+from store.postgres.pool import Pool
+from store.tokens import device_by_token
+from tests.store.test_tokens import DAY_S, expire
+
+
+async def test_a_user_sees_the_devices_whose_tokens_are_good(pool: Pool) -> None:
+    user, somebody = await add_user(pool, "alice", "x"), await add_user(pool, "bob", "x")
+    await add_device(pool, somebody, "Bob's", lifetime_s=DAY_S)
+    phone, _, expires = await add_device(pool, user, "Phone", lifetime_s=DAY_S)
+    laptop, *_ = await add_device(pool, user, "Laptop", lifetime_s=DAY_S)
+    old, *_ = await add_device(pool, user, "Old", lifetime_s=DAY_S)
+    await expire(pool, old)
+    assert [(each.device, each.name) for each in await devices_of(pool, user, limit=9)] == [
+        (laptop, "Laptop"),
+        (phone, "Phone"),
+    ]
+    assert (await devices_of(pool, user, limit=9))[1].expires == expires
+    [newest] = await devices_of(pool, user, limit=1)
+    assert newest.device == laptop
+    [next_one] = await devices_of(pool, user, limit=9, before=(newest.created, laptop))
+    assert next_one.device == phone
+    await revoke_device(pool, user, laptop)
+    assert [each.device for each in await devices_of(pool, user, limit=9)] == [phone]
+
+
+async def test_only_the_user_revokes_and_once_is_as_good_as_twice(pool: Pool) -> None:
+    user, somebody = await add_user(pool, "alice", "x"), await add_user(pool, "bob", "x")
+    device, token, _ = await add_device(pool, user, "Phone", lifetime_s=DAY_S)
+    for who, what in ((somebody, device), (user, user)):
+        with pytest.raises(UnknownDevice):
+            await revoke_device(pool, who, what)
+    assert await revoked_since(pool, ago_s=60) == []
+    await device_by_token(pool, token)
+    await revoke_device(pool, user, device)
+    first = await pool.fetch("select revoked from devices where revoked is not null")
+    await revoke_device(pool, user, device)
+    assert await pool.fetch("select revoked from devices where revoked is not null") == first
+    assert await revoked_since(pool, ago_s=60) == [(user, device)]
+    assert await revoked_since(pool, ago_s=0) == []
