@@ -90,6 +90,8 @@ class Config:
     retention_archives: int = 0
     """1: messages that RETENTION_DAYS removes go to the object store first. Messages that disappear by the lifetime of
     their conversation are never archived."""
+    security_events_days: int = 365
+    """Days for which security events are kept: logins, revocations and the like (`docs/http.md`)."""
     ops_token: str = ""
     """Token that operators show to `web` for `/v1/ops/` (`docs/http.md`), 16 characters or more. Empty: `web`
     answers 404."""
@@ -201,6 +203,7 @@ class Config:
         days = "must be 0 (keep for ever), or 0.001 to 3650"
         yield "RETENTION_DAYS", days, self.retention_days == 0 or 0.001 <= self.retention_days <= 3650
         yield "RETENTION_ARCHIVES", "must be 0 or 1", self.retention_archives in (0, 1)
+        yield "SECURITY_EVENTS_DAYS", "must be 1 to 3650", 1 <= self.security_events_days <= 3650
         where = "needs OBJECT_STORE_URL, which keeps the archives"
         yield "RETENTION_ARCHIVES", where, not self.retention_archives or bool(self.object_store_url)
         hook = "must be an http:// or https:// URL, or empty"

@@ -17,6 +17,7 @@ Query modules, a function for each query of the `.sql` file of the same name:
 |---|---|
 | `accounts`, `devices`, `tokens` | users; their devices; the tokens of devices |
 | `profiles`, `contacts` | what users show of themselves; contacts and blocking |
+| `security_events` | the audit log of accounts |
 | `own_settings`, `emails`, `quiet_hours` | settings for the user alone; e-mail addresses; hours without notices |
 | `conversations`, `participants`, `participant_lists` | conversations; changes to a group; lists kept in memory |
 | `list_pages`, `history_pages` | first pages with their versions, and what a page that is kept lacks |

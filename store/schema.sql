@@ -707,6 +707,45 @@ create table emails (
 create index emails_address on emails (address) where verified is null;
 create index emails_digest on emails (next_digest) where next_digest is not null;
 
+-- Events of the security of accounts, for users and operators (store/security_events.py). Without foreign keys:
+-- an event may outlive the device, and that of a deletion outlives the user.
+create table security_events (
+    id bigint not null generated always as identity,
+    kind text not null,
+    -- The user whose account it is; null: an action of an operator that concerns no user.
+    user_id uuid,
+    at timestamptz not null default clock_timestamp(),
+    -- Who acted. An operator is known only as one who has the operators' token.
+    actor text not null,
+    -- The device that acted, or that was made.
+    device_id uuid,
+    -- The network that the request came from: a /24 of IPv4, a /48 of IPv6. No whole address is kept.
+    network cidr,
+    -- The program that the request named as its own.
+    client text,
+    detail jsonb not null default '{}'::jsonb,
+    -- Events that anybody can cause at will are counted: the same event of a user in one hour has one row. Null: such
+    -- an event has a row of its own.
+    hour timestamptz,
+    times bigint not null default 1,
+    -- When it happened last, if it is counted.
+    last timestamptz,
+    constraint security_events_pkey primary key (id),
+    constraint security_events_actor_check check (actor = any (array['user', 'operator', 'system'])),
+    constraint security_events_check check ((hour is null) = (last is null)),
+    constraint security_events_check1 check (hour is not null or times = 1),
+    constraint security_events_client_check check (length(client) >= 1 and length(client) <= 256),
+    constraint security_events_detail_check check (jsonb_typeof(detail) = 'object' and length(detail::text) <= 1024),
+    constraint security_events_kind_check check (kind ~ '^[a-z][a-z_]{0,39}$'),
+    constraint security_events_network_check check (masklen(network::inet) = case family(network::inet)     when 4 then
+        24     else 48 end),
+    constraint security_events_times_check check (times >= 1)
+);
+create index security_events_at on security_events (at);
+create unique index security_events_counted on security_events (user_id, kind, hour, detail) nulls not distinct where
+    hour is not null;
+create index security_events_user on security_events (user_id, id);
+
 -- Figures.
 
 -- Figures of one day, such as messages or daily active users; exact once the day is over. The row of a day's messages
@@ -915,6 +954,10 @@ create table migrations (
 -- Stamps a message that was edited or deleted: syncs find it by the transaction that wrote this row.
 -- note_revision(p_conversation uuid, p_seq bigint, p_digest bytea default null::bytea, p_edited timestamptz default
 --     null::timestamptz) returns void
+
+-- Notes an event of an account's security, in the transaction of what it records.
+-- note_security_event(p_kind text, p_user uuid, p_source jsonb, p_detail jsonb default '{}'::jsonb, p_device uuid
+--     default null::uuid, p_is_counted boolean default false) returns bigint
 
 -- Counts and stamps a change of what a user has set in a table of its own, so that the user's devices are told.
 -- note_set_beside() returns trigger

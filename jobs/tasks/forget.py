@@ -1,5 +1,8 @@
-"""The tasks `forget` and `expired_tokens` delete what nothing needs: idempotency keys so old that retries are refused,
-changes so old that a cursor from before them is refused, jobs that died long ago, and tokens that ended long ago."""
+"""The tasks `forget`, `expired_tokens` and `old_security_events` delete what nothing needs.
+
+These are idempotency keys so old that retries are refused, changes so old that a cursor from before them is refused,
+jobs that died long ago, tokens that ended long ago, and security events older than the deployment keeps them.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from store.jobs import forget_dead
 from store.messages import forget_temp_ids
 from store.postgres.pool import Pool
 from store.revisions import forget_revisions
+from store.security_events import forget_events
 from store.tokens import forget_tokens
 
 BATCH: Final = 2000
@@ -24,10 +28,14 @@ DEAD_JOBS_DAYS: Final = 90
 
 
 class Forgetting:
-    """The handlers. Two runs of each may overlap."""
+    """The handlers. Two runs of each may overlap.
 
-    def __init__(self, pool: Pool) -> None:
+    :param events_days: days for which security events are kept.
+    """
+
+    def __init__(self, pool: Pool, *, events_days: int) -> None:
         self._pool = pool
+        self._events_days = events_days
 
     async def forget(self, job: Job) -> None:
         """Delete old keys, changes and dead jobs, until none are left or the time is over."""
@@ -37,6 +45,10 @@ class Forgetting:
         """Delete tokens that expired, were revoked or were replaced by a refresh, until none are left or the time is
         over."""
         await in_batches(job, lambda: forget_tokens(self._pool, limit=TOKENS), "tokens")
+
+    async def old_security_events(self, job: Job) -> None:
+        """Delete old security events, until none are left or the time is over."""
+        await in_batches(job, lambda: forget_events(self._pool, days=self._events_days, limit=BATCH), "events")
 
     async def _forget_some(self) -> int:
         return (

@@ -55,7 +55,7 @@ async def open_work(config: Config, pool: Pool) -> AsyncGenerator[Work, None]:
         tasks = [
             *_notices(config, pool, notifiers),
             *_mails(pool, mailer),
-            *_clean_up(pool, objects),
+            *_clean_up(config, pool, objects),
             _retention(config, pool, bus, objects),
             *_figures(pool, objects),
         ]
@@ -83,12 +83,13 @@ def _mails(pool: Pool, mailer: Mailer) -> list[Task]:
     ]
 
 
-def _clean_up(pool: Pool, objects: Objects | None) -> list[Task]:
+def _clean_up(config: Config, pool: Pool, objects: Objects | None) -> list[Task]:
     """A missed run does no harm: the next run does its work."""
-    forgetting, orphans = Forgetting(pool), Orphans(pool, objects)
+    forgetting, orphans = Forgetting(pool, events_days=config.security_events_days), Orphans(pool, objects)
     return [
         Task(forgetting.forget, attempts=1, schedule=Every(60), timeout_s=TIMEOUT_S, concurrency=1),
         Task(forgetting.expired_tokens, attempts=3, schedule=Cron("15 3 * * *"), timeout_s=TIMEOUT_S, concurrency=1),
+        Task(forgetting.old_security_events, attempts=3, schedule=Every(3600), timeout_s=TIMEOUT_S, concurrency=1),
         Task(orphans.orphaned_attachments, attempts=3, schedule=Every(600), timeout_s=TIMEOUT_S, concurrency=1),
         Task(orphans.orphaned_objects, attempts=5, schedule=Cron("45 3 * * *"), timeout_s=TIMEOUT_S, concurrency=1),
     ]

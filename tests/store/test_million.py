@@ -354,6 +354,8 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "notifiers_hash",  # a device at a push service is its last user's
         "emails_digest",  # ask_digests
         "emails_address",  # users who wait for an address
+        "security_events_user",  # events_of
+        "security_events_at",  # forget_events
     }
     moved = await million.fetch(
         "select c.relname::text, pg_get_indexdef(i.indexrelid) from pg_index i join pg_class c on c.oid = i.indrelid"

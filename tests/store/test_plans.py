@@ -35,6 +35,7 @@ from store import (
     quiet_hours,
     retention,
     revisions,
+    security_events,
     sql,
     tokens,
 )
@@ -122,6 +123,9 @@ insert into analytics
 insert into latencies
     select (now() at time zone 'UTC')::date - n, k, 1 from generate_series(1, 1000) n, generate_series(1, 5) k
     on conflict do nothing;
+insert into security_events (kind, user_id, actor, at)
+    select 'login', md5('u' || n % {CONVERSATIONS // 5})::uuid, 'user', now() - make_interval(hours => n)
+    from generate_series(0, {CONVERSATIONS - 1}) n;
 update conversations set lifetime_s = 60 where id < '20000000-0000-0000-0000-000000000000';
 update expiries e
     set oldest = e.oldest - interval '1 day', due = e.oldest - interval '1 day' + make_interval(secs => c.lifetime_s)
@@ -331,6 +335,10 @@ class Traffic:
             lambda: profiles.profile_of(pool, user),
             lambda: profiles.change(pool, user, display_name=f"n{self.turn}", gives_receipts=None, shows_presence=None),
             lambda: history_id(pool),
+            lambda: security_events.note(pool, "login_failed", user, security_events.SYSTEM, is_counted=True),
+            lambda: security_events.events_of(pool, user, limit=10),
+            lambda: security_events.all_events(pool, limit=10),
+            lambda: security_events.forget_events(pool, days=90, limit=10),
             lambda: quiet_hours.quiet_hours_of(pool, user),
             lambda: quiet_hours.set_quiet_hours(pool, user, quiet_hours.QuietHours(1, 2, "UTC")),
             lambda: quiet_hours.set_quiet_hours(pool, user, None),

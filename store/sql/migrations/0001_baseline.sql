@@ -588,6 +588,37 @@ create index emails_digest on emails (next_digest) where next_digest is not null
 -- Other users who ask for mails to an address.
 create index emails_address on emails (address) where verified is null;
 
+-- Events of the security of accounts, for users and operators (store/security_events.py). Without foreign keys:
+-- an event may outlive the device, and that of a deletion outlives the user.
+create table security_events (
+    id bigint generated always as identity primary key,
+    kind text not null check (kind ~ '^[a-z][a-z_]{0,39}$'),
+    -- The user whose account it is; null: an action of an operator that concerns no user.
+    user_id uuid,
+    at timestamptz not null default clock_timestamp(),
+    -- Who acted. An operator is known only as one who has the operators' token.
+    actor text not null check (actor in ('user', 'operator', 'system')),
+    -- The device that acted, or that was made.
+    device_id uuid,
+    -- The network that the request came from: a /24 of IPv4, a /48 of IPv6. No whole address is kept.
+    network cidr check (masklen(network) = case family(network) when 4 then 24 else 48 end),
+    -- The program that the request named as its own.
+    client text check (length(client) between 1 and 256),
+    detail jsonb not null default '{}' check (jsonb_typeof(detail) = 'object' and length(detail::text) <= 1024),
+    -- Events that anybody can cause at will are counted: the same event of a user in one hour has one row. Null: such
+    -- an event has a row of its own.
+    hour timestamptz,
+    times bigint not null default 1 check (times >= 1),
+    -- When it happened last, if it is counted.
+    last timestamptz,
+    check ((hour is null) = (last is null)),
+    check (hour is not null or times = 1)
+);
+create index security_events_user on security_events (user_id, id);
+create index security_events_at on security_events (at);
+create unique index security_events_counted on security_events (user_id, kind, hour, detail) nulls not distinct
+    where hour is not null;
+
 -- Figures.
 
 -- Figures of one day, such as messages or daily active users; exact once the day is over. The row of a day's messages

@@ -38,6 +38,13 @@ from generate_series(1, 5000) n,
 """
 
 
+EVENTS_DAYS = 30
+
+
+def forgetting(pool: Pool) -> Forgetting:
+    return Forgetting(pool, events_days=EVENTS_DAYS)
+
+
 @pytest.fixture
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "PAUSE_S", 0.0)
@@ -66,7 +73,7 @@ async def test_one_run_forgets_all_that_is_old_in_batches(pool: Pool) -> None:
     runs: list[list[str]] = [[], []]
     async with trio.open_nursery() as nursery:
         for reports in runs:
-            nursery.start_soon(Forgetting(pool).forget, a_job("forget", reports=reports))
+            nursery.start_soon(forgetting(pool).forget, a_job("forget", reports=reports))
     assert await pool.fetch("select count(*) from sends") == [(10,)]
     assert await pool.fetch("select seq from revisions") == [(2,)]
     assert max(map(len, runs)) >= 2, "more than one batch"
@@ -80,7 +87,7 @@ async def test_run_ends_when_its_time_is_up_and_the_next_one_goes_on(
     await pool.fetch(KEYS)
     left = []
     for _ in range(3):
-        await Forgetting(pool).forget(a_job("forget"))
+        await forgetting(pool).forget(a_job("forget"))
         [(count,)] = await pool.fetch("select count(*) from sends")
         left.append(count)
     assert left == [3000, 1000, 10]
@@ -95,6 +102,22 @@ async def test_changes_that_no_cursor_asks_for_are_forgotten(pool: Pool) -> None
     assert await forget_revisions(pool, limit=60) == 60
     assert await forget_revisions(pool, limit=60) == 200 - CURSOR_DAYS - 2 + 1 - 60
     assert await pool.fetch("select max(seq), count(*) from revisions") == [(CURSOR_DAYS + 1, CURSOR_DAYS + 1)]
+
+
+async def test_security_events_are_kept_for_the_days_of_the_configuration(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "PAUSE_S", 0.0)
+    monkeypatch.setattr(forget_module, "BATCH", 20)
+    await pool.fetch(
+        "insert into security_events (kind, user_id, actor, at)"
+        " select 'login', gen_random_uuid(), 'user', now() - make_interval(days => n) from generate_series(1, 99) n"
+    )
+    reports: list[str] = []
+    await forgetting(pool).old_security_events(a_job("old_security_events", reports=reports))
+    [(kept,)] = await pool.fetch("select count(*) from security_events")
+    assert kept == EVENTS_DAYS - 1
+    assert len(reports) == 4, "in batches"
 
 
 OLD = TOKEN_KEPT_DAYS + 1
@@ -121,7 +144,7 @@ async def test_token_that_ended_long_ago_is_forgotten_and_its_device_stays(
     await pool.fetch(f"update devices set {change} where id = %s", (uuid(alice.device),))
     with pytest.raises(before):
         await tokens.device_by_token(pool, alice.token)
-    await Forgetting(pool).expired_tokens(a_job("forget"))
+    await forgetting(pool).expired_tokens(a_job("forget"))
     with pytest.raises(TokenUnknown if is_forgotten else before):
         await tokens.device_by_token(pool, alice.token)
     assert (await tokens.device_by_token(pool, other.token)).device == other.device
@@ -131,10 +154,10 @@ async def test_token_that_ended_long_ago_is_forgotten_and_its_device_stays(
 
 async def test_token_before_a_refresh_is_forgotten_once_it_ended_long_ago(pool: Pool, alice: Credentials) -> None:
     new, _, _ = await tokens.refresh_token(pool, alice.device, alice.token, lifetime_s=90 * 86400)
-    await Forgetting(pool).expired_tokens(a_job("forget"))
+    await forgetting(pool).expired_tokens(a_job("forget"))
     assert (await tokens.device_by_token(pool, alice.token)).device == alice.device
     await pool.fetch(f"update devices set former_expires = now() - interval '{OLD} days'")
-    await Forgetting(pool).expired_tokens(a_job("forget"))
+    await forgetting(pool).expired_tokens(a_job("forget"))
     assert await pool.fetch("select former_token_hash, former_expires from devices") == [(None, None)]
     with pytest.raises(TokenUnknown):
         await tokens.device_by_token(pool, alice.token)
@@ -155,11 +178,11 @@ async def test_tokens_are_forgotten_in_batches_that_skip_locked_rows(
         await connection.query("begin")
         await connection.query("update devices set revoked = now() where id = %s", (uuid(alice.device),))
         with trio.fail_after(5):
-            await Forgetting(pool).expired_tokens(a_job("forget", reports=reports))
+            await forgetting(pool).expired_tokens(a_job("forget", reports=reports))
         await connection.query("rollback")
     assert reports == ["2 tokens", "4 tokens", "6 tokens"]
     assert await pool.fetch("select id from devices where token_hash is not null") == [(alice.device,)]
-    await Forgetting(pool).expired_tokens(a_job("forget"))
+    await forgetting(pool).expired_tokens(a_job("forget"))
     assert await pool.fetch("select 1 from devices where token_hash is not null") == []
 
 
@@ -168,6 +191,7 @@ BATCHES: dict[str, tuple[str, dict[str, int]]] = {
     "former tokens": (sql.load("tokens").forget_former_tokens, {"days": TOKEN_KEPT_DAYS}),
     "keys of sends": (sql.load("messages").forget_temp_ids, {"days": TEMP_ID_DAYS}),
     "changes": (sql.load("revisions").forget, {"days": CURSOR_DAYS}),
+    "security events": (sql.load("security_events").forget, {"days": EVENTS_DAYS}),
 }
 
 
@@ -185,6 +209,7 @@ async def test_send_goes_through_while_a_batch_is_being_forgotten(
     )
     await pool.fetch("update sends set created = created - interval '1 year'")
     await pool.fetch("update revisions set at = at - interval '1 year'")
+    await pool.fetch("update security_events set at = at - interval '1 year' where kind = 'login'")
     query, parameters = BATCHES[name]
     async with connected(pool.url) as connection:
         await connection.query("begin")

@@ -1,0 +1,154 @@
+"""Events of the security of accounts: an audit log for users, of their own account, and for operators.
+
+An event is written in the transaction of what it records: by `note_security_event()` in the statement or the stored
+function that makes the change. `note` is for events without a change, such as a failed login.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from store import sql
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
+
+_sql = sql.load("security_events")
+
+KINDS: Final[dict[str, str]] = {
+    "registered": "the account was made",
+    "login": "the first device of the user logged in",
+    "new_device": "a further device logged in; the user gets a mail, if the user wants that",
+    "login_failed": "a login with a wrong password",
+    "device_revoked": "a device was revoked: `device` is its id and `name` its name",
+    "email_set": "the user set another e-mail address, or whether mails tell of new devices",
+    "email_verified": "the e-mail address was verified",
+    "email_removed": "the e-mail address was removed",
+    "operator_request": "an operator sent a request: `route` says which",
+    "events_read": "an operator read the security events of the user",
+}
+"""The kinds of events -> what each says. A test causes each of them (`tests/server/http/test_security_events.py`)."""
+
+MAX_CLIENT_CHARACTERS: Final = 256
+"""Of the name of a client's program. Browsers name themselves in some 120."""
+
+Actor: TypeAlias = Literal["user", "operator", "system"]
+
+
+class Source(Struct, frozen=True):
+    """Who causes an event, and from where.
+
+    :ivar actor: `user`: a request with or without a token of the user; `operator`: one with the operators' token;
+        `system`: a job.
+    :ivar address: of the client; of it only the network is stored. None: unknown.
+    :ivar client: the program, as the request names it. None: it names none.
+    :ivar device: whose token the request shows. None: it shows none.
+    """
+
+    actor: Actor
+    address: str | None = None
+    client: str | None = None
+    device: bytes | None = None
+
+    def encoded(self) -> str:
+        """The parameter `p_source` of `note_security_event()`, as JSON."""
+        client = "".join(each for each in self.client or "" if each.isprintable())[:MAX_CLIENT_CHARACTERS]
+        fields = {
+            "actor": self.actor,
+            "address": self.address,
+            "client": client or None,
+            "device": self.device and self.device.hex(),
+        }
+        return msgspec.json.encode(fields).decode()
+
+
+SYSTEM: Final = Source("system")
+"""Of events that a job causes."""
+
+
+class SecurityEvent(Struct, frozen=True):
+    """An event; times in microseconds since 1970.
+
+    :ivar number: events have ascending ones.
+    :ivar kind: one of `KINDS`.
+    :ivar user: None: an operator's action that concerns no user.
+    :ivar at: when it happened, or happened first.
+    :ivar device: the device that acted, or that was made.
+    :ivar network: that the request came from, such as `192.0.2.0/24`.
+    :ivar client: the program that the request named.
+    :ivar times: more than 1 for an event that happened several times in one hour, each time alike.
+    :ivar last: when such an event happened last; None for other events.
+    """
+
+    number: int
+    kind: str
+    user: bytes | None
+    at: int
+    actor: Actor
+    device: bytes | None
+    network: str | None
+    client: str | None
+    detail: dict[str, Any]
+    times: int
+    last: int | None
+
+
+async def note(
+    pool: Pool,
+    kind: str,
+    user: bytes | None,
+    source: Source,
+    detail: dict[str, Any] | None = None,
+    *,
+    is_counted: bool = False,
+) -> None:
+    """Note an event that no change comes with.
+
+    :param user: whose account it is; None: it concerns no user.
+    :param detail: what else to show; at most 1,024 characters of JSON, nothing secret.
+    :param is_counted: events of one hour with the same kind, user and detail have one row: for events that anybody can
+        cause at will.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"{kind} is not in KINDS")
+    parameters = {
+        "kind": kind,
+        "user": None if user is None else uuid(user),
+        "source": source.encoded(),
+        "detail": msgspec.json.encode(detail or {}).decode(),
+        "is_counted": is_counted,
+    }
+    await pool.fetch(_sql.note, parameters)
+
+
+async def events_of(pool: Pool, user: bytes, *, limit: int, before: int | None = None) -> list[SecurityEvent]:
+    """A page of a user's events, the newest first.
+
+    :param before: the number of the last event of the page before.
+    """
+    parameters = {"user": uuid(user), "limit": limit, "before": _NO_END if before is None else before}
+    return [_event(*row) for row in await pool.fetch(_sql.of_user, parameters)]
+
+
+async def all_events(pool: Pool, *, limit: int, before: int | None = None) -> list[SecurityEvent]:
+    """A page of the events of all users and operators, the newest first.
+
+    :param before: the number of the last event of the page before.
+    """
+    parameters = {"limit": limit, "before": _NO_END if before is None else before}
+    return [_event(*row) for row in await pool.fetch(_sql.of_all, parameters)]
+
+
+async def forget_events(pool: Pool, *, days: int, limit: int) -> int:
+    """Delete at most `limit` events from more than `days` days ago; return how many, 0 at the end."""
+    [(count,)] = await pool.fetch(_sql.forget, {"days": days, "limit": limit})
+    return int(count)
+
+
+_NO_END: Final = 2**63 - 1
+
+
+def _event(*row: Any) -> SecurityEvent:
+    return SecurityEvent(*[*row[:8], msgspec.json.decode(row[8]), *row[9:]])
