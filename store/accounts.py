@@ -37,6 +37,16 @@ async def add_user(pool: Pool, username: str, password_hash: str) -> bytes:
     return user
 
 
+async def password_hash_of(pool: Pool, user: bytes) -> str:
+    """
+    :raises UnknownUser: if no user has this id.
+    """
+    rows = await pool.fetch(_sql.password_hash_of, {"user": uuid(user)})
+    if not rows:
+        raise UnknownUser
+    return str(rows[0][0])
+
+
 async def user_by_name(pool: Pool, username: str) -> Account:
     """
     :raises UnknownUser: if no user has this name.

@@ -7,7 +7,7 @@ import os
 from msgspec import Struct
 
 from store import sql
-from store.errors import UnknownDevice
+from store.errors import PasswordChanged, UnknownDevice
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.tokens import new_token, token_hash
@@ -64,3 +64,16 @@ async def revoke_device(pool: Pool, user: bytes, device: bytes) -> None:
 async def revoked_since(pool: Pool, *, ago_s: float) -> list[tuple[bytes, bytes]]:
     """(user, device) for devices that were revoked in the last `ago_s` seconds, by Postgres' clock."""
     return [(user, device) for user, device in await pool.fetch(_sql.revoked_since, {"ago_s": ago_s})]
+
+
+async def confirm(pool: Pool, user: bytes, device: bytes, password_hash: str) -> int:
+    """Note that the user has shown the password on this device; return the time (microseconds since 1970).
+
+    :param password_hash: the one that the shown password fits.
+    :raises PasswordChanged: if the user has another password by now, or the device was revoked.
+    """
+    parameters = {"user": uuid(user), "device": uuid(device), "password_hash": password_hash}
+    rows = await pool.fetch(_sql.confirm, parameters)
+    if not rows:
+        raise PasswordChanged
+    return int(rows[0][0])

@@ -109,6 +109,10 @@ class UsernameTaken(Refused):
     """Another user has this name."""
 
 
+class PasswordChanged(Refused):
+    """The user's password is another one than when it was checked."""
+
+
 class UnknownUser(Refused):
     """No user has this id or name."""
 

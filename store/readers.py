@@ -18,7 +18,7 @@ from store.tokens import Identity, identity_of, token_hash
 _Rows: TypeAlias = list[tuple[Any, ...]]
 
 _DEVICE: Final = sql.load("tokens").device_by_token
-_DEVICE_COLUMNS: Final = 5
+_DEVICE_COLUMNS: Final = 6
 
 
 class OwnRead:

@@ -58,6 +58,8 @@ create table devices (
     created timestamptz not null default clock_timestamp(),
     revoked timestamptz,
     expires timestamptz not null default (now() + '90 days'::interval),
+    -- When the user last showed the password on this device: at the login, or since.
+    confirmed timestamptz not null default clock_timestamp(),
     -- The token before the last refresh. It stays good for a while, in case the reply to the refresh was lost.
     former_token_hash bytea,
     former_expires timestamptz,

@@ -27,12 +27,17 @@ TOKEN_KEPT_DAYS: Final = 30
 
 
 class Identity(Struct, frozen=True, gc=False):
-    """The owner of a token; `now` and `expires` by Postgres' clock, in microseconds since 1970."""
+    """The owner of a token; times by Postgres' clock, in microseconds since 1970.
+
+    :ivar expires: until when the token is good.
+    :ivar confirmed: when the user last showed the password on this device.
+    """
 
     user: bytes
     device: bytes
     now: int
     expires: int
+    confirmed: int
 
 
 async def device_by_token(pool: Pool, token: str) -> Identity:
@@ -48,7 +53,7 @@ async def device_by_token(pool: Pool, token: str) -> Identity:
     return identity_of(*rows[0])
 
 
-def identity_of(user: bytes, device: bytes, now: int, expires: int, is_revoked: bool) -> Identity:
+def identity_of(user: bytes, device: bytes, now: int, expires: int, is_revoked: bool, confirmed: int) -> Identity:
     """The owner of a token, of the columns of `device_by_token` in tokens.sql.
 
     :raises DeviceRevoked: if its device was revoked.
@@ -58,7 +63,7 @@ def identity_of(user: bytes, device: bytes, now: int, expires: int, is_revoked: 
         raise DeviceRevoked
     if expires <= now:
         raise TokenExpired
-    return Identity(user, device, now, expires)
+    return Identity(user, device, now, expires, confirmed)
 
 
 async def refresh_token(pool: Pool, device: bytes, token: str, *, lifetime_s: float) -> tuple[str, int, int]:

@@ -64,6 +64,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "server/http": {
         "any_requests": "any requests in any order, beside a model",
         "bounds": "bounds of answers",
+        "confirmations": "what needs the password once more",
         "email": "addresses, and the pages that mails lead to",
         "history": "pages of messages",
         "methods": "HEAD, OPTIONS and other methods",

@@ -52,6 +52,12 @@ class LogIn(Struct):
     name: Title
 
 
+class Confirm(Struct):
+    """The password, shown once more."""
+
+    password: str
+
+
 class NewDirect(Struct, tag_field="kind", tag="direct"):
     """A direct conversation.
 

@@ -72,7 +72,7 @@ def _write(route: Route, read_body: ReadBody) -> Framed:
         if body is not None:
             request = replace(request, body=await read_body(body))
         if prepare is not None:
-            request = replace(request, body=await prepare(request))
+            request = replace(request, body=await prepare(*caller, request))
         return await _finished(handler(*caller, request, **values), request.services.announcements)
 
     return write

@@ -40,6 +40,7 @@ class ProblemCode(Enum):
     TOKEN_EXPIRED = "token_expired"  # noqa: S105
     DEVICE_REVOKED = "device_revoked"
     WRONG_CREDENTIALS = "wrong_credentials"
+    CONFIRMATION_REQUIRED = "confirmation_required"
     NOT_ACCEPTED = "not_accepted"
     NOT_AN_ADMINISTRATOR = "not_an_administrator"
     NOT_FOUND = "not_found"
@@ -97,6 +98,12 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.TOKEN_EXPIRED: ProblemInfo(401, "Token expired", "The token has expired. Log in again."),
     ProblemCode.DEVICE_REVOKED: ProblemInfo(401, "Device revoked", "The user has revoked this device. Log in again."),
     ProblemCode.WRONG_CREDENTIALS: ProblemInfo(401, "Wrong credentials", "The username or the password is wrong."),
+    ProblemCode.CONFIRMATION_REQUIRED: ProblemInfo(
+        403,
+        "Confirmation required",
+        "The user has not shown the password on this device in the last 10 minutes. Ask for it, send it to"
+        " `POST /v1/confirmations`, and repeat the request.",
+    ),
     ProblemCode.NOT_ACCEPTED: ProblemInfo(
         403,
         "Not accepted",

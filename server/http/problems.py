@@ -10,7 +10,7 @@ import structlog
 from msgspec import UNSET, Struct, UnsetType
 
 from protocol.limits import MAX_PARTICIPANTS
-from server.http.authentication import NotAnOperator
+from server.http.authentication import NotAnOperator, NotConfirmed
 from server.http.decoding import InvalidBody, UnsupportedBody
 from server.http.encoding import CBOR, IDENT, Encoding, Ident
 from server.http.problem_codes import ProblemCode
@@ -25,6 +25,7 @@ from store.errors import (
     NotAParticipant,
     NotARequest,
     Overloaded,
+    PasswordChanged,
     TokenExpired,
     TokenUnknown,
     TooManyMails,
@@ -148,6 +149,11 @@ REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
     NotAnOperator: (ProblemCode.UNAUTHENTICATED, "give the operators' token: Authorization: Bearer OPS_TOKEN"),
     TokenExpired: (ProblemCode.TOKEN_EXPIRED, "the token has expired: log in again"),
     DeviceRevoked: (ProblemCode.DEVICE_REVOKED, "the user has revoked this device: log in again"),
+    NotConfirmed: (
+        ProblemCode.CONFIRMATION_REQUIRED,
+        "show the password to POST /v1/confirmations, then repeat the request",
+    ),
+    PasswordChanged: (ProblemCode.WRONG_CREDENTIALS, "wrong password"),
     UnknownMessage: (ProblemCode.UNKNOWN_MESSAGE, "the message does not exist, or you may not see it"),
     UnknownNotifier: (ProblemCode.UNKNOWN_NOTIFIER, "you have no notifier with that id"),
     TooManyNotifiers: (

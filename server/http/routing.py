@@ -154,9 +154,14 @@ class Changed(Struct, frozen=True):
 
 
 class Access(Enum):
-    """Callers that a route admits."""
+    """Callers that a route admits.
+
+    A route needs a confirmed device if a thief of a token could do lasting harm by it: keep the owner out, or take out
+    everything at once.
+    """
 
     DEVICE = "the token of a device; the handler gets its identity"
+    CONFIRMED_DEVICE = "the token of a device on which the user has shown the password lately; otherwise as DEVICE"
     OPERATOR = "the operators' token"
     OPEN = "everybody"
 
@@ -169,7 +174,7 @@ class Route:
     :ivar query: the type of the parameters; None: the route ignores what the query has, as pages for browsers do, since
         mail programs and scanners add parameters of their own.
     :ivar body: the type of the request's body; None: the frame reads none.
-    :ivar prepare: makes the body that the handler gets; a client that hangs up cancels it.
+    :ivar prepare: makes the body that the handler gets, from the same arguments; a client that hangs up cancels it.
     :ivar announces: None for a read.
     :ivar answer: the type of the answer's body; None: it has none.
     :ivar statuses: those of all answers but problems.
@@ -185,13 +190,18 @@ class Route:
     handler: Callable[..., Awaitable[AnyAnswer | Changed]]
     query: type[Struct] | None = NoQuery
     body: type[Any] | None = None
-    prepare: Callable[[Request[Any]], Awaitable[Any]] | None = None
+    prepare: Callable[..., Awaitable[Any]] | None = None
     announces: Collection[Announce] | None = None
     answer: type[Any] | None = None
     statuses: Collection[int] = (200,)
     problems: Collection[ProblemCode] = ()
     admit: Callable[..., Awaitable[tuple[Any, ...]]] | None = None
     is_hot: bool = False
+
+    @property
+    def is_for_devices(self) -> bool:
+        """Whether the handler gets the identity of a device."""
+        return self.access in (Access.DEVICE, Access.CONFIRMED_DEVICE)
 
     @property
     def rule(self) -> str:
@@ -213,7 +223,13 @@ class Routes:
 
     @overload
     def read(
-        self, rule: str, *, answer: type[Any], problems: Collection[ProblemCode] = (), is_hot: bool = False
+        self,
+        rule: str,
+        *,
+        answer: type[Any],
+        problems: Collection[ProblemCode] = (),
+        is_hot: bool = False,
+        confirmed: bool = False,
     ) -> Callable[[_DeviceHandler[None, Values, Outcome]], _DeviceHandler[None, Values, Outcome]]: ...
 
     @overload
@@ -225,6 +241,7 @@ class Routes:
         answer: type[Any],
         problems: Collection[ProblemCode] = (),
         is_hot: bool = False,
+        confirmed: bool = False,
     ) -> Callable[[_DeviceHandler[Query, Values, Outcome]], _DeviceHandler[Query, Values, Outcome]]: ...
 
     @overload
@@ -253,14 +270,15 @@ class Routes:
         [_AdmittedHandler[Found, Query, Values, Outcome]], _AdmittedHandler[Found, Query, Values, Outcome]
     ]: ...
 
-    def read(self, rule: str, *, answer: type[Any], **details: Any) -> Any:
+    def read(self, rule: str, *, answer: type[Any], confirmed: bool = False, **details: Any) -> Any:
         """
         :param query: the type of the parameters; without it the route has none.
         :param statuses: with 304 for a client that shows an entity tag of what it holds.
         :param admit: admits a request, and finds what the handler gets after the identity.
         :param is_hot: clients ask so often that the thin path answers (`server.http.hot_path`).
+        :param confirmed: it needs a confirmed device (`Access`).
         """
-        return self._declare(rule, Access.DEVICE, answer=answer, **details)
+        return self._declare(rule, _of_device(confirmed), answer=answer, **details)
 
     @overload
     def write(
@@ -271,6 +289,7 @@ class Routes:
         answer: type[Any] | None = None,
         statuses: Collection[int] | None = None,
         problems: Collection[ProblemCode] = (),
+        confirmed: bool = False,
     ) -> Callable[[_DeviceHandler[None, Values, Outcome]], _DeviceHandler[None, Values, Outcome]]: ...
 
     @overload
@@ -283,14 +302,32 @@ class Routes:
         answer: type[Any] | None = None,
         statuses: Collection[int] | None = None,
         problems: Collection[ProblemCode] = (),
+        confirmed: bool = False,
     ) -> Callable[[_DeviceHandler[Body, Values, Outcome]], _DeviceHandler[Body, Values, Outcome]]: ...
 
-    def write(self, rule: str, *, announces: Collection[Announce], **details: Any) -> Any:
+    @overload
+    def write(
+        self,
+        rule: str,
+        *,
+        body: type[Sent],
+        prepare: Callable[[Identity, Request[Sent]], Awaitable[Body]],
+        announces: Collection[Announce],
+        answer: type[Any] | None = None,
+        statuses: Collection[int] | None = None,
+        problems: Collection[ProblemCode] = (),
+        confirmed: bool = False,
+    ) -> Callable[[_DeviceHandler[Body, Values, Outcome]], _DeviceHandler[Body, Values, Outcome]]: ...
+
+    def write(self, rule: str, *, announces: Collection[Announce], confirmed: bool = False, **details: Any) -> Any:
         """
+        :param prepare: makes the handler's body of the client's before the write begins, such as a hash of a password;
+            a client that hangs up cancels it.
         :param announces: the announcements that the handler may return; `NOTHING` if it returns none.
         :param statuses: by default 200, or 204 for a route without an answer.
+        :param confirmed: it needs a confirmed device (`Access`).
         """
-        return self._declare(rule, Access.DEVICE, announces=announces, **details)
+        return self._declare(rule, _of_device(confirmed), announces=announces, **details)
 
     def operator_read(
         self, rule: str, *, query: type[Query], answer: type[Any], problems: Collection[ProblemCode] = ()
@@ -339,8 +376,7 @@ class Routes:
 
     def open_write(self, rule: str, *, announces: Collection[Announce], **details: Any) -> Any:
         """
-        :param prepare: makes the handler's body of the client's before the write begins, such as a hash of a password;
-            a client that hangs up cancels it.
+        :param prepare: as in `write`.
         """
         return self._declare(rule, Access.OPEN, announces=announces, **details)
 
@@ -357,3 +393,7 @@ class Routes:
             return handler
 
         return declare
+
+
+def _of_device(confirmed: bool) -> Access:
+    return Access.CONFIRMED_DEVICE if confirmed else Access.DEVICE

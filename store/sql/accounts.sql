@@ -2,6 +2,10 @@
 -- Adds a user; a taken name violates users_username.
 insert into users (id, username, password_hash) values (%(user)s::uuid, %(username)s, %(password_hash)s);
 
+-- name: password_hash_of
+-- The hash of a user's password.
+select password_hash from users where id = %(user)s::uuid;
+
 -- name: user_by_name
 -- The user of a name, for a login or a look-up.
 select id, username, password_hash from users where username = %(username)s;

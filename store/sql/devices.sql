@@ -36,3 +36,13 @@ returning id;
 -- name: revoked_since
 -- The devices whose connections are to be closed.
 select d.user_id, d.id from devices d where d.revoked between now() - make_interval(secs => %(ago_s)s) and 'infinity';
+
+-- name: confirm
+-- Notes that the user has shown the password on this device. No row: it has another hash by now, or the device was
+-- revoked. The lock keeps the password as it is until this is committed.
+with owner as (
+    select u.id from users u where u.id = %(user)s::uuid and u.password_hash = %(password_hash)s for share
+)
+update devices d set confirmed = clock_timestamp()
+from owner where d.id = %(device)s::uuid and d.user_id = owner.id and d.revoked is null
+returning (extract(epoch from d.confirmed) * 1000000)::bigint;

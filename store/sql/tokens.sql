@@ -1,11 +1,14 @@
 -- name: device_by_token
--- The device of a token, until when the token is good, and the time for the welcome.
+-- The device of a token, until when the token is good, the time for the welcome, and when the user last showed the
+-- password on the device.
 select d.user_id, d.id, (extract(epoch from clock_timestamp()) * 1000000)::bigint as now,
-       (extract(epoch from d.expires) * 1000000)::bigint as expires, d.revoked is not null as is_revoked
+       (extract(epoch from d.expires) * 1000000)::bigint as expires, d.revoked is not null as is_revoked,
+       (extract(epoch from d.confirmed) * 1000000)::bigint as confirmed
 from devices d where d.token_hash = %(token_hash)s
 union all
 select d.user_id, d.id, (extract(epoch from clock_timestamp()) * 1000000)::bigint,
-       (extract(epoch from d.former_expires) * 1000000)::bigint, d.revoked is not null
+       (extract(epoch from d.former_expires) * 1000000)::bigint, d.revoked is not null,
+       (extract(epoch from d.confirmed) * 1000000)::bigint
 from devices d where d.former_token_hash = %(token_hash)s
 
 -- name: refresh_token

@@ -37,6 +37,15 @@ class TokenAnswer(Struct, frozen=True):
     expires: int
 
 
+class ConfirmedAnswer(Struct, frozen=True):
+    """The user has shown the password on this device.
+
+    :ivar expires: until when this device may do what needs that, in microseconds since 1970-01-01T00:00Z.
+    """
+
+    expires: int
+
+
 class DeviceAnswer(Struct, frozen=True):
     """A device that is logged in.
 

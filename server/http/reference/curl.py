@@ -16,7 +16,7 @@ from server.http.routing import Access, Route
 ADDRESS: Final = "http://127.0.0.1:8000"
 """That of `make run`."""
 
-TOKENS: Final = {Access.DEVICE: "$TOKEN", Access.OPERATOR: "$OPS_TOKEN"}
+TOKENS: Final = {Access.DEVICE: "$TOKEN", Access.CONFIRMED_DEVICE: "$TOKEN", Access.OPERATOR: "$OPS_TOKEN"}
 """Variables of the shell."""
 
 

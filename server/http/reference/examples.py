@@ -17,7 +17,14 @@ from msgspec.structs import replace
 
 from server.http import bodies, notifiers
 from server.http.answers.conversations import ConversationAnswer, ListAnswer, ParticipantAnswer, ParticipantsAnswer
-from server.http.answers.devices import DeviceAnswer, DevicesAnswer, LoggedInAnswer, RegisteredAnswer, TokenAnswer
+from server.http.answers.devices import (
+    ConfirmedAnswer,
+    DeviceAnswer,
+    DevicesAnswer,
+    LoggedInAnswer,
+    RegisteredAnswer,
+    TokenAnswer,
+)
 from server.http.answers.figures import DayAnswer, DaysAnswer, DeliveryAnswer, HealthAnswer, StorageAnswer
 from server.http.answers.messages import HistoryAnswer, MessageAnswer, RecipientAnswer, StatusAnswer
 from server.http.answers.notifiers import AddedNotifierAnswer, NotifierAnswer, NotifierKeysAnswer, NotifiersAnswer
@@ -144,8 +151,10 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "GET /v1/devices": Example(
         answer=DevicesAnswer([DeviceAnswer(_id(PHONE), "Phone", _AT, _AT + 90 * _DAY_US)], None),
     ),
+    "DELETE /v1/devices/this": Example(status=204),
     "DELETE /v1/devices/<uuid:device>": Example({"device": str(LAPTOP)}, status=204),
     "POST /v1/tokens": Example(answer=TokenAnswer(DEVICE_TOKEN, _AT + 90 * _DAY_US), status=201),
+    "POST /v1/confirmations": Example(body=bodies.Confirm(PASSWORD), answer=ConfirmedAnswer(_AT + 600_000_000)),
     "GET /v1/profile": Example(answer=_PROFILE),
     "PATCH /v1/profile": Example(
         body=bodies.PatchProfile(display_name="Alice", groups_from="contacts"), answer=_PROFILE

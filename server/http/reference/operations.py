@@ -8,6 +8,7 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from server.http.authentication import CONFIRMED_S
 from server.http.encoding import CBOR, JSON
 from server.http.problem_codes import ProblemCode
 from server.http.problems import MEDIA_TYPES
@@ -22,15 +23,24 @@ Item: TypeAlias = dict[str, Any]
 
 SECURITY: Final[dict[Access, list[Item]]] = {
     Access.DEVICE: [{"device": []}],
+    Access.CONFIRMED_DEVICE: [{"device": []}],
     Access.OPERATOR: [{"operator": []}],
     Access.OPEN: [],
 }
+_TOKEN_PROBLEMS: Final = (ProblemCode.UNAUTHENTICATED, ProblemCode.TOKEN_EXPIRED, ProblemCode.DEVICE_REVOKED)
 ADMISSION_PROBLEMS: Final = {
-    Access.DEVICE: (ProblemCode.UNAUTHENTICATED, ProblemCode.TOKEN_EXPIRED, ProblemCode.DEVICE_REVOKED),
+    Access.DEVICE: _TOKEN_PROBLEMS,
+    Access.CONFIRMED_DEVICE: (*_TOKEN_PROBLEMS, ProblemCode.CONFIRMATION_REQUIRED),
     Access.OPERATOR: (ProblemCode.UNAUTHENTICATED,),
     Access.OPEN: (),
 }
 """Problems of the token that a route asks for."""
+
+ACCESS_NOTES: Final = {
+    Access.CONFIRMED_DEVICE: f"The user has shown the password on this device in the last {CONFIRMED_S:g} s, by logging"
+    " in or with `POST /v1/confirmations`."
+}
+"""What a description says of a route's callers, beside the token."""
 
 UUID_SCHEMA: Final = {"type": "string", "format": "uuid"}
 
@@ -100,8 +110,9 @@ def operation(route: Route, schemas: Schemas) -> Item:
             {"lang": "Shell", "label": "curl", "source": curl.command(route, EXAMPLES[route.rule])},
         ],
     }
-    if description.strip():
-        made["description"] = description.strip()
+    notes = [text for text in (description.strip(), ACCESS_NOTES.get(route.access)) if text]
+    if notes:
+        made["description"] = "\n\n".join(notes)
     if route.announces:
         made["x-announces"] = sorted(each.__name__ for each in route.announces)
     if route.body is not None:

@@ -21,6 +21,7 @@ from server.http.routes import (
     notifiers,
     ops,
     participants,
+    passwords,
     profiles,
     quiet_hours,
     reference,
@@ -30,6 +31,7 @@ from server.http.routing import Access, Route
 _FILES: Final = (
     accounts,
     devices,
+    passwords,
     profiles,
     emails,
     mail_links,

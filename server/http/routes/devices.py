@@ -31,11 +31,23 @@ async def list_devices(identity: Identity, request: Request[PageQuery]) -> Answe
     return Answer(body, headers=page_links(request.query, following))
 
 
-@routes.write("DELETE /v1/devices/<uuid:device>", announces=NOTHING, problems=[ProblemCode.UNKNOWN_DEVICE])
+@routes.write("DELETE /v1/devices/this", announces=NOTHING)
+async def log_out(identity: Identity, request: Request[None]) -> Answer:
+    """Log out: revoke this device.
+
+    Its token is void, its connections end within a second, and its notifiers are gone.
+    """
+    await devices.revoke_device(request.services.pool, identity.user, identity.device)
+    return NO_CONTENT
+
+
+@routes.write(
+    "DELETE /v1/devices/<uuid:device>", announces=NOTHING, problems=[ProblemCode.UNKNOWN_DEVICE], confirmed=True
+)
 async def revoke(identity: Identity, request: Request[None], device: UUID) -> Answer:
     """Revoke a device.
 
-    The device's token is void, and its connections end within a second.
+    The device's token is void, its connections end within a second, and its notifiers are gone.
     """
     await devices.revoke_device(request.services.pool, identity.user, device.bytes)
     return NO_CONTENT

@@ -24,6 +24,7 @@ async def get_email(identity: Identity, request: Request[None]) -> Answer:
     announces=NOTHING,
     answer=EmailAnswer,
     problems=[ProblemCode.TOO_MANY_MAILS],
+    confirmed=True,
 )
 async def put_email(identity: Identity, request: Request[bodies.PutEmail]) -> Answer:
     """Set your address, and the mails that you want.
@@ -43,7 +44,7 @@ async def put_email(identity: Identity, request: Request[bodies.PutEmail]) -> An
     return Answer(email_body(await emails.email_settings_of(pool, identity.user)))
 
 
-@routes.write("DELETE /v1/email", announces=NOTHING)
+@routes.write("DELETE /v1/email", announces=NOTHING, confirmed=True)
 async def delete_email(identity: Identity, request: Request[None]) -> Answer:
     """Remove your address."""
     await emails.remove(request.services.pool, identity.user)

@@ -46,7 +46,7 @@ class FakeGateway:
     def __init__(self) -> None:
         self.told = encode_fields(Welcome(0, 0, b"", b"", 0, 0, 0, ["edit"], [("marks", 2)]), ("features", "limits"))
         self.clients: list[str | None] = []
-        self.identified: Identity | Exception = Identity(USER, DEVICE, 1, 1 + 60_000_000)
+        self.identified: Identity | Exception = Identity(USER, DEVICE, 1, 1 + 60_000_000, 1)
         self.registering = trio.Event()
         self.may_register = trio.Event()
         self.may_register.set()
@@ -246,14 +246,14 @@ async def welcomed(served: Served) -> RawClient:
 
 
 async def test_a_token_that_expires_ends_the_connection(served: Served) -> None:
-    served.gateway.identified = Identity(USER, DEVICE, 1_000_000, 1_200_000)
+    served.gateway.identified = Identity(USER, DEVICE, 1_000_000, 1_200_000, 1_000_000)
     client = await welcomed(served)
     assert await client.wait_end() == 4504
     await client.stream.aclose()
 
 
 async def test_a_token_that_is_refreshed_keeps_it_open(served: Served) -> None:
-    served.gateway.identified = Identity(USER, DEVICE, 1_000_000, 1_200_000)
+    served.gateway.identified = Identity(USER, DEVICE, 1_000_000, 1_200_000, 1_000_000)
     client = await welcomed(served)
     served.connection.expire_in(3600)
     served.gateway.may_answer = trio.Event()

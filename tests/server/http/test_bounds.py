@@ -66,6 +66,7 @@ LONGEST: Final[dict[str, list[Ask]]] = {
     "POST /v1/devices": [
         Ask("/v1/devices", body={"username": _USERNAME, "password": _PASSWORD, "name": NAME}, status=201)
     ],
+    "POST /v1/confirmations": [Ask("/v1/confirmations", body={"password": _PASSWORD}, status=401)],
     "POST /v1/tokens": [Ask("/v1/tokens", body={}, status=201)],
     "GET /v1/users/<username>": [Ask(f"/v1/users/{'1'.rjust(32, 'u')}")],
     "GET /v1/devices": [Ask("/v1/devices", _WHOLE, entries=("devices", DEVICES))],

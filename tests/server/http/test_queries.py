@@ -22,7 +22,6 @@ from server.http.queries import (
     query_reader,
 )
 from server.http.routes import ROUTES
-from server.http.routing import Access
 from store.postgres.pool import Pool
 from tests.people import new_user
 from tests.sentences import fault_of
@@ -95,7 +94,7 @@ def test_a_parameter_of_a_type_without_a_reader_is_found_when_the_process_starts
         query_reader(Wrong)
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.access is Access.DEVICE], ids=lambda it: it.rule)
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.is_for_devices], ids=lambda it: it.rule)
 async def test_a_route_refuses_parameters_that_it_does_not_have(pool: Pool, redis_url: str, route: Any) -> None:
     """A typing error must not get a different answer than its writer meant. A stranger does not learn of it."""
     alice = await new_user(pool, "alice")

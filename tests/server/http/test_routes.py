@@ -93,7 +93,7 @@ def test_a_handler_takes_what_its_route_declares(route: Route) -> None:
     hints = get_type_hints(route.handler)
     del hints["return"]
     names = list(hints)
-    admitted: tuple[Any, ...] = (Identity,) if route.access is Access.DEVICE else ()
+    admitted: tuple[Any, ...] = (Identity,) if route.is_for_devices else ()
     if route.admit is not None:
         admitted = get_args(get_type_hints(route.admit)["return"])
     assert tuple(hints.pop(name) for name in names[: len(admitted)]) == admitted

@@ -44,6 +44,10 @@ class PreparedWrites:
         await accounts.add_user(self.pool, "dora", await Passwords().hash(PASSWORD))
         return [({}, {"username": "dora", "password": PASSWORD, "name": "Phone"})]
 
+    async def confirm(self) -> list[Write]:
+        await self.pool.fetch("update users set password_hash = %s", (await Passwords().hash(PASSWORD),))
+        return [({}, {"password": PASSWORD})]
+
     async def revoke(self) -> list[Write]:
         return [({"device": (await new_device(self.pool, self.alice.user)).device}, None)]
 
@@ -77,7 +81,9 @@ class PreparedWrites:
 REQUESTS: Final[dict[str, Callable[[PreparedWrites], Awaitable[list[Write]]]]] = {
     "POST /v1/users": lambda s: s.plain(({}, {"username": "dora", "password": PASSWORD})),
     "POST /v1/devices": PreparedWrites.log_in,
+    "DELETE /v1/devices/this": lambda s: s.plain(({}, None)),
     "DELETE /v1/devices/<uuid:device>": PreparedWrites.revoke,
+    "POST /v1/confirmations": PreparedWrites.confirm,
     "POST /v1/tokens": lambda s: s.plain(({}, None)),
     "PATCH /v1/profile": lambda s: s.plain(({}, {"display_name": "Alice", "shows_presence": False})),
     "PUT /v1/email": lambda s: s.plain(({}, {"address": "alice@example.org"})),

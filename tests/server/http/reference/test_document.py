@@ -49,8 +49,12 @@ def test_each_operation_has_a_name_of_its_own() -> None:
 @each_route
 def test_an_operation_says_what_its_route_declares(route: Route) -> None:
     operation = operation_of(route)
-    assert operation["security"] == {Access.DEVICE: [{"device": []}], Access.OPERATOR: [{"operator": []}]}.get(
-        route.access, []
+    security = [{"device": []}] if route.is_for_devices else []
+    assert operation["security"] == ([{"operator": []}] if route.access is Access.OPERATOR else security)
+    is_confirmed = route.access is Access.CONFIRMED_DEVICE
+    assert ("`POST /v1/confirmations`" in operation.get("description", "")) == is_confirmed
+    assert (ProblemCode.CONFIRMATION_REQUIRED.value in operation["responses"].get("403", {"$ref": ""})["$ref"]) == (
+        is_confirmed
     )
     assert (operation["security"] == []) == (route.rule in OPEN)
     assert re.fullmatch(r"[A-Z][^.]+", operation["summary"]), "the docstring of the handler says what the route does"
