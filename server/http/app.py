@@ -79,7 +79,7 @@ def _view(route: Route, services: Services) -> Callable[..., Awaitable[Response]
     async def view(**values: Any) -> Response:
         # Other bytes than those of ASCII belong to no query; each becomes a character that no parameter takes.
         query_string = request.query_string.decode("latin-1")
-        return _response(await exchange(_headers(), query_string, request.path, values))
+        return _response(await exchange(request.remote_addr or "", _headers(), query_string, request.path, values))
 
     return view
 

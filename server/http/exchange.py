@@ -23,6 +23,7 @@ from server.http.request_headers import Headers
 from server.http.request_ids import names_of
 from server.http.routing import Answer, AnyAnswer, EncodedAnswer, HtmlAnswer, Request, Route
 from server.http.services import Services
+from server.transport.proxies import forwarded_address
 
 
 class Reply(Struct, frozen=True):
@@ -36,8 +37,9 @@ class Reply(Struct, frozen=True):
     body: bytes
 
 
-Exchange: TypeAlias = Callable[[Headers, str, str, Mapping[str, Any]], Awaitable[Reply]]
-"""From headers, the query as text, path and the path's values to the answer. It raises no error but cancellation."""
+Exchange: TypeAlias = Callable[[str, Headers, str, str, Mapping[str, Any]], Awaitable[Reply]]
+"""From the address of the connection, headers, the query as text, path and the path's values to the answer. It raises
+no error but cancellation."""
 
 NO_COMPRESSION: Final = "x-no-compression"
 """The header that keeps an answer from being compressed: of a request, or of an answer with a secret."""
@@ -55,9 +57,10 @@ def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange
     handle = framed(route, read_body)
     kept_plain = {NO_COMPRESSION: "1"} if has_secret(route) else {}
 
-    async def exchange(headers: Headers, query_string: str, path: str, values: Mapping[str, Any]) -> Reply:
+    async def exchange(peer: str, headers: Headers, query_string: str, path: str, values: Mapping[str, Any]) -> Reply:
         encoding = accepted(headers.get("accept", ""))
-        request = Request(services, encoding, headers, query_string, None, None)
+        address = forwarded_address(peer, headers.get("x-forwarded-for", ""), services.proxies)
+        request = Request(services, address, encoding, headers, query_string, None, None)
         names = names_of(headers)
         outside = SERVED.set(names)
         try:

@@ -42,8 +42,8 @@ class HotRead(Struct, frozen=True, gc=False):
     path: str
     values: Mapping[str, Any]
 
-    async def answer(self) -> Reply:
-        return await self.exchange(self.headers, self.query_string, self.path, self.values)
+    async def answer(self, peer: str) -> Reply:
+        return await self.exchange(peer, self.headers, self.query_string, self.path, self.values)
 
 
 class HotPath:

@@ -74,8 +74,11 @@ class PlainRead(Protocol):
     def end(self) -> int:
         """The end of the request in the data."""
 
-    async def answer(self) -> Reply:
-        """The answer. Raises no error but cancellation."""
+    async def answer(self, peer: str) -> Reply:
+        """The answer. Raises no error but cancellation.
+
+        :param peer: the address of the connection's other end, or the one that its PROXY header names.
+        """
 
 
 class PlainReads(Protocol):
@@ -296,7 +299,8 @@ class Http1(H11Protocol):
                 return data[start:]
             start = found.end
             await self.send(Updated(idle=False))
-            reply = await found.answer()
+            assert self.client is not None
+            reply = await found.answer(self.client[0])
             self.keep_alive_requests += 1
             is_last = (
                 self.context.terminated.is_set() or self.keep_alive_requests >= self.config.keep_alive_max_requests

@@ -64,6 +64,7 @@ class ProblemCode(Enum):
     HEAD_TOO_LARGE = "head_too_large"
     TOO_MANY_CONVERSATIONS = "too_many_conversations"
     TOO_MANY_MAILS = "too_many_mails"
+    RATE_LIMITED = "rate_limited"
     INTERNAL = "internal"
     UNKNOWN_TRANSFER_ENCODING = "unknown_transfer_encoding"
     UNKNOWN_VERSION = "unknown_version"
@@ -166,6 +167,12 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ),
     ProblemCode.TOO_MANY_MAILS: ProblemInfo(
         429, "Too many mails", "Too many mails to unverified addresses, from you or to this address.", retry=True
+    ),
+    ProblemCode.RATE_LIMITED: ProblemInfo(
+        429,
+        "Rate limited",
+        "Too many requests of this kind from your address or from you. Wait as long as `Retry-After` says.",
+        retry=True,
     ),
     ProblemCode.HEAD_TOO_LARGE: ProblemInfo(
         431,

@@ -13,6 +13,7 @@ from protocol.limits import MAX_PARTICIPANTS
 from server.http.authentication import NotAnOperator, NotConfirmed
 from server.http.decoding import InvalidBody, UnsupportedBody
 from server.http.encoding import CBOR, IDENT, Encoding, Ident
+from server.http.limits import RateLimited
 from server.http.problem_codes import ProblemCode
 from server.http.queries import InvalidQuery
 from store.errors import (
@@ -179,6 +180,18 @@ REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
     ),
 }
 
+"""Errors that say all by their type."""
+
+LATER: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
+    TooManyStarts: (
+        ProblemCode.TOO_MANY_CONVERSATIONS,
+        "you have reached the limit of conversations with strangers in 24 hours",
+    ),
+    TooManyMails: (ProblemCode.TOO_MANY_MAILS, "too many mails to unverified addresses, from you or to this one"),
+    RateLimited: (ProblemCode.RATE_LIMITED, "too many requests of this kind from your address, or from you"),
+}
+"""Errors that say when the same request may succeed (`wait_s`)."""
+
 
 def problem_of(error: Exception, path: str) -> Problem:
     """The answer to an error; one that is the server's is logged.
@@ -189,6 +202,8 @@ def problem_of(error: Exception, path: str) -> Problem:
         return error
     if refusal := REFUSALS.get(type(error)):
         return Problem(*refusal)
+    if isinstance(error, TooManyStarts | TooManyMails | RateLimited):
+        return Problem(*LATER[type(error)], retry_after_s=error.wait_s)
     match error:
         case InvalidBody():
             return Problem(ProblemCode.INVALID_BODY, str(error), pointer=error.pointer)
@@ -199,15 +214,6 @@ def problem_of(error: Exception, path: str) -> Problem:
         case NotAccepted():
             detail = "these users do not accept messages, or groups, from you"
             return Problem(ProblemCode.NOT_ACCEPTED, detail, users=error.users)
-        case TooManyStarts():
-            detail = "you have reached the limit of conversations with strangers in 24 hours"
-            return Problem(ProblemCode.TOO_MANY_CONVERSATIONS, detail, retry_after_s=error.wait_s)
-        case TooManyMails():
-            return Problem(
-                ProblemCode.TOO_MANY_MAILS,
-                "too many mails to unverified addresses, from you or to this one",
-                retry_after_s=error.wait_s,
-            )
         case Unavailable() | Overloaded() | Locked() | RedisError():
             log.warning("request_refused", path=path, error=str(error))
             return Problem(ProblemCode.UNAVAILABLE, "try again", retry_after_s=RETRY_AFTER_S)

@@ -63,6 +63,8 @@ Arguments = TypeVarTuple("Arguments")
 class Request(Struct, Generic[Body], frozen=True):
     """A parsed request.
 
+    :ivar address: of the client, also behind trusted proxies; `server.transport.proxies.address_key` makes the key of
+        limits of it.
     :ivar encoding: of the answer.
     :ivar query_string: the text after the question mark; empty if there is none.
     :ivar query: of a read: the parameters as the struct that the route declares; None if it declares none.
@@ -71,6 +73,7 @@ class Request(Struct, Generic[Body], frozen=True):
     """
 
     services: Services
+    address: str
     encoding: Encoding
     headers: Headers
     query_string: str

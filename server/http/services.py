@@ -12,6 +12,7 @@ from server.http.first_pages import FirstPages
 from server.http.offered import WEBHOOKS, Offered
 from server.http.origins import Origins
 from server.http.passwords import Passwords
+from server.transport.proxies import NO_PROXIES, TrustedProxies
 from store import conversations
 from store.postgres.pool import Pool
 from store.redis.client import Redis
@@ -23,6 +24,7 @@ class Services:
 
     :ivar answer_headers: those that all answers have.
     :ivar offered: the notifiers that workers have keys for.
+    :ivar proxies: those that may name the client's address.
     :ivar ops_token: the operators' token; empty if the application has no routes for operators.
     :ivar starts_per_day: conversations with strangers that a user may begin in 24 hours.
     """
@@ -35,6 +37,7 @@ class Services:
     first_pages: FirstPages
     answer_headers: AnswerHeaders
     offered: Offered
+    proxies: TrustedProxies
     ops_token: str
     starts_per_day: int
     token_lifetime_s: float
@@ -48,6 +51,7 @@ def services_of(
     token_lifetime_s: float,
     ops_token: str = "",
     offered: Offered = WEBHOOKS,
+    proxies: TrustedProxies = NO_PROXIES,
     starts_per_day: int = conversations.STARTS_PER_DAY,
     cors_origins: Collection[str] = (),
 ) -> Services:
@@ -65,6 +69,7 @@ def services_of(
         first_pages=FirstPages(pool, tags),
         answer_headers=AnswerHeaders(Origins(cors_origins)),
         offered=offered,
+        proxies=proxies,
         ops_token=ops_token,
         starts_per_day=starts_per_day,
         token_lifetime_s=token_lifetime_s,

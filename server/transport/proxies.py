@@ -86,6 +86,9 @@ class TrustedProxies:
         return any(ip in network for network in self.networks)
 
 
+NO_PROXIES: Final = TrustedProxies()
+
+
 def parse_proxy_header(data: bytes) -> ProxyHeader | None:
     """Find the PROXY header, v1 or v2, at the beginning of a connection from a trusted peer.
 

@@ -42,6 +42,8 @@ ACCESS_NOTES: Final = {
 }
 """What a description says of a route's callers, beside the token."""
 
+_OF_ALL: Final = (ProblemCode.RATE_LIMITED, ProblemCode.UNAVAILABLE, ProblemCode.INTERNAL)
+
 UUID_SCHEMA: Final = {"type": "string", "format": "uuid"}
 
 
@@ -75,7 +77,7 @@ def tag_of(route: Route) -> str:
 
 def problems_of(route: Route) -> set[ProblemCode]:
     """All codes that a route may answer with: its own, and those that its other declarations imply."""
-    found = {*route.problems, *ADMISSION_PROBLEMS[route.access], ProblemCode.UNAVAILABLE, ProblemCode.INTERNAL}
+    found = {*route.problems, *ADMISSION_PROBLEMS[route.access], *_OF_ALL}
     if route.query is not None:
         found.add(ProblemCode.INVALID_QUERY)
         if issubclass(route.query, PageQuery):

@@ -11,6 +11,7 @@ from server.http.encoding import IDENT
 from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
 from server.http.routing import NOTHING, Answer, Request, Routes
+from server.transport.proxies import address_key
 from store import accounts, devices, profiles
 from store.accounts import Account
 from store.errors import UnknownUser
@@ -31,8 +32,8 @@ class NewDevice(Struct, frozen=True):
 
 
 async def _hash_password(request: Request[bodies.Register]) -> NewUser:
-    body = request.body
-    return NewUser(body.username, await request.services.passwords.hash(body.password))
+    body, source = request.body, address_key(request.address)
+    return NewUser(body.username, await request.services.passwords.hash(body.password, source=source))
 
 
 @routes.open_write(
@@ -58,7 +59,8 @@ async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
     except UnknownUser:
         account = None
     password_hash = account.password_hash if account else None
-    if not await services.passwords.check(password_hash, body.password) or account is None:
+    source = address_key(request.address)
+    if not await services.passwords.check(password_hash, body.password, source=source) or account is None:
         raise Problem(ProblemCode.WRONG_CREDENTIALS, "wrong username or password")
     return NewDevice(account.user, body.name)
 

@@ -17,7 +17,7 @@ routes = Routes()
 async def _check_password(identity: Identity, request: Request[bodies.Confirm]) -> str:
     """The hash that the password fits."""
     password_hash = await accounts.password_hash_of(request.services.pool, identity.user)
-    if not await request.services.passwords.check(password_hash, request.body.password):
+    if not await request.services.passwords.check(password_hash, request.body.password, source=identity.user):
         raise Problem(ProblemCode.WRONG_CREDENTIALS, "wrong password")
     return password_hash
 

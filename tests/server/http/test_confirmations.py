@@ -29,7 +29,9 @@ SENSITIVE = {
 
 @pytest.fixture
 async def alice(pool: Pool) -> Credentials:
-    return await new_device(pool, await accounts.add_user(pool, "alice", await Passwords().hash(PASSWORD)))
+    return await new_device(
+        pool, await accounts.add_user(pool, "alice", await Passwords().hash(PASSWORD, source="a test"))
+    )
 
 
 async def age(pool: Pool, device: bytes, seconds: float) -> None:

@@ -35,7 +35,7 @@ async def announce(_: Any, name: str) -> None:
 async def call(handler: Any, **details: Any) -> AnyAnswer:
     services: Any = SimpleNamespace(announcements=None)
     route = Route("PUT", "/v1/things", Access.OPEN, handler, **details)
-    return await framed(route, read_body)(Request(services, "json", {}, "", None, None), {})
+    return await framed(route, read_body)(Request(services, "127.0.0.1", "json", {}, "", None, None), {})
 
 
 async def write(_: Request[Any]) -> Changed:

@@ -45,7 +45,7 @@ class PlainAnswer:
         self._plain = plain
         self.end = end
 
-    async def answer(self) -> Reply:
+    async def answer(self, peer: str) -> Reply:
         self._plain.started.set()
         await self._plain.release.wait()
         return Reply(200, {"content-type": "text/plain"}, b"plain")

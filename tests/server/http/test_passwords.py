@@ -8,11 +8,11 @@ from server.http.passwords import Passwords
 
 async def test_the_right_password_of_an_existing_user_fits_and_no_other() -> None:
     some = Passwords()
-    made = await some.hash("correct horse")
-    assert await some.check(made, "correct horse")
-    assert not await some.check(made, "wrong")
+    made = await some.hash("correct horse", source="an address")
+    assert await some.check(made, "correct horse", source="an address")
+    assert not await some.check(made, "wrong", source="an address")
     for password in ("correct horse", "nobody has this password", ""):
-        assert not await some.check(None, password)
+        assert not await some.check(None, password, source="an address")
 
 
 def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:

@@ -41,11 +41,13 @@ class PreparedWrites:
         self.group = await new_group(self.pool, self.alice, self.bob)
 
     async def log_in(self) -> list[Write]:
-        await accounts.add_user(self.pool, "dora", await Passwords().hash(PASSWORD))
+        await accounts.add_user(self.pool, "dora", await Passwords().hash(PASSWORD, source="a test"))
         return [({}, {"username": "dora", "password": PASSWORD, "name": "Phone"})]
 
     async def confirm(self) -> list[Write]:
-        await self.pool.fetch("update users set password_hash = %s", (await Passwords().hash(PASSWORD),))
+        await self.pool.fetch(
+            "update users set password_hash = %s", (await Passwords().hash(PASSWORD, source="a test"),)
+        )
         return [({}, {"password": PASSWORD})]
 
     async def revoke(self) -> list[Write]:
@@ -227,7 +229,7 @@ async def test_a_client_that_hangs_up_before_its_password_is_hashed_registers_no
     async with opened(pool, redis_url, "POST /v1/users") as (api, [request]):
         with trio.CancelScope() as client:
 
-            async def hash_password(*_: Any) -> str:
+            async def hash_password(*_: Any, **__: Any) -> str:
                 client.cancel()
                 await trio.lowlevel.checkpoint()
                 return "a hash"

@@ -32,7 +32,7 @@ NAMES = re.compile(r"\b(alice|bob|frank)\b")
 
 
 async def test_each_command_gets_the_answer_of_its_route(pool: Pool, database_url: str, redis_url: str) -> None:
-    hashed = await Passwords().hash(examples.PASSWORD)
+    hashed = await Passwords().hash(examples.PASSWORD, source="a test")
     async with open_cluster(database_url, redis_url, OPS_TOKEN=OPS_TOKEN) as cluster, httpx.AsyncClient() as http:
         await cluster.start_web()
         for number, route in enumerate(ROUTES):
