@@ -57,7 +57,7 @@ class Config:
     """Load balancers that may tell the client's address (PROXY protocol v1 and v2, `X-Forwarded-For`): addresses and
     networks, separated by commas."""
     max_address_connections: int = MAX_ADDRESS_CONNECTIONS
-    """Connections of one client address (one /64 of IPv6) to one `socket` process."""
+    """Connections of one client address (one /64 of IPv6) to one `web` or `socket` process."""
     worker_concurrency: int = 32
     """Jobs that one `worker` runs at a time."""
     metrics_port: int = 0

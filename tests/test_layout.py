@@ -64,6 +64,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "server/http": {
         "any_requests": "any requests in any order, beside a model",
         "bounds": "bounds of answers",
+        "client_addresses": "whose a request is, behind proxies too",
         "confirmations": "what needs the password once more",
         "email": "addresses, and the pages that mails lead to",
         "history": "pages of messages",

@@ -50,10 +50,10 @@ from protocol.requests import QueuedRequest
 from protocol.states import State, StateMachine, agreed_version
 from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, ping_frame, pong_frame
 from server.gateway.replies import error_reply, store_error_reply
+from server.transport.addresses import read_announced
 from server.transport.admission import Rate, TokenBucket
 from server.transport.handshake import open_websocket
 from server.transport.outbox import Outbox
-from server.transport.proxies import InvalidProxyHeader, parse_proxy_header
 from server.transport.stream import ClientStream
 from store.errors import DeviceRevoked, Overloaded, StoreError, TokenExpired, TokenUnknown, Unavailable
 from store.tokens import Identity
@@ -293,19 +293,11 @@ class Connection:
                 return b""
             self.outbox.send_raw(crowded)
             return None
-        data = b""
-        try:
-            while (header := parse_proxy_header(data)) is None:
-                more = await self._stream.receive_some()
-                if not more:
-                    return None
-                data += more
-        except InvalidProxyHeader as error:
-            log.warning("proxy_header_invalid", peer=self.address, error=str(error))
+        announced = await read_announced(self.address, self._stream.receive_some)
+        if announced is None:
             return None
-        if header.address is not None:
-            self.address = header.address
-        return data[header.size :]
+        self.address = announced.address
+        return announced.rest
 
     def _admit_forwarded(self, forwarded_for: list[str]) -> bytes | None:
         """Admit the connection by the address in its proxies' headers; None, or the refusal to write."""

@@ -20,7 +20,7 @@ from protocol import features, limits
 from protocol.codec import encode_fields
 from protocol.codes import CloseCode
 from protocol.frames import Hello, MarkDelivered, MarkRead, Send, Sync, Welcome
-from runtime.config import Config, ConfigError
+from runtime.config import Config
 from runtime.process import tell_ready
 from runtime.signals import watch_signals
 from server.cluster.node import Node
@@ -34,11 +34,12 @@ from server.gateway.readers import Readers
 from server.gateway.requests import RequestHandler
 from server.gateway.revocations import Revocations
 from server.gateway.sends import Sends
+from server.transport.addresses import proxies_of
 from server.transport.admission import AdmissionGate, ConnectionCounts, Rate, TokenBuckets
 from server.transport.handshake import refused_address
 from server.transport.keepalive import KeepAlive
 from server.transport.listener import accept_connections, listen
-from server.transport.proxies import TrustedProxies, address_key, forwarded_address
+from server.transport.proxies import address_key, forwarded_address
 from store.batching.group_commit import BatchStatistics
 from store.batching.two_lanes import LanesStatistics
 from store.clock import Clock
@@ -122,10 +123,7 @@ class SocketGateway:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        try:
-            self._trusted = TrustedProxies.parse(config.trusted_proxies)
-        except ValueError as error:
-            raise ConfigError(f"TRUSTED_PROXIES: {error}") from None
+        self._trusted = proxies_of(config)
         self.pool = Pool(config.database_url, config.database_pool)
         self.redis = Redis(config.bus_url)
         self._clock = Clock(self.pool)

@@ -8,6 +8,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 |---|---|
 | `process` | the process `web`: Hypercorn, from start to drain |
 | `hypercorn_seam` | connections: Hypercorn's, with its faults mended |
+| `open_connections` | how many connections are open, in all and of each address; which give way to others |
 | `request_heads` | heads of requests that h11 takes: made ready for the application, or refused |
 | `hot_path` | the thin path: plain GETs of hot routes, past Quart |
 | `app` | the routes as a Quart application; the one file that meets Quart |

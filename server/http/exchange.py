@@ -38,7 +38,7 @@ class Reply(Struct, frozen=True):
 
 
 Exchange: TypeAlias = Callable[[str, Headers, str, str, Mapping[str, Any]], Awaitable[Reply]]
-"""From the address of the connection, headers, the query as text, path and the path's values to the answer. It raises
+"""From the address of the connection, the headers, the query as text, the path and its values to the answer. It raises
 no error but cancellation."""
 
 NO_COMPRESSION: Final = "x-no-compression"

@@ -12,6 +12,8 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
 - Hypercorn gives requests to Quart at which Quart fails (`GET ?a`). Here `server.http.request_heads` refuses them.
 - Hypercorn opens WebSockets, which belong to `socket`. Here an upgrade is ignored, in the same module.
 - Hypercorn waits for ever for a client that does not read its answer. Here `WRITE_S`.
+- Hypercorn waits as long for a head that has begun as for one that has not. Here `HEAD_S`, and an answer.
+- Hypercorn knows neither the PROXY protocol nor limits of connections. Here `OpenConnections`.
 - Hypercorn keeps a connection that its client has closed until the idle timeout. Here it is closed at once.
 - Hypercorn starts a task for each request that waits for the idle timeout. Here each connection has one.
 - Hypercorn writes head and body separately. Here one write has both, up to `FLUSH_BYTES`.
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf
 from time import time
 from typing import Any, Final, Protocol, TypeAlias
@@ -43,14 +46,22 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, Framework, H11SendableEvent
 from hypercorn.utils import parse_socket_addr, wrap_app
 
+from protocol.limits import MAX_ADDRESS_CONNECTIONS
 from server.http.exchange import Reply
+from server.http.open_connections import MAX_CONNECTIONS, OpenConnections
 from server.http.problem_codes import MAX_HEAD_BYTES
 from server.http.request_heads import accepted_head
+from server.transport.addresses import read_announced
 from server.transport.listener import accept_connections
+from server.transport.proxies import NO_PROXIES, TrustedProxies, forwarded_address
+
+HEAD_S: Final = 20.0
+"""The time from accepting a connection to the first byte of a request, and from there to the end of the head. As long
+as for a body; nginx waits for 60 s, Apache for 20 to 40 s."""
 
 KEEP_ALIVE_S: Final = 75.0
-"""An idle connection is closed after this time. nginx gives up idle connections of its pool earlier, so it sends no
-request on a connection that is being closed."""
+"""A connection is closed after this time without a request. nginx gives up idle connections of its pool earlier, so it
+sends no request on a connection that is being closed."""
 
 MAX_REQUESTS: Final = 1000
 """The most requests of a connection, so that clients spread over processes that have started since."""
@@ -63,6 +74,9 @@ DRAIN_BYTES: Final = 128 * 1024
 
 WRITE_S: Final = 30.0
 """The time for the client to take an answer, or a part of `FLUSH_BYTES`."""
+
+REFUSED_S: Final = 1.0
+"""The time for a client to read that its address has too many connections, and to close."""
 
 FLUSH_BYTES: Final = 64 * 1024
 
@@ -89,7 +103,21 @@ class PlainReads(Protocol):
 
 
 Refuse: TypeAlias = Callable[[int], Reply]
-"""From the status that h11 or `accepted_head` proposes to the answer to a head that is refused."""
+"""From the status that h11, `accepted_head` or this file proposes to the answer to a head that is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """The parts that all connections share."""
+
+    app: AppWrapper
+    config: Config
+    context: WorkerContext
+    state: dict[str, Any]
+    plain: PlainReads
+    refuse: Refuse
+    proxies: TrustedProxies
+    open: OpenConnections
 
 
 async def serve_http(
@@ -99,6 +127,9 @@ async def serve_http(
     listening: socket.socket,
     terminated: trio.Event,
     *,
+    proxies: TrustedProxies = NO_PROXIES,
+    max_address_connections: int = MAX_ADDRESS_CONNECTIONS,
+    max_connections: int = MAX_CONNECTIONS,
     grace_s: float,
     keep_alive_s: float = KEEP_ALIVE_S,
     max_requests: int = MAX_REQUESTS,
@@ -107,6 +138,9 @@ async def serve_http(
 
     :param app: an ASGI application, for all requests that the thin path leaves.
     :param listening: as `server.transport.listener.listen` returns it; closed when `terminated`.
+    :param proxies: those that may send a PROXY header.
+    :param max_address_connections: of one address, or one /64 of IPv6.
+    :param max_connections: of all addresses.
     :param grace_s: the time for the requests under way.
     :param keep_alive_s: until an idle connection is closed.
     :param max_requests: of a connection, which the last answer closes.
@@ -122,16 +156,23 @@ async def serve_http(
     state: dict[str, Any] = {}
     lifespan = Lifespan(wrapped, config, state)
 
-    async def serve(sock: socket.socket, _: str) -> None:
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        await HttpConnection(wrapped, config, context, ConnectionState(state.copy()), plain, refuse, stream).run()
+    open_connections = OpenConnections(max_connections, max_address_connections, proxies)
+    shared = _Shared(wrapped, config, context, state, plain, refuse, proxies, open_connections)
+
+    async def serve(sock: socket.socket, peer: str) -> None:
+        connection = HttpConnection(shared, trio.SocketStream(trio.socket.from_stdlib_socket(sock)), peer)
+        open_connections.enter(connection)
+        try:
+            await connection.run()
+        finally:
+            open_connections.leave(connection)
 
     async with trio.open_nursery() as lifespans:
         await lifespans.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
-                accepting.start_soon(accept_connections, listening, connections, serve, trio.lowlevel.checkpoint)
+                accepting.start_soon(accept_connections, listening, connections, serve, open_connections.wait_room)
                 await terminated.wait()
                 accepting.cancel_scope.cancel()
             listening.close()
@@ -146,73 +187,117 @@ class _Draining(Event):
 
 
 class HttpConnection(TCPServer):
-    """A connection; `run` serves it."""
+    """A connection; `run` serves it.
+
+    :param peer: the address of the other end.
+    """
 
     stream: trio.SocketStream  # type: ignore[assignment]  # never TLS, which proxies end
+    protocol: Http1  # type: ignore[assignment]  # Hypercorn's wrapper goes on to HTTP/2
 
-    def __init__(
-        self,
-        app: AppWrapper,
-        config: Config,
-        context: WorkerContext,
-        state: ConnectionState,
-        plain: PlainReads,
-        refuse: Refuse,
-        stream: trio.SocketStream,
-    ) -> None:
-        super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]  # as above
-        self._plain = plain
-        self._refuse = refuse
+    def __init__(self, shared: _Shared, stream: trio.SocketStream, peer: str) -> None:
+        state = ConnectionState(shared.state.copy())
+        super().__init__(shared.app, shared.config, shared.context, state, stream)  # type: ignore[arg-type]  # as above
+        self._shared = shared
+        self._peer = peer
         self._is_idle = True
+        self._has_begun_head = False
         self._is_last = False
         self._is_over = False
-        self._deadline = trio.current_time() + config.keep_alive_timeout
-        self._nap = trio.CancelScope()
+        self._deadline = trio.current_time() + HEAD_S
+        self._nap = trio.CancelScope(deadline=self._deadline)
 
     async def run(self) -> None:
+        key = None
         try:
-            sock = self.stream.socket
-            client = parse_socket_addr(sock.family, sock.getpeername())
-            server = parse_socket_addr(sock.family, sock.getsockname())
+            first = await self._find_client()
+            if first is None:
+                return
+            may_go_on, key = self._shared.open.count(self._peer)
+            server = parse_socket_addr(self.stream.socket.family, self.stream.socket.getsockname())
             async with TaskGroup() as task_group:
-                self.protocol = Http1(  # type: ignore[assignment]  # Hypercorn's wrapper goes on to HTTP/2
+                self.protocol = Http1(
                     *(self.app, self.config, self.context, task_group, self.state, False),
-                    *(client, server, self.protocol_send),
-                    plain=self._plain,
-                    refuse=self._refuse,
+                    *((self._peer, 0), server, self.protocol_send),
+                    plain=self._shared.plain,
+                    refuse=self._shared.refuse,
                 )
                 task_group.spawn(self._watch)
+                if not may_go_on:
+                    await self._refuse(429, REFUSED_S)
+                elif first:
+                    await self._take(first)
                 await self._read_data()
                 self._is_over = True
                 self._nap.cancel()
         except OSError:
-            pass  # The client was gone before its address was read.
+            pass  # The client was gone before the server's address was read.
         finally:
+            self._shared.open.uncount(key)
             await self._close()
+
+    async def _find_client(self) -> bytes | None:
+        """Find the client's address; the bytes after the PROXY header, or None if the connection is over."""
+        if self._peer not in self._shared.proxies:
+            self._peer = forwarded_address(self._peer, None, NO_PROXIES)
+            return b""
+        with self._nap:
+            try:
+                announced = await read_announced(self._peer, self._receive)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                return None
+            if announced is not None:
+                self._peer = announced.address
+                return announced.rest
+        return None
+
+    async def _receive(self) -> bytes:
+        return bytes(await self.stream.receive_some(FLUSH_BYTES))
+
+    def expire(self) -> None:
+        """Close soon, since others need the room. Atomic (no checkpoint)."""
+        self._has_begun_head = False
+        self._deadline = -inf
+        self._nap.cancel()
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
             await self._write(event.data)
         elif isinstance(event, Updated):
-            self._is_idle = event.idle
-            self._deadline = trio.current_time() + self.config.keep_alive_timeout if event.idle else inf
-            if event.idle and self.context.terminated.is_set():
-                self._nap.cancel()
+            self._update(is_idle=event.idle)
         elif isinstance(event, _Draining):
-            self._drain()
+            self._set_deadline(DRAIN_S)
         elif isinstance(event, Closed):
             await self._linger()
 
+    def _update(self, *, is_idle: bool) -> None:
+        self._is_idle = is_idle
+        self._has_begun_head = False
+        if is_idle:
+            self._deadline = trio.current_time() + self.config.keep_alive_timeout
+            self._shared.open.wait_for_request(self)
+            if self.context.terminated.is_set():
+                self._nap.cancel()
+        else:
+            self._deadline = inf
+            self._shared.open.begin_request(self)
+
     async def _read_data(self) -> None:
-        data = bytearray(b"-")
+        data = b"-"
         while data:
             try:
-                data = bytearray(await self.stream.receive_some(FLUSH_BYTES))
+                data = await self._receive()
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 break
             if not self._is_last:
-                await self.protocol.handle(RawData(bytes(data)))
+                await self._take(data)
         await self.protocol.handle(Closed())
+
+    async def _take(self, data: bytes) -> None:
+        await self.protocol.handle(RawData(data))
+        if self._is_idle and not self._has_begun_head and self.protocol.has_begun_head:
+            self._has_begun_head = True
+            self._set_deadline(HEAD_S)
 
     async def _write(self, data: bytes) -> None:
         async with self.send_lock:
@@ -226,14 +311,21 @@ class HttpConnection(TCPServer):
         await self._close()
         await self.protocol.handle(Closed())
 
-    def _drain(self) -> None:
-        self._deadline = trio.current_time() + DRAIN_S
+    def _set_deadline(self, in_s: float) -> None:
+        self._deadline = trio.current_time() + in_s
         self._nap.deadline = min(self._nap.deadline, self._deadline)
 
-    async def _linger(self) -> None:
+    async def _refuse(self, status: int, linger_s: float) -> None:
+        """Answer what is no request, and close the connection."""
+        self._is_last = True
+        await self.protocol.send_refusal(status)
+        await self._linger(linger_s)
+
+    async def _linger(self, linger_s: float = DRAIN_S) -> None:
         """Close the connection for writing, and drop what still comes until the client closes it too."""
         self._is_last = True
-        self._drain()
+        self._shared.open.wait_for_request(self)
+        self._set_deadline(linger_s)
         try:
             with trio.CancelScope(shield=True):
                 await self.stream.send_eof()
@@ -251,7 +343,9 @@ class HttpConnection(TCPServer):
         terminated = self.context.terminated
         while not self._is_over:
             now = trio.current_time()
-            if now >= self._deadline or (self._is_idle and terminated.is_set()):
+            if now >= self._deadline and self._has_begun_head and not self._is_last:
+                await self._refuse(408, DRAIN_S)
+            elif now >= self._deadline or (self._is_idle and terminated.is_set()):
                 await self._initiate_server_close()
                 break
             self._nap = trio.CancelScope(deadline=min(self._deadline, now + self.config.keep_alive_timeout))
@@ -278,6 +372,16 @@ class Http1(H11Protocol):
                 return
             event = RawData(rest)
         await super().handle(event)
+
+    @property
+    def has_begun_head(self) -> bool:
+        """Whether a part of a head has come, and no more."""
+        connection = self.connection
+        return (
+            isinstance(connection, h11.Connection)
+            and connection.their_state is h11.IDLE
+            and bool(connection.trailing_data[0])
+        )
 
     def _is_at_rest(self) -> bool:
         """Whether the next byte begins a request."""
@@ -318,7 +422,7 @@ class Http1(H11Protocol):
     async def _create_stream(self, request: h11.Request) -> None:
         head = accepted_head(request)
         if isinstance(head, int):
-            await self._send_refusal(head)
+            await self.send_refusal(head)
             await self.send(Closed())
             return
         self._declared = next((int(value) for name, value in head.headers if name == b"content-length"), 0)
@@ -349,9 +453,10 @@ class Http1(H11Protocol):
     async def _send_error_response(self, status_code: int) -> None:
         if status_code == 431 and b"\n" not in self.connection.trailing_data[0]:
             status_code = 414
-        await self._send_refusal(status_code)
+        await self.send_refusal(status_code)
 
-    async def _send_refusal(self, status: int) -> None:
+    async def send_refusal(self, status: int) -> None:
+        """Write the last answer."""
         await self.send(RawData(_encoded(self._refuse(status), self.config, is_last=True)))
 
     async def _maybe_recycle(self) -> None:

@@ -62,6 +62,7 @@ class ProblemCode(Enum):
     URI_TOO_LONG = "uri_too_long"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     HEAD_TOO_LARGE = "head_too_large"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     TOO_MANY_CONVERSATIONS = "too_many_conversations"
     TOO_MANY_MAILS = "too_many_mails"
     RATE_LIMITED = "rate_limited"
@@ -129,7 +130,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         405, "Method not allowed", "The path exists, but not with this method."
     ),
     ProblemCode.REQUEST_TIMEOUT: ProblemInfo(
-        408, "Request timeout", "The body did not come in time; the connection is closed.", retry=True
+        408, "Request timeout", "The head or the body did not come in time; the connection is closed.", retry=True
     ),
     ProblemCode.USERNAME_TAKEN: ProblemInfo(409, "Username taken", "The username is taken. Choose a different one."),
     ProblemCode.NOT_A_REQUEST: ProblemInfo(409, "Not a request", "The conversation is not a request, or no longer."),
@@ -158,6 +159,12 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         415,
         "Unsupported media type",
         "The body is neither JSON nor CBOR by its `Content-Type`, or it is compressed (`Content-Encoding`).",
+    ),
+    ProblemCode.TOO_MANY_CONNECTIONS: ProblemInfo(
+        429,
+        "Too many connections",
+        "Your address (one /64 of IPv6) has too many connections to this process; this one is closed.",
+        retry=True,
     ),
     ProblemCode.TOO_MANY_CONVERSATIONS: ProblemInfo(
         429,

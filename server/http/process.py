@@ -21,6 +21,7 @@ from server.http.offered import offered_by
 from server.http.request_heads import refused_head
 from server.http.routes import ROUTES
 from server.http.services import services_of
+from server.transport.addresses import proxies_of
 from server.transport.listener import listen
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
@@ -43,6 +44,7 @@ async def serve_web(config: Config) -> None:
     pool = Pool(config.database_url, config.database_pool)
     redis = Redis(config.bus_url)
     writer = Writer(redis, pool)
+    proxies = proxies_of(config)
     terminated = trio.Event()
     sock = listen(config.host, config.port)
     async with trio.open_nursery() as services:
@@ -57,13 +59,23 @@ async def serve_web(config: Config) -> None:
             token_lifetime_s=config.token_lifetime_s,
             ops_token=config.ops_token,
             offered=offered_by(config),
+            proxies=proxies,
             starts_per_day=config.new_conversations_per_day,
             cors_origins=web_origins(config.cors_origins),
         )
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         services.start_soon(_tell_ready, config, pool, redis)
         refuse = partial(refused_head, services=shared)
-        await serve_http(create_app(shared), HotPath(shared, ROUTES), refuse, sock, terminated, grace_s=GRACE_S)
+        await serve_http(
+            create_app(shared),
+            HotPath(shared, ROUTES),
+            refuse,
+            sock,
+            terminated,
+            proxies=proxies,
+            max_address_connections=config.max_address_connections,
+            grace_s=GRACE_S,
+        )
         with trio.move_on_after(SIGN_OFF_TIMEOUT_S):
             await writer.sign_off()
         services.cancel_scope.cancel()

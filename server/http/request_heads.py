@@ -18,19 +18,24 @@ import h11
 
 from server.http.exchange import Reply, refused
 from server.http.problem_codes import MAX_HEAD_BYTES, ProblemCode
-from server.http.problems import Problem
+from server.http.problems import RETRY_AFTER_S, Problem
 from server.http.services import Services
+from server.transport.admission import ADDRESS_RETRY_AFTER_S
 
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#@]+(/[^?]*)?(\?.*)?", re.IGNORECASE)
 _LENGTHS: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 _CODES: Final = {
+    408: ProblemCode.REQUEST_TIMEOUT,
     414: ProblemCode.URI_TOO_LONG,
+    429: ProblemCode.TOO_MANY_CONNECTIONS,
     431: ProblemCode.HEAD_TOO_LARGE,
     501: ProblemCode.UNKNOWN_TRANSFER_ENCODING,
     505: ProblemCode.UNKNOWN_VERSION,
 }
 """Statuses of refusals -> codes; all others have the status 400."""
+
+_RETRY_AFTER_S: Final = {408: RETRY_AFTER_S, 429: ADDRESS_RETRY_AFTER_S}
 
 
 def accepted_head(request: h11.Request) -> h11.Request | int:
@@ -53,9 +58,9 @@ def accepted_head(request: h11.Request) -> h11.Request | int:
 
 
 def refused_head(status: int, services: Services) -> Reply:
-    """The answer to a head that h11 or `accepted_head` refuses with this status."""
+    """The answer to a head, or a connection, that is refused with this status."""
     code = _CODES.get(status, ProblemCode.INVALID_REQUEST)
-    return refused(Problem(code, code.info.meaning), {}, "", services)
+    return refused(Problem(code, code.info.meaning, retry_after_s=_RETRY_AFTER_S.get(status)), {}, "", services)
 
 
 def _path_of(request: h11.Request) -> bytes | None:

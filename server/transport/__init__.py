@@ -4,6 +4,7 @@
 |---|---|
 | `listener` | accepting sockets |
 | `admission` | connections and requests per client; how many connections are greeted at the same time |
+| `addresses` | the client's address of a connection: it reads the header of a proxy |
 | `proxies` | the client's address behind load balancers: trusted proxies, PROXY protocol, `X-Forwarded-For` |
 | `handshake`, `upgrade` | the opening handshake of a WebSocket: any by trio-websocket; the usual form without it |
 | `stream` | a client's socket, as its connection reads and closes it |

@@ -22,6 +22,10 @@ _ROUNDING_S: Final = 1e-6
 """More than the rounding error of thousands of additions to a clock's reading."""
 
 
+ADDRESS_RETRY_AFTER_S: Final = 60
+"""Retry-After of the answer to an address that has too many connections."""
+
+
 class ConnectionCounts(Generic[_Key]):
     """How many connections each key (an address, a user) has here; keys without connections take no memory.
 

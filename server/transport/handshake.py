@@ -16,6 +16,7 @@ from trio_websocket import ConnectionClosed, HandshakeError, WebSocketRequest, w
 from wsproto.utilities import ProtocolError
 
 from protocol import limits
+from server.transport.admission import ADDRESS_RETRY_AFTER_S
 from server.transport.upgrade import plain_upgrade
 
 log = structlog.get_logger(__name__)
@@ -24,10 +25,6 @@ MAX_REQUEST_BYTES: Final = 16 * 1024
 """Request line and headers. Browsers and proxies send one or two KB; h11 has the same limit."""
 
 _END: Final = b"\r\n\r\n"
-
-
-ADDRESS_RETRY_AFTER_S: Final = 60
-"""Retry-After of the answer to an address that has too many connections."""
 
 
 def refused_address(limit: int) -> bytes:

@@ -109,15 +109,17 @@ class HttpServer:
 
 @asynccontextmanager
 async def serving(
-    app: Framework, plain: PlainReads, refuse: Refuse, *, keep_alive_s: float = 75.0, max_requests: int = 1000
+    app: Framework, plain: PlainReads, refuse: Refuse, **settings: Any
 ) -> AsyncGenerator[HttpServer, None]:
-    """Serve an application and a thin path."""
+    """Serve an application and a thin path.
+
+    :param settings: of `serve_http`.
+    """
     listening = listen("127.0.0.1", 0)
     server = HttpServer(listening.getsockname()[1], trio.Event(), trio.Event())
 
     async def serve() -> None:
-        limits = {"grace_s": 5.0, "keep_alive_s": keep_alive_s}
-        await serve_http(app, plain, refuse, listening, server.terminated, **limits, max_requests=max_requests)
+        await serve_http(app, plain, refuse, listening, server.terminated, **{"grace_s": 5.0, **settings})
         server.ended.set()
 
     async with trio.open_nursery() as nursery:
@@ -130,10 +132,14 @@ async def serving(
 
 
 @asynccontextmanager
-async def serving_api(services: Services) -> AsyncGenerator[HttpServer, None]:
-    """Serve the product's routes."""
+async def serving_api(services: Services, **limits: Any) -> AsyncGenerator[HttpServer, None]:
+    """Serve the product's routes.
+
+    :param limits: of `serve_http`.
+    """
     refuse = partial(refused_head, services=services)
-    async with serving(create_app(services), HotPath(services, ROUTES), refuse) as server:
+    proxies = services.proxies
+    async with serving(create_app(services), HotPath(services, ROUTES), refuse, proxies=proxies, **limits) as server:
         yield server
 
 
