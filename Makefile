@@ -47,8 +47,10 @@ bench: .venv/dev.installed  ## run the benchmarks
 	$(PYTHON) -m bench
 
 faults: .venv/dev.installed  ## run the slow tests, which `make test` leaves out: long faults, whole benchmarks, many examples
-	$(PYTHON) -m pytest -m long --numprocesses 2 --dist worksteal
-	EXAMPLES=300 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal tests/protocol
+	@status=0; \
+	$(PYTHON) -m pytest -m long --numprocesses 2 --dist worksteal || status=$$?; \
+	EXAMPLES=300 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal tests/protocol || status=$$?; \
+	exit $$status
 
 generated: .venv/dev.installed  ## write the generated files: vectors, docs/states.md, docs/configuration.md, schema.sql
 	$(PYTHON) -m tests.protocol.make_vectors

@@ -45,10 +45,21 @@ DRIVERS = {
 
 
 @cache
+def tree_of(file: Path) -> ast.Module:
+    """A file's tree. No test changes it."""
+    return ast.parse(file.read_text())
+
+
+def nodes_of(file: Path) -> Iterator[ast.AST]:
+    """All nodes of a file's tree, parents before children."""
+    return ast.walk(tree_of(file))
+
+
+@cache
 def imports_of(file: Path) -> frozenset[str]:
     """The top-level names of everything that a file imports."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -88,7 +99,7 @@ def names_from(file: Path, module: str) -> set[str]:
     """The names that a file imports from a module; the module's own name if it imports the module itself."""
     found: set[str] = set()
     parent, _, name = module.rpartition(".")
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names} & {module}
         elif isinstance(node, ast.ImportFrom) and node.module == module:
@@ -102,7 +113,7 @@ def test_no_error_is_told_apart_by_its_text() -> None:
     """`RedisError.code` and `DatabaseError.sqlstate` say what kind an error is; texts are for people."""
     for package in ("jobs", "runtime", "server", "store"):
         for file in sorted((ROOT / package).rglob("*.py")):
-            assert not list(_asked_of_texts(ast.parse(file.read_text()))), file
+            assert not list(_asked_of_texts(tree_of(file))), file
 
 
 def _asked_of_texts(tree: ast.AST) -> Iterator[int]:
@@ -170,7 +181,7 @@ def shared_names(files: Iterable[Path]) -> dict[str, set[str]]:
 
 def classes_of(file: Path) -> list[str]:
     """The names of a file's classes, but for private ones."""
-    nodes = ast.walk(ast.parse(file.read_text()))
+    nodes = nodes_of(file)
     return [node.name for node in nodes if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
 
 
@@ -203,7 +214,7 @@ def test_tests_wait_by_the_functions_of_tests_waiting_alone() -> None:
     waits = {
         str(file.relative_to(ROOT))
         for file in (ROOT / "tests").rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in nodes_of(file)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and re.fullmatch("wait_until\\w*", node.name)
     }
     assert waits == {"tests/waiting.py"}
@@ -211,9 +222,7 @@ def test_tests_wait_by_the_functions_of_tests_waiting_alone() -> None:
 
 def test_no_test_sleeps() -> None:
     """`wait_until` waits for something to happen; `let_pass` says which time is to pass. 0 only lets others run."""
-    sleeping = {
-        str(file.relative_to(ROOT)) for file in (ROOT / "tests").rglob("*.py") if _sleeps(ast.parse(file.read_text()))
-    }
+    sleeping = {str(file.relative_to(ROOT)) for file in (ROOT / "tests").rglob("*.py") if _sleeps(tree_of(file))}
     assert sleeping == {"tests/waiting.py"}
 
 
@@ -283,7 +292,7 @@ def test_a_push_for_this_node_alone_is_made_by_the_files_listed_and_no_others() 
     """Anywhere else it would be lost to the devices on other nodes."""
     calling: dict[tuple[str, str], set[str]] = {}
     for file in sorted((ROOT / "server").rglob("*.py")):
-        tree = ast.parse(file.read_text())
+        tree = tree_of(file)
         assert not list(_misnamed(tree)), f"{file.relative_to(ROOT)}: {list(_misnamed(tree))}"
         for called in _calls(tree):
             calling.setdefault(called, set()).add(str(file.relative_to(ROOT)))
@@ -294,7 +303,7 @@ def test_the_streams_of_nodes_are_written_by_the_files_listed_and_no_others() ->
     publishing = {
         str(file.relative_to(ROOT))
         for file in files()
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in nodes_of(file)
         if isinstance(node, ast.ImportFrom) and node.module == "store.redis.bus"
         if any(alias.name == "publish" for alias in node.names)
     }
@@ -376,7 +385,7 @@ def test_a_pusher_under_another_name_is_found() -> None:
 def test_no_test_reaches_into_a_private_attribute() -> None:
     """What a test needs to see of an object is public, a property or in its `statistics()`."""
     for file in sorted((ROOT / "tests").rglob("*.py")):
-        private = list(_private(ast.parse(file.read_text())))
+        private = list(_private(tree_of(file)))
         assert not private, f"{file.relative_to(ROOT)}: {private}"
 
 
@@ -430,7 +439,7 @@ def test_no_sentence_for_others_shows_the_name_of_a_class_or_a_value_as_python_w
     for file in files():
         name = str(file.relative_to(ROOT))
         if name.startswith(f"{folder}/") and name not in FOR_OPERATORS | NAMED_AFTER_CODE:
-            assert not list(_shown_as_python(ast.parse(file.read_text()))), name
+            assert not list(_shown_as_python(tree_of(file))), name
 
 
 def _shown_as_python(node: ast.AST) -> Iterator[int]:
@@ -450,7 +459,7 @@ def _shown_as_python(node: ast.AST) -> Iterator[int]:
 def test_no_except_hides_a_later_one_of_its_try(package: str) -> None:
     """Python takes the first handler that fits: a class before its own subclass hides the handler of the subclass."""
     for file in sorted((ROOT / package).rglob("*.py")):
-        nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Try | ast.TryStar)]
+        nodes = [node for node in nodes_of(file) if isinstance(node, ast.Try | ast.TryStar)]
         if tries := [node for node in nodes if len(node.handlers) > 1]:
             path = file.relative_to(ROOT).with_suffix("")
             names = vars(importlib.import_module(".".join(path.parts)))
@@ -489,7 +498,7 @@ def test_the_name_of_each_test_has_a_named_subject() -> None:
     riddles = [
         f"{file.relative_to(ROOT)}: {node.name}"
         for file in sorted((ROOT / "tests").rglob("*.py"))
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in nodes_of(file)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         if node.name.startswith("test_") and _RIDDLE.search(node.name)
     ]

@@ -9,7 +9,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -238,7 +238,10 @@ class AppleService(Service):
         return ScriptedAnswer(status, json.dumps({"reason": reason}).encode())
 
 
-_RSA = rsa.generate_private_key(65537, 2048)
+@cache
+def _rsa_key() -> rsa.RSAPrivateKey:
+    """The account's key, one for all tests: it takes 0.1 s."""
+    return rsa.generate_private_key(65537, 2048)
 
 
 class GoogleService(Service):
@@ -258,7 +261,7 @@ class GoogleService(Service):
 
     @property
     def credentials(self) -> str:
-        key = _RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        key = _rsa_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         return json.dumps(
             {
                 "type": "service_account",
@@ -289,7 +292,7 @@ class GoogleService(Service):
         assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
         claims = jwt.decode(
             form["assertion"][0],
-            _RSA.public_key(),
+            _rsa_key().public_key(),
             algorithms=["RS256"],
             audience=f"{self.url}/token",
             issuer="push@alo.example",

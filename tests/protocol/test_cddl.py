@@ -134,15 +134,26 @@ VALUES = [
 
 @pytest.mark.parametrize("struct", [*REQUESTS, *REPLIES, *PUSHES])
 def test_grammar_and_codec_agree_on_what_may_be_in_a_field(struct: type[Frame]) -> None:
-    """The exception is null in an optional field: the codec reads it as absent, and the grammar does not allow it."""
+    """The exception is null in an optional field: the codec reads it as absent, and the grammar does not allow it.
+
+    The other optional fields are absent, and long lists are tried where a list of their first item is read: the
+    validator takes 4 ms for a conversation with all its fields, and 40 ms for a thousand participants.
+    """
     direction, decode = (
         ("from_client", decode_from_client) if struct in REQUESTS else ("from_server", decode_from_server)
     )
+    frame = as_map(bare(struct))
     for field in struct.__struct_fields__:
+
+        def message(value: Any, key: int = int(Key[field.upper()])) -> bytes:
+            return cbor2.dumps(frame | {key: value})
+
         for value in VALUES:
-            message = cbor2.dumps(as_map(full(struct)) | {int(Key[field.upper()]): value})
+            if isinstance(value, list) and len(value) > 2 and not is_read(decode, message(value[:1])):
+                continue
             is_absent = value is None and field in optional_fields(struct)
-            assert (fits(direction, message) or is_absent) == is_read(decode, message), (field, value)
+            agreed = (fits(direction, message(value)) or is_absent) == is_read(decode, message(value))
+            assert agreed, (field, value)
 
 
 def is_read(decode: Callable[[bytes], Iterable[Any]], message: bytes) -> bool:

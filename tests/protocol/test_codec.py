@@ -6,6 +6,7 @@ import gc
 import operator
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import cbor2
@@ -381,6 +382,7 @@ def test_a_frame_that_the_server_would_refuse_is_refused_before_it_is_sent(frame
         encode_request(frame)
 
 
+@cache
 def _colliding_pairs(count: int) -> list[tuple[int, int]]:
     """Pairs of integers that hash alike: the hash of a tuple can be solved for its second element."""
     p1, p2, p5, mask = 11400714785074694791, 14029467366897019727, 2870177450012600261, 2**64 - 1
@@ -401,11 +403,8 @@ def _colliding_pairs(count: int) -> list[tuple[int, int]]:
     return pairs
 
 
-PAIRS = _colliding_pairs(17_000)
-
-
 def _collisions(size: int) -> bytes:
-    keys = PAIRS[: size // 15]
+    keys = _colliding_pairs(17_000)[: size // 15]
     return head(5, len(keys), 4) + b"".join(cbor2.dumps(list(key)) + b"\x00" for key in keys)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterable, Iterator
-from itertools import cycle, pairwise
-from operator import xor
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -52,8 +51,8 @@ def length(size: int, width: int | None = None) -> bytes:
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes = MASK) -> bytes:
     """A client's frame by the letter of RFC 6455, section 5.3: octet i is masked with octet i modulo 4."""
-    masked = bytes(map(xor, payload, cycle(mask)))
-    return bytes([fin << 7 | rsv << 4 | opcode]) + length(len(payload)) + mask + masked
+    masked = int.from_bytes(payload) ^ int.from_bytes((mask * (len(payload) // 4 + 1))[: len(payload)])
+    return bytes([fin << 7 | rsv << 4 | opcode]) + length(len(payload)) + mask + masked.to_bytes(len(payload))
 
 
 def fragments(*parts: bytes, mask: bytes = MASK) -> list[bytes]:
@@ -422,7 +421,6 @@ def read_by_wsproto(data: bytes) -> tuple[Outcome, bool]:
     return outcome, False
 
 
-@settings(max_examples=500)
 @given(anything)
 def test_wsproto_reads_the_same(sent: bytes) -> None:
     """This holds up to the known differences: only ours refuses text and large messages, and only wsproto refuses the
@@ -514,9 +512,9 @@ def test_headers_that_promise_much_take_no_memory() -> None:
 
 
 def test_empty_fragments_take_no_memory() -> None:
-    first, *rest = alike(b"", 100_001)
+    first, *rest = alike(b"", 20_001)
     # Take the least of several tries: another thread of the test's process may allocate memory meanwhile.
-    tries = (peak_bytes([first, *rest[:-1]], receiver(max_fragments=100_001)) for _ in range(3))
+    tries = (peak_bytes([first, *rest[:-1]], receiver(max_fragments=20_001)) for _ in range(3))
     assert min(tries) < 2000
 
 
