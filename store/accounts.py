@@ -7,7 +7,7 @@ import os
 from msgspec import Struct
 
 from store import sql
-from store.errors import DatabaseError, UnknownUser, UsernameTaken
+from store.errors import DatabaseError, PasswordChanged, UnknownUser, UsernameTaken
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 
@@ -45,6 +45,27 @@ async def password_hash_of(pool: Pool, user: bytes) -> str:
     if not rows:
         raise UnknownUser
     return str(rows[0][0])
+
+
+async def change_password(
+    pool: Pool, user: bytes, device: bytes, old_hash: str, new_hash: str, *, ends_others: bool
+) -> None:
+    """Change a user's password, in one transaction with the end of the user's other devices, if that is asked for.
+
+    :param device: on which the user has shown the old password.
+    :param old_hash: the one that the shown password fits.
+    :raises PasswordChanged: if the user has another password by now; nothing was changed.
+    """
+    parameters = {
+        "user": uuid(user),
+        "device": uuid(device),
+        "old_hash": old_hash,
+        "new_hash": new_hash,
+        "ends_others": ends_others,
+    }
+    [(is_changed,)] = await pool.fetch(_sql.change_password, parameters)
+    if not is_changed:
+        raise PasswordChanged
 
 
 async def user_by_name(pool: Pool, username: str) -> Account:

@@ -24,21 +24,30 @@ class Device(Struct, frozen=True):
     expires: int
 
 
-async def add_device(pool: Pool, user: bytes, name: str, *, lifetime_s: float) -> tuple[bytes, str, int]:
+async def add_device(
+    pool: Pool, user: bytes, name: str, *, lifetime_s: float, password_hash: str | None = None
+) -> tuple[bytes, str, int]:
     """Add a device of a user; return its id, its token, and when the token expires (microseconds). The token cannot be
     read again.
 
     The same transaction enqueues the job that tells the user by mail, if the user wants that.
+
+    :param password_hash: the one that the shown password fits; None: the user has shown none.
+    :raises PasswordChanged: if the user has another password by now.
     """
     device, token = os.urandom(16), new_token()
     parameters = {
         "device": uuid(device),
         "user": uuid(user),
         "name": name,
+        "password_hash": password_hash,
         "token_hash": token_hash(token),
         "lifetime_s": lifetime_s,
     }
-    [(expires,)] = await pool.fetch(_sql.add_device, parameters)
+    rows = await pool.fetch(_sql.add_device, parameters)
+    if not rows:
+        raise PasswordChanged
+    [(expires,)] = rows
     return device, token, expires
 
 
@@ -59,6 +68,14 @@ async def revoke_device(pool: Pool, user: bytes, device: bytes) -> None:
     """
     if not await pool.fetch(_sql.revoke_device, {"user": uuid(user), "device": uuid(device)}):
         raise UnknownDevice
+
+
+async def revoke_devices(pool: Pool, user: bytes, *, keep: bytes | None = None) -> None:
+    """Make the tokens of all devices of a user void from now on, in one transaction.
+
+    :param keep: the device that stays; None: none.
+    """
+    await pool.fetch(_sql.revoke_devices, {"user": uuid(user), "except": None if keep is None else uuid(keep)})
 
 
 async def revoked_since(pool: Pool, *, ago_s: float) -> list[tuple[bytes, bytes]]:

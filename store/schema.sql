@@ -828,6 +828,9 @@ create table migrations (
 --     out joiners_see_all boolean, out lifetime_s int, out settings_by uuid, out others_lifetime_s int, out
 --     others_settings_by uuid) returns record
 
+-- Changes the password of a user.
+-- change_password(p_user uuid, p_device uuid, p_old_hash text, p_new_hash text, p_ends_others boolean) returns boolean
+
 -- A worker begins to run jobs.
 -- claim_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, outcome text, task text,
 --     payload bytea, version bigint, attempt bigint, priority bigint, now_ms bigint)
@@ -995,6 +998,9 @@ create table migrations (
 
 -- The number of requests whose first message a user has not read.
 -- requests_waiting(p_user uuid) returns bigint
+
+-- Revokes all devices of a user, and deletes their notifiers.
+-- revoke_devices(p_user uuid, p_except uuid default null::uuid) returns bigint
 
 -- Commits a batch of sends in one transaction and one round trip.
 -- send_batch(p_lock_ms int, p_conversations uuid[], p_conversation uuid[], p_known_version bigint[], p_id uuid[],

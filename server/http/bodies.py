@@ -58,6 +58,17 @@ class Confirm(Struct):
     password: str
 
 
+class ChangePassword(Struct):
+    """A new password.
+
+    :ivar ends_other_sessions: your other devices are revoked.
+    """
+
+    old_password: str
+    new_password: Password
+    ends_other_sessions: bool = False
+
+
 class NewDirect(Struct, tag_field="kind", tag="direct"):
     """A direct conversation.
 

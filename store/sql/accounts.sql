@@ -6,6 +6,11 @@ insert into users (id, username, password_hash) values (%(user)s::uuid, %(userna
 -- The hash of a user's password.
 select password_hash from users where id = %(user)s::uuid;
 
+-- name: change_password
+-- See change_password() in functions/.
+select change_password(
+    %(user)s::uuid, %(device)s::uuid, %(old_hash)s, %(new_hash)s, p_ends_others => %(ends_others)s);
+
 -- name: user_by_name
 -- The user of a name, for a login or a look-up.
 select id, username, password_hash from users where username = %(username)s;

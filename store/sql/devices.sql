@@ -1,10 +1,15 @@
 -- name: add_device
 -- Adds a device with the hash of its token; the token itself is not stored. If it is not the user's first device, a
--- mail tells of it, unless the user does not want that.
-with made as (
+-- mail tells of it, unless the user does not want that. No row: the password has another hash by now; the lock keeps it
+-- as it is until this is committed.
+with owner as (
+    select u.id from users u
+    where u.id = %(user)s::uuid and u.password_hash = coalesce(%(password_hash)s, u.password_hash) for share
+), made as (
     insert into devices (id, user_id, name, token_hash, expires)
-    values (%(device)s::uuid, %(user)s::uuid, %(name)s, %(token_hash)s,
-            clock_timestamp() + make_interval(secs => %(lifetime_s)s))
+    select %(device)s::uuid, owner.id, %(name)s, %(token_hash)s,
+           clock_timestamp() + make_interval(secs => %(lifetime_s)s)
+    from owner
     returning id, user_id, expires
 ), told as (
     select enqueue('new_device', jsonb_build_object('user', made.user_id, 'device', made.id))
@@ -32,6 +37,10 @@ with gone as (
 update devices set revoked = coalesce(revoked, clock_timestamp())
 where id = %(device)s::uuid and user_id = %(user)s::uuid
 returning id;
+
+-- name: revoke_devices
+-- See revoke_devices() in functions/.
+select revoke_devices(%(user)s::uuid, p_except => %(except)s::uuid);
 
 -- name: revoked_since
 -- The devices whose connections are to be closed.

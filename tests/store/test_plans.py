@@ -262,6 +262,8 @@ class Traffic:
             lambda: accounts.user_by_name(pool, f"user{self.turn}"),
             lambda: devices.add_device(pool, user, "d", lifetime_s=60),
             lambda: devices.revoke_device(pool, user, user),
+            lambda: devices.revoke_devices(pool, user, keep=user),
+            lambda: accounts.change_password(pool, user, user, "x", "x", ends_others=True),
             lambda: devices.confirm(pool, user, user, "x"),
             lambda: accounts.password_hash_of(pool, user),
             lambda: self.figures(),

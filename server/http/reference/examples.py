@@ -59,6 +59,7 @@ MESSAGE, SECOND_MESSAGE = _uuid(0x31), _uuid(0x32)
 WEBHOOK = _uuid(0x41)
 
 PASSWORD: Final = "correct horse battery staple"  # noqa: S105
+NEW_PASSWORD: Final = "nine brown foxes dig"  # noqa: S105
 MAIL_TOKEN: Final = "Vq3x0jXh2mTt8LQe5uCw9aKr4ySd7nBg1fPzZoEiHlM"  # noqa: S105
 DEVICE_TOKEN: Final = "kS1nQ7wLr0yTz3cVb6mXp9dJf2gHa5uEiOoRtYqWeNs"  # noqa: S105
 
@@ -152,9 +153,14 @@ EXAMPLES: Final[Mapping[str, Example]] = {
         answer=DevicesAnswer([DeviceAnswer(_id(PHONE), "Phone", _AT, _AT + 90 * _DAY_US)], None),
     ),
     "DELETE /v1/devices/this": Example(status=204),
+    "DELETE /v1/devices/others": Example(status=204),
+    "DELETE /v1/devices": Example(status=204),
     "DELETE /v1/devices/<uuid:device>": Example({"device": str(LAPTOP)}, status=204),
     "POST /v1/tokens": Example(answer=TokenAnswer(DEVICE_TOKEN, _AT + 90 * _DAY_US), status=201),
     "POST /v1/confirmations": Example(body=bodies.Confirm(PASSWORD), answer=ConfirmedAnswer(_AT + 600_000_000)),
+    "PUT /v1/password": Example(
+        body=bodies.ChangePassword(PASSWORD, NEW_PASSWORD, ends_other_sessions=True), status=204
+    ),
     "GET /v1/profile": Example(answer=_PROFILE),
     "PATCH /v1/profile": Example(
         body=bodies.PatchProfile(display_name="Alice", groups_from="contacts"), answer=_PROFILE

@@ -28,6 +28,7 @@ class NewUser(Struct, frozen=True):
 
 class NewDevice(Struct, frozen=True):
     user: bytes
+    password_hash: str
     name: str
 
 
@@ -62,7 +63,7 @@ async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
     source = address_key(request.address)
     if not await services.passwords.check(password_hash, body.password, source=source) or account is None:
         raise Problem(ProblemCode.WRONG_CREDENTIALS, "wrong username or password")
-    return NewDevice(account.user, body.name)
+    return NewDevice(account.user, account.password_hash, body.name)
 
 
 @routes.open_write(
@@ -79,12 +80,12 @@ async def log_in(request: Request[NewDevice]) -> Answer:
 
     The token admits this device until it expires; renew it with `POST /v1/tokens`.
     """
-    services, user = request.services, request.body.user
+    services, new = request.services, request.body
     device, token, expires = await devices.add_device(
-        services.pool, user, request.body.name, lifetime_s=services.token_lifetime_s
+        services.pool, new.user, new.name, lifetime_s=services.token_lifetime_s, password_hash=new.password_hash
     )
     ident = IDENT[request.encoding]
-    return Answer(LoggedInAnswer(ident(user), ident(device), token, expires), 201)
+    return Answer(LoggedInAnswer(ident(new.user), ident(device), token, expires), 201)
 
 
 @routes.read("GET /v1/users/<username>", answer=UserAnswer, problems=[ProblemCode.UNKNOWN_USER])

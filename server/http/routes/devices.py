@@ -41,6 +41,23 @@ async def log_out(identity: Identity, request: Request[None]) -> Answer:
     return NO_CONTENT
 
 
+@routes.write("DELETE /v1/devices/others", announces=NOTHING, confirmed=True)
+async def log_out_others(identity: Identity, request: Request[None]) -> Answer:
+    """Log out everywhere else: revoke your other devices.
+
+    Their tokens are void, their connections end within a second, and their notifiers are gone.
+    """
+    await devices.revoke_devices(request.services.pool, identity.user, keep=identity.device)
+    return NO_CONTENT
+
+
+@routes.write("DELETE /v1/devices", announces=NOTHING, confirmed=True)
+async def log_out_everywhere(identity: Identity, request: Request[None]) -> Answer:
+    """Log out everywhere: revoke all your devices, this one too."""
+    await devices.revoke_devices(request.services.pool, identity.user)
+    return NO_CONTENT
+
+
 @routes.write(
     "DELETE /v1/devices/<uuid:device>", announces=NOTHING, problems=[ProblemCode.UNKNOWN_DEVICE], confirmed=True
 )

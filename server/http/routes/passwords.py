@@ -1,25 +1,38 @@
-"""The password of the user who asks: showing it once more."""
+"""The password of the user who asks: showing it again, and changing it."""
 
 from __future__ import annotations
+
+from msgspec import Struct
 
 from server.http import bodies
 from server.http.answers.devices import ConfirmedAnswer
 from server.http.authentication import confirmed_until
 from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
-from server.http.routing import NOTHING, Answer, Request, Routes
+from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
+from server.http.services import Services
 from store import accounts, devices
 from store.tokens import Identity
 
 routes = Routes()
 
 
-async def _check_password(identity: Identity, request: Request[bodies.Confirm]) -> str:
-    """The hash that the password fits."""
-    password_hash = await accounts.password_hash_of(request.services.pool, identity.user)
-    if not await request.services.passwords.check(password_hash, request.body.password, source=identity.user):
+class NewPassword(Struct, frozen=True):
+    old_hash: str
+    new_hash: str
+    ends_others: bool
+
+
+async def _hash_of(password: str, identity: Identity, services: Services) -> str:
+    """The hash of the user's password, which this one fits."""
+    password_hash = await accounts.password_hash_of(services.pool, identity.user)
+    if not await services.passwords.check(password_hash, password, source=identity.user):
         raise Problem(ProblemCode.WRONG_CREDENTIALS, "wrong password")
     return password_hash
+
+
+async def _check_password(identity: Identity, request: Request[bodies.Confirm]) -> str:
+    return await _hash_of(request.body.password, identity, request.services)
 
 
 @routes.write(
@@ -31,9 +44,37 @@ async def _check_password(identity: Identity, request: Request[bodies.Confirm]) 
     problems=[ProblemCode.WRONG_CREDENTIALS],
 )
 async def confirm(identity: Identity, request: Request[str]) -> Answer:
-    """Show your password once more.
+    """Show your password again.
 
     For 10 minutes this device may do what a thief of its token must not. Logging in shows the password, too.
     """
     confirmed = await devices.confirm(request.services.pool, identity.user, identity.device, request.body)
     return Answer(ConfirmedAnswer(confirmed_until(confirmed)))
+
+
+async def _hash_passwords(identity: Identity, request: Request[bodies.ChangePassword]) -> NewPassword:
+    body, services = request.body, request.services
+    old_hash = await _hash_of(body.old_password, identity, services)
+    return NewPassword(
+        old_hash, await services.passwords.hash(body.new_password, source=identity.user), body.ends_other_sessions
+    )
+
+
+@routes.write(
+    "PUT /v1/password",
+    body=bodies.ChangePassword,
+    prepare=_hash_passwords,
+    announces=NOTHING,
+    problems=[ProblemCode.WRONG_CREDENTIALS],
+)
+async def change_password(identity: Identity, request: Request[NewPassword]) -> Answer:
+    """Change your password.
+
+    Tokens stay as they are. Your other devices are revoked if you ask for it; otherwise they have to show the new
+    password before they may do what needs it.
+    """
+    new = request.body
+    await accounts.change_password(
+        request.services.pool, identity.user, identity.device, new.old_hash, new.new_hash, ends_others=new.ends_others
+    )
+    return NO_CONTENT

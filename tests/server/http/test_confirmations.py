@@ -1,4 +1,4 @@
-"""What needs the password once more: the routes, how long it counts, and on which device."""
+"""What needs the password again: the routes, how long it counts, and on which device."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from tests.server.http.test_routes import filled
 from tests.server.http_world import PASSWORD, both_encodings, open_api
 
 SENSITIVE = {
+    "DELETE /v1/devices": "a thief throws the owner out",
+    "DELETE /v1/devices/others": "a thief throws the owner out",
     "DELETE /v1/devices/<uuid:device>": "a thief throws the owner out",
     "PUT /v1/email": "a thief leads the owner's mails, and a new password, elsewhere",
     "DELETE /v1/email": "a thief keeps warnings from the owner",
@@ -42,7 +44,7 @@ async def age(pool: Pool, device: bytes, seconds: float) -> None:
     )
 
 
-def test_the_routes_that_need_the_password_once_more_are_those_of_the_table() -> None:
+def test_the_routes_that_need_the_password_again_are_those_of_the_table() -> None:
     assert {route.rule for route in ROUTES if route.access is Access.CONFIRMED_DEVICE} == SENSITIVE.keys()
 
 

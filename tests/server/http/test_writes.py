@@ -44,11 +44,11 @@ class PreparedWrites:
         await accounts.add_user(self.pool, "dora", await Passwords().hash(PASSWORD, source="a test"))
         return [({}, {"username": "dora", "password": PASSWORD, "name": "Phone"})]
 
-    async def confirm(self) -> list[Write]:
+    async def with_password(self, body: dict[str, str]) -> list[Write]:
         await self.pool.fetch(
             "update users set password_hash = %s", (await Passwords().hash(PASSWORD, source="a test"),)
         )
-        return [({}, {"password": PASSWORD})]
+        return [({}, body)]
 
     async def revoke(self) -> list[Write]:
         return [({"device": (await new_device(self.pool, self.alice.user)).device}, None)]
@@ -85,7 +85,10 @@ REQUESTS: Final[dict[str, Callable[[PreparedWrites], Awaitable[list[Write]]]]] =
     "POST /v1/devices": PreparedWrites.log_in,
     "DELETE /v1/devices/this": lambda s: s.plain(({}, None)),
     "DELETE /v1/devices/<uuid:device>": PreparedWrites.revoke,
-    "POST /v1/confirmations": PreparedWrites.confirm,
+    "DELETE /v1/devices/others": lambda s: s.plain(({}, None)),
+    "DELETE /v1/devices": lambda s: s.plain(({}, None)),
+    "POST /v1/confirmations": lambda s: s.with_password({"password": PASSWORD}),
+    "PUT /v1/password": lambda s: s.with_password({"old_password": PASSWORD, "new_password": "nine brown foxes dig"}),
     "POST /v1/tokens": lambda s: s.plain(({}, None)),
     "PATCH /v1/profile": lambda s: s.plain(({}, {"display_name": "Alice", "shows_presence": False})),
     "PUT /v1/email": lambda s: s.plain(({}, {"address": "alice@example.org"})),
