@@ -107,6 +107,7 @@ class Ours(Server):
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.shared.redis_url,
             "MAX_ADDRESS_CONNECTIONS": "1000000",
+            "RATE_LIMIT_FACTOR": "1000000",
         }
 
     @contextmanager

@@ -81,6 +81,9 @@ class Config:
     cors_origins: str = ""
     """Origins of web pages whose scripts may read answers of `web` (CORS), separated by commas, such as
     `https://chat.example`. Empty: pages of `web`'s own origin alone."""
+    rate_limit_factor: float = 1.0
+    """Multiplies the limits on HTTP requests of one address or user (`docs/http.md`), such as 10 where all users of a
+    company share an address."""
     new_conversations_per_day: int = 50
     """Conversations with strangers that a user may begin in 24 hours. Each stranger whom the user adds to a group
     counts as one, too."""
@@ -178,6 +181,8 @@ class Config:
         yield "MAX_ADDRESS_CONNECTIONS", "must be at least 1", self.max_address_connections >= 1
         fault = web_origins_fault(self.cors_origins)
         yield "CORS_ORIGINS", fault, not fault
+        factor = "must be 0.1 to 1000000"
+        yield "RATE_LIMIT_FACTOR", factor, 0.1 <= self.rate_limit_factor <= 1_000_000
         starts = "must be 0 (none) to 1000000"
         yield "NEW_CONVERSATIONS_PER_DAY", starts, 0 <= self.new_conversations_per_day <= 1_000_000
         yield "WORKER_CONCURRENCY", "must be 1 to 1000", 1 <= self.worker_concurrency <= 1000

@@ -53,6 +53,18 @@ async def device_by_token(pool: Pool, token: str) -> Identity:
     return identity_of(*rows[0])
 
 
+async def device_known_by(pool: Pool, token: str) -> tuple[bytes, bytes] | None:
+    """(user, device) of a token that is good, or was until at most `TOKEN_KEPT_DAYS` ago.
+
+    None for any other text, and if the device was revoked: a stolen one is no longer its owner's.
+    """
+    rows = await pool.read(_DEVICE_BY_TOKEN, {"token_hash": token_hash(token)})
+    if not rows:
+        return None
+    user, device, _, _, is_revoked, _ = rows[0]
+    return None if is_revoked else (user, device)
+
+
 def identity_of(user: bytes, device: bytes, now: int, expires: int, is_revoked: bool, confirmed: int) -> Identity:
     """The owner of a token, of the columns of `device_by_token` in tokens.sql.
 

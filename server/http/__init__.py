@@ -34,7 +34,8 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `hot_reads` | admissions that read a hot route's answer in the same round trip as the token |
 | `kept_pages`, `owners` | encoded pages that can be mended; a guess at whose page a token asks for |
 | `first_pages`, `versioned_cache` | the cache of first pages; a cache that compares versions on each use |
-| `limits` | limits on requests, by address and by user |
+| `limits`, `request_classes` | limits on requests, by address and by user; the table of the limits |
+| `guesses` | guesses of passwords: accounts rest after wrong ones |
 | `passwords`, `turns` | Argon2id in threads; turns of addresses at it |
 | `mail_pages` | the HTML pages that links in mails lead to |
 | `links` | the header `Link` of pages |

@@ -11,7 +11,8 @@ from werkzeug.datastructures import Headers as WerkzeugHeaders
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
 
 from server.http.decoding import read_body
-from server.http.exchange import Reply, exchanged, options, refused
+from server.http.exchange import Reply, client_address, exchanged, options, refused
+from server.http.limits import RateLimited
 from server.http.problem_codes import MAX_BODY_BYTES, ProblemCode
 from server.http.problems import RETRY_AFTER_S, Problem
 from server.http.routes import ROUTES
@@ -63,9 +64,25 @@ def _options(methods: Collection[str], services: Services) -> Callable[..., Awai
     listed = _listed(methods)
 
     async def view(**_: Any) -> Response:
-        return _response(options(_headers(), listed, services))
+        return await _of_stranger(services, lambda: options(_headers(), listed, services))
 
     return view
+
+
+async def _of_stranger(services: Services, answer: Callable[[], Reply]) -> Response:
+    """The answer to a request that comes to no route; it counts as one of a stranger."""
+    headers = _headers()
+    try:
+        services.limits.count_stranger(client_address(_peer(), headers, services))
+    except RateLimited as error:
+        await services.limits.pause(error)
+        return _response(refused(error, headers, request.path, services))
+    return _response(answer())
+
+
+def _peer() -> str:
+    """The address of the connection's other end."""
+    return request.remote_addr or ""
 
 
 def _listed(methods: Iterable[str]) -> str:
@@ -79,7 +96,7 @@ def _view(route: Route, services: Services) -> Callable[..., Awaitable[Response]
     async def view(**values: Any) -> Response:
         # Other bytes than those of ASCII belong to no query; each becomes a character that no parameter takes.
         query_string = request.query_string.decode("latin-1")
-        return _response(await exchange(request.remote_addr or "", _headers(), query_string, request.path, values))
+        return _response(await exchange(_peer(), _headers(), query_string, request.path, values))
 
     return view
 
@@ -124,9 +141,9 @@ def _refuser(services: Services) -> Callable[[Exception], Awaitable[Response]]:
 
     async def refuse(error: Exception) -> Response:
         if (request.method, request.scope["path"]) == ("OPTIONS", "*"):
-            return _response(options(_headers(), _listed(METHODS_SERVED), services))
+            return await _of_stranger(services, lambda: options(_headers(), _listed(METHODS_SERVED), services))
         shown = _no_route(error) if isinstance(error, HTTPException) else error
-        return _response(refused(shown, _headers(), request.path, services))
+        return await _of_stranger(services, lambda: refused(shown, _headers(), request.path, services))
 
     return refuse
 

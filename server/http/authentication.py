@@ -42,7 +42,7 @@ async def _confirmed_device(request: Request[Any]) -> tuple[Identity]:
 
 
 async def _operator(request: Request[Any]) -> tuple[()]:
-    token = _bearer_token(request)
+    token = bearer_token(request)
     # The comparison takes as long for every token of the right length.
     if not token or not secrets.compare_digest(token.encode(), request.services.ops_token.encode()):
         raise NotAnOperator
@@ -67,12 +67,12 @@ def token_shown(request: Request[Any]) -> str:
     """
     :raises TokenUnknown: if the request shows none.
     """
-    if token := _bearer_token(request):
+    if token := bearer_token(request):
         return token
     raise TokenUnknown
 
 
-def _bearer_token(request: Request[Any]) -> str:
+def bearer_token(request: Request[Any]) -> str:
     """The token that the request shows; empty if it shows none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token if scheme.lower() == "bearer" else ""

@@ -59,7 +59,7 @@ def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange
 
     async def exchange(peer: str, headers: Headers, query_string: str, path: str, values: Mapping[str, Any]) -> Reply:
         encoding = accepted(headers.get("accept", ""))
-        address = forwarded_address(peer, headers.get("x-forwarded-for", ""), services.proxies)
+        address = client_address(peer, headers, services)
         request = Request(services, address, encoding, headers, query_string, None, None)
         names = names_of(headers)
         outside = SERVED.set(names)
@@ -67,6 +67,7 @@ def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange
             answer = await handle(request, values)
             reply = _reply(answer, encoding, services.answer_headers.of(headers, names))
         except Exception as error:  # noqa: BLE001  (`problem_of` logs the errors that are the server's)
+            await services.limits.pause(error)
             return _refusal(problem_of(error, path), headers, names, services)
         finally:
             SERVED.reset(outside)
@@ -74,6 +75,16 @@ def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange
         return _coded(reply, headers, answer.forms if isinstance(answer, EncodedAnswer) else None)
 
     return exchange
+
+
+def client_address(peer: str, headers: Headers, services: Services) -> str:
+    """The address of the client, also behind trusted proxies.
+
+    :param peer: the address of the connection's other end, or the one that its PROXY header names.
+    """
+    forwarded = headers.get("x-forwarded-for", "")
+    # Without trusted proxies the address is the peer's; to parse it costs a hot read more than all its limits do.
+    return forwarded_address(peer, forwarded, services.proxies) if services.proxies.networks else peer
 
 
 def has_secret(route: Route) -> bool:

@@ -1,4 +1,4 @@
-"""The frame around each handler: it admits the request, decodes its body, shields a write and announces it."""
+"""The frame around each handler: it admits the request within limits, reads its body, shields and announces a write."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from server.http.announcements import Announcements
-from server.http.authentication import ADMISSIONS
+from server.http.authentication import ADMISSIONS, bearer_token
 from server.http.queries import InvalidQuery, query_reader
 from server.http.routing import AnyAnswer, Changed, Request, Route
+from store.errors import DeviceRevoked, Overloaded, TokenExpired, TokenUnknown, Unavailable
+from store.redis.client import RedisError
 
 _T = TypeVar("_T")
 
@@ -35,10 +37,43 @@ def framed(route: Route, read_body: ReadBody) -> Framed:
     return _read(route) if route.announces is None else _write(route, read_body)
 
 
+_Admit: TypeAlias = Callable[..., Awaitable[tuple[Any, ...]]]
+"""From a request and, for some routes, the values of its path to the handler's first arguments."""
+
+
+def _admission(route: Route, admit: _Admit | None = None) -> _Admit:
+    """The admission of a route, with the limits of its class: by address before it, by user after it.
+
+    :param admit: if it is not that of the route's access.
+    """
+    admit, request_class = admit or ADMISSIONS[route.access], route.request_class
+
+    async def admit_device(request: Request[Any], **values: Any) -> tuple[Any, ...]:
+        limits = request.services.limits
+        stranger = limits.enter(request.address, bearer_token(request))
+        try:
+            caller = await admit(request, **values)
+        except (Unavailable, Overloaded, RedisError):
+            limits.excuse(stranger)
+            raise
+        except (TokenUnknown, TokenExpired, DeviceRevoked):
+            limits.refuse(stranger)
+            raise
+        limits.admit(stranger)
+        await limits.count_user(request_class, caller[0].user)
+        return caller
+
+    async def admit_anybody(request: Request[Any]) -> tuple[Any, ...]:
+        await request.services.limits.count_address(request_class, request.address)
+        return await admit(request)
+
+    return admit_device if route.is_for_devices else admit_anybody
+
+
 def _read(route: Route) -> Framed:
     if route.admit is not None:
         return _read_at_once(route, route.admit)
-    admit, handler, read_query = ADMISSIONS[route.access], route.handler, _query_reader(route)
+    admit, handler, read_query = _admission(route), route.handler, _query_reader(route)
 
     async def read(request: Request[Any], values: Mapping[str, Any]) -> Any:
         caller = await admit(request)
@@ -47,9 +82,10 @@ def _read(route: Route) -> Framed:
     return read
 
 
-def _read_at_once(route: Route, admit: Callable[..., Awaitable[tuple[Any, ...]]]) -> Framed:
+def _read_at_once(route: Route, admit: _Admit) -> Framed:
     """A read that is admitted by what it reads."""
-    admit_alone, handler, read_query = ADMISSIONS[route.access], route.handler, _query_reader(route)
+    admit, admit_alone = _admission(route, admit), _admission(route)
+    handler, read_query = route.handler, _query_reader(route)
 
     async def read(request: Request[Any], values: Mapping[str, Any]) -> Any:
         try:
@@ -63,7 +99,7 @@ def _read_at_once(route: Route, admit: Callable[..., Awaitable[tuple[Any, ...]]]
 
 
 def _write(route: Route, read_body: ReadBody) -> Framed:
-    admit, handler, body, prepare = ADMISSIONS[route.access], route.handler, route.body, route.prepare
+    admit, handler, body, prepare = _admission(route), route.handler, route.body, route.prepare
     read_query = _query_reader(route)
 
     async def write(request: Request[Any], values: Mapping[str, Any]) -> AnyAnswer:

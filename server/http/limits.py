@@ -1,6 +1,39 @@
-"""Limits on requests: by the client's address before a request is authenticated, by its user after that."""
+"""Limits on requests: by the client's address before a request is authenticated, by its user after that.
+
+`server.http.request_classes` has the numbers. The classes of reads and writes are counted by this process alone. The
+exact classes, which are rare and expensive, are counted in Redis, for all processes together, and here as well: when
+Redis is away or slow, the count of this process goes on, and no request is refused for Redis' sake.
+"""
 
 from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import Final, Generic, NamedTuple, TypeVar
+
+import trio
+
+from server.http.request_classes import LIMITS, Allowance, RequestClass
+from server.transport.admission import Rate, TokenBuckets
+from server.transport.proxies import address_key
+from store.redis.client import Redis
+from store.redis.rates import take_token
+from store.tokens import token_hash
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+PAUSE_S: Final = 1.0
+"""Long enough that 300 connections which do not wait take a few per cent of a core; short for a user who does."""
+
+MAX_BUCKETS: Final = 50_000
+"""Addresses or users of one class that are remembered, in 10 MB at most. A bucket is forgotten once it is full."""
+
+MAX_TOKENS: Final = 50_000
+"""Good tokens that are remembered, as hashes, in some 8 MB."""
+
+key_of: Final = lru_cache(10_000)(address_key)
+"""The key of an address, kept: a hot read takes less time than it takes to parse an address thrice."""
 
 
 class RateLimited(Exception):
@@ -12,3 +45,129 @@ class RateLimited(Exception):
     def __init__(self, wait_s: float) -> None:
         super().__init__(f"too many requests; the next one may succeed in {wait_s:.1f} s")
         self.wait_s = wait_s
+
+
+class Stranger(NamedTuple):
+    """A request whose token has yet to be checked.
+
+    :ivar address: the key of its address.
+    :ivar token: the hash of its token.
+    """
+
+    address: str
+    token: bytes
+
+
+class _Counts(Generic[_Key]):
+    """The requests of one class, by address or by user.
+
+    :param name: in Redis; None: this process counts alone.
+    """
+
+    def __init__(self, redis: Redis, allowance: Allowance, factor: float, name: str | None) -> None:
+        self._redis = redis
+        self._rate = Rate(allowance.per_s * factor, max(1, round(allowance.burst * factor)))
+        self._buckets: TokenBuckets[_Key] = TokenBuckets(self._rate, MAX_BUCKETS)
+        self._name = name
+
+    def count_here(self, key: _Key) -> None:
+        """
+        :raises RateLimited: if the bucket of this process is empty.
+        """
+        wait_s = self._buckets.take(key, trio.current_time())
+        if wait_s:
+            raise RateLimited(wait_s)
+
+    def give_back(self, key: _Key) -> None:
+        self._buckets.give_back(key)
+
+    async def count(self, key: _Key) -> None:
+        """
+        :raises RateLimited: if this process, or all together, have had too many requests of this key.
+        """
+        self.count_here(key)
+        if self._name is None:
+            return
+        text = key.hex() if isinstance(key, bytes) else key
+        rate = self._rate
+        wait_s = await take_token(self._redis, f"{self._name}:{text}", interval_s=rate.interval_s, slack_s=rate.slack_s)
+        if wait_s:
+            # The request is not admitted, so it does not count.
+            self._buckets.give_back(key)
+            raise RateLimited(wait_s)
+
+
+class Limits:
+    """The limits of one process.
+
+    :param factor: that all limits are multiplied by.
+    :param pause_s: the most seconds until an answer that a limit is reached: a client that does not wait makes no more
+        requests on each connection than one in this time.
+    """
+
+    def __init__(self, redis: Redis, *, factor: float = 1.0, pause_s: float = PAUSE_S) -> None:
+        self._addresses: dict[RequestClass, _Counts[str]] = {}
+        self._users: dict[RequestClass, _Counts[bytes]] = {}
+        self._pause_s = pause_s
+        for each, limits in LIMITS.items():
+            if limits.address is not None:
+                name = f"alo:rate:{each.value}:address" if limits.is_exact else None
+                self._addresses[each] = _Counts(redis, limits.address, factor, name)
+            if limits.user is not None:
+                name = f"alo:rate:{each.value}:user" if limits.is_exact else None
+                self._users[each] = _Counts(redis, limits.user, factor, name)
+        self._strangers = self._addresses[RequestClass.UNAUTHENTICATED]
+        self._good_tokens: OrderedDict[bytes, None] = OrderedDict()
+        """The hashes of tokens that were good when they were shown last; the oldest first."""
+
+    def count_stranger(self, address: str) -> None:
+        """Count a request that no token can admit. Atomic (no checkpoint).
+
+        :raises RateLimited: if this address has had too many requests without a good token.
+        """
+        self._strangers.count_here(key_of(address))
+
+    def enter(self, address: str, token: str) -> Stranger:
+        """Count a request before its token is checked, unless the token was good the last time: what others behind the
+        same address do must not keep it out. Then call `admit`, `refuse` or `excuse`. Atomic (no checkpoint).
+
+        :raises RateLimited: if this address has had too many requests without a good token.
+        """
+        stranger = Stranger(key_of(address), token_hash(token))
+        if stranger.token not in self._good_tokens:
+            self._strangers.count_here(stranger.address)
+        return stranger
+
+    def admit(self, stranger: Stranger) -> None:
+        """The token is good: the request does not count as one of a stranger. Atomic (no checkpoint)."""
+        if stranger.token not in self._good_tokens:
+            self._strangers.give_back(stranger.address)
+            self._good_tokens[stranger.token] = None
+            if len(self._good_tokens) > MAX_TOKENS:
+                del self._good_tokens[next(iter(self._good_tokens))]
+
+    def refuse(self, stranger: Stranger) -> None:
+        """The token is good no longer, or never was. Atomic (no checkpoint)."""
+        self._good_tokens.pop(stranger.token, None)
+
+    def excuse(self, stranger: Stranger) -> None:
+        """The token could not be checked, for which the client is not to blame. Atomic (no checkpoint)."""
+        if stranger.token not in self._good_tokens:
+            self._strangers.give_back(stranger.address)
+
+    async def count_address(self, request_class: RequestClass, address: str) -> None:
+        """
+        :raises RateLimited: if this address has had too many requests of this class.
+        """
+        await self._addresses[request_class].count(key_of(address))
+
+    async def count_user(self, request_class: RequestClass, user: bytes) -> None:
+        """
+        :raises RateLimited: if this user has had too many requests of this class.
+        """
+        await self._users[request_class].count(user)
+
+    async def pause(self, error: Exception) -> None:
+        """Wait before an answer, if the error is that a limit is reached."""
+        if isinstance(error, RateLimited):
+            await trio.sleep(min(error.wait_s, self._pause_s))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final
 
@@ -14,23 +11,23 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from server.http.turns import Turns
 
-CONCURRENT: Final = 2
-"""Hashes at a time, each for a different source. Each takes 64 MiB and a core for tens of milliseconds, on purpose."""
+CONCURRENT: Final = 1
+"""Hashes at a time for strangers, and as many for known devices. Each takes 64 MiB and a core for some 100 ms, on
+purpose: the rest of the machine is for other requests."""
 
 WAITING: Final = 64
-"""Hashes that wait, of all sources: two seconds of work."""
+"""Hashes that wait, of all sources but known devices, and of known devices: six seconds of work."""
 
 WAITING_EACH: Final = 4
 """Hashes that wait, of one source. Several users behind one address may log in at the same moment; a fifth one is asked
 to try again in a second."""
 
-NICENESS: Final = 10
-"""Of the threads that hash, on Linux: requests that wait for no hash come first. A thread keeps it when it goes on to
-other work of this process, none of which is urgent."""
+HASHER: Final = PasswordHasher(parallelism=1)
+"""One thread for each hash, with the passes and the memory of RFC 9106: four threads would take a multiple of their
+share from the requests of a busy machine."""
 
-HASHER: Final = PasswordHasher()
 HASH_OF_NO_USER: Final = (
-    "$argon2id$v=19$m=65536,t=3,p=4$f5wFOmCkU5zeuZvSBAwwPg$GT5Wfe7ftr2RnShpM0trE9LMUXbbYA54AH2PoAdbyb4"
+    "$argon2id$v=19$m=65536,t=3,p=1$myoaLwSm0DgJ6GmQ+n9U4w$wRqC3gNkkTJGkvvAU18f3jU34sxhJajUTJ+fFnRKg60"
 )
 """The hash of a password that no user has, with the parameters of `HASHER` (a test compares them). A constant, because
 to compute it takes each process a quarter of a second of CPU at its start."""
@@ -42,21 +39,28 @@ async def _at_once() -> None: ...
 class Passwords:
     """Hashing and checking, for one process.
 
-    The source of a hash is the key of the client's address (`server.transport.proxies.address_key`), or the user or
-    device that is known to ask. Hashes of one source run one after the other; sources take turns.
+    The source of a hash is the key of the client's address (`server.transport.proxies.address_key`), or the device that
+    is known to ask. Hashes of one source run one after the other; sources take turns. Known devices have turns of their
+    own: strangers with many addresses do not keep them waiting.
     """
 
     def __init__(self) -> None:
-        self._turns = Turns("password hashes", running=CONCURRENT, waiting=WAITING, waiting_each=WAITING_EACH)
+        bounds = {"waiting": WAITING, "waiting_each": WAITING_EACH}
+        self._strangers = Turns("password hashes", running=CONCURRENT, **bounds)
+        self._known = Turns("password hashes of known devices", running=CONCURRENT, **bounds)
 
-    async def hash(self, password: str, *, source: Hashable) -> str:
+    def _turns(self, is_known: bool) -> Turns:
+        return self._known if is_known else self._strangers
+
+    async def hash(self, password: str, *, source: Hashable, is_known: bool = False) -> str:
         """The hash of a new password. A cancelled call leaves the queue, or waits until its hash is made.
 
+        :param is_known: the source is a known device.
         :raises RateLimited: if `WAITING_EACH` hashes of this source wait.
         :raises Overloaded: if `WAITING` hashes wait.
         """
-        async with self._turns.turn(source):
-            return await trio.to_thread.run_sync(_hash, password)
+        async with self._turns(is_known).turn(source):
+            return await trio.to_thread.run_sync(HASHER.hash, password)
 
     async def check(
         self,
@@ -64,6 +68,7 @@ class Passwords:
         password: str,
         *,
         source: Hashable,
+        is_known: bool = False,
         admit: Callable[[], Awaitable[None]] = _at_once,
     ) -> bool:
         """Whether the password is right; cancellation and errors are as in `hash`.
@@ -71,28 +76,12 @@ class Passwords:
         :param password_hash: None if the user does not exist; the check then takes as long, so its time tells nothing.
         :param admit: called when the turn has come: it may count the guess, and raise an error instead of the check.
         """
-        async with self._turns.turn(source):
+        async with self._turns(is_known).turn(source):
             await admit()
             return await trio.to_thread.run_sync(_verify, password_hash, password)
 
 
-_priority = threading.local()
-
-
-def _yield_to_others() -> None:
-    """Lower the priority of this thread, and of those that Argon2 starts."""
-    if sys.platform == "linux" and not hasattr(_priority, "is_low"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        _priority.is_low = True
-
-
-def _hash(password: str) -> str:
-    _yield_to_others()
-    return HASHER.hash(password)
-
-
 def _verify(password_hash: str | None, password: str) -> bool:
-    _yield_to_others()
     try:
         return HASHER.verify(password_hash or HASH_OF_NO_USER, password) and password_hash is not None
     except (VerifyMismatchError, InvalidHashError):

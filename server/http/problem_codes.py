@@ -65,6 +65,7 @@ class ProblemCode(Enum):
     TOO_MANY_CONNECTIONS = "too_many_connections"
     TOO_MANY_CONVERSATIONS = "too_many_conversations"
     TOO_MANY_MAILS = "too_many_mails"
+    TOO_MANY_GUESSES = "too_many_guesses"
     RATE_LIMITED = "rate_limited"
     INTERNAL = "internal"
     UNKNOWN_TRANSFER_ENCODING = "unknown_transfer_encoding"
@@ -174,6 +175,13 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ),
     ProblemCode.TOO_MANY_MAILS: ProblemInfo(
         429, "Too many mails", "Too many mails to unverified addresses, from you or to this address.", retry=True
+    ),
+    ProblemCode.TOO_MANY_GUESSES: ProblemInfo(
+        429,
+        "Too many guesses",
+        "Too many wrong passwords for this user. Wait as long as `Retry-After` says; right passwords are refused, too."
+        " A device that shows its token, also an expired one, has guesses of its own.",
+        retry=True,
     ),
     ProblemCode.RATE_LIMITED: ProblemInfo(
         429,

@@ -13,6 +13,7 @@ from protocol.limits import MAX_PARTICIPANTS
 from server.http.authentication import NotAnOperator, NotConfirmed
 from server.http.decoding import InvalidBody, UnsupportedBody
 from server.http.encoding import CBOR, IDENT, Encoding, Ident
+from server.http.guesses import TooManyGuesses
 from server.http.limits import RateLimited
 from server.http.problem_codes import ProblemCode
 from server.http.queries import InvalidQuery
@@ -188,6 +189,7 @@ LATER: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
         "you have reached the limit of conversations with strangers in 24 hours",
     ),
     TooManyMails: (ProblemCode.TOO_MANY_MAILS, "too many mails to unverified addresses, from you or to this one"),
+    TooManyGuesses: (ProblemCode.TOO_MANY_GUESSES, "too many wrong passwords: wait, or show the token of your device"),
     RateLimited: (ProblemCode.RATE_LIMITED, "too many requests of this kind from your address, or from you"),
 }
 """Errors that say when the same request may succeed (`wait_s`)."""
@@ -202,7 +204,7 @@ def problem_of(error: Exception, path: str) -> Problem:
         return error
     if refusal := REFUSALS.get(type(error)):
         return Problem(*refusal)
-    if isinstance(error, TooManyStarts | TooManyMails | RateLimited):
+    if isinstance(error, TooManyStarts | TooManyMails | RateLimited | TooManyGuesses):
         return Problem(*LATER[type(error)], retry_after_s=error.wait_s)
     match error:
         case InvalidBody():

@@ -62,6 +62,7 @@ async def serve_web(config: Config) -> None:
             proxies=proxies,
             starts_per_day=config.new_conversations_per_day,
             cors_origins=web_origins(config.cors_origins),
+            rate_limit_factor=config.rate_limit_factor,
         )
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         services.start_soon(_tell_ready, config, pool, redis)

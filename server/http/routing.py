@@ -46,6 +46,7 @@ from server.http.compression import CompressedForms
 from server.http.encoding import Encoding
 from server.http.problem_codes import ProblemCode
 from server.http.queries import NoQuery
+from server.http.request_classes import LIMITS, Allowance, RequestClass
 from server.http.request_headers import Headers
 from server.http.services import Services
 from store.tokens import Identity
@@ -185,6 +186,7 @@ class Route:
     :ivar admit: admits a request instead of `server.http.authentication`, whose errors it raises; called like the
         handler, it returns the handler's first arguments.
     :ivar is_hot: a read that the thin path (`server.http.hot_path`) answers, if the request is a plain one.
+    :ivar request_class: the requests that are limited together with those of this route.
     """
 
     method: str
@@ -200,11 +202,18 @@ class Route:
     problems: Collection[ProblemCode] = ()
     admit: Callable[..., Awaitable[tuple[Any, ...]]] | None = None
     is_hot: bool = False
+    request_class: RequestClass = RequestClass.READ
 
     @property
     def is_for_devices(self) -> bool:
         """Whether the handler gets the identity of a device."""
         return self.access in (Access.DEVICE, Access.CONFIRMED_DEVICE)
+
+    @property
+    def allowance(self) -> Allowance | None:
+        """The requests that a user may make of the route's class, or an address if the route asks for no device."""
+        limits = LIMITS[self.request_class]
+        return limits.user if self.is_for_devices else limits.address
 
     @property
     def rule(self) -> str:
@@ -231,6 +240,7 @@ class Routes:
         *,
         answer: type[Any],
         problems: Collection[ProblemCode] = (),
+        request_class: RequestClass | None = None,
         is_hot: bool = False,
         confirmed: bool = False,
     ) -> Callable[[_DeviceHandler[None, Values, Outcome]], _DeviceHandler[None, Values, Outcome]]: ...
@@ -243,6 +253,7 @@ class Routes:
         query: type[Query],
         answer: type[Any],
         problems: Collection[ProblemCode] = (),
+        request_class: RequestClass | None = None,
         is_hot: bool = False,
         confirmed: bool = False,
     ) -> Callable[[_DeviceHandler[Query, Values, Outcome]], _DeviceHandler[Query, Values, Outcome]]: ...
@@ -255,6 +266,7 @@ class Routes:
         admit: _Admit[None, Values, Found],
         answer: type[Any],
         problems: Collection[ProblemCode] = (),
+        request_class: RequestClass | None = None,
         is_hot: bool = False,
     ) -> Callable[[_AdmittedHandler[Found, None, Values, Outcome]], _AdmittedHandler[Found, None, Values, Outcome]]: ...
 
@@ -268,6 +280,7 @@ class Routes:
         answer: type[Any],
         statuses: Collection[int] = (200,),
         problems: Collection[ProblemCode] = (),
+        request_class: RequestClass | None = None,
         is_hot: bool = False,
     ) -> Callable[
         [_AdmittedHandler[Found, Query, Values, Outcome]], _AdmittedHandler[Found, Query, Values, Outcome]
@@ -278,6 +291,7 @@ class Routes:
         :param query: the type of the parameters; without it the route has none.
         :param statuses: with 304 for a client that shows an entity tag of what it holds.
         :param admit: admits a request, and finds what the handler gets after the identity.
+        :param request_class: by default HOT_READ or READ.
         :param is_hot: clients ask so often that the thin path answers (`server.http.hot_path`).
         :param confirmed: it needs a confirmed device (`Access`).
         """
@@ -292,6 +306,7 @@ class Routes:
         answer: type[Any] | None = None,
         statuses: Collection[int] | None = None,
         problems: Collection[ProblemCode] = (),
+        request_class: RequestClass | None = None,
         confirmed: bool = False,
     ) -> Callable[[_DeviceHandler[None, Values, Outcome]], _DeviceHandler[None, Values, Outcome]]: ...
 
@@ -305,6 +320,7 @@ class Routes:
         answer: type[Any] | None = None,
         statuses: Collection[int] | None = None,
         problems: Collection[ProblemCode] = (),
+        request_class: RequestClass | None = None,
         confirmed: bool = False,
     ) -> Callable[[_DeviceHandler[Body, Values, Outcome]], _DeviceHandler[Body, Values, Outcome]]: ...
 
@@ -319,6 +335,7 @@ class Routes:
         answer: type[Any] | None = None,
         statuses: Collection[int] | None = None,
         problems: Collection[ProblemCode] = (),
+        request_class: RequestClass | None = None,
         confirmed: bool = False,
     ) -> Callable[[_DeviceHandler[Body, Values, Outcome]], _DeviceHandler[Body, Values, Outcome]]: ...
 
@@ -328,6 +345,7 @@ class Routes:
             a client that hangs up cancels it.
         :param announces: the announcements that the handler may return; `NOTHING` if it returns none.
         :param statuses: by default 200, or 204 for a route without an answer.
+        :param request_class: by default WRITE.
         :param confirmed: it needs a confirmed device (`Access`).
         """
         return self._declare(rule, _of_device(confirmed), announces=announces, **details)
@@ -338,9 +356,17 @@ class Routes:
         return self._declare(rule, Access.OPERATOR, query=query, answer=answer, problems=problems)
 
     def open_read(
-        self, rule: str, *, answer: type[Any], problems: Collection[ProblemCode] = (), is_hot: bool = False
+        self,
+        rule: str,
+        *,
+        answer: type[Any],
+        problems: Collection[ProblemCode] = (),
+        request_class: RequestClass | None = None,
+        is_hot: bool = False,
     ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]:
-        return self._declare(rule, Access.OPEN, answer=answer, problems=problems, is_hot=is_hot)
+        return self._declare(
+            rule, Access.OPEN, answer=answer, problems=problems, request_class=request_class, is_hot=is_hot
+        )
 
     def page(
         self, rule: str, *, announces: Collection[Announce] | None = None, statuses: Collection[int] = (200,)
@@ -349,7 +375,7 @@ class Routes:
 
         :param announces: of a write.
         """
-        details = {} if announces is None else {"announces": announces}
+        details: dict[str, Any] = {} if announces is None else {"announces": announces}
         return self._declare(rule, Access.OPEN, query=None, answer=HtmlAnswer, statuses=statuses, **details)
 
     @overload
@@ -362,6 +388,7 @@ class Routes:
         answer: type[Any] | None = None,
         statuses: Collection[int] | None = None,
         problems: Collection[ProblemCode] = (),
+        request_class: RequestClass | None = None,
     ) -> Callable[[_OtherHandler[Body, Values, Outcome]], _OtherHandler[Body, Values, Outcome]]: ...
 
     @overload
@@ -375,27 +402,53 @@ class Routes:
         answer: type[Any] | None = None,
         statuses: Collection[int] | None = None,
         problems: Collection[ProblemCode] = (),
+        request_class: RequestClass | None = None,
     ) -> Callable[[_OtherHandler[Body, Values, Outcome]], _OtherHandler[Body, Values, Outcome]]: ...
 
     def open_write(self, rule: str, *, announces: Collection[Announce], **details: Any) -> Any:
         """
         :param prepare: as in `write`.
+        :param request_class: by default OPEN.
         """
         return self._declare(rule, Access.OPEN, announces=announces, **details)
 
     def _declare(
-        self, rule: str, access: Access, *, statuses: Collection[int] | None = None, **details: Any
+        self,
+        rule: str,
+        access: Access,
+        *,
+        statuses: Collection[int] | None = None,
+        request_class: RequestClass | None = None,
+        **details: Any,
     ) -> Callable[[_Handler], _Handler]:
         method, path = rule.split(" ")
         if (method == "GET") == ("announces" in details):
             raise ValueError(f"{rule}: declare a GET with read, other methods with write")
         usual = (200,) if details.get("answer") else (204,)
+        usual_class = _class_of(method, access, is_hot=details.get("is_hot", False))
+        details |= {"statuses": statuses or usual, "request_class": request_class or usual_class}
 
         def declare(handler: _Handler) -> _Handler:
-            self.declared.append(Route(method, path, access, handler, statuses=statuses or usual, **details))
+            route = Route(method, path, access, handler, **details)
+            if route.allowance is None:
+                raise ValueError(f"{rule}: the class {route.request_class.value} has no limit for these callers")
+            self.declared.append(route)
             return handler
 
         return declare
+
+
+def _class_of(method: str, access: Access, *, is_hot: bool) -> RequestClass:
+    """The class of a route that declares none."""
+    match access:
+        case Access.OPEN:
+            return RequestClass.OPEN
+        case Access.OPERATOR:
+            return RequestClass.OPERATOR
+        case Access.DEVICE | Access.CONFIRMED_DEVICE:
+            if method != "GET":
+                return RequestClass.WRITE
+            return RequestClass.HOT_READ if is_hot else RequestClass.READ
 
 
 def _of_device(confirmed: bool) -> Access:

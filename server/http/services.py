@@ -9,6 +9,8 @@ from server.http.announcements import Announcements
 from server.http.answer_headers import AnswerHeaders
 from server.http.conditional import EntityTags
 from server.http.first_pages import FirstPages
+from server.http.guesses import Guesses
+from server.http.limits import PAUSE_S, Limits
 from server.http.offered import WEBHOOKS, Offered
 from server.http.origins import Origins
 from server.http.passwords import Passwords
@@ -33,6 +35,8 @@ class Services:
     redis: Redis
     announcements: Announcements
     passwords: Passwords
+    guesses: Guesses
+    limits: Limits
     tags: EntityTags
     first_pages: FirstPages
     answer_headers: AnswerHeaders
@@ -54,10 +58,14 @@ def services_of(
     proxies: TrustedProxies = NO_PROXIES,
     starts_per_day: int = conversations.STARTS_PER_DAY,
     cors_origins: Collection[str] = (),
+    rate_limit_factor: float = 1.0,
+    limited_pause_s: float = PAUSE_S,
 ) -> Services:
     """The services of a process, with caches of its own; the parameters are those of `Services`.
 
     :param cors_origins: origins of the web pages whose scripts may read answers.
+    :param rate_limit_factor: that all limits on requests are multiplied by.
+    :param limited_pause_s: the most seconds until an answer that a limit is reached.
     """
     tags = EntityTags(pool)
     return Services(
@@ -65,6 +73,8 @@ def services_of(
         redis=redis,
         announcements=announcements,
         passwords=Passwords(),
+        guesses=Guesses(redis),
+        limits=Limits(redis, factor=rate_limit_factor, pause_s=limited_pause_s),
         tags=tags,
         first_pages=FirstPages(pool, tags),
         answer_headers=AnswerHeaders(Origins(cors_origins)),

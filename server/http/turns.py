@@ -6,8 +6,9 @@ A source is what work is counted by: the address of a client, or a device.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Hashable
+from collections.abc import AsyncGenerator, Hashable, Iterable
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Final
 
 import trio
@@ -35,9 +36,9 @@ class _Waiter:
 class Turns:
     """A bounded queue of work, in which each source has at most one piece under way.
 
-    Sources take turns, and the requests of one source are served in the order of their arrival. So a request waits for
-    at most one piece of work of each other source, however many requests that source makes. All methods but `turn` are
-    synchronous, so each is atomic under Trio.
+    Sources take turns, and the requests of one source are served in the order of their arrival. A source whose work has
+    ended goes behind those that have come meanwhile. So a request waits for at most one piece of work of each other
+    source, however many requests that makes. All methods but `turn` are synchronous, so each is atomic under Trio.
 
     :param name: of the work, for operators.
     :param running: pieces of work at a time, of all sources.
@@ -50,13 +51,17 @@ class Turns:
         self._most_running = running
         self._most_waiting = waiting
         self._most_waiting_each = waiting_each
-        self._running: set[Hashable] = set()
+        self._running: dict[Hashable, deque[_Waiter]] = {}
+        """Sources with work under way, and their requests that wait."""
         self._waiting: dict[Hashable, deque[_Waiter]] = {}
-        """In the order of turns."""
+        """The requests of other sources, in the order of turns."""
 
     def __len__(self) -> int:
         """The requests that wait."""
-        return sum(map(len, self._waiting.values()))
+        return sum(map(len, self._queues()))
+
+    def _queues(self) -> Iterable[deque[_Waiter]]:
+        return chain(self._running.values(), self._waiting.values())
 
     @asynccontextmanager
     async def turn(self, source: Hashable) -> AsyncGenerator[None, None]:
@@ -75,19 +80,25 @@ class Turns:
             self._leave(waiter)
 
     def _enter(self, source: Hashable) -> _Waiter:
-        own = len(self._waiting.get(source, ()))
-        if own >= self._most_waiting_each:
+        own = self._queue_of(source)
+        if len(own) >= self._most_waiting_each:
             raise RateLimited(RETRY_AFTER_S)
         if len(self) >= self._most_waiting:
-            self._make_room(own + 1)
+            self._make_room(len(own) + 1)
         waiter = _Waiter(source)
-        self._waiting.setdefault(source, deque()).append(waiter)
+        own.append(waiter)
+        if source not in self._running:
+            self._waiting[source] = own
         self._call()
         return waiter
 
+    def _queue_of(self, source: Hashable) -> deque[_Waiter]:
+        queue = self._running.get(source)
+        return self._waiting.get(source, deque()) if queue is None else queue
+
     def _make_room(self, own: int) -> None:
         """Refuse the last request of the source with the most of them, if it has more than `own`."""
-        longest = max(self._waiting.values(), key=len)
+        longest = max(self._queues(), key=len)
         overloaded = Overloaded(self._name, len(self))
         if len(longest) <= own:
             raise overloaded
@@ -96,24 +107,20 @@ class Turns:
         last.called.set()
 
     def _call(self) -> None:
-        """Begin work of sources that have none under way, in the order of turns."""
-        while len(self._running) < self._most_running:
-            source = next((each for each in self._waiting if each not in self._running), None)
-            if source is None:
-                return
-            # The source goes behind all others.
-            waiting = self._waiting.pop(source)
-            self._running.add(source)
+        """Begin work of the sources whose turn it is."""
+        while self._waiting and len(self._running) < self._most_running:
+            source = next(iter(self._waiting))
+            self._running[source] = waiting = self._waiting.pop(source)
             waiting.popleft().called.set()
-            if waiting:
-                self._waiting[source] = waiting
 
     def _leave(self, waiter: _Waiter) -> None:
-        waiting = self._waiting.get(waiter.source)
-        if waiting is not None and waiter in waiting:
-            waiting.remove(waiter)
-            if not waiting:
-                del self._waiting[waiter.source]
+        source, queue = waiter.source, self._queue_of(waiter.source)
+        if waiter in queue:
+            queue.remove(waiter)
+            if not queue:
+                self._waiting.pop(source, None)
         elif waiter.refusal is None:
-            self._running.discard(waiter.source)
+            del self._running[source]
+            if queue:
+                self._waiting[source] = queue
         self._call()

@@ -140,6 +140,10 @@ class TokenBucket:
         self._full_at = max(self._full_at, now) + rate.interval_s
         return 0.0
 
+    def give_back(self) -> None:
+        """Put the last token back."""
+        self._full_at -= self._rate.interval_s
+
     def is_full(self, now: float) -> bool:
         """Whether the bucket is full, as a new one is."""
         return self._full_at <= now
@@ -178,6 +182,12 @@ class TokenBuckets(Generic[_Key]):
         wait_s = bucket.take(now)
         self._forget(now)
         return wait_s
+
+    def give_back(self, key: _Key) -> None:
+        """As `TokenBucket.give_back`; a key whose bucket has been forgotten has all its tokens."""
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.give_back()
 
     def _forget(self, now: float) -> None:
         # Each take adds at most one bucket, so looking at two is enough for the table to shrink.

@@ -6,6 +6,7 @@
 | `servers` | finds the master by the sentinels, connects and logs in; Redis' errors |
 | `url` | the forms of REDIS_URL |
 | `script` | Lua scripts, called by their digest |
+| `rates`, `lua` | counts of requests and of guesses of passwords; their scripts |
 | `directory` | which nodes are alive, and which of them holds which user |
 | `bus` | one stream for each node, which that node alone reads |
 | `entries` | the entries of these streams: pushes, hints and others, encoded |

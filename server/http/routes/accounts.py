@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from msgspec import Struct
 
 from server.http import bodies
 from server.http.answers.devices import LoggedInAnswer, RegisteredAnswer
 from server.http.answers.people import UserAnswer, user_body
+from server.http.authentication import bearer_token
 from server.http.encoding import IDENT
+from server.http.guesses import device_key, name_key
 from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
+from server.http.request_classes import RequestClass
 from server.http.routing import NOTHING, Answer, Request, Routes
 from server.transport.proxies import address_key
-from store import accounts, devices, profiles
+from store import accounts, devices, profiles, tokens
 from store.accounts import Account
 from store.errors import UnknownUser
 from store.postgres.pool import Pool
@@ -45,6 +51,7 @@ async def _hash_password(request: Request[bodies.Register]) -> NewUser:
     answer=RegisteredAnswer,
     statuses=[201],
     problems=[ProblemCode.USERNAME_TAKEN],
+    request_class=RequestClass.REGISTRATION,
 )
 async def register(request: Request[NewUser]) -> Answer:
     """Register a user."""
@@ -59,11 +66,26 @@ async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
         account = await _account(services.pool, body.username)
     except UnknownUser:
         account = None
-    password_hash = account.password_hash if account else None
-    source = address_key(request.address)
-    if not await services.passwords.check(password_hash, body.password, source=source) or account is None:
+    device = await _known_device(request, account)
+    guesses = name_key(body.username) if device is None else device_key(device)
+    is_right = await services.passwords.check(
+        account.password_hash if account else None,
+        body.password,
+        source=device or address_key(request.address),
+        is_known=device is not None,
+        admit=partial(services.guesses.admit, guesses),
+    )
+    if not is_right or account is None:
         raise Problem(ProblemCode.WRONG_CREDENTIALS, "wrong username or password")
+    await services.guesses.forget(guesses)
     return NewDevice(account.user, account.password_hash, body.name)
+
+
+async def _known_device(request: Request[Any], account: Account | None) -> bytes | None:
+    """The device of this account whose token the request shows, also one that has expired; None if it shows none."""
+    token = bearer_token(request)
+    known = await tokens.device_known_by(request.services.pool, token) if token else None
+    return known[1] if known and account and known[0] == account.user else None
 
 
 @routes.open_write(
@@ -73,12 +95,15 @@ async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
     announces=NOTHING,
     answer=LoggedInAnswer,
     statuses=[201],
-    problems=[ProblemCode.WRONG_CREDENTIALS],
+    problems=[ProblemCode.WRONG_CREDENTIALS, ProblemCode.TOO_MANY_GUESSES],
+    request_class=RequestClass.LOGIN,
 )
 async def log_in(request: Request[NewDevice]) -> Answer:
     """Log in, which makes a new device.
 
-    The token admits this device until it expires; renew it with `POST /v1/tokens`.
+    The token admits this device until it expires; renew it with `POST /v1/tokens`. After five wrong passwords for a
+    user the next one is refused for a second, and for twice as long after each further one, up to 15 minutes. Show the
+    token of a device that you have, or had until it expired, in `Authorization`: it has guesses of its own.
     """
     services, new = request.services, request.body
     device, token, expires = await devices.add_device(
@@ -88,7 +113,12 @@ async def log_in(request: Request[NewDevice]) -> Answer:
     return Answer(LoggedInAnswer(ident(new.user), ident(device), token, expires), 201)
 
 
-@routes.read("GET /v1/users/<username>", answer=UserAnswer, problems=[ProblemCode.UNKNOWN_USER])
+@routes.read(
+    "GET /v1/users/<username>",
+    answer=UserAnswer,
+    problems=[ProblemCode.UNKNOWN_USER],
+    request_class=RequestClass.SEARCH,
+)
 async def get_user(identity: Identity, request: Request[None], username: str) -> Answer:
     """Find a user by name."""
     pool = request.services.pool

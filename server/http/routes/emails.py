@@ -5,6 +5,7 @@ from __future__ import annotations
 from server.http import bodies
 from server.http.answers.settings import EmailAnswer, email_body
 from server.http.problem_codes import ProblemCode
+from server.http.request_classes import RequestClass
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from store import emails
 from store.tokens import Identity
@@ -24,6 +25,7 @@ async def get_email(identity: Identity, request: Request[None]) -> Answer:
     announces=NOTHING,
     answer=EmailAnswer,
     problems=[ProblemCode.TOO_MANY_MAILS],
+    request_class=RequestClass.MAIL,
     confirmed=True,
 )
 async def put_email(identity: Identity, request: Request[bodies.PutEmail]) -> Answer:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from msgspec import Struct
 
 from server.http import bodies
 from server.http.answers.devices import ConfirmedAnswer
 from server.http.authentication import confirmed_until
+from server.http.guesses import device_key
 from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
+from server.http.request_classes import RequestClass
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from server.http.services import Services
 from store import accounts, devices
@@ -26,8 +30,17 @@ class NewPassword(Struct, frozen=True):
 async def _hash_of(password: str, identity: Identity, services: Services) -> str:
     """The hash of the user's password, which this one fits."""
     password_hash = await accounts.password_hash_of(services.pool, identity.user)
-    if not await services.passwords.check(password_hash, password, source=identity.user):
+    guesses = device_key(identity.device)
+    is_right = await services.passwords.check(
+        password_hash,
+        password,
+        source=identity.device,
+        is_known=True,
+        admit=partial(services.guesses.admit, guesses),
+    )
+    if not is_right:
         raise Problem(ProblemCode.WRONG_CREDENTIALS, "wrong password")
+    await services.guesses.forget(guesses)
     return password_hash
 
 
@@ -41,7 +54,8 @@ async def _check_password(identity: Identity, request: Request[bodies.Confirm]) 
     prepare=_check_password,
     announces=NOTHING,
     answer=ConfirmedAnswer,
-    problems=[ProblemCode.WRONG_CREDENTIALS],
+    problems=[ProblemCode.WRONG_CREDENTIALS, ProblemCode.TOO_MANY_GUESSES],
+    request_class=RequestClass.LOGIN,
 )
 async def confirm(identity: Identity, request: Request[str]) -> Answer:
     """Show your password again.
@@ -55,9 +69,8 @@ async def confirm(identity: Identity, request: Request[str]) -> Answer:
 async def _hash_passwords(identity: Identity, request: Request[bodies.ChangePassword]) -> NewPassword:
     body, services = request.body, request.services
     old_hash = await _hash_of(body.old_password, identity, services)
-    return NewPassword(
-        old_hash, await services.passwords.hash(body.new_password, source=identity.user), body.ends_other_sessions
-    )
+    new_hash = await services.passwords.hash(body.new_password, source=identity.device, is_known=True)
+    return NewPassword(old_hash, new_hash, body.ends_other_sessions)
 
 
 @routes.write(
@@ -65,7 +78,8 @@ async def _hash_passwords(identity: Identity, request: Request[bodies.ChangePass
     body=bodies.ChangePassword,
     prepare=_hash_passwords,
     announces=NOTHING,
-    problems=[ProblemCode.WRONG_CREDENTIALS],
+    problems=[ProblemCode.WRONG_CREDENTIALS, ProblemCode.TOO_MANY_GUESSES],
+    request_class=RequestClass.LOGIN,
 )
 async def change_password(identity: Identity, request: Request[NewPassword]) -> Answer:
     """Change your password.

@@ -15,10 +15,13 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from server.http import hypercorn_seam
 from server.http.answer_headers import AnswerHeaders
 from server.http.exchange import Reply, exchanged
+from server.http.limits import Limits
 from server.http.origins import Origins
+from server.http.request_classes import RequestClass
 from server.http.routing import Access, Answer, Request, Route
 from server.transport.proxies import TrustedProxies
 from store.postgres.pool import Pool
+from store.redis.client import Redis
 from tests.server.http.socket_world import HttpServer, RawConnection, request, serving, serving_api
 from tests.server.http_world import open_services
 from tests.waiting import wait_until
@@ -163,8 +166,9 @@ async def shown(peer: str, headers: dict[str, str]) -> str:
     async def no_body(_: Any) -> Any:
         raise AssertionError("a read has no body")
 
-    services: Any = SimpleNamespace(proxies=PROXIES, answer_headers=AnswerHeaders(Origins(())))
-    exchange = exchanged(Route("GET", "/", Access.OPEN, handler), services, no_body)
+    limits = Limits(Redis("redis://127.0.0.1:1"))
+    services: Any = SimpleNamespace(proxies=PROXIES, answer_headers=AnswerHeaders(Origins(())), limits=limits)
+    exchange = exchanged(Route("GET", "/", Access.OPEN, handler, request_class=RequestClass.OPEN), services, no_body)
     return str(json.loads((await exchange(peer, headers, "", "/", {})).body))
 
 

@@ -9,8 +9,11 @@ import pytest
 import trio
 
 from server.http.frame import framed
+from server.http.limits import Limits
+from server.http.request_classes import RequestClass
 from server.http.routing import NO_CONTENT, NOTHING, Access, Announcement, AnyAnswer, Changed, Request, Route
 from store.errors import Unavailable
+from store.redis.client import Redis
 
 _T = TypeVar("_T")
 steps: list[str] = []
@@ -33,8 +36,8 @@ async def announce(_: Any, name: str) -> None:
 
 
 async def call(handler: Any, **details: Any) -> AnyAnswer:
-    services: Any = SimpleNamespace(announcements=None)
-    route = Route("PUT", "/v1/things", Access.OPEN, handler, **details)
+    services: Any = SimpleNamespace(announcements=None, limits=Limits(Redis("redis://127.0.0.1:1")))
+    route = Route("PUT", "/v1/things", Access.OPEN, handler, request_class=RequestClass.OPEN, **details)
     return await framed(route, read_body)(Request(services, "127.0.0.1", "json", {}, "", None, None), {})
 
 
