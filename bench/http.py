@@ -37,12 +37,13 @@ class HttpRun:
 class HttpClientConnection:
     """A keep-alive connection with one request in flight.
 
+    :param address: that it comes from.
     :ivar asked: requests so far.
     :ivar answer_bytes: size of the last whole answer.
     """
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection((LOOPBACK, port), TIMEOUT_S)
+    def __init__(self, port: int, address: str = LOOPBACK) -> None:
+        self._socket = socket.create_connection((LOOPBACK, port), TIMEOUT_S, (address, 0))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sent_at = 0.0
         self.asked = 0
