@@ -7,6 +7,7 @@ Redis is away or slow, the count of this process goes on, and no request is refu
 
 from __future__ import annotations
 
+import random
 from collections import OrderedDict
 from collections.abc import Hashable
 from functools import lru_cache
@@ -23,8 +24,9 @@ from store.tokens import token_hash
 
 _Key = TypeVar("_Key", bound=Hashable)
 
-PAUSE_S: Final = 1.0
-"""Long enough that 300 connections which do not wait take a few per cent of a core; short for a user who does."""
+PAUSE_S: Final = 3.0
+"""Long enough that 300 connections which do not wait make some 130 requests a second, a tenth of a core; short for a
+user who has made too many."""
 
 MAX_BUCKETS: Final = 50_000
 """Addresses or users of one class that are remembered, in 10 MB at most. A bucket is forgotten once it is full."""
@@ -101,8 +103,8 @@ class Limits:
     """The limits of one process.
 
     :param factor: that all limits are multiplied by.
-    :param pause_s: the most seconds until an answer that a limit is reached: a client that does not wait makes no more
-        requests on each connection than one in this time.
+    :param pause_s: the most seconds until an answer that a limit is reached, however soon the next request may succeed:
+        a client that does not wait makes few requests on each connection.
     """
 
     def __init__(self, redis: Redis, *, factor: float = 1.0, pause_s: float = PAUSE_S) -> None:
@@ -170,4 +172,5 @@ class Limits:
     async def pause(self, error: Exception) -> None:
         """Wait before an answer, if the error is that a limit is reached."""
         if isinstance(error, RateLimited):
-            await trio.sleep(min(error.wait_s, self._pause_s))
+            # Not all for the same time: connections that are refused together would come again together.
+            await trio.sleep(self._pause_s * random.uniform(0.5, 1))  # noqa: S311
