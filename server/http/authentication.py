@@ -75,4 +75,5 @@ def token_shown(request: Request[Any]) -> str:
 def bearer_token(request: Request[Any]) -> str:
     """The token that the request shows; empty if it shows none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token if scheme.lower() == "bearer" else ""
+    # RFC 9110, section 11.4: one space or more.
+    return token.lstrip(" ") if scheme.lower() == "bearer" else ""

@@ -8,6 +8,7 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
   connection closed.
 - Hypercorn closes a connection with unread data, and the reset that follows may destroy the answer. Here the connection
   is closed for writing first, and read until the client closes it too, for up to `DRAIN_S`.
+- Hypercorn refuses an empty line before a request. Here one is ignored (RFC 9112, section 2.2).
 - Hypercorn answers a request that is not HTTP without a body. Here the answer is a problem document.
 - Hypercorn gives requests to Quart at which Quart fails (`GET ?a`). Here `server.http.request_heads` refuses them.
 - Hypercorn opens WebSockets, which belong to `socket`. Here an upgrade is ignored, in the same module.
@@ -355,6 +356,19 @@ class HttpConnection(TCPServer):
                 await terminated.wait()
 
 
+class _Requests(h11.Connection):
+    """Requests, before each of which an empty line may come: old clients end a body with one that is not part of it."""
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        if self.their_state is h11.IDLE:
+            begun, is_closed = self.trailing_data
+            if begun == b"\r" and not is_closed:
+                return h11.NEED_DATA
+            if begun.startswith(b"\r\n"):
+                self._receive_buffer.maybe_extract_at_most(2)
+        return super().next_event()
+
+
 class Http1(H11Protocol):
     """The requests of a connection, one after the other."""
 
@@ -364,6 +378,7 @@ class Http1(H11Protocol):
         self._refuse = refuse
         self._held = b""
         self._declared = 0
+        self.connection = _Requests(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
 
     async def handle(self, event: Event) -> None:
         if isinstance(event, RawData) and event.data and self._is_at_rest():

@@ -7,6 +7,7 @@ parsers of trio-websocket (docs/decisions/0008).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -25,6 +26,25 @@ MAX_REQUEST_BYTES: Final = 16 * 1024
 """Request line and headers. Browsers and proxies send one or two KB; h11 has the same limit."""
 
 _END: Final = b"\r\n\r\n"
+_REQUEST: Final = re.compile(rb"[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
+_UPGRADE: Final = re.compile(rb"(?i)\r\nupgrade[ \t]*:")
+
+_NO_UPGRADE_BODY: Final = (
+    f"This port speaks WebSocket alone: connect to {limits.SOCKET_PATH} with the subprotocol {limits.SUBPROTOCOL}."
+    " HTTP is at the port of web.\n"
+).encode()
+_NO_UPGRADE: Final = b"\r\n".join(
+    (
+        b"HTTP/1.1 426 Upgrade Required",
+        b"Upgrade: websocket",
+        b"Content-Type: text/plain",
+        b"Connection: Upgrade, close",
+        b"Content-Length: %d" % len(_NO_UPGRADE_BODY),
+        b"",
+        _NO_UPGRADE_BODY,
+    )
+)
+"""The answer to a request of HTTP that asks for no upgrade (RFC 9110, section 15.5.22)."""
 
 
 def refused_address(limit: int) -> bytes:
@@ -66,6 +86,9 @@ async def open_websocket(
         crowded = admit(upgrade.forwarded_for)
         write(upgrade.answer if crowded is None else crowded)
         return after if crowded is None else None
+    if _REQUEST.match(head) and not _UPGRADE.search(head):
+        write(_NO_UPGRADE)
+        return None
     stream = _RequestStream(head, write)
     is_open = False
     try:

@@ -6,7 +6,7 @@ not know, and Erin a stranger who has begun a conversation with Alice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, Final
 from uuid import UUID
@@ -39,6 +39,7 @@ class Example(Struct, frozen=True):
 
     :ivar values: of the path.
     :ivar answer: None if it has no body, or is a page for a browser.
+    :ivar other_bodies: one of each further kind that the body may have.
     """
 
     values: Mapping[str, str] = {}
@@ -46,6 +47,7 @@ class Example(Struct, frozen=True):
     body: Struct | None = None
     answer: Struct | None = None
     status: int = 200
+    other_bodies: Sequence[Struct] = ()
 
 
 def _uuid(number: int) -> UUID:
@@ -184,6 +186,19 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "POST /v1/notifiers": Example(
         body=notifiers.NewWebhook("https://bot.example.org/notices"),
         answer=AddedNotifierAnswer(_id(WEBHOOK), "webhook", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+        other_bodies=(
+            notifiers.NewEmail(),
+            # The keys are those of RFC 8291, section 5.
+            notifiers.NewWebPush(
+                "https://push.example.net/push/JzLQ3raZJfFBR0aqvOMsLrt54w4rJUsV",
+                notifiers.Keys(
+                    "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
+                    "BTBZMqHH6r4Tts7J_aSIgg",
+                ),
+            ),
+            notifiers.NewApns("740f4707bebcf74f9b7c25d48e3358945f6aa01da5ddb387462c7eaf61bb78ad"),
+            notifiers.NewFcm("cPzKmVZ2TUGq:APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"),
+        ),
         status=201,
     ),
     "DELETE /v1/notifiers/<uuid:notifier>": Example({"notifier": str(WEBHOOK)}, status=204),
@@ -200,6 +215,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
         body=bodies.NewGroup("Climbing", [BOB, CAROL]),
         answer=_conversation(GROUP, None, is_group=True),
         status=201,
+        other_bodies=(bodies.NewDirect([BOB]),),
     ),
     "GET /v1/conversations": Example(
         query=ListQuery(limit=20),

@@ -8,6 +8,8 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from msgspec import Struct
+
 from server.http.authentication import CONFIRMED_S
 from server.http.encoding import CBOR, JSON
 from server.http.problem_codes import ProblemCode
@@ -187,10 +189,15 @@ def _request_body(route: Route, schemas: Schemas) -> Item:
     example = EXAMPLES[route.rule].body
     assert example is not None, route.rule
     schema = schemas.of(route.body)
-    return {
-        "required": True,
-        "content": {JSON: {"schema": schema, "example": curl.given(example)}, CBOR: {"schema": schema}},
-    }
+    given = {"example": curl.given(example)}
+    if others := EXAMPLES[route.rule].other_bodies:
+        given = {"examples": {_kind_of(body): {"value": curl.given(body)} for body in (example, *others)}}
+    return {"required": True, "content": {JSON: {"schema": schema, **given}, CBOR: {"schema": schema}}}
+
+
+def _kind_of(body: Struct) -> str:
+    """The tag of a struct that is one of several kinds of a body."""
+    return str(type(body).__struct_config__.tag)
 
 
 def _responses(route: Route, schemas: Schemas) -> Item:

@@ -54,9 +54,12 @@ async def test_wrong_paths_and_subprotocols_are_refused_by_status(pool: Pool, re
         assert statuses == STATUS
 
 
+NO_UPGRADE = b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n"
 NO_HANDSHAKE: dict[str, tuple[bytes, bytes]] = {
-    "plain GET": (b"GET / HTTP/1.1\r\nHost: test\r\n\r\n", b"HTTP/1.1 4"),
-    "HTTP 1.0": (b"GET /v1/socket HTTP/1.0\r\n\r\n", b"HTTP/1.1 4"),
+    "plain GET": (b"GET / HTTP/1.1\r\nHost: test\r\n\r\n", NO_UPGRADE),
+    "HTTP 1.0": (b"GET /v1/socket HTTP/1.0\r\n\r\n", NO_UPGRADE),
+    "POST without an upgrade": (b"POST /v1/users HTTP/1.1\r\nHost: test\r\n\r\n", NO_UPGRADE),
+    "upgrade to another protocol": (REQUEST.replace(b"Upgrade: websocket", b"Upgrade: h2c"), b"HTTP/1.1 400"),
     "POST": (REQUEST.replace(b"GET", b"POST"), b"HTTP/1.1 4"),
     "old WebSocket version": (REQUEST.replace(b"Version: 13", b"Version: 8"), b"HTTP/1.1 4"),
     "no key": (REQUEST.replace(b"Sec-WebSocket-Key", b"X"), b"HTTP/1.1 4"),
@@ -88,6 +91,11 @@ async def test_a_bad_websocket_handshake_is_answered_or_ended_in_time(pool: Pool
                     pass  # The node closed the connection before it had read everything.
             assert got.startswith(answer), (name, got)
             assert b"Traceback" not in got
+            if answer == NO_UPGRADE:
+                assert (
+                    b"\r\n\r\nThis port speaks WebSocket alone: connect to /v1/socket with the subprotocol alo.v1."
+                    in got
+                )
             if answer:
                 assert trio.current_time() - began < SHORT_S, "an answer does not wait for the deadline"
 

@@ -30,6 +30,7 @@ async def test_an_answer_401_tells_a_missing_token_from_a_wrong_one(pool: Pool, 
         alice.token: CHALLENGE,
         f"Bearer {'A' * 43}": INVALID,
         f"bearer {'A' * 43}": INVALID,
+        f"Bearer  {'A' * 43}": INVALID,
         f"Bearer {revoked.token}": INVALID,
         f"Bearer {expired.token}": INVALID,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -161,6 +162,34 @@ async def test_requests_in_any_pieces_are_answered() -> None:
             assert statuses == [b"plain" if n >= len(PLAIN) else b"/plain", b"/after"]
 
 
+EMPTY_LINES = {
+    "first": [b"\r\n" + GOOD],
+    "first, in pieces": [b"\r", b"\n", GOOD],
+    "first, before a plain read": [b"\r\n" + PLAIN],
+    "after a plain read": [PLAIN + b"\r\n" + GOOD],
+    "after a body": [request("PUT", "/reads", {"content-length": "2"}, b"{}\r\n") + GOOD],
+    "after a body, in pieces": [request("PUT", "/reads", {"content-length": "2"}, b"{}\r"), b"\n" + GOOD],
+    "after a body that is not read": [request("PUT", "/early", {"content-length": "2"}), b"{}\r\n" + GOOD],
+    "after an answer": [GOOD, b"\r\n", GOOD],
+}
+"""The pieces of requests with an empty line before one of them, as old clients send it after a body."""
+
+
+@pytest.mark.parametrize("case", EMPTY_LINES)
+async def test_an_empty_line_before_a_request_is_ignored(case: str) -> None:
+    """RFC 9112, section 2.2."""
+    pieces = EMPTY_LINES[case]
+    async with connected(plain=Plain()) as (_, connection):
+        for piece in pieces:
+            await connection.send(piece)
+            await trio.testing.wait_all_tasks_blocked()
+        sent = b"".join(pieces)
+        for method in re.findall(rb"(GET|PUT) /", sent):
+            assert (await connection.answer(method)).body != b"refused"
+        await connection.send(GOOD)
+        assert (await connection.answer()).body == b"/after"
+
+
 async def test_a_body_that_is_too_large_ends_the_connection_after_the_answer() -> None:
     size = hypercorn_seam.DRAIN_BYTES + 1
     async with connected() as (_, connection):
@@ -218,6 +247,7 @@ async def is_open(connection: RawConnection) -> bool:
     ("data", "status"),
     [
         (b"nonsense\r\n\r\n", 400),
+        (b"\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nhost: a\r\nx: " + bytes(70_000), 431),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import cbor2
 import msgspec
@@ -12,6 +12,7 @@ import pytest
 from jsonschema import ValidationError
 from openapi_spec_validator import validate
 
+from server.http.notifiers import NEW_NOTIFIER, target_of
 from server.http.problem_codes import ProblemCode
 from server.http.reference.examples import EXAMPLES
 from server.http.reference.operations import path_template, problems_of
@@ -99,6 +100,17 @@ def test_examples_are_as_the_schemas_say(route: Route) -> None:
                 validator_of(content["schema"]).validate(example)
                 count += 1
     assert count >= (route.body is not None) + (route.answer is not None and EXAMPLES[route.rule].answer is not None)
+
+
+def test_a_body_of_several_kinds_has_an_example_of_each() -> None:
+    """The server takes each of them."""
+    of_kinds = {route.rule: kinds for route in ROUTES if len(kinds := get_args(route.body)) > 1}
+    assert of_kinds.keys() >= {"POST /v1/conversations", "POST /v1/notifiers"}
+    for rule, kinds in of_kinds.items():
+        shown = EXAMPLES[rule]
+        assert {type(body) for body in (shown.body, *shown.other_bodies)} == set(kinds), rule
+    for example in (EXAMPLES["POST /v1/notifiers"].body, *EXAMPLES["POST /v1/notifiers"].other_bodies):
+        target_of(msgspec.convert(msgspec.to_builtins(example), NEW_NOTIFIER))
 
 
 def test_each_code_is_a_problem_of_some_route_or_of_requests_that_reach_none() -> None:
