@@ -61,7 +61,7 @@ generated: .venv/dev.installed  ## write the generated files: vectors, docs/stat
 fuzz: .venv/fuzz.installed  ## fuzz each target for FUZZ_SECONDS (60)
 	@$(PYTHON) -m tests.fuzz
 
-contract: .venv/contract.installed  ## run schemathesis against the server's /openapi.json for CONTRACT_SECONDS (60)
+contract: .venv/dev.installed .venv/contract.installed  ## run schemathesis against the server's /openapi.json for CONTRACT_SECONDS (60)
 	@$(PYTHON) -m tests.contract
 
 js: .venv/run.installed client/js/node_modules/.installed  ## test the JavaScript client against a server; needs node and npm

@@ -22,10 +22,12 @@ STOP_TIMEOUT_S = 30.0
 class Cluster:
     """The running processes and their URLs.
 
+    :ivar database_url: of their Postgres.
     :ivar gateways: the two `socket` processes, in the order of `socket_urls`.
     """
 
     http_url: str
+    database_url: str
     socket_urls: tuple[str, str]
     gateways: tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]
 
@@ -58,7 +60,7 @@ def open_cluster(folder: Path) -> Iterator[Cluster]:
         if not wait_until(lambda: all(map(answers, (http_port, first, second))), START_TIMEOUT_S):
             raise TimeoutError(f"a process did not start within {START_TIMEOUT_S:g} s: see the logs in {folder}")
         urls = (f"ws://127.0.0.1:{first}", f"ws://127.0.0.1:{second}")
-        yield Cluster(f"http://127.0.0.1:{http_port}", urls, gateways)
+        yield Cluster(f"http://127.0.0.1:{http_port}", running.postgres.url, urls, gateways)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
