@@ -56,9 +56,9 @@ def base64_sql(data: str) -> str:
 OUR_USERS: Final = f"""
 insert into users (id, username, password_hash)
     select {id_sql(Id.USER, "n")}, 'user' || n, 'nobody logs in' from generate_series(0, {{users}} - 1) n;
-insert into devices (id, user_id, name, token_hash)
-    select {id_sql(Id.DEVICE, "n")}, {id_sql(Id.USER, "n")}, 'bench', sha256(convert_to('token' || n, 'UTF8'))
-    from generate_series(0, {{users}} - 1) n;
+insert into devices (id, user_id, name, family_hash, token_hash)
+    select {id_sql(Id.DEVICE, "n")}, {id_sql(Id.USER, "n")}, 'bench', h, h
+    from generate_series(0, {{users}} - 1) n, sha256(convert_to('token' || n, 'UTF8')) h;
 """
 """Users 0, 1, 2 and so on with a device each, as `str.format` takes them."""
 

@@ -243,6 +243,11 @@ def sentence(error: ClientFailure, username: str) -> str:
             return f"wrong password, or there is no user called {username}"
         case HttpRefused(code="username_taken"):
             return f"the name {username} is taken; choose another"
+        case HttpRefused(code="token_reused") | ConnectionLost(close_code=4506):
+            return (
+                f"the login of {username} was used by another program, perhaps by a thief, and has ended; log in again:"
+                f" python -m client login {username}"
+            )
         case HttpRefused(status=401) | ConnectionLost(close_code=4501 | 4504 | 4505):
             return f"the login of {username} is no longer valid; log in again: python -m client login {username}"
         case HttpRefused(code="invalid_body"):

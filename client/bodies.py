@@ -113,6 +113,12 @@ class MessagePageBody(Struct, frozen=True):
     cursor: str | None
 
 
+class TokenBody(Struct, frozen=True):
+    """A new token of this device."""
+
+    token: str
+
+
 class ProblemBody(Struct, frozen=True):
     """A problem document (RFC 9457); other fields are for readers."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from client.bodies import (
     MessagePageBody,
     ParticipantPageBody,
     ProblemBody,
+    TokenBody,
     as_told,
 )
 from client.errors import HttpRefused, Unreachable
@@ -38,11 +40,15 @@ _T = TypeVar("_T", bound=Struct)
 
 
 class Credentials(Struct, frozen=True):
-    """The result of logging in: user and device (16 bytes each), and the token of the device."""
+    """The result of logging in: user and device (16 bytes each), and the token of the device.
+
+    :ivar renewed: when the token came, in seconds since 1970; 0: not known.
+    """
 
     user: bytes
     device: bytes
     token: str
+    renewed: float = 0.0
 
 
 class User(Struct, frozen=True):
@@ -119,7 +125,16 @@ class HttpClient:
         :raises HttpRefused: `wrong_credentials`, among others.
         """
         body = {"username": username, "password": password, "name": device_name}
-        return await self._ask(Credentials, "POST", "/v1/devices", body)
+        made = await self._ask(Credentials, "POST", "/v1/devices", body)
+        return msgspec.structs.replace(made, renewed=time.time())
+
+    async def renew(self, credentials: Credentials) -> Credentials:
+        """A new token for the device with these credentials. Store it before you use it, and then use no other.
+
+        :raises HttpRefused: `token_renewed` if the new token was used already, among others.
+        """
+        made = await self.with_token(credentials.token)._ask(TokenBody, "POST", "/v1/tokens")
+        return msgspec.structs.replace(credentials, token=made.token, renewed=time.time())
 
     async def user(self, username: str) -> User:
         """:raises HttpRefused: `unknown_user`, among others."""

@@ -17,8 +17,8 @@ from client.http import Credentials
 from client.nursery import open_service_nursery
 from protocol.frames import Push
 
-REFRESH_BEFORE_S: Final = 86400.0
-"""The link renews a token a day before it expires, or when a tenth of its life is left if that is shorter."""
+RENEW_S: Final = 86400.0
+"""The link renews a token once it is a day old, or when half of its life is over if that is earlier."""
 
 OnToken: TypeAlias = Callable[[Credentials], object]
 _T = TypeVar("_T")
@@ -237,17 +237,16 @@ class Link:
                         self.connection = self._life = None
 
     async def _keep_token(self, connection: ClientConnection) -> None:
-        # The whole life of the token is not known at first: one with less than a day left is near its end. After a
-        # renewal it is known, so tokens which live for an hour are not renewed all the time.
         rest_s = (connection.welcome.expires - connection.welcome.created) / 1e6
-        wait_s = max(rest_s - REFRESH_BEFORE_S, 0)
+        age_s = max(self.server_ms() / 1000 - self.credentials.renewed, 0)
+        wait_s = max(min(RENEW_S - age_s, (rest_s - age_s) / 2), 0)
         failures = 0
         while True:
             await trio.sleep(wait_s)
             pause_s = backoff.delay_s(failures)
             failures += 1
             try:
-                lived_s = await self._refresh(connection)
+                lives_s = await self._renew(connection)
             except ConnectionLost:
                 return
             except NoReply:
@@ -258,14 +257,16 @@ class Link:
                 wait_s = refused.retry_after_ms / 1000 + pause_s
             else:
                 failures = 0
-                wait_s = lived_s - min(REFRESH_BEFORE_S, lived_s / 10)
+                wait_s = min(RENEW_S, lives_s / 2)
 
-    async def _refresh(self, connection: ClientConnection) -> float:
+    async def _renew(self, connection: ClientConnection) -> float:
         """Get a new token and hand it on; returns the seconds for which it is good."""
         asked_at = trio.current_time()
         refreshed = await connection.refresh(self.credentials.token)
-        self.credentials = msgspec.structs.replace(self.credentials, token=refreshed.token)
+        renewed = msgspec.structs.replace(self.credentials, token=refreshed.token, renewed=self.server_ms() / 1000)
         if self._on_token is not None:
-            self._on_token(self.credentials)
+            self._on_token(renewed)
+        # Only now: the program has stored the token before a server sees it.
+        self.credentials = renewed
         now = connection.welcome.created + (asked_at - self._welcomed_at) * 1e6
         return (refreshed.expires - now) / 1e6

@@ -17,6 +17,7 @@ class _File(Struct, frozen=True):
     user: str
     device: str
     token: str
+    renewed: float = 0.0
 
 
 def path_of(server: str, username: str) -> Path:
@@ -37,10 +38,15 @@ def save(server: str, username: str, credentials: Credentials) -> None:
     """Store a login in place of an earlier one; the token is never in a file that others may read."""
     path = path_of(server, username)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    data = msgspec.json.encode(_File(credentials.user.hex(), credentials.device.hex(), credentials.token))
+    data = msgspec.json.encode(
+        _File(credentials.user.hex(), credentials.device.hex(), credentials.token, credentials.renewed)
+    )
     # Temporary files have mode 600, and renaming keeps that; readers never see half a file.
     with NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(data)
+        # The new token must outlive the machine's power before a server sees it: after that the old one ends.
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(file.name, path)
 
 
@@ -48,6 +54,6 @@ def load(server: str, username: str) -> Credentials | None:
     """The login of that name at that server; None if no file can be read."""
     try:
         file = msgspec.json.decode(path_of(server, username).read_bytes(), type=_File)
-        return Credentials(bytes.fromhex(file.user), bytes.fromhex(file.device), file.token)
+        return Credentials(bytes.fromhex(file.user), bytes.fromhex(file.device), file.token, file.renewed)
     except (OSError, msgspec.DecodeError, ValueError):
         return None

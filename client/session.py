@@ -74,7 +74,8 @@ async def open_session(
 
     :param socket_urls: gateways, tried in this order, the next one after each loss.
     :param mailbox: with everything that this device holds already; empty, if left out.
-    :param on_token: called with the new credentials whenever the token is renewed, for the caller to keep.
+    :param on_token: called with the new credentials whenever the token is renewed, for the caller to store before it
+        returns.
     :param on_sign: called with each `typing` push, and each `presence` push of a watched user.
     :param on_link: called with False when the connection is lost, and with True when the session is online again.
     :param client: name and version of the program, for the statistics of the server's operator.

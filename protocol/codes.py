@@ -39,6 +39,8 @@ class ErrorCode(Enum):
     CURSOR_FOREIGN = "cursor_foreign"
     CURSOR_EXPIRED = "cursor_expired"
     UNAUTHENTICATED = "unauthenticated"
+    TOKEN_RENEWED = "token_renewed"  # noqa: S105
+    TOKEN_REUSED = "token_reused"  # noqa: S105
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
@@ -81,6 +83,12 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
         "The cursor is so old that the server no longer knows the changes since: go on without one.", False
     ),
     ErrorCode.UNAUTHENTICATED: ErrorInfo("The token is not this device's, or is no longer good.", False),
+    ErrorCode.TOKEN_RENEWED: ErrorInfo(
+        "The token was renewed, and the new one was used since: go on with the new one.", False
+    ),
+    ErrorCode.TOKEN_REUSED: ErrorInfo(
+        "The token has ended, so it may be stolen: the device is revoked; log in again.", False
+    ),
     ErrorCode.OVERLOADED: ErrorInfo("The server has more work queued than it accepts.", True),
     ErrorCode.UNAVAILABLE: ErrorInfo(
         "Postgres or Redis cannot be reached; the request may or may not have taken effect.", True
@@ -122,6 +130,7 @@ class CloseCode(Enum):
     UNSUPPORTED_VERSION = 4503
     TOKEN_EXPIRED = 4504
     DEVICE_REVOKED = 4505
+    TOKEN_REUSED = 4506
 
     @property
     def info(self) -> CloseInfo:
@@ -150,6 +159,9 @@ CLOSES: Final[dict[CloseCode, CloseInfo]] = {
     ),
     CloseCode.TOKEN_EXPIRED: CloseInfo("The token has expired; log in again.", False, 0),
     CloseCode.DEVICE_REVOKED: CloseInfo("The user has revoked this device; its token is void.", False, 0),
+    CloseCode.TOKEN_REUSED: CloseInfo(
+        "A token of this device was shown that had ended, so a thief may have it: log in again.", False, 0
+    ),
 }
 
 

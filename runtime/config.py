@@ -52,7 +52,7 @@ class Config:
     """Archives and attachments: `file:///PATH`, or `s3://KEY:SECRET@HOST[:PORT]/BUCKET` for Cloudflare R2, S3 and
     others, with `?region=` (default `auto`) and `?tls=false`. Empty: the deployment keeps neither."""
     token_lifetime_s: float = 90 * 86400.0
-    """Seconds until a device's token expires, unless the device refreshes it: 90 days."""
+    """Seconds until a device's token expires, unless the device renews it: 90 days."""
     trusted_proxies: str = ""
     """Load balancers that may tell the client's address (PROXY protocol v1 and v2, `X-Forwarded-For`): addresses and
     networks, separated by commas."""

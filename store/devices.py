@@ -10,7 +10,7 @@ from store import sql
 from store.errors import PasswordChanged, UnknownDevice
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
-from store.tokens import new_token, token_hash
+from store.tokens import first_token, hashes
 
 _sql = sql.load("devices")
 
@@ -35,13 +35,13 @@ async def add_device(
     :param password_hash: the one that the shown password fits; None: the user has shown none.
     :raises PasswordChanged: if the user has another password by now.
     """
-    device, token = os.urandom(16), new_token()
+    device, token = os.urandom(16), first_token()
     parameters = {
         "device": uuid(device),
         "user": uuid(user),
         "name": name,
         "password_hash": password_hash,
-        "token_hash": token_hash(token),
+        **hashes(token),
         "lifetime_s": lifetime_s,
     }
     rows = await pool.fetch(_sql.add_device, parameters)
@@ -78,9 +78,11 @@ async def revoke_devices(pool: Pool, user: bytes, *, keep: bytes | None = None) 
     await pool.fetch(_sql.revoke_devices, {"user": uuid(user), "except": None if keep is None else uuid(keep)})
 
 
-async def revoked_since(pool: Pool, *, ago_s: float) -> list[tuple[bytes, bytes]]:
-    """(user, device) for devices that were revoked in the last `ago_s` seconds, by Postgres' clock."""
-    return [(user, device) for user, device in await pool.fetch(_sql.revoked_since, {"ago_s": ago_s})]
+async def revoked_since(pool: Pool, *, ago_s: float) -> list[tuple[bytes, bytes, bool]]:
+    """(user, device, whether a token was reused) for devices that were revoked in the last `ago_s` seconds, by
+    Postgres' clock."""
+    rows = await pool.fetch(_sql.revoked_since, {"ago_s": ago_s})
+    return [(user, device, is_reused) for user, device, is_reused in rows]
 
 
 async def confirm(pool: Pool, user: bytes, device: bytes, password_hash: str) -> int:

@@ -61,9 +61,9 @@ class Verification(Struct, frozen=True):
 
 
 class DeviceNotice(Struct, frozen=True):
-    """A mail about a new device.
+    """A mail about a new device, or one that was revoked since a token was reused.
 
-    :ivar at: the time of the login, as text, in `zone`.
+    :ivar at: the time of that, as text, in `zone`.
     """
 
     address: str
@@ -164,6 +164,12 @@ async def verification(pool: Pool, user: bytes) -> Verification | None:
 async def device_notice(pool: Pool, user: bytes, device: bytes) -> DeviceNotice | None:
     """The mail about a new device to send; None if it is not wanted."""
     rows = await pool.fetch(_sql.device_notice, {"user": uuid(user), "device": uuid(device)})
+    return DeviceNotice(*rows[0]) if rows else None
+
+
+async def reuse_notice(pool: Pool, user: bytes, device: bytes) -> DeviceNotice | None:
+    """The mail to send about a token that was shown after its end; None if it is not wanted. `at` is that time."""
+    rows = await pool.fetch(_sql.reuse_notice, {"user": uuid(user), "device": uuid(device)})
     return DeviceNotice(*rows[0]) if rows else None
 
 

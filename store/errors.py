@@ -141,6 +141,14 @@ class TokenExpired(Refused):
     """The token has expired."""
 
 
+class TokenRenewed(Refused):
+    """The token after this one has been shown already, so this one cannot be renewed."""
+
+
+class TokenReused(Refused):
+    """A token of the device was shown that had ended, so a thief may have it: the server has revoked the device."""
+
+
 class DeviceRevoked(Refused):
     """The user has revoked the device that has this token."""
 

@@ -13,7 +13,7 @@ from store.errors import TokenUnknown
 from store.postgres.columns import BYTEA, UUID, ColumnType
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
-from store.tokens import Identity, identity_of, token_hash
+from store.tokens import Identity, admitted, hashes
 
 _Rows: TypeAlias = list[tuple[Any, ...]]
 
@@ -37,7 +37,7 @@ class OwnRead:
         self.by_token = Statement(
             f"with device as materialized ({_DEVICE}), reader as (select user_id from device)"  # noqa: S608
             f" select device.*, found.* from device left join ({text}) as found on true",
-            {"token_hash": BYTEA, **parameters},
+            {"family_hash": BYTEA, "token_hash": BYTEA, **parameters},
         )
 
     async def for_user(self, pool: Pool, user: bytes, values: Mapping[str, Any]) -> _Rows:
@@ -47,12 +47,11 @@ class OwnRead:
     async def for_token(self, pool: Pool, token: str, values: Mapping[str, Any]) -> tuple[Identity, _Rows]:
         """The owner of a token, and what the owner reads.
 
-        :raises TokenUnknown: if no device has the token.
-        :raises DeviceRevoked: if its device was revoked.
-        :raises TokenExpired: if it has expired.
+        :raises TokenUnknown: if no device has tokens of its family.
+        :raises TokenExpired, DeviceRevoked, TokenReused: why it is not good.
         """
-        rows = await pool.read(self.by_token, {"token_hash": token_hash(token), **values})
+        rows = await pool.read(self.by_token, {**hashes(token), **values})
         if not rows:
             raise TokenUnknown
-        identity = identity_of(*rows[0][:_DEVICE_COLUMNS])
+        identity = await admitted(pool, token, *rows[0][:_DEVICE_COLUMNS])
         return identity, [row[_DEVICE_COLUMNS:] for row in rows if row[_DEVICE_COLUMNS] is not None]

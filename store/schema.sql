@@ -52,27 +52,38 @@ create table devices (
     id uuid not null,
     user_id uuid not null,
     name text not null,
-    -- Null a long time after the token ended: other tables may still refer to the row, and no device is told the reason
-    -- any longer.
+    -- A token is the secret of its family, which all tokens of a device share, and a secret of its own (decision 35). A
+    -- token with the right family that is none of those below has ended. Null a long time after the device's tokens
+    -- have ended: other tables may still refer to the row, and no device is told the reason any longer.
+    family_hash bytea,
+    -- The token that was shown last of those that were new then.
     token_hash bytea,
+    -- New tokens: the replies to the last renewals. None of them has been shown; the first that is ends all others.
+    next_hashes bytea[] not null default '{}'::bytea[],
+    -- The token before token_hash: requests with it may be under way.
+    former_hash bytea,
+    former_until timestamptz,
+    -- The history (history_number) in which one of these was written last.
+    history bigint,
     created timestamptz not null default clock_timestamp(),
     revoked timestamptz,
+    -- It was revoked since a token was shown that had ended.
+    is_reused boolean not null default false,
     expires timestamptz not null default (now() + '90 days'::interval),
     -- When the user last showed the password on this device: at the login, or since.
     confirmed timestamptz not null default clock_timestamp(),
-    -- The token before the last refresh. It stays good for a while, in case the reply to the refresh was lost.
-    former_token_hash bytea,
-    former_expires timestamptz,
     constraint devices_pkey primary key (id),
-    constraint devices_token unique (token_hash),
-    constraint devices_check check ((former_token_hash is null) = (former_expires is null)),
-    constraint devices_former_token_hash_check check (length(former_token_hash) = 32),
+    constraint devices_family unique (family_hash),
+    constraint devices_check check (not is_reused or revoked is not null),
+    constraint devices_check1 check ((family_hash is null) = (token_hash is null)),
+    constraint devices_check2 check ((former_hash is null) = (former_until is null)),
+    constraint devices_family_hash_check check (length(family_hash) = 32),
+    constraint devices_former_hash_check check (length(former_hash) = 32),
+    constraint devices_next_hashes_check check (cardinality(next_hashes) <= 4),
     constraint devices_token_hash_check check (length(token_hash) = 32),
     constraint devices_user_id_fkey foreign key (user_id) references users(id)
 );
-create index devices_ended on devices (least(expires, revoked)) where token_hash is not null;
-create index devices_former_ended on devices (former_expires) where former_expires is not null;
-create unique index devices_former_token on devices (former_token_hash) where former_token_hash is not null;
+create index devices_ended on devices (least(expires, revoked)) where family_hash is not null;
 create index devices_revoked on devices (revoked) where revoked is not null;
 create index devices_user on devices (user_id);
 
@@ -905,6 +916,9 @@ create table migrations (
 -- The id of the history that numbers of transactions in cursors belong to.
 -- history_id() returns text
 
+-- The history (history_id) as a number, for rows that have to tell it from another one.
+-- history_number() returns bigint
+
 -- The participants whose devices hold a message or may read it: they are told when it changes, and of the message
 -- itself if its push was lost.
 -- holders_of(c conversations, m messages) returns table(user_id uuid, joined timestamptz)
@@ -996,6 +1010,10 @@ create table migrations (
 --     participants_version bigint, out since_seq bigint, out left_seq bigint, out delivered_seq bigint, out read_seq
 --     bigint, out heir uuid, out was_participant boolean) returns record
 
+-- Gives a device a new token, for one that it shows.
+-- renew_token(p_device uuid, p_family_hash bytea, p_token_hash bytea, p_new_hash bytea, p_lifetime_s float8,
+--     p_overlap_s float8, p_most int, out state text, out expires bigint, out at bigint) returns record
+
 -- The number of requests whose first message a user has not read.
 -- requests_waiting(p_user uuid) returns bigint
 
@@ -1028,6 +1046,10 @@ create table migrations (
 -- set_role(p_user uuid, p_conversation uuid, p_other uuid, p_role text, out outcome text, out participant_ids uuid[],
 --     out participants_version bigint) returns record
 
+-- The consequences of showing a token: the first use of a new one ends all others of its device, and one that has ended
+-- revokes the device (decision 35).
+-- show_token(p_family_hash bytea, p_token_hash bytea, p_overlap_s float8) returns text
+
 -- The administrator who deleted a message for everyone, as a user is shown it.
 -- shown_deleter(p_deleted_by uuid, p_conversation uuid, p_seq bigint, p_user uuid) returns uuid
 
@@ -1036,6 +1058,11 @@ create table migrations (
 
 -- The time in a temp_id that is a UUID of version 7 (RFC 9562), in milliseconds since 1970; null in any other.
 -- temp_id_ms(temp_id uuid) returns bigint
+
+-- The state of a token of a device's family:   'current': the token that was shown last of those that were new then
+-- 'next': new, and not shown yet   'former': the one before; requests with it may be under way   'ended': none of these
+-- 'expired', 'revoked', 'reused': so is the device
+-- token_state(d devices, p_token_hash bytea) returns text
 
 -- The users who are told that a user types in a conversation, and the user; null if the user takes no part.
 -- typing_to(p_conversation uuid, p_user uuid) returns uuid[]

@@ -23,6 +23,8 @@ KINDS: Final[dict[str, str]] = {
     "new_device": "a further device logged in; the user gets a mail, if the user wants that",
     "login_failed": "a login with a wrong password",
     "device_revoked": "a device was revoked: `device` is its id and `name` its name",
+    "token_reused": "a token was shown that had ended, so its device was revoked: `device` is its id and `name` its"
+    " name; the user gets a mail, if the user wants that",
     "email_set": "the user set another e-mail address, or whether mails tell of new devices",
     "email_verified": "the e-mail address was verified",
     "email_removed": "the e-mail address was removed",

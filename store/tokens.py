@@ -1,4 +1,9 @@
-"""The tokens of devices: looking up, refreshing, forgetting. Only their hashes are stored."""
+"""The tokens of devices: looking up, renewing, forgetting. Only their hashes are stored.
+
+A token is 24 characters that all tokens of a device share, its family, and 40 of its own. A device has one token, and
+renews it every day; a token that has ended is known by its family, and whoever shows it has taken it from another
+(decision 35).
+"""
 
 from __future__ import annotations
 
@@ -9,27 +14,36 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
-from store.errors import DeviceRevoked, TokenExpired, TokenUnknown
+from store.errors import DeviceRevoked, StoreError, TokenExpired, TokenRenewed, TokenReused, TokenUnknown
 from store.postgres.columns import BYTEA
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 
 _sql = sql.load("tokens")
-_DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"token_hash": BYTEA})
+_DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"family_hash": BYTEA, "token_hash": BYTEA})
 
-GRACE_S: Final = 86400.0
-"""How long the token before a refresh stays valid: the reply may be lost, and a phone may be off for a night."""
+FAMILY_CHARACTERS: Final = 24
+"""144 random bits: no stranger can name a family, and so none can end another device's session."""
+
+TOKEN_CHARACTERS: Final = 64
+"""A text of another length is no token, and ends no session: a header may hold more than the token by mistake."""
+
+OVERLAP_S: Final = 60.0
+"""How long a token stays good once the one after it has been shown: requests with it may be under way."""
+
+MAX_NEXT: Final = 4
+"""New tokens of a device that are kept until one is shown. Replies are lost, and renewals overtake each other."""
 
 TOKEN_KEPT_DAYS: Final = 30
-"""How long after its end a token is still recognised, so that the client is told why (`token_expired`,
-`device_revoked`); later it is as unknown as any other text."""
+"""How long after their end a device's tokens are still recognised, so that the client is told why (`token_expired`,
+`device_revoked`, `token_reused`); later they are as unknown as any other text."""
 
 
 class Identity(Struct, frozen=True, gc=False):
     """The owner of a token; times by Postgres' clock, in microseconds since 1970.
 
-    :ivar expires: until when the token is good.
+    :ivar expires: until when the device's tokens are good.
     :ivar confirmed: when the user last showed the password on this device.
     """
 
@@ -43,81 +57,104 @@ class Identity(Struct, frozen=True, gc=False):
 async def device_by_token(pool: Pool, token: str) -> Identity:
     """The owner of this token.
 
-    :raises TokenUnknown: if no device has it.
-    :raises DeviceRevoked: if its device was revoked.
-    :raises TokenExpired: if it has expired.
+    :raises TokenUnknown: if no device has tokens of its family.
+    :raises TokenExpired, DeviceRevoked, TokenReused: why it is not good.
     """
-    rows = await pool.read(_DEVICE_BY_TOKEN, {"token_hash": token_hash(token)})
+    rows = await pool.read(_DEVICE_BY_TOKEN, hashes(token))
     if not rows:
         raise TokenUnknown
-    return identity_of(*rows[0])
+    return await admitted(pool, token, *rows[0])
 
 
 async def device_known_by(pool: Pool, token: str) -> tuple[bytes, bytes] | None:
-    """(user, device) of a token that is good, or was until at most `TOKEN_KEPT_DAYS` ago.
+    """(user, device) of a token that is good, or was until its device expired, at most `TOKEN_KEPT_DAYS` ago.
 
     None for any other text, and if the device was revoked: a stolen one is no longer its owner's.
     """
-    rows = await pool.read(_DEVICE_BY_TOKEN, {"token_hash": token_hash(token)})
+    rows = await pool.read(_DEVICE_BY_TOKEN, hashes(token))
     if not rows:
         return None
-    user, device, _, _, is_revoked, _ = rows[0]
-    return None if is_revoked else (user, device)
+    user, device, *_, state = rows[0]
+    return None if state in ("revoked", "reused", "ended") else (user, device)
 
 
-def identity_of(user: bytes, device: bytes, now: int, expires: int, is_revoked: bool, confirmed: int) -> Identity:
-    """The owner of a token, of the columns of `device_by_token` in tokens.sql.
+async def admitted(
+    pool: Pool, token: str, user: bytes, device: bytes, now: int, expires: int, confirmed: int, state: str
+) -> Identity:
+    """The owner of a token, of the columns of `device_by_token` in tokens.sql. A token that is new, or has ended, has
+    the consequences of `show_token` in a transaction of its own.
 
-    :raises DeviceRevoked: if its device was revoked.
-    :raises TokenExpired: if it has expired.
+    :raises TokenExpired, DeviceRevoked, TokenReused: why it is not good.
     """
-    if is_revoked:
-        raise DeviceRevoked
-    if expires <= now:
-        raise TokenExpired
+    if state in ("next", "ended"):
+        [(state,)] = await pool.fetch(_sql.show_token, {**hashes(token), "overlap_s": OVERLAP_S})
+    if state not in ("current", "former"):
+        raise _REFUSALS[state]
     return Identity(user, device, now, expires, confirmed)
 
 
-async def refresh_token(pool: Pool, device: bytes, token: str, *, lifetime_s: float) -> tuple[str, int, int]:
-    """Give a device a new token; return it, its expiry, and the current time (microseconds).
+async def renew_token(pool: Pool, device: bytes, token: str, *, lifetime_s: float) -> tuple[str, int, int]:
+    """Give a device a new token for the one that it shows; return it, its expiry, and the current time (microseconds).
 
-    The presented token stays valid for `GRACE_S`, and may be presented again in that time.
+    The token shown stays good until the new one is shown, and may be renewed again until then: the reply to this may
+    be lost.
 
-    :raises TokenUnknown: if the device does not have this token, or not any longer.
+    :raises TokenUnknown: if the token is not of the device's family.
+    :raises TokenRenewed: if the token after this one has been shown already.
+    :raises TokenExpired, DeviceRevoked, TokenReused: why it is not good.
     """
-    new = new_token()
+    new = _new_token(token[:FAMILY_CHARACTERS])
     parameters = {
+        **hashes(token),
         "device": uuid(device),
-        "token_hash": token_hash(token),
         "new_hash": token_hash(new),
         "lifetime_s": lifetime_s,
-        "grace_s": GRACE_S,
+        "overlap_s": OVERLAP_S,
+        "most": MAX_NEXT,
     }
-    rows = await pool.fetch(_sql.refresh_token, parameters)
-    if not rows:
-        raise TokenUnknown
-    [(expires, now)] = rows
+    [(state, expires, now)] = await pool.fetch(_sql.renew_token, parameters)
+    if state != "renewed":
+        raise _REFUSALS[state]
     return new, expires, now
 
 
 async def forget_tokens(pool: Pool, *, limit: int) -> int:
-    """Forget tokens that ended more than `TOKEN_KEPT_DAYS` ago, and the names of their devices; return how many, 0 at
-    the end. The devices stay: other rows may refer to them.
+    """Forget the tokens of devices that ended more than `TOKEN_KEPT_DAYS` ago, and the names of these devices; return
+    how many devices, 0 at the end. The devices stay: other rows may refer to them.
 
-    :param limit: at most so many current tokens, and as many tokens from before a refresh.
+    :param limit: at most so many devices.
     """
-    parameters = {"days": TOKEN_KEPT_DAYS, "limit": limit}
-    [(current,)] = await pool.fetch(_sql.forget_tokens, parameters)
-    [(former,)] = await pool.fetch(_sql.forget_former_tokens, parameters)
-    return int(current) + int(former)
+    [(count,)] = await pool.fetch(_sql.forget_tokens, {"days": TOKEN_KEPT_DAYS, "limit": limit})
+    return int(count)
 
 
-def new_token() -> str:
-    """A token, of 256 random bits."""
-    return secrets.token_urlsafe(32)
+def first_token() -> str:
+    """The first token of a new family."""
+    return _new_token(secrets.token_urlsafe(FAMILY_CHARACTERS * 3 // 4))
+
+
+def _new_token(family: str) -> str:
+    return family + secrets.token_urlsafe(30)
+
+
+def hashes(token: str) -> dict[str, bytes]:
+    """The form of a token in the store."""
+    # Not even the text of a family alone is of the family.
+    family = f"family {token[:FAMILY_CHARACTERS]}" if len(token) == TOKEN_CHARACTERS else token
+    return {"family_hash": token_hash(family), "token_hash": token_hash(token)}
 
 
 def token_hash(token: str) -> bytes:
-    """The form of a token in the store."""
-    # Tokens are 256 random bits: no search can find one from its hash, so a slow hash would only cost time.
+    """The hash of a token, or of the text of its family."""
+    # Both are random bits: no search can find one from its hash, so a slow hash would only cost time.
     return sha256(token.encode()).digest()
+
+
+_REFUSALS: Final[dict[str, type[StoreError]]] = {
+    "unknown": TokenUnknown,
+    "expired": TokenExpired,
+    "revoked": DeviceRevoked,
+    "reused": TokenReused,
+    "former": TokenRenewed,
+}
+"""States of a token that is not good -> the error. The former token is good for all but a renewal."""

@@ -81,6 +81,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "million": "plans in a large database",
         "plans": "plans and counts of queries",
         "readable": "which messages a user may read",
+        "token_schedules": "any schedule of an owner and a thief of a token",
         "reading": "pages, lists and unread counts beside a plain model",
         "recipients": "which users a change is told to",
         "schema": "store/schema.sql",

@@ -4,7 +4,7 @@
 //   push (frame)                  any push that is not an entry, a conversation or about the connection, to be shown
 //   online (welcome)              the server has welcomed this device
 //   current ()                    `mailbox` holds everything up to the welcome
-//   token (token, expires)        replaces the old token: the program has to store it
+//   token (token, expires, came)  replaces the old token: a listener stores it, and when it came, before it returns
 //   end (code, reason)            for good: something has to change before another attempt
 // `features` is a Set and `limits` a Map: the features and limits of the server's welcome (11).
 
@@ -19,7 +19,7 @@ const NAME = 'alo-js/0.1.0' // 3.2
 const MARK_INTERVAL_MS = 1000 // 5.5
 const PAGES_AHEAD = 16 // 6.2
 const GAP_PATIENCE_MS = 300 // 5.3
-const REFRESH_BEFORE_MS = 86_400_000
+const RENEW_MS = 86_400_000 // 13.1
 const FIRST_DELAY_MS = 500
 const MAX_DELAY_MS = 60_000
 
@@ -50,9 +50,10 @@ export class Client extends EventEmitter {
 
   // `urls`: the addresses of gateways, tried in turn, such as ws://127.0.0.1:8001.
   // `name`: the name of the program, and its version.
-  constructor(urls, token, mailbox = new Mailbox(), name = NAME) {
+  // `came`: when the token came, by Date.now(); 0: not known.
+  constructor(urls, token, mailbox = new Mailbox(), name = NAME, came = 0) {
     super()
-    Object.assign(this, { urls, token, mailbox, name, features: new Set(), limits: new Map() })
+    Object.assign(this, { urls, token, mailbox, name, came, features: new Set(), limits: new Map() })
   }
 
   connect() {
@@ -126,7 +127,7 @@ export class Client extends EventEmitter {
     this.user = this.mailbox.user = welcome.user
     this.#ahead = welcome.created / 1000 - Date.now()
     this.#keepAlive(welcome.keep_alive_ms)
-    this.#refreshBefore(welcome.expires, welcome.created)
+    this.#renewAfter((welcome.expires - welcome.created) / 1000, Date.now() - this.came)
     this.emit('online', welcome)
     this.#sync()
     this.#pump()
@@ -289,16 +290,19 @@ export class Client extends EventEmitter {
     this.#after('alive', quietMs < intervalMs ? intervalMs - quietMs : intervalMs / 2, () => this.#keepAlive(intervalMs))
   }
 
-  // 13.1: in time, and not later than a timer can wait.
-  #refreshBefore(expires, now) {
-    const leftMs = (expires - now) / 1000
-    this.#after('token', Math.min(Math.max(leftMs - REFRESH_BEFORE_MS, leftMs / 2), 2 ** 31 - 1), async () => {
-      const fresh = await this.request({ type: 'refresh', token: this.token }).catch(() => null)
-      if (!fresh) return
-      this.token = fresh.token
-      this.emit('token', fresh.token, fresh.expires)
-      this.#refreshBefore(fresh.expires, now + leftMs * 1000)
-    })
+  // 13.1: once the token is a day old, or half of its life is over.
+  #renewAfter(leftMs, ageMs = 0) {
+    this.#after('token', Math.max(0, Math.min(RENEW_MS - ageMs, (leftMs - ageMs) / 2)), () => this.#renew())
+  }
+
+  async #renew() {
+    const askedAt = Date.now()
+    const fresh = await this.request({ type: 'refresh', token: this.token }).catch(() => null)
+    if (!fresh) return this.#isOpen && this.#after('token', MAX_DELAY_MS, () => this.#renew())
+    const came = Date.now()
+    this.emit('token', fresh.token, fresh.expires, came)
+    Object.assign(this, { token: fresh.token, came }) // only now: it is stored before a server sees it
+    this.#renewAfter(fresh.expires / 1000 - askedAt - this.#ahead)
   }
 
   #closed(code, reason) {

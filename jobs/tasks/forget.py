@@ -42,8 +42,7 @@ class Forgetting:
         await in_batches(job, self._forget_some, "rows checked")
 
     async def expired_tokens(self, job: Job) -> None:
-        """Delete tokens that expired, were revoked or were replaced by a refresh, until none are left or the time is
-        over."""
+        """Delete the tokens of devices that expired or were revoked, until none are left or the time is over."""
         await in_batches(job, lambda: forget_tokens(self._pool, limit=TOKENS), "tokens")
 
     async def old_security_events(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""The tasks that send mail: `verify_email`, `new_device`, `digests` and `digest`.
+"""The tasks that send mail: `verify_email`, `new_device`, `token_reused`, `digests` and `digest`.
 
 Their payloads are ids. A handler reads from Postgres whether the mail is still wanted, and its contents, just before it
 sends the mail.
@@ -48,15 +48,26 @@ class MailTasks:
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
         if mail := _needed(await emails.device_notice(self._pool, user.bytes, device.bytes)):
-            await self._mailer.send(
-                mail.address,
-                "new_device",
-                key=f"{job.id} {device}",
-                username=mail.username,
-                device_name=without_links(mail.device_name) or "a device without a name",
-                at=mail.at,
-                zone=mail.zone,
-            )
+            await self._tell("new_device", mail, key=f"{job.id} {device}")
+
+    async def token_reused(self, job: Job, user: UUID, device: UUID) -> None:
+        """Tell a user that a device was revoked, since a token of it was shown that had ended.
+
+        :raises GiveUp, NotSent: see `Mailer.send`.
+        """
+        if mail := _needed(await emails.reuse_notice(self._pool, user.bytes, device.bytes)):
+            await self._tell("token_reused", mail, key=f"{job.id} {device}")
+
+    async def _tell(self, template: str, mail: emails.DeviceNotice, *, key: str) -> None:
+        await self._mailer.send(
+            mail.address,
+            template,
+            key=key,
+            username=mail.username,
+            device_name=without_links(mail.device_name) or "a device without a name",
+            at=mail.at,
+            zone=mail.zone,
+        )
 
     async def digests(self, job: Job) -> None:
         """Enqueue a digest for each user whose hour has come and who has unread messages; in batches, until none is

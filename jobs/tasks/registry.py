@@ -78,6 +78,7 @@ def _mails(pool: Pool, mailer: Mailer) -> list[Task]:
     return [
         Task(mails.verify_email, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
         Task(mails.new_device, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
+        Task(mails.token_reused, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
         Task(mails.digest, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
         Task(mails.digests, attempts=1, timeout_s=300, concurrency=1, schedule=Every(300)),
     ]

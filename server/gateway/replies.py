@@ -23,6 +23,8 @@ from store.errors import (
     TempIdConflict,
     TempIdExpired,
     TokenExpired,
+    TokenRenewed,
+    TokenReused,
     TokenUnknown,
     Unavailable,
     UnknownMessage,
@@ -49,6 +51,8 @@ _CODES: Final[dict[type[Any], ErrorCode]] = {
     ForeignCursor: ErrorCode.CURSOR_FOREIGN,
     ExpiredCursor: ErrorCode.CURSOR_EXPIRED,
     TokenUnknown: ErrorCode.UNAUTHENTICATED,
+    TokenRenewed: ErrorCode.TOKEN_RENEWED,
+    TokenReused: ErrorCode.TOKEN_REUSED,
     TokenExpired: ErrorCode.UNAUTHENTICATED,
     DeviceRevoked: ErrorCode.UNAUTHENTICATED,
 }

@@ -109,7 +109,7 @@ class RequestHandler:
                 return encode(await self._look_up(connection, frame))
             case Refresh():
                 lifetime_s = self._token_lifetime_s
-                token, expires, now = await tokens.refresh_token(
+                token, expires, now = await tokens.renew_token(
                     self._pool, connection.device, frame.token, lifetime_s=lifetime_s
                 )
                 connection.expire_in((expires - now) / 1e6)

@@ -44,7 +44,8 @@ class Revocations:
                 log.warning("revocations_not_read", error=str(error))
                 continue
             asked_at = now
-            for user, device in revoked:
+            for user, device, is_reused in revoked:
+                code = CloseCode.TOKEN_REUSED if is_reused else CloseCode.DEVICE_REVOKED
                 for connection in self._hub.of(user):
                     if connection.device == device:
-                        connection.close(CloseCode.DEVICE_REVOKED, CloseCode.DEVICE_REVOKED.info.meaning)
+                        connection.close(code, code.info.meaning)

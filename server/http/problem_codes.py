@@ -39,6 +39,7 @@ class ProblemCode(Enum):
     UNAUTHENTICATED = "unauthenticated"
     TOKEN_EXPIRED = "token_expired"  # noqa: S105
     DEVICE_REVOKED = "device_revoked"
+    TOKEN_REUSED = "token_reused"  # noqa: S105
     WRONG_CREDENTIALS = "wrong_credentials"
     CONFIRMATION_REQUIRED = "confirmation_required"
     NOT_ACCEPTED = "not_accepted"
@@ -52,6 +53,7 @@ class ProblemCode(Enum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     REQUEST_TIMEOUT = "request_timeout"
     USERNAME_TAKEN = "username_taken"
+    TOKEN_RENEWED = "token_renewed"  # noqa: S105
     NOT_A_REQUEST = "not_a_request"
     NOTIFIER_NOT_OFFERED = "notifier_not_offered"
     TOO_MANY_NOTIFIERS = "too_many_notifiers"
@@ -100,6 +102,12 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.UNAUTHENTICATED: ProblemInfo(401, "Unauthenticated", "The token is missing or unknown. Log in again."),
     ProblemCode.TOKEN_EXPIRED: ProblemInfo(401, "Token expired", "The token has expired. Log in again."),
     ProblemCode.DEVICE_REVOKED: ProblemInfo(401, "Device revoked", "The user has revoked this device. Log in again."),
+    ProblemCode.TOKEN_REUSED: ProblemInfo(
+        401,
+        "Token reused",
+        "A token of this device was shown that had ended, so a thief may have it. The server has revoked the device:"
+        " tell the user, who logs in again and changes the password.",
+    ),
     ProblemCode.WRONG_CREDENTIALS: ProblemInfo(401, "Wrong credentials", "The username or the password is wrong."),
     ProblemCode.CONFIRMATION_REQUIRED: ProblemInfo(
         403,
@@ -134,6 +142,9 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         408, "Request timeout", "The head or the body did not come in time; the connection is closed.", retry=True
     ),
     ProblemCode.USERNAME_TAKEN: ProblemInfo(409, "Username taken", "The username is taken. Choose a different one."),
+    ProblemCode.TOKEN_RENEWED: ProblemInfo(
+        409, "Token renewed", "The token was renewed, and the new one was used since: go on with the new one."
+    ),
     ProblemCode.NOT_A_REQUEST: ProblemInfo(409, "Not a request", "The conversation is not a request, or no longer."),
     ProblemCode.NOTIFIER_NOT_OFFERED: ProblemInfo(
         409, "Notifier not offered", "This deployment has no keys for that kind; the detail names those it has."

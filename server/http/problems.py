@@ -29,6 +29,8 @@ from store.errors import (
     Overloaded,
     PasswordChanged,
     TokenExpired,
+    TokenRenewed,
+    TokenReused,
     TokenUnknown,
     TooManyMails,
     TooManyNotifiers,
@@ -150,6 +152,8 @@ REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
     TokenUnknown: (ProblemCode.UNAUTHENTICATED, "give the device's token: Authorization: Bearer TOKEN"),
     NotAnOperator: (ProblemCode.UNAUTHENTICATED, "give the operators' token: Authorization: Bearer OPS_TOKEN"),
     TokenExpired: (ProblemCode.TOKEN_EXPIRED, "the token has expired: log in again"),
+    TokenReused: (ProblemCode.TOKEN_REUSED, "a token was shown that had ended, so a thief may have it: log in again"),
+    TokenRenewed: (ProblemCode.TOKEN_RENEWED, "the token was renewed, and the new one was used: go on with that one"),
     DeviceRevoked: (ProblemCode.DEVICE_REVOKED, "the user has revoked this device: log in again"),
     NotConfirmed: (
         ProblemCode.CONFIRMATION_REQUIRED,

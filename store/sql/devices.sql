@@ -6,8 +6,8 @@ with owner as (
     select u.id from users u
     where u.id = %(user)s::uuid and u.password_hash = coalesce(%(password_hash)s, u.password_hash) for share
 ), made as (
-    insert into devices (id, user_id, name, token_hash, expires)
-    select %(device)s::uuid, owner.id, %(name)s, %(token_hash)s,
+    insert into devices (id, user_id, name, family_hash, token_hash, history, expires)
+    select %(device)s::uuid, owner.id, %(name)s, %(family_hash)s, %(token_hash)s, history_number(),
            clock_timestamp() + make_interval(secs => %(lifetime_s)s)
     from owner
     returning id, user_id, expires
@@ -43,8 +43,8 @@ returning id;
 select revoke_devices(%(user)s::uuid, p_except => %(except)s::uuid);
 
 -- name: revoked_since
--- The devices whose connections are to be closed.
-select d.user_id, d.id from devices d where d.revoked between now() - make_interval(secs => %(ago_s)s) and 'infinity';
+-- The devices whose connections are to be closed, and whether a token was reused.
+select d.user_id, d.id, d.is_reused from devices d where d.revoked between now() - make_interval(secs => %(ago_s)s) and 'infinity';
 
 -- name: confirm
 -- Notes that the user has shown the password on this device. No row: it has another hash by now, or the device was

@@ -39,6 +39,14 @@ join users u on u.id = e.user_id
 join devices d on d.user_id = e.user_id and d.id = %(device)s::uuid
 where e.user_id = %(user)s::uuid and e.verified is not null and e.wants_device_notice;
 
+-- name: reuse_notice
+-- The fields of a mail about a token that was shown after its end. No row: it is not wanted.
+select e.address, u.username, d.name, to_char(d.revoked at time zone e.zone, 'YYYY-MM-DD HH24:MI'), e.zone
+from emails e
+join users u on u.id = e.user_id
+join devices d on d.user_id = e.user_id and d.id = %(device)s::uuid and d.is_reused
+where e.user_id = %(user)s::uuid and e.verified is not null and e.wants_device_notice;
+
 -- name: ask_digests
 -- Enqueues the digests that are due, if the user has unread messages and it is not hours late; each is due again a day
 -- later. One row: how many users were looked at, and how many jobs were enqueued.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -241,7 +242,10 @@ def test_registering_also_logs_in(serve: Callable[[Respond], None], capsys: pyte
 
     serve(respond)
     assert main(["register", "ann"]) == 0
-    assert login.load(DEFAULT_HTTP_URL, "ann") == CREDENTIALS
+    kept = login.load(DEFAULT_HTTP_URL, "ann")
+    assert kept is not None
+    assert replace(kept, renewed=0.0) == CREDENTIALS
+    assert 0 <= time.time() - kept.renewed < 60
     assert capsys.readouterr().err == ""
 
 

@@ -84,7 +84,7 @@ async def test_accounts(server: Server, http: HttpClient) -> None:
     assert server.body == {"username": "ann", "password": "pass"}
 
     server.response = answer({"user": ME, "device": DEVICE, "token": "t"}, 201)
-    assert await http.log_in("ann", "pass", "phone") == Credentials(ME, DEVICE, "t")
+    assert replace(await http.log_in("ann", "pass", "phone"), renewed=0.0) == Credentials(ME, DEVICE, "t")
     assert server.body == {"username": "ann", "password": "pass", "name": "phone"}
 
 

@@ -17,6 +17,7 @@ from store.postgres.pool import Pool
 from store.tokens import device_by_token
 from tests.people import new_device, new_user
 from tests.server.node_world import RawClient, TestNode, open_node
+from tests.store.test_tokens import end_overlap
 
 
 async def refuses(node: TestNode, token: str) -> int | None:
@@ -57,18 +58,60 @@ async def test_a_connection_ends_when_its_token_expires_and_not_before(
 async def test_a_refresh_keeps_the_connection_and_its_requests_going(
     pool: Pool, redis_url: str, alice: Credentials, direct: bytes
 ) -> None:
+    """The other connection of the device was not told of it, and ends at the time that it was told."""
     short = await new_device(pool, alice.user, lifetime_s=2.0)
-    async with open_node(pool.url, redis_url) as node, node.open_websocket(short.token) as client:
+    async with (
+        open_node(pool.url, redis_url) as node,
+        node.open_websocket(short.token) as client,
+        node.open_websocket(short.token) as told_before,
+    ):
         fresh = await refreshed(client, short.token)
         assert fresh.expires == (await device_by_token(pool, fresh.token)).expires
-        expires = (await device_by_token(pool, short.token)).expires
-        async with node.open_websocket(fresh.token) as again, node.open_websocket(short.token) as former:
-            assert await former.wait_end() == CloseCode.TOKEN_EXPIRED.value
-            assert (await device_by_token(pool, fresh.token)).now >= expires
+        assert await told_before.wait_end() == CloseCode.TOKEN_EXPIRED.value
+        async with node.open_websocket(fresh.token) as again:
             for each in (client, again):
                 await each.send(Send(1, direct, "text", b"x", None, None, uuid4().bytes))
                 while not any(isinstance(frame, Sent) for frame in await each.read(1)):
                     pass
+
+
+async def test_a_token_that_is_shown_after_its_end_ends_all_connections_of_its_device(
+    pool: Pool, redis_url: str, alice: Credentials
+) -> None:
+    other = await new_device(pool, alice.user)
+    async with (
+        open_node(pool.url, redis_url) as one,
+        open_node(pool.url, redis_url) as two,
+        one.open_websocket(alice.token) as owner,
+        one.open_websocket(other.token) as stays,
+    ):
+        fresh = await refreshed(owner, alice.token)
+        async with two.open_websocket(fresh.token) as there:
+            async with one.open_websocket(alice.token) as in_flight:
+                await refreshed(in_flight, fresh.token)
+                await in_flight.send(Refresh(9, alice.token))
+                [late] = await in_flight.read(1)
+                assert isinstance(late, Error)
+                assert late.code == ErrorCode.TOKEN_RENEWED.value
+            await end_overlap(pool)
+            assert await refuses(two, alice.token) == CloseCode.TOKEN_REUSED.value
+            for client in (owner, there):
+                assert await client.wait_end() == CloseCode.TOKEN_REUSED.value
+        assert await refuses(one, fresh.token) == CloseCode.TOKEN_REUSED.value
+        await refreshed(stays, other.token)
+
+
+async def test_a_refresh_with_a_token_that_has_ended_says_so_and_ends_the_connection(
+    pool: Pool, redis_url: str, alice: Credentials
+) -> None:
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
+        await device_by_token(pool, (await refreshed(client, alice.token)).token)
+        await end_overlap(pool)
+        await client.send(Refresh(9, alice.token))
+        [error] = await client.read(1)
+        assert isinstance(error, Error)
+        assert (error.code, error.retry_after_ms) == (ErrorCode.TOKEN_REUSED.value, None)
+        assert await client.wait_end() == CloseCode.TOKEN_REUSED.value
 
 
 async def test_a_refresh_with_a_token_that_is_not_the_devices_is_refused_and_ends_nothing(
@@ -120,7 +163,7 @@ async def test_a_device_that_is_revoked_while_postgres_cannot_be_asked_is_cut_of
         asked = trio.Event()
         real = revocations.revoked_since
 
-        async def unreachable(*_: object, **__: object) -> list[tuple[bytes, bytes]]:
+        async def unreachable(*_: object, **__: object) -> list[tuple[bytes, bytes, bool]]:
             asked.set()
             raise Unavailable("Postgres", "here", "no answer")
 
@@ -129,76 +172,3 @@ async def test_a_device_that_is_revoked_while_postgres_cannot_be_asked_is_cut_of
         await asked.wait()
         monkeypatch.setattr(revocations, "revoked_since", real)
         assert await client.wait_end() == CloseCode.DEVICE_REVOKED.value
-
-
-async def good_of(node: TestNode, tokens: dict[str, str]) -> set[str]:
-    """The names of the tokens that open a connection; hello and refresh must both refuse the others as unknown."""
-    good = set()
-    for name, token in tokens.items():
-        async with node.open_websocket() as client:
-            await client.send(Hello(0, token, 1))
-            try:
-                await client.find(Welcome)
-            except AssertionError:
-                assert await client.wait_end() == CloseCode.UNAUTHENTICATED.value
-            else:
-                good.add(name)
-    return good
-
-
-REFRESHES = [
-    ("", {"a"}),
-    ("a", {"a", "b"}),
-    ("a a", {"a", "c"}),
-    ("a b", {"b", "c"}),
-    ("a b b", {"b", "d"}),
-    ("a b c", {"c", "d"}),
-    ("a b b d", {"d", "e"}),
-]
-"""The tokens that a device refreshes with, in turn; each refresh returns the next letter -> the valid tokens."""
-
-
-@pytest.mark.parametrize(("refreshes", "good"), REFRESHES)
-async def test_a_device_has_the_token_that_it_was_given_last_and_the_one_before(
-    pool: Pool, redis_url: str, alice: Credentials, refreshes: str, good: set[str]
-) -> None:
-    tokens = {"a": alice.token}
-    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
-        for used in refreshes.split():
-            tokens["abcde"[len(tokens)]] = (await refreshed(client, tokens[used])).token
-        assert await good_of(node, tokens) == good
-        for name in tokens.keys() - good:
-            await client.send(Refresh(3, tokens[name]))
-            [error] = await client.read(1)
-            assert isinstance(error, Error)
-            assert error.code == ErrorCode.UNAUTHENTICATED.value
-        # The connection that the first token opened goes on, even if that token is void, and takes any valid token.
-        for name in sorted(good)[-1:]:
-            await refreshed(client, tokens[name])
-
-
-async def test_a_refresh_that_is_repeated_does_not_lengthen_the_day_of_the_former_token(
-    pool: Pool, redis_url: str, alice: Credentials
-) -> None:
-    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
-        await refreshed(client, alice.token)
-        first = (await device_by_token(pool, alice.token)).expires
-        await refreshed(client, alice.token)
-        assert (await device_by_token(pool, alice.token)).expires == first
-
-
-async def test_a_connection_whose_token_is_voided_lasts_until_the_time_that_it_was_told(
-    pool: Pool, redis_url: str, alice: Credentials
-) -> None:
-    short = await new_device(pool, alice.user, lifetime_s=2.0)
-    async with (
-        open_node(pool.url, redis_url) as node,
-        node.open_websocket(short.token) as told_before,
-        node.open_websocket(short.token) as refreshes,
-    ):
-        second = await refreshed(refreshes, short.token)
-        await refreshed(refreshes, second.token)
-        assert await refuses(node, short.token) == CloseCode.UNAUTHENTICATED.value
-        await told_before.nothing_came()
-        assert await told_before.wait_end() == CloseCode.TOKEN_EXPIRED.value
-        await refreshes.nothing_came()

@@ -44,5 +44,5 @@ async def test_only_the_user_revokes_and_once_is_as_good_as_twice(pool: Pool) ->
     first = await pool.fetch("select revoked from devices where revoked is not null")
     await revoke_device(pool, user, device)
     assert await pool.fetch("select revoked from devices where revoked is not null") == first
-    assert await revoked_since(pool, ago_s=60) == [(user, device)]
+    assert await revoked_since(pool, ago_s=60) == [(user, device, False)]
     assert await revoked_since(pool, ago_s=0) == []

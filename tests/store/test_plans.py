@@ -62,9 +62,9 @@ FILL = f"""
 insert into users (id, username, password_hash, created)
     select md5('u' || n)::uuid, 'user' || n, 'x', now() - make_interval(hours => n)
     from generate_series(0, {CONVERSATIONS // 5 - 1}) n;
-insert into devices (id, user_id, name, token_hash)
-    select md5('d' || n)::uuid, md5('u' || n)::uuid, 'd', sha256(convert_to(n::text, 'UTF8'))
-    from generate_series(0, {CONVERSATIONS // 5 - 1}) n;
+insert into devices (id, user_id, name, family_hash, token_hash)
+    select md5('d' || n)::uuid, md5('u' || n)::uuid, 'd', h, h
+    from generate_series(0, {CONVERSATIONS // 5 - 1}) n, sha256(convert_to(n::text, 'UTF8')) h;
 insert into notifiers (id, user_id, kind, target, target_hash)
     select md5('n' || n)::uuid, md5('u' || n % {CONVERSATIONS // 5})::uuid, 'webhook',
            '{{"kind": "webhook", "url": "x"}}', sha256(convert_to(n::text, 'UTF8'))
@@ -212,7 +212,8 @@ class Traffic:
             lambda: conversations.list_of(pool, user, limit=20),
             lambda: conversations.one(pool, user, here),
             lambda: tokens.device_by_token(pool, "token"),
-            lambda: tokens.refresh_token(pool, user, "token", lifetime_s=60),
+            lambda: self.renewal(user),
+            lambda: tokens.renew_token(pool, user, "token", lifetime_s=60),
             lambda: devices.devices_of(pool, user, limit=9),
             lambda: devices.revoked_since(pool, ago_s=1),
             lambda: participant_lists.watchable(pool, user, [user, here]),
@@ -228,6 +229,7 @@ class Traffic:
             lambda: emails.unsubscribe(pool, "token"),
             lambda: emails.verification(pool, user),
             lambda: emails.device_notice(pool, user, user),
+            lambda: emails.reuse_notice(pool, user, user),
             lambda: emails.ask_digests(pool, limit=10),
             lambda: emails.digest(pool, user),
             lambda: last_seen.touch(pool, [user, here]),
@@ -347,6 +349,11 @@ class Traffic:
             lambda: quiet_hours.set_quiet_hours(pool, user, quiet_hours.QuietHours(1, 2, "UTC")),
             lambda: quiet_hours.set_quiet_hours(pool, user, None),
         ]
+
+    async def renewal(self, user: bytes) -> None:
+        device, token, _ = await devices.add_device(self.pool, user, "d", lifetime_s=60)
+        new, _, _ = await tokens.renew_token(self.pool, device, token, lifetime_s=60)
+        await tokens.device_by_token(self.pool, new)
 
     async def figures(self) -> None:
         pool, today = self.pool, await analytics.today(self.pool)

@@ -31,7 +31,7 @@ async function logIn(username, name) {
 
 // A device that is connected and current; `seen` has each entry that it got, once.
 async function device(token, urls, mailbox = new Mailbox()) {
-  const client = new Client(urls, token, mailbox)
+  const client = new Client(urls, token, mailbox, undefined, Date.now())
   client.seen = []
   client.on('entry', (entry) => client.seen.push(entry))
   clients.push(client)

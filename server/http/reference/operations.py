@@ -29,7 +29,12 @@ SECURITY: Final[dict[Access, list[Item]]] = {
     Access.OPERATOR: [{"operator": []}],
     Access.OPEN: [],
 }
-_TOKEN_PROBLEMS: Final = (ProblemCode.UNAUTHENTICATED, ProblemCode.TOKEN_EXPIRED, ProblemCode.DEVICE_REVOKED)
+_TOKEN_PROBLEMS: Final = (
+    ProblemCode.UNAUTHENTICATED,
+    ProblemCode.TOKEN_EXPIRED,
+    ProblemCode.DEVICE_REVOKED,
+    ProblemCode.TOKEN_REUSED,
+)
 ADMISSION_PROBLEMS: Final = {
     Access.DEVICE: _TOKEN_PROBLEMS,
     Access.CONFIRMED_DEVICE: (*_TOKEN_PROBLEMS, ProblemCode.CONFIRMATION_REQUIRED),

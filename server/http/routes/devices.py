@@ -70,14 +70,21 @@ async def revoke(identity: Identity, request: Request[None], device: UUID) -> An
     return NO_CONTENT
 
 
-@routes.write("POST /v1/tokens", announces=NOTHING, answer=TokenAnswer, statuses=[201])
+@routes.write(
+    "POST /v1/tokens",
+    announces=NOTHING,
+    answer=TokenAnswer,
+    statuses=[201],
+    problems=[ProblemCode.TOKEN_RENEWED],
+)
 async def refresh(identity: Identity, request: Request[None]) -> Answer:
     """Renew the token of this device.
 
-    The old token stays good for a day.
+    Do so once a day, and store the new token before you use it. The old one ends a minute after the new one was shown
+    for the first time; showing it later revokes this device.
     """
     services = request.services
-    token, expires, _ = await tokens.refresh_token(
+    token, expires, _ = await tokens.renew_token(
         services.pool, identity.device, token_shown(request), lifetime_s=services.token_lifetime_s
     )
     return Answer(TokenAnswer(token, expires), 201)

@@ -41,25 +41,33 @@ create table devices (
     id uuid primary key,
     user_id uuid not null references users,
     name text not null,
-    -- Null a long time after the token ended: other tables may still refer to the row, and no device is told the reason
-    -- any longer.
+    -- A token is the secret of its family, which all tokens of a device share, and a secret of its own (decision 35). A
+    -- token with the right family that is none of those below has ended. Null a long time after the device's tokens
+    -- have ended: other tables may still refer to the row, and no device is told the reason any longer.
+    family_hash bytea check (length(family_hash) = 32),
+    -- The token that was shown last of those that were new then.
     token_hash bytea check (length(token_hash) = 32),
+    -- New tokens: the replies to the last renewals. None of them has been shown; the first that is ends all others.
+    next_hashes bytea[] not null default '{}' check (cardinality(next_hashes) <= 4),
+    -- The token before token_hash: requests with it may be under way.
+    former_hash bytea check (length(former_hash) = 32),
+    former_until timestamptz,
+    -- The history (history_number) in which one of these was written last.
+    history bigint,
     created timestamptz not null default clock_timestamp(),
     revoked timestamptz,
+    -- It was revoked since a token was shown that had ended.
+    is_reused boolean not null default false check (not is_reused or revoked is not null),
     expires timestamptz not null default now() + interval '90 days',
     -- When the user last showed the password on this device: at the login, or since.
     confirmed timestamptz not null default clock_timestamp(),
-    -- The token before the last refresh. It stays good for a while, in case the reply to the refresh was lost.
-    former_token_hash bytea check (length(former_token_hash) = 32),
-    former_expires timestamptz,
-    constraint devices_token unique (token_hash),
-    check ((former_token_hash is null) = (former_expires is null))
+    constraint devices_family unique (family_hash),
+    check ((family_hash is null) = (token_hash is null)),
+    check ((former_hash is null) = (former_until is null))
 );
 create index devices_user on devices (user_id);
-create unique index devices_former_token on devices (former_token_hash) where former_token_hash is not null;
 create index devices_revoked on devices (revoked) where revoked is not null;
-create index devices_ended on devices (least(expires, revoked)) where token_hash is not null;
-create index devices_former_ended on devices (former_expires) where former_expires is not null;
+create index devices_ended on devices (least(expires, revoked)) where family_hash is not null;
 
 -- When each user was online last. Apart from users, so that the rows that change all day are small and updated in
 -- place.

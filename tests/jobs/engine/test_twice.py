@@ -99,15 +99,9 @@ WORK = {
     ),
     "tokens forgotten": Work(
         f"""{USERS}
-        insert into devices (id, user_id, name, token_hash, expires)
-            select gen_random_uuid(), u.id, 'd', sha256(uuid_send(u.id)), now() - interval '900 days' from users u;""",
-        lambda pool: tokens.forget_tokens(pool, limit=7),
-    ),
-    "former tokens forgotten": Work(
-        f"""{USERS}
-        insert into devices (id, user_id, name, token_hash, former_token_hash, former_expires)
-            select gen_random_uuid(), u.id, 'd', sha256(uuid_send(u.id)), sha256(u.username::bytea),
-                   now() - interval '900 days' from users u;""",
+        insert into devices (id, user_id, name, family_hash, token_hash, expires)
+            select gen_random_uuid(), u.id, 'd', h, h, now() - interval '900 days'
+            from users u, sha256(uuid_send(u.id)) h;""",
         lambda pool: tokens.forget_tokens(pool, limit=7),
     ),
     "activity forgotten": Work(

@@ -152,18 +152,6 @@ async def test_token_that_ended_long_ago_is_forgotten_and_its_device_stays(
     assert rows == [(alice.device, is_forgotten, is_forgotten)]
 
 
-async def test_token_before_a_refresh_is_forgotten_once_it_ended_long_ago(pool: Pool, alice: Credentials) -> None:
-    new, _, _ = await tokens.refresh_token(pool, alice.device, alice.token, lifetime_s=90 * 86400)
-    await forgetting(pool).expired_tokens(a_job("forget"))
-    assert (await tokens.device_by_token(pool, alice.token)).device == alice.device
-    await pool.fetch(f"update devices set former_expires = now() - interval '{OLD} days'")
-    await forgetting(pool).expired_tokens(a_job("forget"))
-    assert await pool.fetch("select former_token_hash, former_expires from devices") == [(None, None)]
-    with pytest.raises(TokenUnknown):
-        await tokens.device_by_token(pool, alice.token)
-    assert (await tokens.device_by_token(pool, new)).device == alice.device
-
-
 @pytest.mark.usefixtures("_hurried")
 async def test_tokens_are_forgotten_in_batches_that_skip_locked_rows(
     pool: Pool, alice: Credentials, monkeypatch: pytest.MonkeyPatch
@@ -188,7 +176,6 @@ async def test_tokens_are_forgotten_in_batches_that_skip_locked_rows(
 
 BATCHES: dict[str, tuple[str, dict[str, int]]] = {
     "tokens": (sql.load("tokens").forget_tokens, {"days": TOKEN_KEPT_DAYS}),
-    "former tokens": (sql.load("tokens").forget_former_tokens, {"days": TOKEN_KEPT_DAYS}),
     "keys of sends": (sql.load("messages").forget_temp_ids, {"days": TEMP_ID_DAYS}),
     "changes": (sql.load("revisions").forget, {"days": CURSOR_DAYS}),
     "security events": (sql.load("security_events").forget, {"days": EVENTS_DAYS}),
@@ -203,10 +190,7 @@ async def test_send_goes_through_while_a_batch_is_being_forgotten(
     await send_message(pool, direct, alice.user, b"1", b"2")
     await revisions.delete_for_everyone(pool, alice.user, direct, 1)
     await revisions.delete_for_everyone(pool, alice.user, direct, 2)
-    await pool.fetch(
-        f"update devices set expires = now() - interval '{OLD} days', former_token_hash = token_hash,"
-        f" former_expires = now() - interval '{OLD} days'"
-    )
+    await pool.fetch(f"update devices set expires = now() - interval '{OLD} days'")
     await pool.fetch("update sends set created = created - interval '1 year'")
     await pool.fetch("update revisions set at = at - interval '1 year'")
     await pool.fetch("update security_events set at = at - interval '1 year' where kind = 'login'")

@@ -19,14 +19,15 @@ from jobs.mail.mailer import Mailer
 from jobs.mail.smtp import NotSent
 from jobs.tasks import mail
 from jobs.tasks.mail import MailTasks
-from store import accounts, devices, emails, participants
-from store.errors import DatabaseError
+from store import accounts, devices, emails, participants, tokens
+from store.errors import DatabaseError, TokenReused
 from store.marks import Mark, mark
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.jobs.jobs_world import a_job, send_message
 from tests.mail_server import MailServer, open_mail_server
 from tests.people import new_device, new_direct, new_group, new_user
+from tests.store.test_tokens import end_overlap
 from tests.waiting import wait_until
 
 PUBLIC = "https://chat.example"
@@ -69,7 +70,8 @@ async def waiting(pool: Pool) -> list[str]:
 
 async def run_jobs(pool: Pool, tasks: MailTasks) -> None:
     """Run each waiting job once, with its payload from Postgres; jobs that succeed are deleted."""
-    known = {each.name: each for each in map(Task, (tasks.verify_email, tasks.new_device, tasks.digests, tasks.digest))}
+    handlers = (tasks.verify_email, tasks.new_device, tasks.token_reused, tasks.digests, tasks.digest)
+    known = {each.name: each for each in map(Task, handlers)}
     for id, name, payload in await pool.fetch("select id, task, payload::text from jobs order by id"):
         await known[name].call(a_job(name, id=str(id)), payload.encode())
         await pool.fetch("delete from jobs where id = %s", (id,))
@@ -253,6 +255,25 @@ async def test_device_and_its_notice_are_one_transaction(pool: Pool, alice: Cred
     with pytest.raises(DatabaseError, match="jobs_task_check"):
         await new_device(pool, alice.user)
     assert len(await devices.devices_of(pool, alice.user, limit=9)) == 1
+
+
+async def test_a_mail_tells_that_a_device_was_revoked_since_a_token_was_reused(
+    pool: Pool, server: MailServer, tasks: MailTasks, alice: Credentials
+) -> None:
+    phone = await new_device(pool, alice.user, "Alice's phone")
+    await pool.fetch("delete from jobs")
+    new, _, _ = await tokens.renew_token(pool, phone.device, phone.token, lifetime_s=60)
+    await tokens.device_by_token(pool, new)
+    await end_overlap(pool)
+    with pytest.raises(TokenReused):
+        await tokens.device_by_token(pool, phone.token)
+    assert await waiting(pool) == ["token_reused"]
+    await run_jobs(pool, tasks)
+    [got] = server.got
+    assert "logged out" in got.letter["Subject"]
+    for subtype in ("plain", "html"):
+        assert "alice" in got.part(subtype)
+        assert "s phone" in got.part(subtype)
 
 
 async def test_notice_comes_even_if_the_device_was_revoked_and_not_if_it_is_wanted_no_more(

@@ -52,9 +52,9 @@ insert into contacts (user_id, contact_id, created)
     select pg_temp.id(0, 0), pg_temp.id(0, n), now() from generate_series(1, {users} - 1) n;
 insert into contacts (user_id, contact_id, created)
     select pg_temp.id(0, n), pg_temp.id(0, 0), now() from generate_series(1, 100) n;
-insert into devices (id, user_id, name, token_hash, expires)
-    select pg_temp.id(9, n), pg_temp.id(0, 0), pg_temp.name(), sha256(n::text::bytea), now() + interval '9999 years'
-    from generate_series(1, {devices} - 1) n;
+insert into devices (id, user_id, name, family_hash, token_hash, expires)
+    select pg_temp.id(9, n), pg_temp.id(0, 0), pg_temp.name(), h, h, now() + interval '9999 years'
+    from generate_series(1, {devices} - 1) n, sha256(n::text::bytea) h;
 insert into notifiers (id, user_id, device_id, kind, target, target_hash, failing_since, failures, last_error)
     select pg_temp.id(8, n), pg_temp.id(0, 0), pg_temp.id(9, 1), 'webhook',
            jsonb_build_object('kind', 'webhook', 'secret', 'x', 'url', 'https://' || repeat(chr(92), 1016)),

@@ -11,6 +11,7 @@ from client.http import Credentials
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_user
 from tests.server.http_world import PASSWORD, REGISTER, both_encodings, open_api
+from tests.store.test_tokens import end_overlap
 
 
 @both_encodings
@@ -121,9 +122,24 @@ async def test_devices_are_listed_refreshed_and_revoked(
         assert [each["device"] for each in (await mine.get("/v1/devices")).body["devices"]] == [alice.device]
         revoked = await api.of(tablet.token).get("/v1/devices")
         assert (revoked.status, revoked.code) == (401, "device_revoked")
-        await pool.fetch(
-            "update devices set expires = now(), former_expires = now() where id = %s", (UUID(bytes=alice.device),)
-        )
+        await pool.fetch("update devices set expires = now() where id = %s", (UUID(bytes=alice.device),))
         for token in (fresh.body["token"], alice.token):
             expired = await api.of(token).post("/v1/tokens", {})
             assert (expired.status, expired.code) == (401, "token_expired")
+
+
+@both_encodings
+async def test_a_token_that_was_renewed_and_one_that_has_ended_are_told_apart(
+    pool: Pool, redis_url: str, alice: Credentials, encoding: str
+) -> None:
+    async with open_api(pool, redis_url, encoding) as api:
+        old = api.of(alice.token)
+        new = api.of((await old.post("/v1/tokens", {})).body["token"])
+        assert (await new.get("/v1/profile")).status == 200
+        assert (await old.get("/v1/profile")).status == 200
+        renewed = await old.post("/v1/tokens", {})
+        assert (renewed.status, renewed.code) == (409, "token_renewed")
+        await end_overlap(pool)
+        for shown in (old, new):
+            reused = await shown.get("/v1/profile")
+            assert (reused.status, reused.code) == (401, "token_reused")

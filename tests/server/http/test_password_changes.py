@@ -159,8 +159,9 @@ async def test_a_login_that_is_committed_before_the_change_ends_with_the_others(
         await wait_until(lambda: pool.fetch("select 1 from pg_locks where not granted"), "the other write waits")
         token = "a token of the login under way"
         await connection.query(
-            "insert into devices (id, user_id, name, token_hash) values (gen_random_uuid(), %s, 'x', %s)",
-            (uuid(alice.user), tokens.token_hash(token)),
+            "insert into devices (id, user_id, name, family_hash, token_hash)"
+            " values (gen_random_uuid(), %s, 'x', %s, %s)",
+            (uuid(alice.user), *tokens.hashes(token).values()),
         )
         await connection.query("commit")
     with pytest.raises(DeviceRevoked):
