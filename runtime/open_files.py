@@ -19,6 +19,9 @@ EVERY_S: Final = 60.0
 
 HINT: Final = "all files that this process or machine may open are open: raise LimitNOFILE, ulimit -n, or fs.file-max"
 
+OTHER_FILES: Final = 64
+"""Files of a process besides the connections of clients. It needs some 30; a larger pool of Postgres needs more."""
+
 MACOS_MOST: Final = 10_240
 """OPEN_MAX, the most that macOS allows even if its hard limit is infinite."""
 
@@ -30,6 +33,12 @@ def raise_limit() -> None:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
             return
+
+
+def room_for_connections() -> int:
+    """How many connections of clients leave the process enough files for Postgres, Redis and its own."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit - min(OTHER_FILES, limit // 2)
 
 
 class AcceptFailures:

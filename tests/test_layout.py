@@ -71,6 +71,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "methods": "HEAD, OPTIONS and other methods",
         "not_modified": "conditional requests",
         "password_changes": "changing the password, and logging out",
+        "slow_clients": "clients that hold connections without requests",
         "writes": "each write, and its announcements",
         "wrong_bodies": "bodies that are refused",
     },

@@ -11,7 +11,7 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
 - Hypercorn refuses an empty line before a request. Here one is ignored (RFC 9112, section 2.2).
 - Hypercorn answers a request that is not HTTP without a body. Here the answer is a problem document.
 - Hypercorn gives requests to Quart at which Quart fails (`GET ?a`). Here `server.http.request_heads` refuses them.
-- Hypercorn opens WebSockets, which belong to `socket`. Here an upgrade is ignored, in the same module.
+- Hypercorn opens WebSockets, which belong to `socket`. Here the same module refuses them, and ignores other upgrades.
 - Hypercorn waits for ever for a client that does not read its answer. Here `WRITE_S`.
 - Hypercorn waits as long for a head that has begun as for one that has not. Here `HEAD_S`, and an answer.
 - Hypercorn knows neither the PROXY protocol nor limits of connections. Here `OpenConnections`.
@@ -269,7 +269,7 @@ class HttpConnection(TCPServer):
         elif isinstance(event, _Draining):
             self._set_deadline(DRAIN_S)
         elif isinstance(event, Closed):
-            await self._linger()
+            await self._linger(DRAIN_S)
 
     def _update(self, *, is_idle: bool) -> None:
         self._is_idle = is_idle
@@ -322,8 +322,8 @@ class HttpConnection(TCPServer):
         await self.protocol.send_refusal(status)
         await self._linger(linger_s)
 
-    async def _linger(self, linger_s: float = DRAIN_S) -> None:
-        """Close the connection for writing, and drop what still comes until the client closes it too."""
+    async def _linger(self, linger_s: float) -> None:
+        """Close the connection for writing, and drop what still comes until the client closes it too, for so long."""
         self._is_last = True
         self._shared.open.wait_for_request(self)
         self._set_deadline(linger_s)

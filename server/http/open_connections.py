@@ -22,6 +22,10 @@ MAX_CONNECTIONS: Final = 10_000
 at most one head (16 KiB) and one body (64 KiB). nginx has 512 to 1,024 of a worker by default."""
 
 
+PATIENCE_S: Final = 1.0
+"""A connection gives way after this time without a request: the head of a new one may be on its way."""
+
+
 class Waiting(Protocol):
     """A connection, as far as it may give way."""
 
@@ -33,7 +37,8 @@ class OpenConnections:
     """All connections, from accepting to closing.
 
     :param most: connections that are open at once. Beyond that the one that has waited longest for a request is closed,
-        whether it is idle or has sent half a head. While all others have requests, new connections wait in the kernel.
+        whether it is idle or has sent half a head. While no connection has waited for `PATIENCE_S`, new ones wait in
+        the kernel.
     :param max_each: connections of one address.
     :param proxies: they may have any number of connections; each request names its client.
     """
@@ -43,7 +48,7 @@ class OpenConnections:
         self._addresses: ConnectionCounts[str] = ConnectionCounts(max_each)
         self._proxies = proxies
         self._open = 0
-        self._waiting: OrderedDict[Waiting, None] = OrderedDict()
+        self._waiting: OrderedDict[Waiting, float] = OrderedDict()
         self._expired: set[Waiting] = set()
         self._changed = trio.Event()
 
@@ -71,8 +76,7 @@ class OpenConnections:
     def wait_for_request(self, connection: Waiting) -> None:
         """The connection has no request, or no more."""
         if connection not in self._expired:
-            self._waiting[connection] = None
-            self._changed.set()
+            self._waiting.setdefault(connection, trio.current_time())
 
     def begin_request(self, connection: Waiting) -> None:
         """The connection has a request, and is not closed for others."""
@@ -95,10 +99,18 @@ class OpenConnections:
         """Return once `AT_ONCE` more connections may be open."""
         while self._open + AT_ONCE > self._most:
             log.warning("connections_full", most=self._most, hint="raise LimitNOFILE, or start more processes")
-            missing = self._open - len(self._expired) + AT_ONCE - self._most
-            for _ in range(min(missing, len(self._waiting))):
-                longest, _ = self._waiting.popitem(last=False)
-                self._expired.add(longest)
-                longest.expire()
+            self._expire(self._open - len(self._expired) + AT_ONCE - self._most)
             self._changed = trio.Event()
-            await self._changed.wait()
+            with trio.move_on_after(PATIENCE_S / 4):
+                await self._changed.wait()
+
+    def _expire(self, most: int) -> None:
+        """Close so many connections at most, those first that have waited longest."""
+        before = trio.current_time() - PATIENCE_S
+        for _ in range(most):
+            longest = next(iter(self._waiting), None)
+            if longest is None or self._waiting[longest] > before:
+                return
+            del self._waiting[longest]
+            self._expired.add(longest)
+            longest.expire()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
-from protocol.limits import MAX_PARTICIPANTS
+from protocol.limits import MAX_PARTICIPANTS, SOCKET_PATH
 from store.notifiers import MAX_NOTIFIERS
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -63,6 +63,7 @@ class ProblemCode(Enum):
     BODY_TOO_LARGE = "body_too_large"
     URI_TOO_LONG = "uri_too_long"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    MISDIRECTED_REQUEST = "misdirected_request"
     HEAD_TOO_LARGE = "head_too_large"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     TOO_MANY_CONVERSATIONS = "too_many_conversations"
@@ -171,6 +172,11 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         415,
         "Unsupported media type",
         "The body is neither JSON nor CBOR by its `Content-Type`, or it is compressed (`Content-Encoding`).",
+    ),
+    ProblemCode.MISDIRECTED_REQUEST: ProblemInfo(
+        421,
+        "Misdirected request",
+        f"The process `socket` opens WebSockets, at `{SOCKET_PATH}` of its own address; the connection is closed.",
     ),
     ProblemCode.TOO_MANY_CONNECTIONS: ProblemInfo(
         429,

@@ -9,6 +9,7 @@ import structlog
 import trio
 
 from runtime.config import Config
+from runtime.open_files import room_for_connections
 from runtime.process import tell_ready
 from runtime.signals import watch_signals
 from runtime.web_origins import web_origins
@@ -18,6 +19,7 @@ from server.http.app import create_app
 from server.http.hot_path import HotPath
 from server.http.hypercorn_seam import serve_http
 from server.http.offered import offered_by
+from server.http.open_connections import MAX_CONNECTIONS
 from server.http.request_heads import refused_head
 from server.http.routes import ROUTES
 from server.http.services import services_of
@@ -75,6 +77,7 @@ async def serve_web(config: Config) -> None:
             terminated,
             proxies=proxies,
             max_address_connections=config.max_address_connections,
+            max_connections=min(MAX_CONNECTIONS, room_for_connections() - config.database_pool),
             grace_s=GRACE_S,
         )
         with trio.move_on_after(SIGN_OFF_TIMEOUT_S):

@@ -6,7 +6,8 @@
 - Hypercorn writes methods in capitals, which are others (RFC 9110, section 9.1).
 - Quart looks for the path of an absolute address (RFC 9112, section 3.2.2) itself, and fails at `http://[/`. It takes a
   target without a slash at its beginning for a path, too.
-- Upgrades are ignored, as RFC 9110 (section 7.8) allows.
+- A WebSocket is refused, since a client that asks for one has the wrong address. All other upgrades are ignored, as RFC
+  9110 (section 7.8) allows: curl asks for `h2c` with each request, and takes an answer in HTTP/1.1.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _LENGTHS: Final = frozenset((b"content-length", b"transfer-encoding"))
 _CODES: Final = {
     408: ProblemCode.REQUEST_TIMEOUT,
     414: ProblemCode.URI_TOO_LONG,
+    421: ProblemCode.MISDIRECTED_REQUEST,
     429: ProblemCode.TOO_MANY_CONNECTIONS,
     431: ProblemCode.HEAD_TOO_LARGE,
     501: ProblemCode.UNKNOWN_TRANSFER_ENCODING,
@@ -53,6 +55,8 @@ def accepted_head(request: h11.Request) -> h11.Request | int:
         return 400
     if target == request.target and b"upgrade" not in names:
         return request
+    if any(name == b"upgrade" and b"websocket" in value.lower() for name, value in request.headers):
+        return 421
     headers = [header for header in request.headers if header[0] != b"upgrade"]
     return h11.Request(method=request.method, target=target, headers=headers, http_version=request.http_version)
 

@@ -13,12 +13,14 @@ import trio.testing
 
 from embedded.ports import free_port
 from embedded.process import LINUX
-from runtime.open_files import EVERY_S, MACOS_MOST, AcceptFailures, raise_limit
+from runtime.config import Config
+from runtime.open_files import EVERY_S, MACOS_MOST, OTHER_FILES, AcceptFailures, raise_limit
 from server.transport.listener import accept_connections, listen
 from store.postgres.pool import Pool
 from tests.processes import open_cluster
 
 SOFT, HARD = 48, 160
+DATABASE_POOL = Config().database_pool
 
 
 @pytest.mark.skipif(not LINUX, reason="/proc tells of limits")
@@ -55,14 +57,63 @@ def test_a_hard_limit_that_the_system_does_not_grant_leaves_what_it_does_grant(
     assert limits[-1] == (raised, resource.RLIM_INFINITY)
 
 
-@pytest.mark.parametrize("command", ["web", "socket"])
-async def test_a_process_that_has_all_its_files_open_says_so_once_and_serves_again_when_there_is_room(
-    pool: Pool, redis_url: str, command: str
+HALF_REQUESTS = {
+    "silent": b"",
+    "half a head": b"GET /healthz HTTP/1.1\r\nhost: h\r\n",
+    "idle": b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n",
+    "half a body": b"POST /v1/users HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("case", [case for case in HALF_REQUESTS if case != "half a body"])
+async def test_web_closes_connections_without_requests_for_others_when_it_has_no_more_files(
+    pool: Pool, redis_url: str, case: str
 ) -> None:
     port = free_port()
-    ports = {"PORT": str(port), "SOCKET_PORT": str(port)}
+    async with open_cluster(pool.url, redis_url, PORT=str(port), LOG_FORMAT="json") as cluster:
+        process = await cluster.start("tests.limited", str(SOFT), str(HARD), "server", "web")
+        await process.wait_event("listening")
+        streams = []
+        for _ in range(HARD + 40):
+            streams.append(await trio.open_tcp_stream("127.0.0.1", port))
+            await streams[-1].send_all(HALF_REQUESTS[case])
+        full = await process.wait_event("connections_full")
+        assert (full["level"], full["most"]) == ("warning", HARD - OTHER_FILES - DATABASE_POOL)
+        for _ in range(20):
+            with trio.fail_after(10):
+                assert b"HTTP/1.1" in await answer_of(port), "served while the others are open"
+        for stream in streams:
+            await trio.aclose_forcefully(stream)
+        assert [line["event"] for line in process.log].count("connections_full") == 1
+        assert await process.stop() == 0
+        assert "accept_failed" not in [line["event"] for line in process.log]
+        assert len(process.raw) == len(process.log), "each line on stderr is one of the log"
+
+
+async def test_web_is_whole_again_after_half_bodies_have_taken_all_its_connections(pool: Pool, redis_url: str) -> None:
+    port = free_port()
+    async with open_cluster(pool.url, redis_url, PORT=str(port), LOG_FORMAT="json") as cluster:
+        process = await cluster.start("tests.limited", str(SOFT), str(HARD), "server", "web")
+        await process.wait_event("listening")
+        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(HARD + 40)]
+        for stream in streams:
+            await stream.send_all(HALF_REQUESTS["half a body"])
+        await process.wait_event("connections_full")
+        for stream in streams:
+            await trio.aclose_forcefully(stream)
+        with trio.fail_after(30):
+            assert b"HTTP/1.1" in await answer_of(port)
+        assert await process.stop() == 0
+        assert len(process.raw) == len(process.log), "each line on stderr is one of the log"
+
+
+async def test_a_gateway_that_has_all_its_files_open_says_so_once_and_serves_again_when_there_is_room(
+    pool: Pool, redis_url: str
+) -> None:
+    port = free_port()
+    ports = {"SOCKET_PORT": str(port)}
     async with open_cluster(pool.url, redis_url, **ports) as cluster:
-        process = await cluster.start("tests.limited", str(SOFT), str(HARD), "server", command)
+        process = await cluster.start("tests.limited", str(SOFT), str(HARD), "server", "socket")
         await process.wait_event("listening")
         streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(HARD + 40)]
         failed = await process.wait_event("accept_failed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -124,19 +125,32 @@ HANDSHAKE = {
 }
 
 
-@pytest.mark.parametrize(
-    ("path", "status"), [("/v1/socket", 404), ("/", 404), ("/v1/conversations", 401), ("/healthz", 200)]
-)
-async def test_a_websocket_handshake_is_answered_like_a_request(
-    pool: Pool, redis_url: str, path: str, status: int, log_output: list[dict[str, object]]
+@pytest.mark.parametrize("path", ["/v1/socket", "/", "/v1/conversations", "/healthz"])
+async def test_a_websocket_is_refused_with_the_place_where_it_is(
+    pool: Pool, redis_url: str, path: str, log_output: list[dict[str, object]]
 ) -> None:
     """Handshakes belong to `socket`. A client with the wrong port must not fill the log."""
+    async with open_server(pool, redis_url) as server:
+        for headers in (HANDSHAKE, {"upgrade": "WebSocket"}, {"connection": "upgrade", "upgrade": "h2c, websocket"}):
+            async with server.connected() as connection:
+                await connection.send(request("GET", path, headers))
+                answer = await connection.answer()
+                problem = json.loads(answer.body)
+                assert (answer.status, problem["code"]) == (421, "misdirected_request")
+                assert "`socket`" in problem["detail"]
+                assert "/v1/socket" in problem["detail"]
+                assert await connection.closed() == b""
+    assert [line for line in log_output if line["log_level"] != "info"] == []
+
+
+@pytest.mark.parametrize(("path", "status"), [("/", 404), ("/v1/conversations", 401), ("/healthz", 200)])
+@pytest.mark.parametrize("upgrade", ["h2c", "TLS/1.0"])
+async def test_other_upgrades_are_ignored(pool: Pool, redis_url: str, path: str, status: int, upgrade: str) -> None:
     async with open_server(pool, redis_url) as server, server.connected() as connection:
         for _ in range(2):
-            for headers in (HANDSHAKE, {"connection": "upgrade", "upgrade": "h2c"}, {"upgrade": "websocket"}):
-                await connection.send(request("GET", path, headers))
-                assert (await connection.answer()).status == status
-    assert [line for line in log_output if line["log_level"] != "info"] == []
+            headers = {"connection": "upgrade, http2-settings", "upgrade": upgrade, "http2-settings": "AAMAAABkAAQ"}
+            await connection.send(request("GET", path, headers))
+            assert (await connection.answer()).status == status
 
 
 def http_scope(method: str, path: str, token: str, length: int) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def test_each_code_is_a_problem_of_some_route_or_of_requests_that_reach_none() -
     of_routes = {code for route in ROUTES for code in problems_of(route)}
     of_none = set(ProblemCode) - of_routes
     assert ProblemCode.METHOD_NOT_ALLOWED in of_none
-    assert {code.info.status for code in of_none} <= {400, 405, 408, 414, 429, 431, 501, 505}
+    assert {code.info.status for code in of_none} <= {400, 405, 408, 414, 421, 429, 431, 501, 505}
 
 
 def test_responses_have_the_headers_that_answers_have() -> None:
