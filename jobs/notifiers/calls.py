@@ -18,6 +18,10 @@ from jobs.notifiers.notifier import NotifyError
 TIMEOUT_S: Final = 10.0
 """For the whole call, including names, connection and TLS; push services answer within one second."""
 
+UNREACHABLE: Final = f"no answer came within {TIMEOUT_S:g} s from a public address with a valid certificate"
+"""The one reason that a user sees for a URL without an answer: whether its name exists, its address is inside this
+network, or the connection was refused would tell of this network's names and addresses."""
+
 MAX_ANSWER_BYTES: Final = 16 * 1024
 """Read of one answer; the expected answers have a few hundred bytes. A longer answer ends the connection."""
 
@@ -75,9 +79,9 @@ async def post(client: httpx.AsyncClient, url: str, content: bytes, headers: Map
                         if len(body) > MAX_ANSWER_BYTES:
                             reading.cancel()
     except trio.TooSlowError:
-        raise NotifyError(f"no answer within {TIMEOUT_S:g} s") from None
+        raise NotifyError(f"no answer within {TIMEOUT_S:g} s", shown=UNREACHABLE) from None
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise NotifyError(f"{type(error).__name__}: {error}") from None
+        raise NotifyError(f"{type(error).__name__}: {error}", shown=UNREACHABLE) from None
     return Response(response.status_code, response.headers, body)
 
 

@@ -28,4 +28,5 @@ class Email:
             )
         except Exception as error:
             # For callers, each error of the mailer means that the notice was not taken.
-            raise NotifyError(f"{type(error).__name__}: {error}", is_final=isinstance(error, GiveUp)) from error
+            reason = f"{type(error).__name__}: {error}"
+            raise NotifyError(reason, shown="the mail was not sent", is_final=isinstance(error, GiveUp)) from error

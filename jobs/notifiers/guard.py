@@ -24,20 +24,39 @@ ATTEMPT_S: Final = 3.0
 MAX_CONNECTIONS: Final = 100
 """Connections at the same time; more than a worker has jobs."""
 
-_NAT64: Final = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
-"""RFC 6052 and 8215: IPv4 inside IPv6."""
+NAT64: Final = IPv6Network("64:ff9b::/96")
+"""IPv4 inside IPv6 (RFC 6052). A worker in a network of IPv6 alone reaches servers of IPv4 so, by DNS64."""
+
+GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
+"""All IPv6 addresses that are given to places on the Internet (RFC 4291, section 2.4). Outside are, among others,
+`::127.0.0.1`, `::ffff:0:127.0.0.1` (RFC 2765), 100::/64, 5f00::/16, fc00::/7, fe80::/10, fec0::/10 and ff00::/8."""
+
+SPECIAL: Final[tuple[Network, ...]] = tuple(
+    ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        # Assignments of the IETF; documentation; relays of 6to4; benchmarks; multicast; reserved, and broadcast.
+        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
+        *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+        # Assignments of the IETF, with Teredo, benchmarks and ORCHID; documentation; 6to4, whose relays may reach any
+        # IPv4 address inside; documentation; the 6bone, which was given back.
+        *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "3ffe::/16"),
+    )
+)
+"""Networks of IANA's registries of special-purpose addresses (IPv4, IPv6) that are no places on the Internet. The
+module `ipaddress` knows other ones in each version of Python."""
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is a single place on the Internet. If it contains an IPv4 address, that one counts as
-    well."""
+    """Whether the address is a place on the Internet. If IPv4 is reached through it, the IPv4 address has to be one."""
     if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
-        if inner is None and any(address in network for network in _NAT64):
-            inner = IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None and not is_public(inner):
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if address in NAT64:
+            return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+        if address not in GLOBAL_UNICAST:
             return False
-    return address.is_global and not address.is_multicast
+    return address.is_global and not any(address in network for network in SPECIAL)
 
 
 class GuardedTransport(httpx.AsyncHTTPTransport):

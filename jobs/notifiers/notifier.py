@@ -45,15 +45,19 @@ class Notice(Struct, frozen=True):
 
 
 class NotifyError(Exception):
-    """The service did not take the notice. The text says why.
+    """The service did not take the notice. The text says why, for operators.
 
+    :ivar shown: the reason for the user who added the notifier.
     :ivar retry_after_s: the service's Retry-After; None without one.
     :ivar is_final: no attempt can succeed until an operator or the user changes something. The target stays, since a
         wrong configuration of ours must not delete the targets of all users.
     """
 
-    def __init__(self, reason: str, *, retry_after_s: float | None = None, is_final: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, shown: str | None = None, retry_after_s: float | None = None, is_final: bool = False
+    ) -> None:
         super().__init__(reason)
+        self.shown = reason if shown is None else shown
         self.retry_after_s = retry_after_s
         self.is_final = is_final
 

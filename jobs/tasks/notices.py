@@ -147,7 +147,7 @@ class Notices:
 
     async def _failed(self, notifier: bytes, target: Target, error: NotifyError) -> None:
         """Count the failure. Returns only if it deletes the notifier."""
-        failing_s, failures = await store.note_failure(self._pool, notifier, str(error))
+        failing_s, failures = await store.note_failure(self._pool, notifier, error.shown)
         if failing_s >= FORGET_AFTER_S and failures >= FORGET_AFTER:
             log.info("notifier_forgotten", notifier=str(UUID(bytes=notifier)), failures=failures, reason=str(error))
             await store.remove_target(self._pool, notifier, target)

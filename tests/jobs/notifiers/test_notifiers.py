@@ -8,7 +8,6 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,12 +18,12 @@ import msgspec
 import pytest
 import trio
 
+from embedded.ports import free_port
 from jobs.engine.job import GiveUp
 from jobs.notifiers import calls
 from jobs.notifiers.apns import Apns
 from jobs.notifiers.configured import Notifiers, open_notifiers
 from jobs.notifiers.fcm import Fcm
-from jobs.notifiers.guard import is_public
 from jobs.notifiers.http2 import LoneStreams
 from jobs.notifiers.notifier import Notice, NotifyError, TargetGone
 from jobs.notifiers.webhook import Webhook
@@ -431,40 +430,6 @@ async def test_withdrawal_replaces_the_notice_at_each_service_without_an_alert(t
 # URLs of users
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1",
-        "10.1.2.3",
-        "172.16.0.1",
-        "192.168.1.1",
-        "169.254.169.254",
-        "100.64.0.1",
-        "0.0.0.0",
-        "224.0.0.1",
-        "255.255.255.255",
-        "::",
-        "::1",
-        "fe80::1",
-        "fd00::1",
-        "ff02::1",
-        "::ffff:127.0.0.1",
-        "::ffff:169.254.169.254",
-        "64:ff9b::10.0.0.1",
-        "64:ff9b:1::127.0.0.1",
-        "2002:7f00:1::",
-        "2001:0:7f00:1::80ff:fffe",
-    ],
-)
-def test_address_inside_is_not_public(address: str) -> None:
-    assert not is_public(ip_address(address))
-
-
-@pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700:4700::1111", "64:ff9b::1.1.1.1"])
-def test_address_on_the_internet_is_public(address: str) -> None:
-    assert is_public(ip_address(address))
-
-
 class Names(trio.abc.HostnameResolver):
     """Name service by a table: the addresses of each name, one answer after the other; the last one stays."""
 
@@ -476,7 +441,9 @@ class Names(trio.abc.HostnameResolver):
         self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
     ) -> Any:
         self.asked += 1
-        given = self.answers[host if isinstance(host, str) else host.decode()]
+        given = self.answers.get(host if isinstance(host, str) else host.decode())
+        if given is None:
+            raise OSError("no such name")
         addresses = given.pop(0) if len(given) > 1 else given[0]
         inet = trio.socket.AF_INET6, trio.socket.AF_INET
         return [(inet["." in each], trio.socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses]
@@ -517,6 +484,30 @@ async def test_call_goes_to_the_address_that_was_checked_under_the_name_that_was
         error = await refusal(notifiers, WebhookTarget(service.url.replace("localhost", "other.example"), SECRET))
         assert "certificate" in str(error).lower()
     assert len(service.calls) == 1
+
+
+async def test_a_user_sees_one_reason_for_whatever_has_no_answer(trust: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator sees each reason by itself."""
+    monkeypatch.setattr(calls, "TIMEOUT_S", 1.0)
+    service = Service()
+    service.hanging["/hangs"] = trio.Event()
+    table = {"inside_example": [["10.0.0.1"]], "refused_example": [["127.0.0.9"]], "other_example": [["127.0.0.1"]]}
+    trio.socket.set_custom_hostname_resolver(Names(**table, localhost=[["127.0.0.1"]]))
+    async with (
+        open_service(service, trust.cert, trust.key),
+        notifiers_for(trust, notifier_networks="127.0.0.0/8") as notifiers,
+    ):
+        urls = [
+            "https://no-such-name.example/",
+            "https://inside.example/",
+            f"https://refused.example:{free_port()}/",
+            service.url.replace("localhost", "other.example"),
+            f"{service.url}/hangs",
+        ]
+        errors = [await refusal(notifiers, WebhookTarget(url, SECRET)) for url in urls]
+    assert {error.shown for error in errors} == {calls.UNREACHABLE}
+    assert len({str(error) for error in errors}) == len(urls)
+    assert {(error.is_final, error.retry_after_s) for error in errors} == {(False, None)}
 
 
 async def test_second_address_is_tried_if_the_first_refuses(trust: Trust) -> None:
