@@ -15,6 +15,7 @@ MAX_LOCAL_BYTES: Final = 64
 """Length of the local part, before the @ (RFC 5321, section 4.5.3.1.1)."""
 
 _LOCAL: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff]+")
+_GMAIL: Final = ("gmail.com", "googlemail.com")
 _SENDER: Final = re.compile(r'(?:"?([^"<>\x00-\x1f\x7f]*?)"? *<([^<>]+)>|([^<>]+))')
 
 
@@ -52,6 +53,21 @@ def normal(text: str) -> str:
     if len(address.encode()) > MAX_BYTES:
         raise BadAddress(f"must have at most {MAX_BYTES} bytes")
     return address
+
+
+def mailbox(address: str) -> str:
+    """One text for all spellings of an address that usually lead to one mailbox. For counting alone: mail goes to the
+    address as it was given, and two users may well have addresses with one mailbox.
+
+    Case does not count, nor what follows a `+` (RFC 5233), nor at Gmail dots and the name of the domain.
+
+    :param address: as `normal` returns it.
+    """
+    local, _, domain = address.casefold().rpartition("@")
+    local = local.partition("+")[0] or local
+    if domain in _GMAIL:
+        local, domain = local.replace(".", ""), _GMAIL[0]
+    return f"{unicodedata.normalize('NFKC', local)}@{domain}"
 
 
 def _domain(text: str) -> str:

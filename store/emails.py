@@ -27,8 +27,10 @@ MAX_ASKED: Final = 5
 """Mails to unverified addresses that one user may ask for in one window: enough for a user who mistypes the address and
 looks for the mail in vain, and too few to annoy another person with."""
 
-MAX_OTHERS: Final = 3
-"""Other users who may wait to verify the same address in one window; further users cannot have a mail sent to it."""
+MAILBOX_WINDOW_S: Final = 86400.0
+MAX_TO_MAILBOX: Final = 8
+"""Mails to unverified addresses of one mailbox in one window, whichever users ask for them: more than its owner needs,
+and too few for many users to annoy the owner with."""
 
 LATE_S: Final = 6 * 3600.0
 """A digest that is later than this, as after an outage, is skipped: the next one comes at its hour."""
@@ -97,6 +99,7 @@ async def put(
     user: bytes,
     address: str,
     *,
+    mailbox: str | None = None,
     wants_digest: bool,
     wants_device_notice: bool,
     digest_hour: int,
@@ -106,7 +109,9 @@ async def put(
     that sends the verification mail.
 
     :param address: in the spelling of `runtime.email_address.normal`.
-    :raises TooManyMails: if the user asked too often for such mails; nothing was set.
+    :param mailbox: the text under which mails to the address are counted (`runtime.email_address.mailbox`); by
+        default the address.
+    :raises TooManyMails: if the user, or all users for this mailbox, asked too often for such mails; nothing was set.
     :raises UnknownZone: if Postgres does not know the time zone; nothing was set.
     """
     parameters = {
@@ -119,7 +124,9 @@ async def put(
         "lifetime_s": VERIFICATION_S,
         "window_s": WINDOW_S,
         "most": MAX_ASKED,
-        "most_others": MAX_OTHERS,
+        "mailbox": sha256((mailbox or address).encode()).digest(),
+        "mailbox_window_s": MAILBOX_WINDOW_S,
+        "most_to_mailbox": MAX_TO_MAILBOX,
     }
     [(outcome, wait_s)] = await pool.fetch(_sql.put, parameters)
     if outcome == "too_many":
@@ -196,6 +203,12 @@ async def digest(pool: Pool, user: bytes) -> Digest | None:
 async def digest_sent(pool: Pool, user: bytes, address: str) -> None:
     """Note that a digest was sent; the next one waits for `APART_S`."""
     await pool.fetch(_sql.digest_sent, {"user": uuid(user), "address": address})
+
+
+async def forget_mailboxes(pool: Pool, *, limit: int) -> int:
+    """Forget at most `limit` mailboxes that had their mails before the window; return how many, 0 at the end."""
+    [(count,)] = await pool.fetch(_sql.forget_mailboxes, {"window_s": MAILBOX_WINDOW_S, "limit": limit})
+    return int(count)
 
 
 def _text(token: bytes) -> str:

@@ -716,9 +716,20 @@ create table emails (
     constraint emails_zone_check check (length(zone) >= 1 and length(zone) <= 64),
     constraint emails_user_id_fkey foreign key (user_id) references users(id)
 );
--- Other users who ask for mails to an address.
-create index emails_address on emails (address) where verified is null;
 create index emails_digest on emails (next_digest) where next_digest is not null;
+
+-- How many mails went to unverified addresses of a mailbox lately, for all users together. Users who remove or change
+-- the address do not change the count.
+create table mailboxes (
+    -- SHA-256 of the mailbox, as runtime.email_address.mailbox() writes it: whose it is is not kept.
+    mailbox_hash bytea not null,
+    asked int not null default 0,
+    asked_since timestamptz not null default clock_timestamp(),
+    constraint mailboxes_pkey primary key (mailbox_hash),
+    constraint mailboxes_asked_check check (asked >= 0),
+    constraint mailboxes_mailbox_hash_check check (length(mailbox_hash) = 32)
+);
+create index mailboxes_asked on mailboxes (asked_since);
 
 -- Events of the security of accounts, for users and operators (store/security_events.py). Without foreign keys:
 -- an event may outlive the device, and that of a deletion outlives the user.
@@ -992,8 +1003,8 @@ create table migrations (
 
 -- Sets the address of a user and the mails that the user wants.
 -- put_email(p_user uuid, p_address text, p_wants_digest boolean, p_wants_device_notice boolean, p_digest_hour int,
---     p_zone text, p_lifetime_s float8, p_window_s float8, p_most int, p_most_others int, out outcome text, out wait_s
---     float8) returns record
+--     p_zone text, p_lifetime_s float8, p_window_s float8, p_most int, p_mailbox bytea, p_mailbox_window_s float8,
+--     p_most_to_mailbox int, out outcome text, out wait_s float8) returns record
 
 -- The messages of a conversation that a participant may read, as this participant sees them.
 -- readable_messages(c conversations, p participants) returns table(seq bigint, id uuid, sender_id uuid, created

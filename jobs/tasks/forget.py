@@ -1,7 +1,8 @@
 """The tasks `forget`, `expired_tokens` and `old_security_events` delete what nothing needs.
 
 These are idempotency keys so old that retries are refused, changes so old that a cursor from before them is refused,
-jobs that died long ago, tokens that ended long ago, and security events older than the deployment keeps them.
+jobs that died long ago, counts of mails before their window, tokens that ended long ago, and security events older than
+the deployment keeps them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Final
 
 from jobs.engine.job import Job
 from jobs.tasks.batches import in_batches
+from store.emails import forget_mailboxes
 from store.jobs import forget_dead
 from store.messages import forget_temp_ids
 from store.postgres.pool import Pool
@@ -38,7 +40,7 @@ class Forgetting:
         self._events_days = events_days
 
     async def forget(self, job: Job) -> None:
-        """Delete old keys, changes and dead jobs, until none are left or the time is over."""
+        """Delete old keys, changes, dead jobs and counts of mails, until none are left or the time is over."""
         await in_batches(job, self._forget_some, "rows checked")
 
     async def expired_tokens(self, job: Job) -> None:
@@ -54,4 +56,5 @@ class Forgetting:
             await forget_temp_ids(self._pool, limit=BATCH)
             + await forget_revisions(self._pool, limit=BATCH)
             + await forget_dead(self._pool, days=DEAD_JOBS_DAYS, limit=BATCH)
+            + await forget_mailboxes(self._pool, limit=BATCH)
         )

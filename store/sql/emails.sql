@@ -7,7 +7,8 @@ from emails e where e.user_id = %(user)s::uuid;
 -- See put_email() in functions/.
 select outcome, wait_s from put_email(
     %(user)s::uuid, %(address)s, %(wants_digest)s, %(wants_device_notice)s, %(digest_hour)s::int, %(zone)s,
-    %(lifetime_s)s::float8, %(window_s)s::float8, %(most)s::int, %(most_others)s::int);
+    %(lifetime_s)s::float8, %(window_s)s::float8, %(most)s::int, %(mailbox)s,
+    %(mailbox_window_s)s::float8, %(most_to_mailbox)s::int);
 
 -- name: remove
 -- Removes the address of a user: its tokens find nothing. The row stays, with the number of mails that were asked for.
@@ -73,3 +74,14 @@ where e.user_id = %(user)s::uuid and e.verified is not null and e.wants_digest a
 -- name: digest_sent
 -- Notes that a digest was sent.
 update emails e set last_digest = clock_timestamp() where e.user_id = %(user)s::uuid and e.address = %(address)s;
+
+-- name: forget_mailboxes
+-- Deletes the counts of mailboxes that had their mails before the window. One row: how many.
+with old as (
+    select m.mailbox_hash from mailboxes m
+    where m.asked_since < now() - make_interval(secs => %(window_s)s) order by m.asked_since
+    limit %(limit)s for update skip locked
+), gone as (
+    delete from mailboxes m where m.mailbox_hash = any(array(select old.mailbox_hash from old)) returning 1
+)
+select count(*) from gone;

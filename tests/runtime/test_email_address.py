@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.email_address import BadAddress, Sender, normal, sender
+from runtime.email_address import BadAddress, Sender, mailbox, normal, sender
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,30 @@ def test_sender_may_have_a_name(text: str, expected: Sender) -> None:
 def test_invalid_sender_is_refused(text: str) -> None:
     with pytest.raises(BadAddress):
         sender(text)
+
+
+MAILBOXES = {
+    "bob@example.org": (
+        "bob@example.org",
+        "BOB@Example.ORG",
+        "bob+1@example.org",
+        "bob+a+b@example.org",
+        "Bob+@example.org",
+    ),
+    "b.ob@example.org": ("b.ob@example.org", "b.ob+x@example.org"),
+    "bob@gmail.com": ("bob@gmail.com", "b.o.b@gmail.com", "b.ob+x.y@googlemail.com", "BOB@GMAIL.COM"),
+    "+bob@example.org": ("+bob@example.org",),
+    "bob-1@example.org": ("bob-1@example.org",),
+    "bob@xn--bcher-kva.example": ("bob@b\u00fccher.example", "bob+1@B\u00dcCHER.example"),
+    "b\u00f6b@example.org": ("B\u00d6B@example.org", "b\u00f6b+1@example.org"),
+}
+"""Mailbox -> spellings of its address."""
+
+
+@pytest.mark.parametrize("name", MAILBOXES)
+def test_spellings_of_an_address_count_as_one_mailbox(name: str) -> None:
+    assert {mailbox(normal(each)) for each in MAILBOXES[name]} == {name}
+
+
+def test_other_addresses_are_other_mailboxes() -> None:
+    assert len(MAILBOXES) == len({mailbox(normal(each[0])) for each in MAILBOXES.values()})

@@ -35,6 +35,8 @@ IMPOSSIBLE = {
     "an answer to what is not there yet": "insert into messages {message} values ('{group}', 1, {rest}, 1, null)",
     "a deleted message with content": "insert into messages {message} values ('{group}', 1, {rest}, null, now())",
     "a verified address that is none": "insert into emails (user_id, verified) values ('{alice}', now())",
+    "a mailbox by its name": "insert into mailboxes (mailbox_hash) values ('bob@alo.example')",
+    "fewer mails than none": "insert into mailboxes (mailbox_hash, asked) values (sha256('x'), -1)",
     "an address without tokens": "insert into emails (user_id, address) values ('{alice}', 'a@b.example')",
     "a digest to an unverified address": "insert into emails (user_id, next_digest) values ('{alice}', now())",
     "a second key of mails": "insert into mail_key (key) select key from mail_key",

@@ -352,7 +352,7 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "notices_look",  # enqueue_withdrawals
         "notifiers_hash",  # a device at a push service is its last user's
         "emails_digest",  # ask_digests
-        "emails_address",  # users who wait for an address
+        "mailboxes_asked",  # forget_mailboxes
         "security_events_user",  # events_of
         "security_events_at",  # forget_events
     }

@@ -92,6 +92,8 @@ insert into emails (user_id, address, verified, wants_digest, next_digest, seed,
                     verification_expires, unsubscribe_hash)
     select id, username || '@example.org', now(), true, now() + interval '1 day', id, sha256(uuid_send(id)), now(),
            sha256(uuid_send(id)) from users;
+insert into mailboxes (mailbox_hash, asked_since)
+    select sha256(uuid_send(id)), now() - case when username like '%7' then interval '2 days' else '0' end from users;
 insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq)
     select m.id, m.sender_id, 'attachments/' || m.id, 1, 'image/jpeg', m.conversation_id, m.seq
     from messages m where m.seq = 1;
@@ -231,6 +233,7 @@ class Traffic:
             lambda: emails.device_notice(pool, user, user),
             lambda: emails.reuse_notice(pool, user, user),
             lambda: emails.ask_digests(pool, limit=10),
+            lambda: emails.forget_mailboxes(pool, limit=10),
             lambda: emails.digest(pool, user),
             lambda: last_seen.touch(pool, [user, here]),
             lambda: outbox.decide(pool, window_s=3600),

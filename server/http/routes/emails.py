@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runtime.email_address import mailbox
 from server.http import bodies
 from server.http.answers.settings import EmailAnswer, email_body
 from server.http.problem_codes import ProblemCode
@@ -34,10 +35,12 @@ async def put_email(identity: Identity, request: Request[bodies.PutEmail]) -> An
     If the address is not verified, a mail is on its way to it.
     """
     pool, body = request.services.pool, request.body
+    address = bodies.address_in(body)
     await emails.put(
         pool,
         identity.user,
-        bodies.address_in(body),
+        address,
+        mailbox=mailbox(address),
         wants_digest=body.wants_digest,
         wants_device_notice=body.wants_device_notice,
         digest_hour=body.digest_hour,

@@ -3,15 +3,17 @@
 --
 -- p_digest_hour, p_zone: when a daily digest is due.
 -- p_lifetime_s: how long the token is good.
--- p_window_s, p_most, p_most_others: in this time at most p_most mails for this user, and p_most_others mails that
---     other users ask for to this address.
+-- p_window_s, p_most: in this time at most p_most mails for this user.
+-- p_mailbox, p_mailbox_window_s, p_most_to_mailbox: in this time at most p_most_to_mailbox mails to this mailbox, for all
+--     users together, whichever spellings of its address they give, and although they remove or change them.
 -- outcome:
 --   'put'
 --   'too_many': too many mails were asked for; wait_s seconds until the next is possible
 --   'unknown': no such time zone
 create or replace function put_email(
     p_user uuid, p_address text, p_wants_digest boolean, p_wants_device_notice boolean, p_digest_hour int, p_zone text,
-    p_lifetime_s float8, p_window_s float8, p_most int, p_most_others int,
+    p_lifetime_s float8, p_window_s float8, p_most int, p_mailbox bytea, p_mailbox_window_s float8,
+    p_most_to_mailbox int,
     out outcome text, out wait_s float8
 ) language plpgsql as $$
 declare
@@ -19,6 +21,8 @@ declare
     due timestamptz;
     stamp timestamptz := clock_timestamp();
     oldest timestamptz := stamp - make_interval(secs => p_window_s);
+    mailbox mailboxes;
+    oldest_of_mailbox timestamptz := stamp - make_interval(secs => p_mailbox_window_s);
 begin
     begin
         due := digest_after(p_digest_hour, p_zone, stamp);
@@ -39,14 +43,22 @@ begin
             old.asked := 0;
             old.asked_since := stamp;
         end if;
-        if old.asked >= p_most or p_most_others <= (
-            select count(*) from emails e
-            where e.address = p_address and e.verified is null and e.user_id <> p_user and e.asked_since > oldest
-        ) then
+        insert into mailboxes (mailbox_hash) values (p_mailbox) on conflict do nothing;
+        select * into mailbox from mailboxes m where m.mailbox_hash = p_mailbox for update;
+        if mailbox.asked_since < oldest_of_mailbox then
+            mailbox.asked := 0;
+            mailbox.asked_since := stamp;
+        end if;
+        if old.asked >= p_most or mailbox.asked >= p_most_to_mailbox then
             outcome := 'too_many';
-            wait_s := extract(epoch from old.asked_since - oldest);
+            wait_s := greatest(
+                case when old.asked >= p_most then extract(epoch from old.asked_since - oldest) end,
+                case when mailbox.asked >= p_most_to_mailbox then
+                    extract(epoch from mailbox.asked_since - oldest_of_mailbox) end);
             return;
         end if;
+        update mailboxes m set asked = mailbox.asked + 1, asked_since = mailbox.asked_since
+        where m.mailbox_hash = p_mailbox;
         old.asked := old.asked + 1;
         old.verification_expires := stamp + make_interval(secs => p_lifetime_s);
         perform enqueue('verify_email', jsonb_build_object('user', p_user), p_key => p_user::text);

@@ -595,8 +595,16 @@ create table emails (
     check (num_nulls(address, seed, verification_hash, verification_expires, unsubscribe_hash) in (0, 5))
 );
 create index emails_digest on emails (next_digest) where next_digest is not null;
--- Other users who ask for mails to an address.
-create index emails_address on emails (address) where verified is null;
+
+-- How many mails went to unverified addresses of a mailbox lately, for all users together. Users who remove or change
+-- the address do not change the count.
+create table mailboxes (
+    -- SHA-256 of the mailbox, as runtime.email_address.mailbox() writes it: whose it is is not kept.
+    mailbox_hash bytea primary key check (length(mailbox_hash) = 32),
+    asked int not null default 0 check (asked >= 0),
+    asked_since timestamptz not null default clock_timestamp()
+);
+create index mailboxes_asked on mailboxes (asked_since);
 
 -- Events of the security of accounts, for users and operators (store/security_events.py). Without foreign keys:
 -- an event may outlive the device, and that of a deletion outlives the user.

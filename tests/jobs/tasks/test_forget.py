@@ -203,3 +203,12 @@ async def test_send_goes_through_while_a_batch_is_being_forgotten(
             [outcome] = await send(pool, ParticipantsCache(), [message], lock_wait_s=1)
         assert isinstance(outcome, Committed)
         await connection.query("rollback")
+
+
+async def test_counts_of_mails_are_forgotten_after_their_window(pool: Pool) -> None:
+    await pool.fetch(
+        "insert into mailboxes (mailbox_hash, asked_since)"
+        " values (sha256('old'), now() - interval '25 hours'), (sha256('new'), now() - interval '23 hours')"
+    )
+    await forgetting(pool).forget(a_job())
+    assert await pool.fetch("select mailbox_hash = sha256('new') from mailboxes") == [(True,)]

@@ -159,13 +159,26 @@ async def test_mails_are_limited_however_the_address_is_put(pool: Pool, api: Api
     assert (await put(mine)).status == 200
 
 
-async def test_many_users_cannot_have_one_address_flooded(pool: Pool, api: Api) -> None:
-    for n in range(emails.MAX_OTHERS):
-        user = await new_user(pool, f"user{n}")
-        assert (await put(api.of(user.token), "victim@example.org")).status == 200
+@pytest.mark.parametrize("change", ["keep", "remove", "replace"])
+async def test_many_users_cannot_have_one_mailbox_flooded_however_they_write_it(
+    pool: Pool, api: Api, change: str
+) -> None:
+    """Nor by taking the address away again."""
+    for n in range(emails.MAX_TO_MAILBOX):
+        mine = api.of((await new_user(pool, f"user{n}")).token)
+        assert (await put(mine, f"{'vV'[n % 2]}ictim+{n}@EXAMPLE.org")).status == 200
+        if change == "remove":
+            await mine.request("DELETE", "/v1/email")
+        elif change == "replace":
+            assert (await put(mine, f"user{n}@example.org")).status == 200
     late = await new_user(pool, "late")
-    assert (await put(api.of(late.token), "victim@example.org")).code == "too_many_mails"
+    for address in ("victim@example.org", "victim+new@example.org", "Victim@example.org"):
+        answer = await put(api.of(late.token), address)
+        assert answer.code == "too_many_mails"
+        assert 86_000 < int(answer.headers["Retry-After"]) <= 86_400
     assert (await put(api.of(late.token), "late@example.org")).status == 200
+    await pool.fetch("update mailboxes set asked_since = asked_since - interval '1 day'")
+    assert (await put(api.of(late.token), "victim@example.org")).status == 200
 
 
 async def test_wishes_change_without_another_mail_and_an_address_does_not(
