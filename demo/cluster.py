@@ -40,7 +40,7 @@ def open_cluster(folder: Path) -> Iterator[Cluster]:
     :raises TimeoutError: if another process does not start.
     """
     with ExitStack() as stack:
-        running = stack.enter_context(services(folder, durable=True))
+        running = stack.enter_context(services(folder, durable=True, has_password=True))
         environment = {**os.environ, "DATABASE_URL": running.postgres.url, "REDIS_URL": running.redis.url}
 
         def start(name: str, *command: str, **settings: str) -> subprocess.Popen[bytes]:

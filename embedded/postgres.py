@@ -1,6 +1,5 @@
 """Postgres 18 from a Python package, run as a child process."""
 
-import os
 import shutil
 import signal
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from embedded import process
 from embedded.account import account_for
 from embedded.errors import EmbeddedError
 from embedded.ports import LOOPBACK
+from embedded.private import write_private
 from embedded.programs import Programs, find_postgres
 from embedded.service import Service
 
@@ -24,8 +24,8 @@ NOT_DURABLE: Mapping[str, str] = {
 class PostgresServer(Service):
     """A Postgres cluster in `folder/data`; `settings` are server settings (the command line's `-c`).
 
-    Any user of this machine may connect as the superuser `postgres` without a password, so it listens on the loopback
-    address only, and never runs as root.
+    Without a password any user of this machine may connect as the superuser `postgres`, so it listens on the loopback
+    address only, and never runs as root. It has no Unix socket.
     """
 
     name = "Postgres"
@@ -34,13 +34,21 @@ class PostgresServer(Service):
     stop_signals = (signal.SIGINT, signal.SIGQUIT)  # fast, then immediate shutdown
     ready_states: tuple[str, ...] = ("ready",)
 
-    def __init__(self, folder: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
-        super().__init__(folder, port=port)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        has_password: bool = False,
+    ) -> None:
+        super().__init__(folder, port=port, has_password=has_password)
         self.settings = dict(settings or {})
 
     @property
     def url(self) -> str:
-        return f"postgresql://postgres@{LOOPBACK}:{self.port}/postgres"
+        login = f"postgres:{self.password}" if self.has_password else "postgres"
+        return f"postgresql://{login}@{LOOPBACK}:{self.port}/postgres"
 
     def _programs(self) -> Programs:
         return find_postgres()
@@ -55,23 +63,29 @@ class PostgresServer(Service):
         unfinished = self.folder / "data.new"
         if unfinished.exists():
             shutil.rmtree(unfinished)
-        unfinished.mkdir(mode=0o700)
+        data = unfinished / "data"
+        for each in (unfinished, data):
+            each.mkdir(mode=0o700)
         account = account_for(unfinished)
         if account is not None:
             account.own(unfinished)
-        command = self._create_command(programs, _here(unfinished))
+        if self.password is not None:
+            write_private(unfinished / "password", self.password, account)
+        command = self._create_command(programs, process.here(data))
         with self.log.open("ab") as log:
-            status = process.run(command, folder=unfinished, log=log, account=account)
+            status = process.run(command, folder=data, log=log, account=account)
         if status != 0:
             raise EmbeddedError(f"Postgres could not create its data ({self._last_line()}): see {self.log}.")
-        unfinished.rename(self.data)
+        data.rename(self.data)
+        shutil.rmtree(unfinished)
 
     def _create_command(self, programs: Programs, data: str) -> list[str]:
-        """The command that fills the empty data folder, in which it runs."""
+        """The command that fills the empty data folder, in which it runs; the password is in a file beside that."""
+        authentication = ["trust"] if self.password is None else ["scram-sha-256", "--pwfile", "../password"]
         return [
             str(programs.path.with_name("initdb")),
             *("--pgdata", data),
-            *("--username", "postgres", "--auth", "trust"),
+            *("--username", "postgres", "--auth", *authentication),
             *("--encoding", "UTF8", "--locale", "C"),
             *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
             "--no-instructions",
@@ -89,7 +103,7 @@ class PostgresServer(Service):
             **self.settings,
         }
         options = [item for name, value in settings.items() for item in ("-c", f"{name}={value}")]
-        return [str(programs.path), "-D", _here(self.data), *options]
+        return [str(programs.path), "-D", process.here(self.data), *options]
 
     def _is_ready(self, port: int, pid: int) -> bool:
         # pg_ctl, too, waits for the eighth line of the file: Postgres accepts connections, and recovery is over.
@@ -98,12 +112,3 @@ class PostgresServer(Service):
         except FileNotFoundError:
             return False
         return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() in self.ready_states
-
-
-def _here(data: Path) -> str:
-    """A path of the data folder for a process whose working directory it is.
-
-    That process's user may not be able to enter the folders above (a checkout below /root). On Linux, /proc/self/cwd
-    works all the same. A plain "." does not, since Postgres makes it absolute.
-    """
-    return "/proc/self/cwd" if process.LINUX and os.geteuid() == 0 else str(data)

@@ -96,6 +96,15 @@ def running_in(folder: Path, program: str, pid: int | None) -> list[int]:
     return [int(own) for own, parent, command in rows if str(pid) in (own, parent) and program in Path(command).name]
 
 
+def here(folder: Path) -> str:
+    """A path of the folder for a process whose working directory it is.
+
+    That process's user may not be able to enter the folders above (a checkout below /root). On Linux, /proc/self/cwd
+    works all the same. A plain "." does not, since Postgres and Redis make it absolute.
+    """
+    return "/proc/self/cwd" if LINUX and os.geteuid() == 0 else str(folder)
+
+
 def send(pids: Sequence[int], number: signal.Signals) -> None:
     """Signal the processes that still exist."""
     for pid in pids:

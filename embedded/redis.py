@@ -4,11 +4,15 @@ import signal
 import socket
 from pathlib import Path
 
+from embedded import process
+from embedded.account import account_for
 from embedded.ports import LOOPBACK
+from embedded.private import write_private
 from embedded.programs import Programs, find_redis
 from embedded.service import Service
 
 _PING_TIMEOUT_S = 1.0
+_SETTINGS = "redis.conf"
 
 
 class RedisServer(Service):
@@ -19,13 +23,16 @@ class RedisServer(Service):
     pid_file = "redis.pid"
     stop_signals = (signal.SIGTERM,)
 
-    def __init__(self, folder: Path, *, port: int | None = None, durable: bool = True) -> None:
-        super().__init__(folder, port=port)
+    def __init__(
+        self, folder: Path, *, port: int | None = None, durable: bool = True, has_password: bool = False
+    ) -> None:
+        super().__init__(folder, port=port, has_password=has_password)
         self.durable = durable
 
     @property
     def url(self) -> str:
-        return f"redis://{LOOPBACK}:{self.port}/0"
+        login = f":{self.password}@" if self.has_password else ""
+        return f"redis://{login}{LOOPBACK}:{self.port}/0"
 
     def _programs(self) -> Programs:
         return find_redis()
@@ -33,10 +40,14 @@ class RedisServer(Service):
     def _prepare(self, programs: Programs) -> None:
         self.data.mkdir(mode=0o700, exist_ok=True)
         self._own_data()
+        if self.password is not None:
+            # In a file: all users of the machine see the arguments of a command.
+            write_private(self.data / _SETTINGS, f"requirepass {self.password}\n", account_for(self.data))
 
     def _command(self, programs: Programs, port: int) -> list[str]:
         return [
             str(programs.path),
+            *([f"{process.here(self.data)}/{_SETTINGS}"] if self.has_password else []),
             *("--bind", LOOPBACK, "--port", str(port)),
             *("--dir", ".", "--pidfile", self.pid_file),
             *("--daemonize", "no", "--save", ""),
@@ -50,7 +61,11 @@ class RedisServer(Service):
             return False
         try:
             with socket.create_connection((LOOPBACK, port), _PING_TIMEOUT_S) as connection:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(64).startswith(b"+PONG")  # "-LOADING" while Redis reads its file
+                login = f"AUTH {self.password}\r\n" if self.has_password else ""
+                connection.sendall(f"{login}PING\r\nQUIT\r\n".encode())
+                answers = b""
+                while data := connection.recv(64):
+                    answers += data
+                return b"+PONG" in answers  # "-LOADING" while Redis reads its file
         except OSError:
             return False

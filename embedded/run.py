@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from embedded import ports
+from embedded import ports, process
 from embedded.errors import EmbeddedError
 from embedded.ports import LOOPBACK
 from embedded.postgres import PostgresServer
+from embedded.private import write_private
 from embedded.procfile import RELEASE, Terminal, read_procfile, run_processes, run_release
 from embedded.redis import RedisServer
 
@@ -22,6 +23,8 @@ DEFAULT_PORTS = {"PORT": 8000, "SOCKET_PORT": 8001}
 
 # A password in the user part of a URL, or in one of its parameters (`password=`, `sentinel_password=`).
 _PASSWORD = re.compile(r"//[^/?#]*:[^/?#]*@|password=")
+
+URLS = "urls.sh"
 
 BANNER = """
 HTTP       {http}
@@ -36,7 +39,7 @@ In a third terminal, to chat:
   {client}.venv/bin/python -m client chat bob alice
 
 To see the state of jobs:
-  {services}.venv/bin/python -m jobs status
+  {jobs}
 
 Ctrl-C stops everything; what was written stays in {var}.
 
@@ -68,6 +71,7 @@ def _run(commands: dict[str, str], var: Path) -> int:
         stack.enter_context(_only_one(var))
         chosen = choose_ports(os.environ)
         started = _start_services(stack, var)
+        _tell_terminals(started, var)
         environment = {
             **os.environ,
             **started,
@@ -81,7 +85,14 @@ def _run(commands: dict[str, str], var: Path) -> int:
             environment.setdefault("LOG_FORMAT", "console")  # processes write to a pipe, the runner to a terminal
         if RELEASE in commands:
             run_release(commands.pop(RELEASE), environment)
-        return run_processes(commands, environment, banner=banner_of(chosen, shown_urls(environment), var))
+        banner = banner_of(chosen, shown_urls(environment), var, is_file=bool(started))
+        return run_processes(commands, environment, banner=banner)
+
+
+def _tell_terminals(started: Mapping[str, str], var: Path) -> None:
+    """Write the URLs of the services, with their passwords, into a file for commands in other terminals."""
+    lines = [f"export {name}={shlex.quote(url)}\n" for name, url in started.items()]
+    write_private(var / URLS, "".join(lines))
 
 
 def shown_urls(environment: Mapping[str, str]) -> dict[str, str]:
@@ -90,18 +101,31 @@ def shown_urls(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: url for name, url in urls.items() if url and not _PASSWORD.search(url)}
 
 
-def banner_of(chosen: Mapping[str, int], services: Mapping[str, str], var: Path) -> str:
-    """The commands to type next; they work unchanged with the chosen ports."""
+def banner_of(chosen: Mapping[str, int], services: Mapping[str, str], var: Path, *, is_file: bool = False) -> str:
+    """The commands to type next; they work unchanged with the chosen ports.
+
+    `is_file`: the file `URLS` has URLs for the commands.
+    """
     http, socket = f"http://{LOOPBACK}:{chosen['PORT']}", f"ws://{LOOPBACK}:{chosen['SOCKET_PORT']}"
     is_default = chosen == DEFAULT_PORTS
     client = "" if is_default else f"ALO_HTTP_URL={http} ALO_SOCKET_URL={socket} "
     named = "".join(f"{name}={shlex.quote(url)} " for name, url in services.items())
-    return BANNER.format(http=http, socket=socket, client=client, services=named, var=var)
+    jobs = f"{named}.venv/bin/python -m jobs status"
+    if is_file:
+        jobs = f"(. {shlex.quote(_with_slash(var / URLS))}; {jobs})"
+    return BANNER.format(http=http, socket=socket, client=client, jobs=jobs, var=var)
+
+
+def _with_slash(path: Path) -> str:
+    """The path as a shell's `.` takes it, which looks for a name without a slash in PATH."""
+    return str(path) if "/" in str(path) else f"./{path}"
 
 
 @contextmanager
 def _only_one(var: Path) -> Iterator[None]:
     var.mkdir(parents=True, exist_ok=True)
+    # Elsewhere than on Linux the account that root lends the services has to enter it.
+    var.chmod(0o700 if process.LINUX or os.geteuid() != 0 else 0o711)
     with (var / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +159,7 @@ def _start_services(stack: ExitStack, var: Path) -> dict[str, str]:
     for variable, make in (("DATABASE_URL", PostgresServer), ("REDIS_URL", RedisServer)):
         if os.environ.get(variable):
             continue
-        service = make(var / make.name.lower())
+        service = make(var / make.name.lower(), has_password=True)
         service.start()
         stack.callback(service.stop)
         urls[variable] = service.url

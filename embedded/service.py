@@ -6,10 +6,12 @@ import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from secrets import token_urlsafe
 
 from embedded import ports, process
 from embedded.account import account_for
 from embedded.errors import EmbeddedError
+from embedded.private import write_private
 from embedded.programs import Programs, lend, take_back
 
 START_TIMEOUT_S = 60.0  # recovery after a crash reads the log since the last checkpoint
@@ -19,10 +21,12 @@ _PORT_ATTEMPTS = 3
 
 
 class Service(abc.ABC):
-    """A server with its files in `folder` (`data/`, `log`), which listens on the loopback address.
+    """A server with its files in `folder` (`data/`, `log`, `password`), which listens on the loopback address.
 
-    `port` None means a free port, which stays the same for the life of this handle. On Linux the server ends with the
-    process that started it, even if that is killed. Any thread may call a method, but only one at a time.
+    With `has_password` clients have to know the password in the file, which only the owner of the folder can read.
+    Without, any user of this machine may use the server. `port` None means a free port, which stays the same for the
+    life of this handle. On Linux the server ends with the process that started it, even if that is killed. Any thread
+    may call a method, but only one at a time.
     """
 
     name: str
@@ -30,11 +34,13 @@ class Service(abc.ABC):
     pid_file: str  # in `data/`; its first line is the process id
     stop_signals: Sequence[signal.Signals]  # sent in this order, with time after each
 
-    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None, has_password: bool = False) -> None:
+        self.has_password = has_password
         self.folder = folder.resolve()
         self.data = self.folder / "data"
         self.log = self.folder / "log"
         self._port = port
+        self._password: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         # On Linux a child ends with the *thread* that forked it, and a caller's worker thread may end at any time. This
         # thread lives until the handle stops or the interpreter ends.
@@ -46,6 +52,13 @@ class Service(abc.ABC):
         if self._port is None:
             raise EmbeddedError(f"{self.name} has no port before its first start.")
         return self._port
+
+    @property
+    def password(self) -> str | None:
+        """The password, None without one; raises EmbeddedError before the first start of a handle with one."""
+        if self.has_password and self._password is None:
+            raise EmbeddedError(f"{self.name} has no password before its first start.")
+        return self._password
 
     @property
     def pid(self) -> int:
@@ -67,6 +80,8 @@ class Service(abc.ABC):
         if self.is_running:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.has_password:
+            self._password = self._found_password()
         self._end_previous()
         if self._port is not None and not ports.is_free(self._port):
             raise EmbeddedError(f"Port {self._port} is taken: stop what is using it, or give {self.name} another port.")
@@ -152,6 +167,16 @@ class Service(abc.ABC):
         self._process = started
         process.wait_until(lambda: started.poll() is not None or self._is_ready(port, started.pid), START_TIMEOUT_S)
         return started.poll() is None and self._is_ready(port, started.pid)
+
+    def _found_password(self) -> str:
+        file = self.folder / "password"
+        if file.exists():
+            return file.read_text()
+        if self.data.exists():
+            raise EmbeddedError(f"{self.data} was made without a password: remove it with all its data (make clean).")
+        password = token_urlsafe(24)
+        write_private(file, password)
+        return password
 
     def _own_data(self) -> None:
         account = account_for(self.data)

@@ -1,7 +1,9 @@
 import os
 import re
+import shlex
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -9,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
+import redis
 
 from embedded.errors import EmbeddedError
 from embedded.ports import free_port, is_free
@@ -130,7 +134,7 @@ def test_ctrl_c_drains_the_processes_before_the_services_stop_and_leaves_nothing
     runner.wait_output("chat alice bob")
     assert f"http://127.0.0.1:{runner.ports[0]}\n" in runner.output
     assert f"ws://127.0.0.1:{runner.ports[1]}\n" in runner.output
-    assert re.search(r"DATABASE_URL=\S+ REDIS_URL=\S+ \.venv/bin/python -m jobs status", runner.output)
+    assert "/var/urls.sh'; .venv/bin/python -m jobs status)\n" in runner.output
     assert runner.output.index("released") < runner.output.index("web ")
     wait_until_blocking(lambda: len(runner.pids()) == 6, "six processes have told their ids")
     pids = runner.pids()
@@ -282,7 +286,8 @@ def test_own_urls_are_used_and_no_service_is_started(runner: Runner) -> None:
     runner.start({"release": "echo $DATABASE_URL $REDIS_URL", "web": "true"}, **NO_SERVICES)
     runner.wait()
     assert " ".join(NO_SERVICES.values()) in runner.output
-    assert [path.name for path in runner.var.iterdir()] == ["lock"]
+    assert {path.name for path in runner.var.iterdir()} == {"lock", "urls.sh"}
+    assert (runner.var / "urls.sh").read_text() == ""
 
 
 @pytest.mark.parametrize(
@@ -370,3 +375,45 @@ def test_nothing_survives_a_runner_that_is_killed(runner: Runner) -> None:
     wait_until_blocking(lambda: nothing_runs_in(runner.var / "redis" / "data"), "Redis has ended")
     take_back(runner.var / "postgres")
     take_back(runner.var / "redis")
+
+
+@needs_linux
+def test_no_other_user_of_the_machine_gets_at_the_services(runner: Runner) -> None:
+    """The files of `var/` are private, the servers want a password, and no argument of a process has it."""
+    runner.start({"web": runner.command("PORT")})
+    runner.wait_output("jobs status")
+    assert stat.S_IMODE(runner.var.stat().st_mode) == 0o700
+    for name in ("urls.sh", "postgres/password", "redis/password", "redis/data/redis.conf"):
+        assert stat.S_IMODE((runner.var / name).stat().st_mode) == 0o600, name
+    for name in ("postgres/data", "redis/data"):
+        assert stat.S_IMODE((runner.var / name).stat().st_mode) == 0o700, name
+    printed = f". {shlex.quote(str(runner.var / 'urls.sh'))}; echo $DATABASE_URL $REDIS_URL"
+    database_url, redis_url = subprocess.check_output(["sh", "-c", printed], text=True).split()
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("show listen_addresses").fetchone() == ("127.0.0.1",)
+        assert connection.execute("show unix_socket_directories").fetchone() == ("",)
+    secrets = [(runner.var / name / "password").read_text() for name in ("postgres", "redis")]
+    for wrong in ("", ":", ":wrong"):
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(database_url.replace(f":{secrets[0]}", wrong))
+    with redis.Redis.from_url(redis_url) as known:
+        assert known.ping()
+    for wrong in ("", ":wrong@"):
+        with (
+            redis.Redis.from_url(redis_url.replace(f":{secrets[1]}@", wrong)) as unknown,
+            pytest.raises(redis.RedisError, match=r"(?i)authenticat|password"),
+        ):
+            unknown.ping()
+    for pid in (entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()):
+        with suppress(OSError):
+            arguments = (pid / "cmdline").read_bytes()
+            assert not any(secret.encode() in arguments for secret in secrets), arguments
+    assert not any(secret in runner.output for secret in secrets)
+
+
+def test_data_from_before_there_were_passwords_is_not_used(runner: Runner) -> None:
+    (runner.var / "postgres" / "data").mkdir(parents=True)
+    runner.start({"web": "true"})
+    assert runner.wait() == 1
+    assert "made without a password" in runner.output
+    assert "make clean" in runner.output
