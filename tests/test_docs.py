@@ -19,16 +19,18 @@ from jobs.tasks import debounce, forget, notices, retention
 from protocol import limits
 from protocol.frames import REQUESTS, name_of
 from runtime.config import Config
+from runtime.open_files import OTHER_FILES
 from server.cluster import catch_up, cursor_advance, unknown_outcomes
 from server.delivery import fanout, receipt_counts, sequencer
 from server.gateway import delivery_times, readers, revocations
 from server.http import compression, conditional
 from server.http.app import BODY_TIMEOUT_S
-from server.http.hypercorn_seam import DRAIN_S, KEEP_ALIVE_S, MAX_REQUESTS
+from server.http.hypercorn_seam import DRAIN_S, FLUSH_BYTES, HEAD_S, KEEP_ALIVE_S, MAX_REQUESTS, WRITE_S
+from server.http.open_connections import MAX_CONNECTIONS
 from server.http.parsing import MAX_LEVELS
 from server.http.problem_codes import MAX_BODY_BYTES, MAX_HEAD_BYTES
 from server.transport import outbox
-from store import analytics, conversations, jobs, latencies, notifiers, sync, tokens
+from store import analytics, conversations, emails, jobs, latencies, notifiers, sync, tokens
 from store.batching import two_lanes
 from store.redis import directory
 from tests.runtime.make_configuration import CONFIGURATION
@@ -235,9 +237,22 @@ NUMBERS = {
         f"above {compression.MIN_BYTES:,} bytes are compressed",
         f"open for {KEEP_ALIVE_S:g} s without a request and for {MAX_REQUESTS:,}",
         f"A head has at most {MAX_HEAD_BYTES // 1024} KiB and a body {MAX_BODY_BYTES // 1024} KiB",
-        f"A body must come within {BODY_TIMEOUT_S:g} s",
+        f"A head must come within {HEAD_S:g} s",
+        f"and a body within {BODY_TIMEOUT_S:g} s",
+        f"at most {limits.MAX_ADDRESS_CONNECTIONS:,} connections to a process",
+        f"at most {emails.MAX_ASKED} mails an hour",
+        f"and {emails.MAX_TO_MAILBOX} a day to those of one mailbox",
         f"send the rest within {DRAIN_S:g} s",
         f"at most {MAX_LEVELS} levels",
+    ),
+    "docs/decisions/0039-what-strangers-may-hold.md": (
+        f"at most {MAX_CONNECTIONS:,} connections",
+        f"A head has {HEAD_S:g} s, a body {BODY_TIMEOUT_S:g} s, an answer {WRITE_S:g} s for {FLUSH_BYTES // 1024} KiB",
+        f"{emails.MAX_TO_MAILBOX} a day",
+    ),
+    "docs/configuration.md": (
+        f"keeps {OTHER_FILES} files for itself",
+        f"beyond {MAX_CONNECTIONS:,} connections",
     ),
 }
 """Document -> phrases with the values of constants."""
