@@ -11,6 +11,7 @@ For development, tests and benchmarks; a deployment brings its own services and 
 | `postgres`, `redis` | each service: its command, settings and readiness |
 | `programs` | finds the programs, and copies them for a user that cannot reach them |
 | `process` | child processes, and those that a killed parent left behind |
+| `private` | files that only their owner can read |
 | `ports` | free TCP ports |
 | `account` | the user under which the services run, never root |
 | `requirements` | installs the locked requirements, and renews the locks |

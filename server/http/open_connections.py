@@ -18,8 +18,8 @@ from server.transport.proxies import TrustedProxies, address_key
 log = structlog.get_logger(__name__)
 
 MAX_CONNECTIONS: Final = 10_000
-"""The most connections of a process, if its limit of open files allows as many: some 300 MB. Beside a request each has
-at most one head (16 KiB) and one body (64 KiB). nginx has 512 to 1,024 of a worker by default."""
+"""The most connections of a process, if its limit of open files allows as many: 130 MB if they are idle, some
+400 MB with half heads. nginx has 512 to 1,024 of a worker by default."""
 
 
 PATIENCE_S: Final = 1.0
