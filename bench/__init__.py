@@ -14,6 +14,7 @@ Each program prints JSON lines to standard output, and text for people to standa
 | `wire` | bytes of a message on the wire |
 | `across`, `nodes` | several nodes: the way between two, and a send as the cluster grows |
 | `fanout`, `hot`, `stuck`, `bystander` | groups: deliveries, all writing at once, a participant that stops reading |
+| `abuse`, `abuser` | one user who costs a node as much as it allows, and everybody else |
 | `locked`, `retrier` | a conversation that another transaction has locked |
 | `idle`, `storm`, `catchup`, `herd`, `device` | many idle connections, reconnects and catching up |
 | `reads`, `reads_data`, `page_changes`, `http`, `http_paths` | reads over HTTP |

@@ -4,14 +4,21 @@ import os
 import socket
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from bench.abuse import summarize_abuse
+from bench.abuser import ATTACKS, Target
 from bench.bystander import has_peer
 from bench.fanout import loads, per_delivery, summarize_fanout
 from bench.memory import PeakWatch, resident_bytes
 from bench.stuck import summarize_stuck
 from bench.wire import Exchange, compare_bytes, figures
+from bench.workload import Chat, ChatParticipant
+from protocol.codec import decode_from_client
+from protocol.errors import RemoteProtocolError, RequestError
+from protocol.limits import MAX_WEBSOCKET_MESSAGE_BYTES
 from server.transport.outbox import MAX_BYTES
 
 MIB = 2**20
@@ -129,3 +136,43 @@ def test_a_connection_has_no_peer_once_that_has_closed_it_behind_unread_bytes() 
                     server.send(bytes(65536))
             assert has_peer(port)
         assert not has_peer(port)
+
+
+def abuse_run(round_: int, attack: str, *, attacked: bool, p99: float, valid: bool = True) -> dict[str, Any]:
+    metrics = dict.fromkeys(("ack_p50_ms", "delivery_p50_ms", "server_cores", "rss_peak_mb"), 1.0)
+    line = {"round": round_, "attack": attack, "attacked": attacked, "valid": valid, **metrics}
+    return {**line, "ack_p99_ms": p99, "delivery_p99_ms": p99, "abuser": {"pushed_mb": 1.0}}
+
+
+@pytest.mark.parametrize(("factor", "is_fair"), [(2.0, True), (2.1, False)])
+def test_the_others_under_an_attack_are_compared_with_themselves_before_it(factor: float, is_fair: bool) -> None:
+    runs = [
+        abuse_run(round_, attack, attacked=attacked, p99=p99 * (worst if attacked else 1))
+        for round_, p99 in ((1, 8.0), (2, 80.0))
+        for attack, worst in (("pings", 1.0), ("groups", factor))
+        for attacked in (False, True)
+    ]
+    runs.append(abuse_run(3, "groups", attacked=True, p99=1000.0, valid=False))
+    *_, requirement = summarize_abuse(runs)
+    assert requirement == {
+        "kind": "requirement",
+        "invalid_runs": 1,
+        "p99_ratio": {"pings": 1.0, "groups": factor},
+        "p99_at_most_doubles": is_fair,
+    }
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_sends_frames_that_the_server_can_read(attack: str) -> None:
+    """All but `bad_cbor`: else it measures how connections are closed."""
+    chats = [Chat(str(uuid4()), (ChatParticipant(str(uuid4())),)) for _ in range(2)]
+    payloads = ATTACKS[attack](Target(*chats))
+    messages = [next(payloads) for _ in range(3)]
+    assert all(len(message) <= MAX_WEBSOCKET_MESSAGE_BYTES for message in messages)
+    if attack == "bad_cbor":
+        with pytest.raises(RemoteProtocolError):
+            list(decode_from_client(messages[0]))
+        return
+    frames = [frame for message in messages for frame in decode_from_client(message)]
+    bad = [frame for frame in frames if isinstance(frame, RequestError)]
+    assert len(bad) == (len(frames) if attack == "unknown_frames" else 0)
