@@ -59,7 +59,9 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
     ErrorCode.TOO_MANY_IN_FLIGHT: ErrorInfo(
         "Too many requests of this connection wait for a reply; wait for some.", True
     ),
-    ErrorCode.RATE_LIMITED: ErrorInfo("More requests per second than a connection or a user may make.", True),
+    ErrorCode.RATE_LIMITED: ErrorInfo(
+        "You have caused more cost on this node than a user may; do not repeat the request before the given time.", True
+    ),
     ErrorCode.NOT_A_PARTICIPANT: ErrorInfo(
         "You are not a participant of this conversation, or it does not exist.", False
     ),
@@ -131,6 +133,7 @@ class CloseCode(Enum):
     TOKEN_EXPIRED = 4504
     DEVICE_REVOKED = 4505
     TOKEN_REUSED = 4506
+    TOO_MANY_BAD_FRAMES = 4507
 
     @property
     def info(self) -> CloseInfo:
@@ -148,7 +151,10 @@ CLOSES: Final[dict[CloseCode, CloseInfo]] = {
     CloseCode.HELLO_TIMEOUT: CloseInfo("No complete hello came in time.", True, 5),
     CloseCode.UNAVAILABLE: CloseInfo("Postgres or Redis cannot be reached, so hello could not be answered.", True, 5),
     CloseCode.TOO_MANY_CONNECTIONS: CloseInfo(
-        "You have as many connections to this node as a user may have; the reason gives the limit.", True, 60
+        "You have as many connections to this node as a user may have, or have caused as much cost there as a user may;"
+        " the reason gives the limit.",
+        True,
+        60,
     ),
     CloseCode.SILENT: CloseInfo("Nothing came from the client for two keep-alive periods.", True, 5),
     CloseCode.BAD_FRAME: CloseInfo("The bytes of a WebSocket message are not a sequence of frames.", False, 0),
@@ -161,6 +167,9 @@ CLOSES: Final[dict[CloseCode, CloseInfo]] = {
     CloseCode.DEVICE_REVOKED: CloseInfo("The user has revoked this device; its token is void.", False, 0),
     CloseCode.TOKEN_REUSED: CloseInfo(
         "A token of this device was shown that had ended, so a thief may have it: log in again.", False, 0
+    ),
+    CloseCode.TOO_MANY_BAD_FRAMES: CloseInfo(
+        "Too many frames came that are unknown, invalid or unexpected; the errors before said why.", False, 0
     ),
 }
 

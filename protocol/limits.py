@@ -136,15 +136,46 @@ again."""
 MAX_IN_FLIGHT: Final = 1024
 """Requests of one connection that have no reply yet; the next is refused with `too_many_in_flight`."""
 
-MAX_REQUESTS_PER_S: Final = 500
-MAX_REQUESTS_AT_ONCE: Final = 2048
-"""Requests of one connection in the long run, and after a rest: twice the requests that may be in flight. A person
-needs two a second; a device that sends the messages of a ride through a tunnel needs a burst. Beyond it the server
-answers `rate_limited`."""
+MAX_COST_PER_S: Final = 100_000
+MAX_COST_AT_ONCE: Final = 400_000
+"""Cost that a user may cause on one node, in the long run and after a rest. One unit is about a microsecond of the
+node's processor, so one user may take a tenth of it: 1,000 requests a second, or 19 messages a second to 1,000
+participants. A person needs two requests a second; a device that sends the messages of a ride through a tunnel needs a
+burst. Beyond it the server answers `rate_limited`."""
 
-MAX_USER_REQUESTS_PER_S: Final = 1000
-MAX_USER_REQUESTS_AT_ONCE: Final = 4096
-"""The same for all connections that a user has to one node: two devices at their limit."""
+COST_OF_REQUEST: Final = 100
+"""Cost of a frame, whether the server serves it or answers it with an error."""
+
+COST_OF_LOOK_UP: Final = 200
+"""Further cost of a request that the server looks up by itself (`requests.QueuedRequest`), and of each page of a
+`sync`."""
+
+COST_OF_MARK: Final = 10
+"""Further cost of each of the `marks` of a request."""
+
+COST_OF_PUSH: Final = 5
+"""Further cost of a request for each user to whom it causes a push."""
+
+COST_OF_CONNECTION: Final = 5_000
+"""Cost of a `hello`: the handshakes, the look-ups of the token and of the place among the nodes."""
+
+COST_OF_REFUSAL: Final = 20
+"""Cost of a frame that is answered with `rate_limited`, and of a ping or pong of WebSocket."""
+
+BYTES_PER_COST: Final = 16
+"""Received bytes for one unit: a content of 64 KiB costs as much as 40 requests. At that rate a user fills 1.6 MB of
+Postgres a second at most."""
+
+READ_BYTES_PER_COST: Final = 32
+"""Bytes of answers to look-ups for one unit: 3 MB of pages a second at most."""
+
+PUSHED_BYTES_PER_COST: Final = 256
+"""Bytes of pushes, times the users that they go to, for one unit: a node sends 25 MB a second for one user at most."""
+
+MAX_BAD_FRAMES: Final = 128
+BAD_FRAMES_PER_S: Final = 1
+"""Frames of a user that are unknown, invalid or unexpected: so many at once after a rest, and so many a second. Each is
+answered with an error; one more closes the connection. A client that speaks to an older server meets a few."""
 
 MAX_USER_CONNECTIONS: Final = 32
 """Connections of one user to one node. People have five devices; an old connection of each may linger for a minute."""
@@ -196,17 +227,17 @@ class Limit(NamedTuple):
 REQUESTS_IN_FLIGHT: Final = Limit(
     "requests_in_flight", MAX_IN_FLIGHT, f"{MAX_IN_FLIGHT} without a reply", "error `too_many_in_flight`"
 )
-REQUESTS_PER_CONNECTION: Final = Limit(
-    "requests_per_connection",
-    MAX_REQUESTS_PER_S,
-    f"{MAX_REQUESTS_PER_S} a second, {MAX_REQUESTS_AT_ONCE} at once",
-    "error `rate_limited`",
+COST_PER_USER: Final = Limit(
+    "cost_per_user",
+    MAX_COST_PER_S,
+    f"{MAX_COST_PER_S} a second, {MAX_COST_AT_ONCE} at once (11.3)",
+    "error `rate_limited`; for a `hello` close 4003",
 )
-REQUESTS_PER_USER: Final = Limit(
-    "requests_per_user",
-    MAX_USER_REQUESTS_PER_S,
-    f"{MAX_USER_REQUESTS_PER_S} a second, {MAX_USER_REQUESTS_AT_ONCE} at once, all connections to a node together",
-    "error `rate_limited`",
+BAD_FRAMES: Final = Limit(
+    "bad_frames",
+    MAX_BAD_FRAMES,
+    f"{MAX_BAD_FRAMES} unknown, invalid or unexpected frames of a user at once, {BAD_FRAMES_PER_S} a second",
+    "close 4507",
 )
 CONNECTIONS_PER_USER: Final = Limit(
     "connections_per_user", MAX_USER_CONNECTIONS, f"{MAX_USER_CONNECTIONS} to a node", "close 4003"
@@ -238,8 +269,8 @@ SILENT_SECONDS: Final = Limit(
 
 NAMED: Final = (
     REQUESTS_IN_FLIGHT,
-    REQUESTS_PER_CONNECTION,
-    REQUESTS_PER_USER,
+    COST_PER_USER,
+    BAD_FRAMES,
     CONNECTIONS_PER_USER,
     CONNECTIONS_PER_ADDRESS,
     MESSAGE_BYTES,
@@ -266,9 +297,11 @@ class Size(NamedTuple):
 
 
 SIZES: Final = (
+    Size("bad_frames_per_second", BAD_FRAMES_PER_S, "unknown, invalid or unexpected frames a second in the long run"),
     Size("client_bytes", MAX_CLIENT_BYTES, "bytes of `client`"),
     Size("content_bytes", MAX_CONTENT_BYTES, "bytes of `content`"),
     Size("content_type_bytes", MAX_CONTENT_TYPE_BYTES, "bytes of `content_type`"),
+    Size("cost_at_once_per_user", MAX_COST_AT_ONCE, "cost that a user may cause after a rest (11.3)"),
     Size("cursor_days", CURSOR_DAYS, "days for which a cursor is good (6.4)"),
     Size("display_name_bytes", MAX_DISPLAY_NAME_BYTES, "bytes of `display_name`"),
     Size("ephemeral_public_key_bytes", MAX_PUBLIC_KEY_BYTES, "bytes of `ephemeral_public_key`"),
@@ -278,8 +311,6 @@ SIZES: Final = (
     Size("page_entries", MAX_COUNT, "messages or conversations of a page: `count`"),
     Size("participants", MAX_PARTICIPANTS, "participants of a conversation"),
     Size("receipts_participants", MAX_SHOWN, "participants up to whom receipts are told one by one (5.8)"),
-    Size("requests_at_once_per_connection", MAX_REQUESTS_AT_ONCE, "requests of a connection after a rest"),
-    Size("requests_at_once_per_user", MAX_USER_REQUESTS_AT_ONCE, "requests of a user after a rest"),
     Size("temp_id_days", TEMP_ID_DAYS, "days for which a `temp_id` that holds a time is remembered (4.2)"),
     Size("users_per_watch", MAX_WATCHED, "users in a `watch`"),
 )

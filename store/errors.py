@@ -211,6 +211,17 @@ class TooManyStarts(Refused):
         self.wait_s = wait_s
 
 
+class TooManyPlaces(Refused):
+    """The user has filled as many places in groups as a user may.
+
+    :ivar wait_s: how many seconds until the user may fill as many as now.
+    """
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"too many participants added to groups; wait {wait_s:.0f} s")
+        self.wait_s = wait_s
+
+
 class NotARequest(Refused):
     """The conversation is not a request, or not one any longer."""
 

@@ -56,6 +56,11 @@ class ParticipantsCache:
             self._lists.move_to_end(conversation)
         return entry
 
+    def size(self, conversation: bytes) -> int:
+        """The number of participants in the cached list, which may be out of date; 0 if there is none."""
+        entry = self._lists.get(conversation)
+        return len(entry[1]) if entry is not None else 0
+
     def put(self, conversation: bytes, version: int, participants: tuple[bytes, ...]) -> None:
         """Keep a list that was read together with this version."""
         old = self._lists.pop(conversation, None)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from protocol.frames import Departed, Settings, Stay
 from protocol.limits import MAX_PARTICIPANTS
 from store import sql
-from store.conversations import STARTS_PER_DAY
+from store.conversations import PLACES_PER_DAY, STARTS_PER_DAY
 from store.errors import (
     GroupFull,
     LastAdministrator,
@@ -22,6 +22,7 @@ from store.errors import (
     NotAParticipant,
     NotARequest,
     Refused,
+    TooManyPlaces,
     TooManyStarts,
     UnknownUser,
 )
@@ -62,7 +63,13 @@ class ParticipantsChange(Struct, frozen=True):
 
 
 async def add(
-    pool: Pool, user: bytes, conversation: bytes, other: bytes, *, starts_per_day: int = STARTS_PER_DAY
+    pool: Pool,
+    user: bytes,
+    conversation: bytes,
+    other: bytes,
+    *,
+    starts_per_day: int = STARTS_PER_DAY,
+    places_per_day: int = PLACES_PER_DAY,
 ) -> ParticipantsChange:
     """Add a user to a group. They see messages from now on, or all, depending on the group's settings.
 
@@ -75,9 +82,9 @@ async def add(
     :raises GroupFull: if the group has as many participants as it may.
     :raises NotAccepted: if the other user does not accept groups from `user`.
     :raises TooManyStarts: if `user` has added as many strangers as a user may.
-    :raises TooManyStarts: if `user` has brought as many strangers as may be.
+    :raises TooManyPlaces: if `user` has filled as many places in groups as a user may.
     """
-    limits = {"limit": MAX_PARTICIPANTS, "starts": starts_per_day}
+    limits = {"limit": MAX_PARTICIPANTS, "starts": starts_per_day, "places": places_per_day}
     return await _change(pool, _sql.add, user, conversation, other, **limits)
 
 
@@ -190,4 +197,6 @@ async def _change(
         raise NotAccepted([other])
     if outcome == "limited":
         raise TooManyStarts(wait_s[0])
+    if outcome == "crowded":
+        raise TooManyPlaces(wait_s[0])
     return ParticipantsChange(outcome == "changed", participants or [], version or 0)

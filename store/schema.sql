@@ -118,10 +118,12 @@ create index contacts_blockers on contacts (contact_id, user_id) where is_blocke
 create trigger contacts_changed after insert or delete or update on contacts for each row execute function
     note_set_beside('contacts');
 
--- When a user has begun conversations with strangers, in the last 24 hours, in order (decision 29).
+-- When a user has begun conversations with strangers, in the last 24 hours, in order (decision 29). places_free_at: the
+-- time from which the user may fill as many places in groups as in any 24 hours (decision 40).
 create table starts (
     user_id uuid not null,
     at timestamptz[] not null default '{}'::timestamptz[],
+    places_free_at timestamptz not null default '-infinity'::timestamptz,
     constraint starts_pkey primary key (user_id),
     constraint starts_user_id_fkey foreign key (user_id) references users(id)
 ) with (fillfactor=50);
@@ -827,16 +829,16 @@ create table migrations (
 --     wait_s float8) returns record
 
 -- A group with its first participants.
--- add_group(p_conversation uuid, p_name text, p_users uuid[], p_admin uuid, p_limit int, out outcome text, out refused
---     uuid[], out wait_s float8) returns record
+-- add_group(p_conversation uuid, p_name text, p_users uuid[], p_admin uuid, p_limit int, p_places int, out outcome
+--     text, out refused uuid[], out wait_s float8) returns record
 
 -- Adds a notifier of a user.
 -- add_notifier(p_id uuid, p_user uuid, p_device uuid, p_kind text, p_target jsonb, p_target_hash bytea, p_limit int,
 --     out outcome text, out id uuid) returns record
 
 -- A user becomes a participant of a group.
--- add_participant(p_user uuid, p_conversation uuid, p_other uuid, p_limit int, p_starts int, out outcome text, out
---     participant_ids uuid[], out participants_version bigint, out wait_s float8) returns record
+-- add_participant(p_user uuid, p_conversation uuid, p_other uuid, p_limit int, p_starts int, p_places int, out outcome
+--     text, out participant_ids uuid[], out participants_version bigint, out wait_s float8) returns record
 
 -- A worker says that it still runs these jobs, and keeps its claims for p_claim_ms more.
 -- beat_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, is_cancelled boolean)
@@ -862,6 +864,9 @@ create table migrations (
 
 -- A conversation counts its participants, as they are shown to each other: lists of conversations need not count them.
 -- count_participants() returns trigger
+
+-- Counts places in groups that a user fills: the participants of a new group, or one who is added.
+-- count_places(p_user uuid, p_places int, p_limit int) returns float8
 
 -- Counts that a user begins a conversation with a stranger, or brings a stranger into a group.
 -- count_start(p_user uuid, p_limit int, p_window_s float8 default 86400) returns float8

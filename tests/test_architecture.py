@@ -274,7 +274,9 @@ PUSHING = {
     ("fanout", "send_recheck"): {"server/delivery/broadcast.py"},
     ("fanout", "flush"): {"server/delivery/broadcast.py"},
     # The other nodes know of these pushes: they came from one of them, or each reads them from Postgres by itself.
-    ("broadcast", "push_here"): {"server/cluster/node.py", "server/cluster/catch_up.py"},
+    ("broadcast", "push_here"): {"server/cluster/node.py"},
+    ("broadcast", "push_found"): {"server/cluster/catch_up.py"},
+    ("hub", "push_now"): {"server/delivery/broadcast.py"},
     ("hub", "push_to_synced"): {"server/cluster/catch_up.py"},
     ("hub", "skip"): {"server/cluster/catch_up.py"},
     # Pushes for one connection: its cursor, and the presence that it watches.

@@ -17,11 +17,12 @@ from jobs.mail import smtp
 from jobs.notifiers import calls
 from jobs.tasks import debounce, forget, notices, retention
 from protocol import limits
+from protocol.codes import CloseCode
 from protocol.frames import REQUESTS, name_of
 from runtime.config import Config
 from runtime.open_files import OTHER_FILES
 from server.cluster import catch_up, cursor_advance, unknown_outcomes
-from server.delivery import fanout, receipt_counts, sequencer
+from server.delivery import fanout, hub, receipt_counts, sequencer
 from server.gateway import delivery_times, readers, revocations
 from server.http import compression, conditional
 from server.http.app import BODY_TIMEOUT_S
@@ -31,7 +32,7 @@ from server.http.parsing import MAX_LEVELS
 from server.http.problem_codes import MAX_BODY_BYTES, MAX_HEAD_BYTES
 from server.transport import outbox
 from store import analytics, conversations, emails, jobs, latencies, notifiers, sync, tokens
-from store.batching import two_lanes
+from store.batching import fair_queue, two_lanes
 from store.redis import directory
 from tests.runtime.make_configuration import CONFIGURATION
 from tests.runtime.make_configuration import page as configuration
@@ -227,6 +228,14 @@ NUMBERS = {
     "docs/decisions/0029-requests-and-withheld-participants.md": (
         f"begin {conversations.STARTS_PER_DAY} conversations",
         f"Above {limits.MAX_SHOWN} participants",
+    ),
+    "docs/decisions/0040-a-users-cost-on-a-node.md": (
+        f"{limits.MAX_BAD_FRAMES} bad frames close the connection ({CloseCode.TOO_MANY_BAD_FRAMES.value})",
+        f"unless {hub.TURN_COST:,} deliveries were made",
+        f"at most {fair_queue.MAX_SOURCE_BYTES // 1024} KiB from one user",
+        f"A cursor moves {cursor_advance.SETTLE_S:g} s after its snapshot",
+        f"has waited for {hub.BEHIND_S:g} s, and when more than {hub.MAX_WAITING_COST:,} deliveries wait",
+        f"may fill {conversations.PLACES_PER_DAY:,} places in groups",
     ),
     "docs/decisions/0030-compression-at-the-fastest-level.md": (
         f"above {compression.MIN_BYTES:,} bytes",

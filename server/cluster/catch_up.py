@@ -126,7 +126,7 @@ class CatchUp:
                 pushed += await self._push_missed(active)
             # Clients recognise an edit or a deletion that they already have by its revision.
             for revised, concerned in await revised_since(self._pool, some, ago_s=ago_s):
-                self._broadcast.push_here(push_of(revised, concerned))
+                self._broadcast.push_found(push_of(revised, concerned))
                 pushed += 1
             await self._push_other_changes(some)
             self._broadcast.flush()
@@ -173,14 +173,14 @@ class CatchUp:
     def _push_receipts(self, changed: ChangedParticipants) -> None:
         id_ = changed.conversation
         if changed.settings is not None:
-            self._broadcast.push_here(AddressedPush(id_, 0, encode(changed.settings), changed.users))
+            self._broadcast.push_found(AddressedPush(id_, 0, encode(changed.settings), changed.users))
         shown = [(user, delivered, read) for user, delivered, read, _ in changed.marks]
         if shown:
-            self._broadcast.push_here(AddressedPush(id_, 0, encode(Receipts(id_, shown)), changed.users))
+            self._broadcast.push_found(AddressedPush(id_, 0, encode(Receipts(id_, shown)), changed.users))
         for user, delivered, read, own_read in changed.marks:
             if own_read > read:
                 own = Receipts(id_, [(user, delivered, own_read)])
-                self._broadcast.push_here(AddressedPush(id_, 0, encode(own), (user,)))
+                self._broadcast.push_found(AddressedPush(id_, 0, encode(own), (user,)))
 
     async def _push_missed(self, active: ActiveConversation) -> int:
         """Push the messages of the period before and after the hub's span. Afterwards the span has all of them: those
@@ -205,10 +205,10 @@ class CatchUp:
         found = await messages_between(self._pool, conversation, users, after=after, upto=upto, limit=MAX_CATCH_UP)
         for missed in found:
             message = missed.message
-            self._broadcast.push_here(push_of(message, missed.holders, seq=message.seq))
+            self._broadcast.push_found(push_of(message, missed.holders, seq=message.seq))
             if missed.hiders:
                 left = Tombstone(conversation, message.seq, message.message, message.created, message.sender)
-                self._broadcast.push_here(AddressedPush(conversation, 0, encode(left), missed.hiders))
+                self._broadcast.push_found(AddressedPush(conversation, 0, encode(left), missed.hiders))
         self._broadcast.flush()
         return len(found)
 

@@ -103,6 +103,7 @@ class Node:
             nursery.start_soon(self._remove_departed)
             nursery.start_soon(self._enter_batches)
             nursery.start_soon(self._fanout.run)
+            nursery.start_soon(self._hub.run)
             nursery.start_soon(self._unknown_outcomes.run)
             nursery.start_soon(self.presence.run)
             nursery.start_soon(self.receipt_counter.run)
@@ -115,7 +116,8 @@ class Node:
     def _count_catch_ups(self) -> float:
         """The number of catch-ups requested; NaN, which equals no number, while this node may be missing changes."""
         is_in_step = self._redis.is_connected and trio.current_time() - self._in_step_at < LEASE_S
-        is_known = is_in_step and not self.catch_up.is_due and not self._unknown_outcomes.are_open
+        is_pushed = not self.catch_up.is_due and not self._hub.is_behind
+        is_known = is_in_step and is_pushed and not self._unknown_outcomes.are_open
         return self.catch_up.requests if is_known else math.nan
 
     def has_others(self) -> bool:
@@ -154,7 +156,9 @@ class Node:
         self._departure.set()
 
     async def wait_fanned_out(self) -> None:
-        """Return once the other nodes have been told of everything that was committed here."""
+        """Return once the devices here were offered everything, and the other nodes have been told of everything that
+        was committed here."""
+        await self._hub.wait_pushed()
         await self._fanout.wait_idle()
 
     async def sign_off(self) -> None:
@@ -231,8 +235,11 @@ class Node:
                 log.warning("bus_lost", error=str(error))
                 await trio.sleep(HEARTBEAT_S / 4)
 
-    def _receive(self, entries: list[bytes]) -> None:
-        for entry in entries:
+    async def _receive(self, entries: list[bytes]) -> None:
+        for number, entry in enumerate(entries):
+            if number:
+                # An entry may hold hundreds of pushes: the other tasks have their turn after each.
+                await trio.lowlevel.checkpoint()
             for item in decode_entry(entry):
                 match item:
                     case CatchUpRequest(ago_s):
@@ -243,7 +250,7 @@ class Node:
                         self.presence.recheck(users)
                     case AddressedPush():
                         self.broadcast.push_here(item)
-        self.broadcast.flush()
+            self.broadcast.flush()
 
     def _tell_unknown_outcomes(self, since: float) -> None:
         """Changes may have been committed since then that no node was told of."""

@@ -6,6 +6,7 @@ Callers use `broadcast` alone: no other module pushes to the hub or the fan-out 
 |---|---|
 | `broadcast` | one call for both: pushes here, and queues for other nodes |
 | `hub` | the connections of this node by user, and pushes to them |
+| `push_queue` | pushes that wait: in turn by the user who caused them, in order within a conversation |
 | `sequencer` | each conversation's messages in `seq` order, each once; gaps that last |
 | `fanout` | pushes to other nodes: one stream entry for each node and batch |
 | `receipt_counts` | counts in place of receipts, in large conversations |

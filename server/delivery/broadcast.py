@@ -38,12 +38,14 @@ class Broadcast:
         self._fanout.send(push)
 
     def push_here(self, push: AddressedPush) -> None:
-        """As `push`, to the devices on this node alone: the other nodes have the push, or find it by themselves.
-
-        Callers use it for pushes that another node sent, and for pushes that they read from Postgres to catch up.
-        """
+        """As `push`, to the devices on this node alone: another node sent the push."""
         assert self._hub is not None
         self._hub.push(push)
+
+    def push_found(self, push: AddressedPush) -> None:
+        """As `push_here`, at once: the caller has read the push from Postgres to catch up, and goes on from there."""
+        assert self._hub is not None
+        self._hub.push_now(push)
 
     def flush(self) -> None:
         """Send everything that was offered and queued: one system call for each connection, one batch for Redis."""
@@ -74,6 +76,6 @@ def push_of(
     """
     conversation = message.conversation
     if isinstance(message, Tombstone) or message.temp_id is None:
-        return AddressedPush(conversation, seq, encode(message), users, origin)
+        return AddressedPush(conversation, seq, encode(message), users, origin, cause=message.sender)
     frame = encode(replace(message, temp_id=None))
-    return AddressedPush(conversation, seq, frame, users, origin, sender=message.sender, temp_id=message.temp_id)
+    return AddressedPush(conversation, seq, frame, users, origin, cause=message.sender, temp_id=message.temp_id)

@@ -1,5 +1,7 @@
 """Pushes for users who are connected to other nodes: one stream entry for each node that holds a recipient, per batch.
 
+Pushes that wait for Redis take turns by the user who caused them (`server.delivery.push_queue`).
+
 The fan-out drops pushes that Redis does not take (Redis is unreachable or full): the messages are in Postgres. As soon
 as Redis takes writes again, this node asks the other nodes to catch up, with everything since the oldest push that it
 dropped. If this node dies before that, the other nodes see its lease end and catch up as well
@@ -8,13 +10,13 @@ dropped. If this node dies before that, the other nodes see its lease end and ca
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
 
 import structlog
 import trio
 
+from server.delivery.push_queue import PushQueue, WaitingPush
 from store.errors import Unavailable
 from store.redis.addressing import address_presence_rechecks, address_pushes
 from store.redis.bus import publish
@@ -31,15 +33,11 @@ MAX_BATCHES: Final = 4
 
 MAX_BATCH: Final = 512
 MAX_BATCH_BYTES: Final = 512 * 1024
-"""Pushes of one batch, and bytes of their frames. Both bound a stream entry's size, and the pushes that the receiving
-node offers at once."""
+"""Pushes of one batch, and bytes of their frames and of their users' ids. Both bound a stream entry's size, and the
+pushes that the receiving node offers at once."""
 
 
-class _Waiting(NamedTuple):
-    """A push that waits for Redis, and the time at which it was queued: right after its commit."""
-
-    push: AddressedPush
-    queued_at: float
+_QUANTUM: Final = 1024
 
 
 class _Batch(NamedTuple):
@@ -66,7 +64,7 @@ class Fanout:
         self._redis = redis
         self._node = node
         self._is_alone = is_alone
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting = PushQueue(_QUANTUM)
         self._rechecks: set[bytes] = set()
         self._writing = 0
         self._wake = trio.Event()
@@ -79,7 +77,7 @@ class Fanout:
         if self._is_alone():
             return
         if len(self._waiting) < MAX_WAITING:
-            self._waiting.append(_Waiting(push, trio.current_time()))
+            self._waiting.put(push, len(push.frame) + 16 * len(push.users), trio.current_time())
         elif push.key is None:
             self.miss("too many pushes wait for Redis")
 
@@ -116,7 +114,7 @@ class Fanout:
                     await self._wake.wait()
                 rechecks, self._rechecks = list(self._rechecks), set()
                 self._writing += 1
-                await send.send(await self._address(self._take(), rechecks))
+                await send.send(await self._address(self._waiting.take(MAX_BATCH, MAX_BATCH_BYTES), rechecks))
 
     async def _publish_in_order(self, batches: trio.MemoryReceiveChannel[_Batch]) -> None:
         """Write the batches in order; `run` looks up the next batch meanwhile."""
@@ -133,15 +131,6 @@ class Fanout:
             if not (self._writing or self._waiting or self._rechecks):
                 self._idle.set()
 
-    def _take(self) -> list[_Waiting]:
-        taken: list[_Waiting] = []
-        size = 0
-        while self._waiting and len(taken) < MAX_BATCH and size < MAX_BATCH_BYTES:
-            waiting = self._waiting.popleft()
-            size += len(waiting.push.frame)
-            taken.append(waiting)
-        return taken
-
     async def wait_idle(self) -> None:
         """Return once everything has been written."""
         while self._waiting or self._rechecks or self._writing:
@@ -149,7 +138,7 @@ class Fanout:
                 self._idle = trio.Event()
             await self._idle.wait()
 
-    async def _address(self, taken: list[_Waiting], rechecks: list[bytes]) -> _Batch:
+    async def _address(self, taken: list[WaitingPush], rechecks: list[bytes]) -> _Batch:
         """Look up the nodes that hold recipients of these pushes, and make an entry for each."""
         # Nodes need not catch up for ephemeral pushes: catching up would not bring them. Any catch-up rechecks.
         queued_at = [each.queued_at for each in taken if each.push.key is None]

@@ -1,22 +1,50 @@
 """Which connections each user has on this node, and pushes to them.
 
-Everything here is synchronous: the hub offers a push to all its connections without a checkpoint, so no connection can
-come or go in the middle. `flush` sends the frames that a batch has offered, with one system call for each connection.
+Everything but `run` is synchronous: the hub offers a push to all its connections without a checkpoint, so no connection
+can come or go in the middle. `flush` sends the frames that a batch has offered, with one system call for each
+connection.
+
+A push goes straight to its connections, unless too much has been pushed since the last flush. Then it waits in a queue,
+in turn by the user who caused it (`server.delivery.push_queue`), and `run` serves the queue with all other tasks in
+between. If too much waits, the hub drops the pushes of the user who caused most: their recipients are asked to fetch
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
+import structlog
 import trio
 
 from protocol.codes import CloseCode
 from protocol.encoded import with_temp_id
+from server.delivery.push_queue import PushQueue
 from server.delivery.sequencer import SequenceGap, Sequencer
 from server.transport.outbox import Outbox
 from store.redis.entries import AddressedPush
+
+log = structlog.get_logger(__name__)
+
+TURN_COST: Final = 1024
+"""Deliveries of one turn, between two flushes: 3 to 10 ms. The other tasks wait so long at most, or for one push to
+1,000 users."""
+
+MAX_WAITING_COST: Final = 200_000
+"""Deliveries that wait, which is 1 to 2 s of work, or 50 MB of frames; beyond it the longest line is dropped."""
+
+BEHIND_S: Final = 2.0
+"""A push that waits for longer than this keeps cursors from moving (`server.cluster.cursor_advance`)."""
+
+_QUANTUM: Final = 16
+
+
+def _cost_of(push: AddressedPush) -> int:
+    """In deliveries of a small frame: the recipients, more for large frames, and the memory of the frame."""
+    size = len(push.frame)
+    return len(push.users) * (1 + (size >> 13)) + (size >> 8)
 
 
 class HubConnection(Protocol):
@@ -32,11 +60,15 @@ class HubConnection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HubStatistics:
-    """A snapshot."""
+    """A snapshot.
+
+    :ivar waiting: pushes that wait for their turn.
+    """
 
     users: int
     connections: int
     offered: int
+    waiting: int
 
 
 class Hub:
@@ -52,6 +84,10 @@ class Hub:
         self._sequencer: Sequencer[AddressedPush] = Sequencer()
         self._connection_count = 0
         self._offered = 0
+        self._queue = PushQueue(_QUANTUM)
+        self._spent = 0
+        self._queued = trio.Event()
+        self._is_idle = trio.Event()
         self.gap_seen = trio.Event()
 
     def add(self, connection: HubConnection) -> bool:
@@ -90,7 +126,43 @@ class Hub:
         connection.outbox.offer(frame)
         self._touch(connection.outbox)
 
+    async def run(self) -> None:
+        """Serve the pushes that wait, until cancelled."""
+        while True:
+            await self._queued.wait()
+            self._queued = trio.Event()
+            while self._queue:
+                for waiting in self._queue.take(TURN_COST, TURN_COST):
+                    self.push_now(waiting.push)
+                self.flush()
+                await trio.lowlevel.checkpoint()
+            self._is_idle.set()
+
+    async def wait_pushed(self) -> None:
+        """Return once no push waits."""
+        while self._queue:
+            self._is_idle = trio.Event()
+            await self._is_idle.wait()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a push has waited for longer than `BEHIND_S`."""
+        oldest_at = self._queue.oldest_at()
+        return oldest_at is not None and oldest_at < trio.current_time() - BEHIND_S
+
     def push(self, push: AddressedPush) -> None:
+        """As `push_now`, or later: after earlier pushes of the same conversation, and in turn with other users'."""
+        cost = _cost_of(push)
+        if self._spent < TURN_COST and not (self._queue and self._queue.must_follow(push)):
+            self._spent += cost
+            self.push_now(push)
+            return
+        self._queue.put(push, cost, trio.current_time())
+        self._queued.set()
+        if self._queue.cost > MAX_WAITING_COST:
+            self._drop_longest()
+
+    def push_now(self, push: AddressedPush) -> None:
         """A push for all connections of its users; a new message in `seq` order within its conversation."""
         targets = self._targets(push)
         if not push.seq:
@@ -159,6 +231,7 @@ class Hub:
         The caller knows that the seqs pushed so far say nothing about those to come.
         """
         self._sequencer = Sequencer()
+        self._queue = PushQueue(_QUANTUM)
         for connections in self._by_user.values():
             for connection in connections:
                 connection.outbox.lag()
@@ -171,13 +244,27 @@ class Hub:
 
     def flush(self) -> None:
         """Send the frames that were offered since the last flush."""
+        self._spent = 0
         touched, self._touched = self._touched, []
         for outbox in touched:
             outbox.is_touched = False
             outbox.flush()
 
     def statistics(self) -> HubStatistics:
-        return HubStatistics(len(self._by_user), self._connection_count, self._offered)
+        return HubStatistics(len(self._by_user), self._connection_count, self._offered, len(self._queue))
+
+    def _drop_longest(self) -> None:
+        """Drop the pushes of the user who caused most; the devices that lack them are asked to fetch them."""
+        dropped = self._queue.drop_longest()
+        log.warning("pushes_dropped", pushes=len(dropped), cause=dropped[0].push.cause.hex())
+        for push, _, _ in dropped:
+            if push.key is not None:
+                continue
+            for connection in self._targets(push):
+                connection.outbox.lag()
+                self._touch(connection.outbox)
+            if push.seq:
+                self.pass_over(push.conversation, push.seq)
 
     def _targets(self, push: AddressedPush) -> list[HubConnection]:
         connections, origin = self._by_user, push.origin
@@ -192,7 +279,7 @@ class Hub:
     def _offer_all(self, push: AddressedPush, targets: list[HubConnection]) -> None:
         frame, key = push.frame, push.key
         self._offered += len(targets)
-        sender, own = push.sender, self._own_frame(push)
+        sender, own = push.cause, self._own_frame(push)
         for connection in targets:
             outbox = connection.outbox
             if key is None:
@@ -206,7 +293,7 @@ class Hub:
         """The frame for the sender's own devices; None if only the device that sent the message is connected."""
         if push.temp_id is None:
             return None
-        connections = self._by_user.get(push.sender)
+        connections = self._by_user.get(push.cause)
         if connections is None or (len(connections) == 1 and connections[0] is push.origin):
             return None
         return with_temp_id(push.frame, push.temp_id)

@@ -1,8 +1,10 @@
 """One client's connection, from accepting it to its end.
 
 One task serves it: it reads, waits for nothing but the wire, and hands requests to batches, which answer them through
-the outbox. Requests that need a look-up (history, lists, edits) wait in the connection's own queue; a second task,
-which lives only while the queue has requests, serves them one by one. One place writes: the outbox. One place closes:
+the outbox. It waits for others only if its user causes much: after about 64 frames it lets all other tasks run, and it
+does not read from a user deep in debt for a while (`server.gateway.budgets`). Requests that need a look-up (history,
+lists, edits) wait in the connection's own queue; a second task, which lives only while the queue has requests, serves
+them one by one. One place writes: the outbox. One place closes:
 `run`, and everything ends there because it has left the nursery that holds the connection's other tasks (greeting,
 serving its queue, waiting for a slow peer) before it closes the socket.
 """
@@ -12,8 +14,8 @@ from __future__ import annotations
 import math
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeAlias, assert_never
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, Protocol, TypeAlias, assert_never, get_args
 
 import structlog
 import trio
@@ -49,9 +51,9 @@ from protocol.limits import Limit
 from protocol.requests import QueuedRequest
 from protocol.states import State, StateMachine, agreed_version
 from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, ping_frame, pong_frame
+from server.gateway.budgets import LONGEST_PAUSE_S, PAUSE_AFTER_S, Budget
 from server.gateway.replies import error_reply, store_error_reply
 from server.transport.addresses import read_announced
-from server.transport.admission import Rate, TokenBucket
 from server.transport.handshake import open_websocket
 from server.transport.outbox import Outbox
 from server.transport.stream import ClientStream
@@ -62,8 +64,6 @@ log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_S: Final = 1.0
 """Time for the peer to take our close frame, and the same time again to close its half; then the socket is closed."""
-
-RATE: Final = Rate(limits.MAX_REQUESTS_PER_S, limits.MAX_REQUESTS_AT_ONCE)
 
 LookUpRequest: TypeAlias = QueuedRequest | Hello
 """Requests that need a look-up: `server.gateway.requests` serves them one after the other. A hello is among them
@@ -95,6 +95,9 @@ class Gateway(Protocol):
     def has_room(self, user: bytes) -> bool:
         """Whether the user may have one more connection here."""
 
+    def budget_of(self, connection: Connection) -> Budget:
+        """The budget of the connection's user, which is counted for it until `leave`."""
+
     async def register(self, connection: Connection) -> None:
         """Once this returns, all nodes offer the user's pushes to this connection. Raises Unavailable."""
 
@@ -109,9 +112,6 @@ class Gateway(Protocol):
 
     def now_us(self) -> int:
         """The time by Postgres' clock, in microseconds since 1970."""
-
-    def take_token(self, user: bytes, now: float) -> float:
-        """Count a request of this user; returns 0, or the seconds until the user may make one."""
 
     def send_nowait(self, connection: Connection, frame: Send) -> None:
         """Queue a send. Raises StoreError if it is refused."""
@@ -129,6 +129,8 @@ class Connection:
     :param sock: an accepted, non-blocking socket; the connection owns it from here on.
     :param address: of the peer; `address` becomes that of the client, if the peer is a trusted proxy.
     :ivar client: the client's name that the connection is counted under; None before the welcome.
+    :ivar budget: of the user; before the welcome, of the connection alone.
+    :ivar has_budget: whether the gateway counts this connection for its user's budget.
     :ivar heard_at: when the last bytes came, by Trio's clock.
     :ivar typing: the last typing state that the gateway pushed for this connection: conversation, state, time.
     """
@@ -138,18 +140,22 @@ class Connection:
         "_closing",
         "_gateway",
         "_idle",
+        "_is_between_turns",
+        "_is_excessive",
         "_is_open",
         "_machine",
         "_nursery",
         "_queue",
-        "_requests",
         "_scope",
         "_sock",
         "_stream",
+        "_unpaid",
         "address",
+        "budget",
         "client",
         "counted_as",
         "device",
+        "has_budget",
         "heard_at",
         "in_flight",
         "outbox",
@@ -170,13 +176,17 @@ class Connection:
         self._nursery: trio.Nursery | None = None
         self._closing: tuple[int, str] | None = None
         self._is_open = False
+        self._is_between_turns = False
+        self._is_excessive = False
         self._bye: int | None = None
-        self._requests = TokenBucket(RATE)
+        self._unpaid = 0
         self._queue: deque[LookUpRequest] | None = None
         self._idle: trio.Event | None = None
         self.address = address
+        self.budget = Budget()
         self.client: str | None = None
         self.counted_as: str | None = None
+        self.has_budget = False
         self.heard_at = 0.0
         self.in_flight = 0
         self.registered_at = 0.0
@@ -229,8 +239,8 @@ class Connection:
         self._machine.drain()
 
     async def wait_idle(self) -> None:
-        """Return once no request is in flight, or the connection has ended."""
-        while self.in_flight and self.outbox.cut_reason is None:
+        """Return once no request is in flight, nor waits for a turn to be served; or the connection has ended."""
+        while (self.in_flight or self._is_between_turns) and self.outbox.cut_reason is None:
             if self._idle is None:
                 self._idle = trio.Event()
             await self._idle.wait()
@@ -275,15 +285,29 @@ class Connection:
         while data:
             self.heard_at = trio.current_time()
             try:
-                self._take(receiver, data)
+                for _ in self._take(receiver, data):
+                    self._is_between_turns = True
+                    await self.budget.wait_turn()
+                    self._is_between_turns = False
             except WebSocketError as error:
                 self._closing = self._closing or (error.close_code, error.detail)
+            if not self.in_flight:
+                self._tell_idle()
             if self._closing is not None:
                 return
             if self.outbox.is_full:
                 await self.outbox.wait_room()
+            if self._is_excessive:
+                await self._pause()
             data = await self._stream.receive_some()
         await self._gateway.wait_turn()
+
+    async def _pause(self) -> None:
+        """The client goes on although its user is in debt: read nothing until most of the debt is repaid."""
+        self._is_excessive = False
+        debt_s = self.budget.debt_s(trio.current_time())
+        if debt_s > PAUSE_AFTER_S:
+            await trio.sleep(min(debt_s - PAUSE_AFTER_S, LONGEST_PAUSE_S))
 
     async def _find_address(self) -> bytes | None:
         """Find the client's address; returns the first bytes of the request, or None if the connection is refused."""
@@ -306,40 +330,51 @@ class Connection:
         self.address = self._gateway.forwarded(self.address, forwarded_for)
         return self._gateway.admit(self)
 
-    def _take(self, receiver: WebSocketReceiver, data: bytes) -> None:
-        """Serve the frames that these bytes complete. Atomic (no checkpoint).
+    def _take(self, receiver: WebSocketReceiver, data: bytes) -> Iterator[None]:
+        """Serve the frames that these bytes complete. No checkpoint; it yields when the user's turn is over.
 
         :raises WebSocketError: if the bytes break the rules of WebSocket; the frames before that are served.
         """
-        pongs = b""
+        pong = b""
         try:
             for event in receiver.receive(data):
                 if self._closing is not None:
                     return
                 match event:
                     case bytes():
-                        self._take_message(event)
+                        yield from self._take_message(event)
                     case websocket.Ping(payload):
-                        pongs += pong_frame(payload)
+                        # Of several pings the last alone needs an answer (RFC 6455, section 5.5.3).
+                        pong = pong_frame(payload)
+                        self._charge_control_frame()
                     case websocket.Close(code, _):
                         self._closing = (CloseCode.BYE.value if code is None else code, "")
                     case websocket.Pong():
-                        pass
+                        self._charge_control_frame()
+                if self.budget.turn_is_over:
+                    yield
         finally:
             self.outbox.flush()
-            if pongs:
-                self.outbox.send_raw(pongs)
+            if pong:
+                self.outbox.send_raw(pong)
 
-    def _take_message(self, message: bytes) -> None:
+    def _take_message(self, message: bytes) -> Iterator[None]:
+        # Paid with the first frame: most messages hold one.
+        self._unpaid = len(message) // limits.BYTES_PER_COST
         try:
             for frame in decode_from_client(message):
                 self._receive(frame)
+                if self.budget.turn_is_over:
+                    self.outbox.flush()
+                    yield
+                if self._closing is not None:
+                    return
         except RemoteProtocolError as error:
             self.close(error.close_code, error.detail)
 
     def _receive(self, frame: Request | RequestError) -> None:
         try:
-            self._check_rate(frame)
+            self._pay(frame)
             if isinstance(frame, RequestError):
                 raise frame
             self._machine.receive(frame)
@@ -363,23 +398,39 @@ class Connection:
                 case _:
                     assert_never(frame)
         except RequestError as error:
-            self.outbox.offer(encode(error_reply(error)))
+            self._refuse(error)
         except StoreError as error:
             self.outbox.offer(encode(store_error_reply(frame.request, error)))
             self.answered()
 
-    def _check_rate(self, frame: Request | RequestError) -> None:
-        """Take a token for this request; a hello and a bye need none.
+    def _refuse(self, error: RequestError) -> None:
+        self.outbox.offer(encode(error_reply(error)))
+        if error.code in _BAD_FRAME and not self.budget.take_bad_frame(self.heard_at):
+            limit = limits.BAD_FRAMES
+            self.close(CloseCode.TOO_MANY_BAD_FRAMES, f"limit {limit.name}: {limit.shown}")
 
-        :raises RequestError: if there is no token left.
+    def _pay(self, frame: Request | RequestError) -> None:
+        """Charge the user for this frame; a bye is always served.
+
+        :raises RequestError: if the user is in debt.
         """
-        if self._machine.state is not State.OPEN or type(frame) is Bye:
+        unpaid, self._unpaid = self._unpaid, 0
+        kind = type(frame)
+        if kind is Bye:
             return
-        wait_s, limit = self._requests.take(self.heard_at), limits.REQUESTS_PER_CONNECTION
-        if not wait_s:
-            wait_s, limit = self._gateway.take_token(self.user, self.heard_at), limits.REQUESTS_PER_USER
-        if wait_s:
-            raise _beyond(limit, frame.request, ErrorCode.RATE_LIMITED, retry_after_ms=math.ceil(wait_s * 1000))
+        cost = _COSTS.get(kind, limits.COST_OF_REQUEST) + unpaid
+        if isinstance(frame, MarkDelivered | MarkRead):
+            cost += limits.COST_OF_MARK * len(frame.marks)
+        if self.budget.take(self.heard_at, cost):
+            self._is_excessive = True
+            self.budget.charge(self.heard_at, limits.COST_OF_REFUSAL + unpaid)
+            retry_after_ms = math.ceil(self.budget.debt_s(self.heard_at) * 1000)
+            limit = limits.COST_PER_USER
+            raise _beyond(limit, frame.request, ErrorCode.RATE_LIMITED, retry_after_ms=retry_after_ms)
+
+    def _charge_control_frame(self) -> None:
+        self.budget.charge(self.heard_at, limits.COST_OF_REFUSAL)
+        self._is_excessive = self._is_excessive or self.budget.debt_s(self.heard_at) > 0
 
     def _count(self, request: int) -> None:
         if self.in_flight >= limits.MAX_IN_FLIGHT:
@@ -415,7 +466,12 @@ class Connection:
         while self._queue:
             # The look-up waits until the outbox has room for a page, so no client holds more than one in memory here.
             await self.outbox.wait_room()
-            reply = await self._gateway.answer(self, self._queue.popleft())
+            await self.budget.begin_look_up()
+            try:
+                reply = await self._gateway.answer(self, self._queue.popleft())
+            finally:
+                self.budget.end_look_up()
+            self.budget.charge(trio.current_time(), len(reply) // limits.READ_BYTES_PER_COST)
             self.outbox.offer(reply)
             self.answered()
             self.outbox.flush()
@@ -434,6 +490,11 @@ class Connection:
                 self.close(CloseCode.TOO_MANY_CONNECTIONS, f"limit {limit.name}: {limit.value}")
                 return
             self.user, self.device = identity.user, identity.device
+            self.budget = self._gateway.budget_of(self)
+            if self.budget.take(trio.current_time(), limits.COST_OF_CONNECTION):
+                limit = limits.COST_PER_USER
+                self.close(CloseCode.TOO_MANY_CONNECTIONS, f"limit {limit.name}: {limit.value} a second")
+                return
             # Pushes may be offered from the moment of registering; they are held until the welcome.
             self.outbox.hold()
             await self._gateway.register(self)
@@ -497,6 +558,12 @@ _TOKEN_CODES: Final[dict[type[StoreError], CloseCode]] = {
     DeviceRevoked: CloseCode.DEVICE_REVOKED,
     TokenReused: CloseCode.TOKEN_REUSED,
 }
+
+
+_COSTS: Final = dict.fromkeys(get_args(QueuedRequest), limits.COST_OF_REQUEST + limits.COST_OF_LOOK_UP)
+"""Cost of the kinds of frames that cost more than `COST_OF_REQUEST`."""
+
+_BAD_FRAME: Final = frozenset({ErrorCode.UNKNOWN_FRAME, ErrorCode.INVALID_FRAME, ErrorCode.UNEXPECTED_FRAME})
 
 
 def _beyond(limit: Limit, request: int, code: ErrorCode, *, retry_after_ms: int | None = None) -> RequestError:

@@ -38,6 +38,7 @@ class PendingMarks(NamedTuple):
     """Marks between their request and its reply."""
 
     connection: Connection
+    user: bytes
     request: int
     marks: list[Mark]
 
@@ -60,7 +61,7 @@ class Marks:
             self._commit,
             self._settle,
             lambda pending: 64 * len(pending.marks),
-            source_of=lambda pending: pending.connection,
+            source_of=lambda pending: pending.user,
             interval_s=lambda items: BUSY_INTERVAL_S if items > FEW else INTERVAL_S,
         )
 
@@ -72,7 +73,7 @@ class Marks:
         is_read = isinstance(frame, MarkRead)
         user, device = connection.user, connection.device
         marks = [Mark(user, of, seq, seq if is_read else 0, device) for of, seq in frame.marks]
-        self.batcher.submit_nowait(PendingMarks(connection, frame.request, marks))
+        self.batcher.submit_nowait(PendingMarks(connection, user, frame.request, marks))
 
     async def _commit(self, batch: list[PendingMarks]) -> list[StoreError | None]:
         marked = await mark(self._pool, [pending.marks for pending in batch])
@@ -116,9 +117,11 @@ class Marks:
                 authors.update(each.authors)
             if each.is_read:
                 own = Receipts(each.conversation, [(each.user, each.own_delivered, each.own_read)])
-                pushes.append(AddressedPush(each.conversation, 0, encode(own), (each.user,)))
+                pushes.append(AddressedPush(each.conversation, 0, encode(own), (each.user,), cause=each.user))
         for conversation, (receipts, authors) in told.items():
-            pushes.append(AddressedPush(conversation, 0, encode(Receipts(conversation, receipts)), authors))
+            # Marks of several users; the conversation stands for them.
+            frame = encode(Receipts(conversation, receipts))
+            pushes.append(AddressedPush(conversation, 0, frame, authors, cause=conversation))
         return pushes
 
     async def _flush_in_time(self) -> None:

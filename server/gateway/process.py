@@ -25,6 +25,7 @@ from runtime.process import tell_ready
 from runtime.signals import watch_signals
 from server.cluster.node import Node
 from server.delivery.hub import Hub
+from server.gateway.budgets import Budget, Budgets
 from server.gateway.clients import ClientCounts
 from server.gateway.connection import Connection, LookUpRequest
 from server.gateway.delivery_times import DeliveryTimes
@@ -35,7 +36,7 @@ from server.gateway.requests import RequestHandler
 from server.gateway.revocations import Revocations
 from server.gateway.sends import Sends
 from server.transport.addresses import proxies_of
-from server.transport.admission import AdmissionGate, ConnectionCounts, Rate, TokenBuckets
+from server.transport.admission import AdmissionGate, ConnectionCounts
 from server.transport.handshake import refused_address
 from server.transport.keepalive import KeepAlive
 from server.transport.listener import accept_connections, listen
@@ -93,9 +94,6 @@ LEAVING_AT_ONCE: Final = 16
 ADMISSION_S: Final = 1.0
 """A connection that has not asked to sync by then gives up its place in the admission."""
 
-MAX_BUCKETS: Final = 100_000
-"""Users with a remembered rate; a bucket is full, and forgotten, 4 s after its user has paused. About 20 MB."""
-
 
 @dataclass(frozen=True, slots=True)
 class GatewayStatistics:
@@ -145,9 +143,7 @@ class SocketGateway:
         self._revocations = Revocations(self.pool, self.hub)
         self._keep_alive = KeepAlive()
         self._addresses: ConnectionCounts[str] = ConnectionCounts(config.max_address_connections)
-        self._rates: TokenBuckets[bytes] = TokenBuckets(
-            Rate(limits.MAX_USER_REQUESTS_PER_S, limits.MAX_USER_REQUESTS_AT_ONCE), MAX_BUCKETS
-        )
+        self._budgets = Budgets()
         self._admission: AdmissionGate[Connection] = AdmissionGate(MAX_ADMITTED_AT_ONCE, ADMISSION_S)
         self._client_counts = ClientCounts()
         told = limits.told(**{limits.CONNECTIONS_PER_ADDRESS.name: config.max_address_connections})
@@ -304,6 +300,10 @@ class SocketGateway:
     def has_room(self, user: bytes) -> bool:
         return self.hub.count(user) < limits.MAX_USER_CONNECTIONS
 
+    def budget_of(self, connection: Connection) -> Budget:
+        connection.has_budget = True
+        return self._budgets.enter(connection.user)
+
     async def register(self, connection: Connection) -> None:
         if self.hub.add(connection):
             self._last_seen.note(connection.user)
@@ -342,6 +342,9 @@ class SocketGateway:
         if connection.client is not None:
             self._client_counts.leave(connection.client)
             connection.client = None
+        if connection.has_budget:
+            self._budgets.leave(connection.user, trio.current_time())
+            connection.has_budget = False
         if connection.registered_at:
             self._delivery_times.left(connection)
             self._keep_alive.remove(connection)
@@ -349,9 +352,6 @@ class SocketGateway:
             if self.hub.remove(connection):
                 self.node.depart(connection.user)
                 self._last_seen.note(connection.user)
-
-    def take_token(self, user: bytes, now: float) -> float:
-        return self._rates.take(user, now)
 
     def send_nowait(self, connection: Connection, frame: Send) -> None:
         # Without Redis a message would reach Postgres but, for a while, not the recipients on other nodes.

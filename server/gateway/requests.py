@@ -150,11 +150,15 @@ class RequestHandler:
     def _push_change(self, connection: Connection, change: revisions.MessageChange) -> None:
         if change.is_new:
             message = change.message
-            self._broadcast.push(push_of(message, change.participants, origin=connection))
+            self._push(connection, push_of(message, change.participants, origin=connection))
             if change.hidden_for is not None:
                 stone = Tombstone(message.conversation, message.seq, message.message, message.created, message.sender)
-                self._broadcast.push(AddressedPush(message.conversation, 0, encode(stone), [change.hidden_for]))
+                self._push(connection, AddressedPush(message.conversation, 0, encode(stone), [change.hidden_for]))
             self._broadcast.flush()
+
+    def _push(self, connection: Connection, push: AddressedPush) -> None:
+        connection.budget.charge_pushes(trio.current_time(), len(push.users), len(push.frame))
+        self._broadcast.push(push._replace(cause=connection.user))
 
     async def _set_typing(self, connection: Connection, frame: SetTyping) -> None:
         said, last = (frame.conversation, frame.is_typing), connection.typing
@@ -164,22 +168,27 @@ class RequestHandler:
         connection.typing = (*said, trio.current_time())
         typing = encode(Typing(frame.conversation, connection.user, frame.is_typing))
         key = frame.conversation + connection.user
-        self._broadcast.push(AddressedPush(frame.conversation, 0, typing, others, connection, key))
+        self._push(connection, AddressedPush(frame.conversation, 0, typing, others, connection, key))
         self._broadcast.flush()
 
     async def _catch_up(self, connection: Connection, frame: Sync | Hello) -> SyncPage:
         """The last of the requested pages; the pages before it have been offered.
 
-        A page is read when the outbox has room for it. It takes half an outbox at most, so that pushes find room, too.
+        A page is read when the outbox has room for it, and the user is out of debt or has waited for a second. It takes
+        half an outbox at most, so that pushes find room, too.
         """
         outbox, cursor = connection.outbox, frame.cursor
         for _ in range((frame.pages or 1) - 1):
             page = await self._page(connection, cursor, frame.count)
             if not page.more or connection.is_draining or outbox.cut_reason is not None:
                 return page
-            outbox.offer(_whole(page, Cursor(page.cursor, True)))
+            whole = _whole(page, Cursor(page.cursor, True))
+            outbox.offer(whole)
             outbox.flush()
             cursor = page.cursor
+            cost = limits.COST_OF_LOOK_UP + len(whole) // limits.READ_BYTES_PER_COST
+            connection.budget.charge(trio.current_time(), cost)
+            await connection.budget.wait_paid()
             await outbox.wait_room(ROOM_BYTES)
         return await self._page(connection, cursor, frame.count)
 

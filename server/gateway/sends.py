@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import trio
+
 from protocol.codec import encode
 from protocol.frames import Message, Send, Sent
 from server.delivery.broadcast import Broadcast
 from server.delivery.hub import Hub
+from server.gateway.budgets import cost_of_pushes
 from server.gateway.connection import Connection
 from server.gateway.replies import store_error_reply
 from store.batching.two_lanes import Lanes
@@ -20,11 +23,16 @@ from store.redis.entries import AddressedPush
 
 
 class PendingSend(NamedTuple):
-    """A send between its request and its reply."""
+    """A send between its request and its reply.
+
+    :ivar charged: what the user has paid for its pushes, as far as they were known; the rest is charged when it is
+        committed.
+    """
 
     connection: Connection
     request: int
     message: NewMessage
+    charged: int
 
 
 class Sends:
@@ -43,7 +51,7 @@ class Sends:
             self._commit,
             self._settle,
             lambda pending: len(pending.message.content) + 256,
-            source_of=lambda pending: pending.connection,
+            source_of=lambda pending: pending.message.sender,
             key_of=lambda pending: pending.message.conversation,
         )
 
@@ -62,7 +70,9 @@ class Sends:
             frame.ephemeral_public_key,
             frame.reply_to,
         )
-        self.lanes.submit_nowait(PendingSend(connection, frame.request, message))
+        charged = cost_of_pushes(self._participants.size(frame.conversation), len(frame.content))
+        self.lanes.submit_nowait(PendingSend(connection, frame.request, message, charged))
+        connection.budget.charge(connection.heard_at, charged)
 
     async def _commit(self, batch: list[PendingSend], lock_wait_s: float) -> list[Outcome | Locked]:
         messages = [pending.message for pending in batch]
@@ -71,13 +81,18 @@ class Sends:
 
     def _settle(self, batch: list[PendingSend], outcomes: list[Outcome | Locked]) -> None:
         """Reply, push and fan out for the whole batch, then flush each connection once. Atomic (no checkpoint)."""
+        now = trio.current_time()
         for pending, outcome in zip(batch, outcomes, strict=True):
+            cost = 0
             if isinstance(outcome, Committed):
                 self._hub.offer(pending.connection, encode(_sent(pending.request, outcome)))
                 if outcome.is_new:
                     self._deliver(pending, outcome)
+                    cost = cost_of_pushes(len(outcome.participants), len(pending.message.content))
             else:
                 self._hub.offer(pending.connection, encode(store_error_reply(pending.request, outcome)))
+            if cost != pending.charged:
+                pending.connection.budget.charge(now, cost - pending.charged)
             pending.connection.answered()
         self._broadcast.flush()
 
@@ -103,7 +118,7 @@ class Sends:
             frame,
             committed.participants,
             pending.connection,
-            sender=message.sender,
+            cause=message.sender,
             temp_id=message.temp_id,
         )
         self._broadcast.push(push)

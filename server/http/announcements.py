@@ -25,13 +25,25 @@ from store.rows import told_count
 
 _OF_NO_CONVERSATION: Final = bytes(16)
 
+SEEN_AT_ONCE: Final = 100
+"""Users whose view of a conversation is read and encoded at once, in 5 ms or so; other requests have their turn in
+between."""
+
 
 class Announcements:
-    """Each method pushes a change that was just committed. A device that no push reaches finds it by its next sync."""
+    """Each method pushes a change that was just committed. A device that no push reaches finds it by its next sync.
 
-    def __init__(self, pool: Pool, broadcast: Broadcast) -> None:
+    :param cause: the user whose request made the change; its pushes take turns with those of other users.
+    """
+
+    def __init__(self, pool: Pool, broadcast: Broadcast, cause: bytes = b"") -> None:
         self._pool = pool
         self._broadcast = broadcast
+        self._cause = cause
+
+    def caused_by(self, user: bytes) -> Announcements:
+        """The announcements of a request of this user."""
+        return Announcements(self._pool, self._broadcast, user)
 
     @contextmanager
     def _miss_on_failure(self) -> Iterator[None]:
@@ -178,12 +190,14 @@ class Announcements:
 
     async def _push_conversation(self, conversation: bytes, users: Sequence[bytes], *, is_new: bool = False) -> None:
         """Push a conversation to each of these users as that user sees it, with the last message if it is new."""
-        for user, seen in (await conversations.seen_by(self._pool, conversation, users)).items():
-            self._push(seen if is_new else replace(seen, last_message=None), [user])
+        for start in range(0, len(users), SEEN_AT_ONCE):
+            some = users[start : start + SEEN_AT_ONCE]
+            for user, seen in (await conversations.seen_by(self._pool, conversation, some)).items():
+                self._push(seen if is_new else replace(seen, last_message=None), [user])
 
     def _push(self, frame: Push, users: Collection[bytes]) -> None:
         if not users:
             return
         conversation = getattr(frame, "conversation", _OF_NO_CONVERSATION)
-        self._broadcast.push(AddressedPush(conversation, 0, encode(frame), users))
+        self._broadcast.push(AddressedPush(conversation, 0, encode(frame), users, cause=self._cause))
         self._broadcast.flush()

@@ -109,7 +109,10 @@ def _write(route: Route, read_body: ReadBody) -> Framed:
             request = replace(request, body=await read_body(body))
         if prepare is not None:
             request = replace(request, body=await prepare(*caller, request))
-        return await _finished(handler(*caller, request, **values), request.services.announcements)
+        announcements = request.services.announcements
+        if caller:
+            announcements = announcements.caused_by(caller[0].user)
+        return await _finished(handler(*caller, request, **values), announcements)
 
     return write
 

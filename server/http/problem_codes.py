@@ -187,7 +187,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.TOO_MANY_CONVERSATIONS: ProblemInfo(
         429,
         "Too many conversations",
-        "You have reached the limit of conversations with strangers in 24 hours.",
+        "You have reached the limit of conversations with strangers, or of participants added to groups, in 24 hours.",
         retry=True,
     ),
     ProblemCode.TOO_MANY_MAILS: ProblemInfo(

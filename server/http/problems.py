@@ -17,6 +17,7 @@ from server.http.guesses import TooManyGuesses
 from server.http.limits import RateLimited
 from server.http.problem_codes import ProblemCode
 from server.http.queries import InvalidQuery
+from store.conversations import PLACES_PER_DAY
 from store.errors import (
     DeviceRevoked,
     GroupFull,
@@ -34,6 +35,7 @@ from store.errors import (
     TokenUnknown,
     TooManyMails,
     TooManyNotifiers,
+    TooManyPlaces,
     TooManyStarts,
     Unavailable,
     UnknownDevice,
@@ -192,6 +194,10 @@ LATER: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
         ProblemCode.TOO_MANY_CONVERSATIONS,
         "you have reached the limit of conversations with strangers in 24 hours",
     ),
+    TooManyPlaces: (
+        ProblemCode.TOO_MANY_CONVERSATIONS,
+        f"you may add {PLACES_PER_DAY} participants to groups in 24 hours, and have done so or nearly",
+    ),
     TooManyMails: (ProblemCode.TOO_MANY_MAILS, "too many mails to unverified addresses, from you or to this one"),
     TooManyGuesses: (ProblemCode.TOO_MANY_GUESSES, "too many wrong passwords: wait, or show the token of your device"),
     RateLimited: (ProblemCode.RATE_LIMITED, "too many requests of this kind from your address, or from you"),
@@ -208,7 +214,7 @@ def problem_of(error: Exception, path: str) -> Problem:
         return error
     if refusal := REFUSALS.get(type(error)):
         return Problem(*refusal)
-    if isinstance(error, TooManyStarts | TooManyMails | RateLimited | TooManyGuesses):
+    if isinstance(error, TooManyStarts | TooManyPlaces | TooManyMails | RateLimited | TooManyGuesses):
         return Problem(*LATER[type(error)], retry_after_s=error.wait_s)
     match error:
         case InvalidBody():

@@ -8,7 +8,7 @@ keeps until it has read a later one (`store.redis.directory.beat`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from store.redis.client import Redis, RedisError
@@ -22,8 +22,8 @@ MAX_ENTRIES: Final = 10_000
 BLOCK_MS: Final = 1000
 """A blocked read that would never return (its stream was flushed, Redis' clock jumped) ends after this time."""
 
-MAX_READ: Final = 256
-"""Entries of one read."""
+MAX_READ: Final = 16
+"""Entries of one read: 8 MB at most, since a batch of pushes has 512 KB (`server.delivery.fanout`)."""
 
 
 def stream_of(node: bytes) -> bytes:
@@ -62,7 +62,7 @@ class Inbox:
             raise entry_id
         self.position = parse_position(entry_id)
 
-    async def follow(self, handle: Callable[[list[bytes]], None]) -> None:
+    async def follow(self, handle: Callable[[list[bytes]], Awaitable[object]]) -> None:
         """Pass on entries in order, several at a time. Ends only by an error or a cancellation.
 
         :raises Unavailable: when the connection to Redis is lost. Follow again once it is back.
@@ -72,7 +72,7 @@ class Inbox:
             while True:
                 reply = await call(*read, format_position(self.position), wait_s=BLOCK_MS / 1000)
                 if reply:
-                    handle(self._take(reply[0][1]))
+                    await handle(self._take(reply[0][1]))
 
     def _take(self, entries: list[Any]) -> list[bytes]:
         taken = []

@@ -31,6 +31,8 @@ class AddressedPush(NamedTuple):
     :ivar users: participants; in an entry, those that the receiving node holds.
     :ivar origin: the connection that sent the message: it gets a reply instead of a push. Known on its own node only.
     :ivar key: of an ephemeral push: the next push with the same key replaces it. None for a push that must arrive.
+    :ivar cause: the user whose request caused the push, for a message its sender. Pushes that wait are served in turn
+        by it (`server.delivery.push_queue`). Empty for work that no user asked for.
     :ivar temp_id: of a message, for the devices of its sender. The frame, which all others get, has none.
     """
 
@@ -40,7 +42,7 @@ class AddressedPush(NamedTuple):
     users: Collection[bytes]
     origin: object | None = None
     key: bytes | None = None
-    sender: bytes = b""
+    cause: bytes = b""
     temp_id: bytes | None = None
 
 
@@ -65,7 +67,7 @@ class PresenceRecheck(NamedTuple):
 def encode_pushes(pushes: Iterable[tuple[AddressedPush, Sequence[bytes]]]) -> bytes:
     """An entry of pushes, each with those of its users that the receiving node holds."""
     rows = [
-        [push.conversation, push.seq, push.frame, push.key, b"".join(users), *_for_sender(push, users)]
+        [push.conversation, push.seq, push.frame, push.key, b"".join(users), push.cause, *_for_sender(push, users)]
         for push, users in pushes
     ]
     return cbor2.dumps([_PUSHES, rows])
@@ -93,13 +95,13 @@ def decode_entry(entry: bytes) -> Iterator[AddressedPush | CatchUpRequest | Pres
     elif kind == _RECHECK:
         yield PresenceRecheck(_split(body))
     elif kind == _PUSHES:
-        for conversation, seq, frame, key, joined, *for_sender in body:
-            yield AddressedPush(conversation, seq, frame, _split(joined), None, key, *for_sender)
+        for conversation, seq, frame, key, joined, cause, *temp_id in body:
+            yield AddressedPush(conversation, seq, frame, _split(joined), None, key, cause, *temp_id)
 
 
 def _for_sender(push: AddressedPush, users: Sequence[bytes]) -> tuple[bytes, ...]:
     """The data for the devices of a message's sender, if the node holds some."""
-    return (push.sender, push.temp_id) if push.temp_id is not None and push.sender in users else ()
+    return (push.temp_id,) if push.temp_id is not None and push.cause in users else ()
 
 
 def _split(users: bytes) -> list[bytes]:

@@ -6,7 +6,8 @@ from add_direct(%(conversation)s::uuid, %(user)s::uuid, %(other)s::uuid, %(start
 -- name: add_group
 -- See add_group() in functions/.
 select outcome, refused, wait_s
-from add_group(%(conversation)s::uuid, %(name)s::text, %(users)s::uuid[], %(admin)s::uuid, %(starts)s::int);
+from add_group(%(conversation)s::uuid, %(name)s::text, %(users)s::uuid[], %(admin)s::uuid, %(starts)s::int,
+               %(places)s::int);
 
 -- name: columns
 -- `select` and this come before `page`, `chosen` and `seen`, which find conversations and the users who see them.

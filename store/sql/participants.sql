@@ -1,7 +1,8 @@
 -- name: add
 -- See add_participant() in functions/.
 select outcome, participant_ids, participants_version, wait_s
-from add_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(limit)s, %(starts)s::int);
+from add_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(limit)s, %(starts)s::int,
+                     %(places)s::int);
 
 -- name: accept
 -- See accept_request() in functions/.

@@ -22,6 +22,7 @@ from protocol.codec import decode_from_server, encode
 from protocol.codes import CloseCode
 from protocol.frames import Done, Hello, MarkDelivered, MarkRead, Message, Request, Send, Sent, Welcome
 from protocol.websocket import BINARY, CLOSE, FINAL, MAX_CONTROL_BYTES, PING, PONG, is_sendable
+from server.gateway.budgets import Budget
 from server.gateway.connection import Connection
 from store.errors import Overloaded, Unavailable
 from tests.fuzz.mutators import client_frame
@@ -112,8 +113,8 @@ class SmallestGateway:
     async def wait_turn(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    def take_token(self, user: bytes, now: float) -> float:
-        return 0.0
+    def budget_of(self, connection: Connection) -> Budget:
+        return Budget()
 
     def send_nowait(self, connection: Connection, frame: Send) -> None:
         if self._flags & REFUSES:

@@ -196,7 +196,7 @@ def full(struct_: type[Record]) -> Any:
         "for_everyone": True,
         "heads": [(b"\x11" * 16, 9)],
         "keep_alive_ms": 30_000,
-        "limit": "requests_per_connection",
+        "limit": "cost_per_user",
         "limit_value": 500,
         "reply_to": 5,
         "participants_version": 3,

@@ -33,10 +33,12 @@ from protocol.frames import (
     Typing,
     Watch,
 )
+from server.delivery.broadcast import Broadcast
 from store import contacts, conversations, outbox, participants
-from store.errors import NotAccepted, TooManyStarts
+from store.errors import NotAccepted, TooManyPlaces, TooManyStarts
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
+from store.redis.entries import AddressedPush
 from tests.people import make_contacts, new_user
 from tests.server.http_world import CBOR, Api, open_api, say
 from tests.server.node_world import RawClient, TestNode, open_node
@@ -375,6 +377,65 @@ async def test_how_many_strangers_a_user_may_address_is_bounded_exactly(pool: Po
         assert 86_000 < int(answer.headers["Retry-After"]) <= 86_400
         await pool.fetch("update starts set at = array(select t - interval '25 hours' from unnest(at) t)")
         assert (await api.of(spammer.token).post("/v1/conversations", body)).status == 201
+
+
+async def test_the_places_in_groups_that_a_user_fills_in_24_hours_are_limited(pool: Pool, redis_url: str) -> None:
+    """Among contacts, too: each place is a row and a push. Refused requests fill none and leave no group."""
+    admin, *friends = [await new_user(pool, f"user{n}") for n in range(5)]
+    for friend in friends:
+        await contacts.add(pool, friend.user, admin.user)
+    users = sorted(each.user for each in (admin, *friends))
+
+    async def make(places: int, *, starts: int = 50) -> bytes:
+        return await conversations.add_group(
+            pool, "G", users, admin=admin.user, places_per_day=places, starts_per_day=starts
+        )
+
+    group = await make(12)
+    await make(12)
+    with pytest.raises(TooManyPlaces) as refused:
+        await make(12)
+    assert 3 / 12 * 86_400 - 60 < refused.value.wait_s <= 3 / 12 * 86_400, "15 places, of which 12 are free in a day"
+    more = [await new_user(pool, f"more{n}") for n in range(3)]
+    for each in more[:2]:
+        await contacts.add(pool, each.user, admin.user)
+        await participants.add(pool, admin.user, group, each.user, places_per_day=12)
+    with pytest.raises(TooManyPlaces):
+        await participants.add(pool, admin.user, group, more[2].user, places_per_day=12)
+    assert await pool.fetch("select count(*) from conversations") == [(2,)]
+    await pool.fetch("update starts set places_free_at = places_free_at - interval '24 hours'")
+    stranger = await new_user(pool, "stranger")
+    users = sorted([admin.user, stranger.user])
+    with pytest.raises(TooManyStarts):
+        await make(12, starts=0)
+    # A group that is refused for another reason fills no places.
+    assert await pool.fetch("select places_free_at < clock_timestamp() + interval '1 s' from starts") == [(True,)]
+    async with open_api(pool, redis_url) as api:
+        await pool.fetch("update starts set places_free_at = clock_timestamp() + interval '24 hours'")
+        body = {"kind": "group", "name": "G", "participants": [each.user for each in friends]}
+        answer = await api.of(admin.token).post("/v1/conversations", body)
+        assert (answer.status, answer.code) == (429, "too_many_conversations")
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_pushes_of_a_request_over_http_are_in_the_name_of_its_user(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nodes serve them in turn with those of other users. Each participant of a large group is told of it in a
+    frame that does not grow with the group."""
+    pushes: list[AddressedPush] = []
+    monkeypatch.setattr(Broadcast, "push", lambda _, push: pushes.append(push))
+    admin, *friends = [await new_user(pool, f"user{n}") for n in range(120)]
+    sizes = []
+    async with open_api(pool, redis_url) as api:
+        for count in (40, 119):
+            pushes.clear()
+            body = {"kind": "group", "name": "G", "participants": [each.user for each in friends[:count]]}
+            assert (await api.of(admin.token).post("/v1/conversations", body)).status == 201
+            assert [push.cause for push in pushes] == [admin.user] * (count + 1)
+            assert {user for push in pushes for user in push.users} == {admin.user, *(f.user for f in friends[:count])}
+            sizes.append(max(len(push.frame) for push in pushes))
+    assert sizes[1] <= sizes[0] + 4
 
 
 async def test_no_24_hours_have_more_starts_than_the_limit(pool: Pool) -> None:

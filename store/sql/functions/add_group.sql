@@ -4,13 +4,15 @@
 --
 -- p_users: the participants, each once.
 -- p_limit: how many conversations with strangers p_admin may begin in 24 hours.
+-- p_places: how many places in groups p_admin may fill in 24 hours.
 -- outcome:
 --   'made'
 --   'unknown': one of the users does not exist
 --   'refused': the users in refused take no groups from p_admin
 --   'limited': p_admin has begun p_limit conversations; the next may begin in wait_s seconds
+--   'crowded': p_admin has filled p_places places in groups, or nearly; this group may begin in wait_s seconds
 create or replace function add_group(
-    p_conversation uuid, p_name text, p_users uuid[], p_admin uuid, p_limit int,
+    p_conversation uuid, p_name text, p_users uuid[], p_admin uuid, p_limit int, p_places int,
     out outcome text, out refused uuid[], out wait_s float8
 ) language plpgsql as $$
 declare
@@ -34,10 +36,16 @@ begin
         when found_users < cardinality(p_users) then 'unknown'
         when refused is not null then 'refused'
         else 'made' end;
-    if outcome = 'made' and not p_users <@ known then
-        wait_s := count_start(p_admin, p_limit);
+    if outcome = 'made' then
+        wait_s := count_places(p_admin, cardinality(p_users), p_places);
         if wait_s is not null then
-            outcome := 'limited';
+            outcome := 'crowded';
+        elsif not p_users <@ known then
+            wait_s := count_start(p_admin, p_limit);
+            if wait_s is not null then
+                outcome := 'limited';
+                perform count_places(p_admin, -cardinality(p_users), p_places);
+            end if;
         end if;
     end if;
     if outcome <> 'made' then

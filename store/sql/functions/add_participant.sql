@@ -5,6 +5,7 @@
 --
 -- p_limit: the most participants of a group.
 -- p_starts: how many strangers p_user may bring in 24 hours.
+-- p_places: how many places in groups p_user may fill in 24 hours.
 -- outcome:
 --   'changed'
 --   'again': p_other takes part already
@@ -14,8 +15,9 @@
 --   'full': p_limit users take part
 --   'refused': p_other takes no groups from p_user
 --   'limited': p_user has brought p_starts strangers, and may bring the next in wait_s seconds
+--   'crowded': p_user has filled p_places places in groups, and may fill the next in wait_s seconds
 create or replace function add_participant(
-    p_user uuid, p_conversation uuid, p_other uuid, p_limit int, p_starts int,
+    p_user uuid, p_conversation uuid, p_other uuid, p_limit int, p_starts int, p_places int,
     out outcome text, out participant_ids uuid[], out participants_version bigint, out wait_s float8
 ) language plpgsql as $$
 declare
@@ -52,10 +54,16 @@ begin
         when not is_shown and (
             select count(*) from shown_participants p where p.conversation_id = p_conversation) >= p_limit then 'full'
         else 'changed' end;
-    if outcome = 'changed' and not is_known then
-        wait_s := count_start(p_user, p_starts);
+    if outcome = 'changed' then
+        wait_s := count_places(p_user, 1, p_places);
         if wait_s is not null then
-            outcome := 'limited';
+            outcome := 'crowded';
+        elsif not is_known then
+            wait_s := count_start(p_user, p_starts);
+            if wait_s is not null then
+                outcome := 'limited';
+                perform count_places(p_user, -1, p_places);
+            end if;
         end if;
     end if;
     if outcome <> 'changed' then

@@ -94,10 +94,12 @@ create table contacts (
 create index contacts_blocked on contacts (user_id, contact_id) where is_blocked;
 create index contacts_blockers on contacts (contact_id, user_id) where is_blocked;
 
--- When a user has begun conversations with strangers, in the last 24 hours, in order (decision 29).
+-- When a user has begun conversations with strangers, in the last 24 hours, in order (decision 29). places_free_at: the
+-- time from which the user may fill as many places in groups as in any 24 hours (decision 40).
 create table starts (
     user_id uuid primary key references users,
-    at timestamptz[] not null default '{}'
+    at timestamptz[] not null default '{}',
+    places_free_at timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
 
 -- Conversations, participants and messages.

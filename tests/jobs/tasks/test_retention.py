@@ -199,7 +199,7 @@ async def pushes(inbox: Inbox) -> list[AddressedPush]:
 
     with trio.move_on_after(10) as scope:
 
-        def take(entries: list[bytes]) -> None:
+        async def take(entries: list[bytes]) -> None:
             got.extend(item for entry in entries for item in decode_entry(entry) if isinstance(item, AddressedPush))
             scope.cancel()
 

@@ -27,6 +27,8 @@ from protocol.frames import (
     Send,
     Welcome,
 )
+from server.gateway import budgets
+from server.gateway.budgets import Budget
 from server.gateway.connection import Connection
 from server.transport import outbox
 from server.transport.handshake import refused_address
@@ -55,7 +57,7 @@ class FakeGateway:
         self.crowded: bytes | None = None
         self.proxies: tuple[str, ...] = ()
         self.user_is_full = False
-        self.user_waits_s = 0.0
+        self.budget = Budget()
         self.asked: list[Request] = []
         self.sends: list[Send] = []
         self.may_answer = trio.Event()
@@ -86,8 +88,8 @@ class FakeGateway:
     async def wait_turn(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    def take_token(self, user: bytes, now: float) -> float:
-        return self.user_waits_s
+    def budget_of(self, connection: Connection) -> Budget:
+        return self.budget
 
     async def identify(self, connection: Connection, token: str) -> Identity:
         if isinstance(self.identified, Exception):
@@ -328,33 +330,23 @@ async def test_the_bytes_of_others_are_never_read_as_a_proxy_header(accepted: Se
     await accepted.client.stream.aclose()
 
 
-async def test_requests_beyond_the_rate_are_refused_by_name_and_told_when(served: Served) -> None:
+async def test_requests_beyond_the_budget_are_refused_by_name_and_told_when(served: Served) -> None:
     client = await welcomed(served)
-    most = limits.MAX_REQUESTS_AT_ONCE
-    await client.send(*[Ping(n) for n in range(most + 10)])
-    replies = await client.read(most + 10)
-    refused = [reply for reply in replies if isinstance(reply, Error)]
-    assert 1 <= len(refused) <= 10
-    for error in refused:
+    debt_s = 20
+    served.gateway.budget.charge(trio.current_time(), limits.MAX_COST_AT_ONCE + debt_s * limits.MAX_COST_PER_S)
+    await client.send(*map(Ping, range(3)))
+    for error in await client.read(3):
+        assert isinstance(error, Error)
         assert error.code == "rate_limited"
-        assert (error.limit, error.limit_value) == ("requests_per_connection", limits.MAX_REQUESTS_PER_S)
+        assert (error.limit, error.limit_value) == ("cost_per_user", limits.MAX_COST_PER_S)
         assert error.retry_after_ms is not None
-        assert 1 <= error.retry_after_ms <= 1000
-        assert "500 a second" in error.detail
+        assert 1 <= error.retry_after_ms <= 1000 * debt_s + 1000
+        assert f"{limits.MAX_COST_PER_S} a second" in error.detail
     await client.stream.aclose()
 
 
-async def test_a_user_beyond_the_rate_of_all_connections_is_told_so(served: Served) -> None:
-    client = await welcomed(served)
-    served.gateway.user_waits_s = 1.5
-    await client.send(Ping(1))
-    [error] = await client.read(1)
-    assert isinstance(error, Error)
-    assert (error.code, error.limit, error.retry_after_ms) == ("rate_limited", "requests_per_user", 1500)
-    await client.stream.aclose()
-
-
-async def test_too_many_in_flight_names_the_limit(served: Served) -> None:
+async def test_too_many_in_flight_names_the_limit(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "TURN_COST", limits.MAX_COST_AT_ONCE)
     client = await welcomed(served)
     send = Send(0, b"c" * 16, "text", b"", None, None, b"t" * 16)
     await client.send(*[msgspec.structs.replace(send, request=n) for n in range(limits.MAX_IN_FLIGHT + 1)])

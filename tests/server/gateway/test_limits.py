@@ -6,13 +6,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
+import trio
 
 from client.http import Credentials
 from protocol import limits
 from protocol.codes import CloseCode, ErrorCode
 from protocol.frames import Conversations, Error, Hello, List
-from server.gateway import connection
-from server.transport.admission import Rate
 from store.postgres.pool import Pool
 from tests.server.node_world import RawClient, TestNode, open_node
 from tests.waiting import let_pass, wait_until
@@ -74,16 +73,14 @@ async def behind_proxy(node: TestNode, address: str) -> AsyncGenerator[RawClient
         yield client
 
 
-@pytest.mark.parametrize("limit", ["requests_per_connection", "requests_per_user"])
-async def test_requests_beyond_a_rate_are_refused_with_the_limit_its_value_and_when_to_retry(
-    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch, limit: str
+async def test_requests_beyond_the_budget_are_refused_with_the_limit_its_value_and_when_to_retry(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a burst; a client that waits for the given time is served."""
-    if limit == "requests_per_connection":
-        monkeypatch.setattr(connection, "RATE", Rate(2, 10))
-    else:
-        monkeypatch.setattr(limits, "MAX_USER_REQUESTS_PER_S", 2)
-        monkeypatch.setattr(limits, "MAX_USER_REQUESTS_AT_ONCE", 10)
+    """The budget is one for all connections of a user; a client that waits for the given time is served."""
+    cost = limits.COST_OF_REQUEST + limits.COST_OF_LOOK_UP
+    monkeypatch.setattr(limits, "COST_OF_CONNECTION", 0)
+    monkeypatch.setattr(limits, "MAX_COST_PER_S", 2 * cost)
+    monkeypatch.setattr(limits, "MAX_COST_AT_ONCE", 10 * cost)
     async with (
         open_node(pool.url, redis_url) as node,
         node.open_websocket(alice.token) as client,
@@ -94,14 +91,19 @@ async def test_requests_beyond_a_rate_are_refused_with_the_limit_its_value_and_w
         replies = await client.read(12)
         [*_, error] = [reply for reply in replies if isinstance(reply, Error)]
         assert len(replies) == 12
-        assert (error.code, error.limit) == (ErrorCode.RATE_LIMITED.value, limit)
-        assert error.limit_value == {each.name: each.value for each in limits.NAMED}[limit]
+        assert (error.code, error.limit) == (ErrorCode.RATE_LIMITED.value, "cost_per_user")
+        assert error.limit_value == {each.name: each.value for each in limits.NAMED}["cost_per_user"]
         assert error.retry_after_ms is not None
-        assert 0 < error.retry_after_ms <= 500
-        for each, is_served in ((same, limit == "requests_per_connection"), (other, True)):
-            await each.send(List(1, None, 1))
-            [reply] = await each.read(1)
-            assert isinstance(reply, Conversations if is_served else Error)
+        assert 0 < error.retry_after_ms <= 1000
+        connection, _ = node.gateway.hub.of(alice.user)
+        connection.budget.charge(trio.current_time(), 3 * cost)  # type: ignore[attr-defined]
+        await other.send(List(1, None, 1))
+        [reply] = await other.read(1)
+        assert isinstance(reply, Conversations)
+        await same.send(List(1, None, 1))
+        [error] = await same.read(1)
+        assert isinstance(error, Error)
+        assert error.retry_after_ms is not None
         await let_pass(error.retry_after_ms / 1000, why="the client waits for as long as it was told to")
         await client.send(List(1, None, 1))
         [reply] = await client.read(1)

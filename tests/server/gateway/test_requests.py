@@ -12,11 +12,12 @@ import pytest
 from msgspec.structs import replace
 
 from client.http import Credentials
-from protocol import ids
+from protocol import ids, limits
 from protocol.codec import encode
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from protocol.frames import REQUESTS, Bye, Done, Error, Hello, History, MarkDelivered, MarkRead, Ping, Pong, Send, Sent
+from server.gateway import budgets
 from server.gateway.replies import error_reply
 from store.conversations import one
 from store.errors import DatabaseError
@@ -78,8 +79,11 @@ async def test_a_temp_id_that_is_an_old_uuid_of_version_7_is_refused_on_a_fresh_
             assert alone.code == "temp_id_expired"
 
 
-async def test_ping_is_answered_with_the_time_while_sends_are_pending(pool: Pool, redis_url: str) -> None:
-    """All in one message: the pong comes before the replies that wait for a commit."""
+async def test_ping_is_answered_with_the_time_while_sends_are_pending(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All in one turn: the pong comes before the replies that wait for a commit."""
+    monkeypatch.setattr(budgets, "TURN_COST", limits.MAX_COST_AT_ONCE)
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
         conversation = await new_direct(pool, somebody, await new_user(pool, "other"))
         async with node.open_websocket(somebody.token) as client:

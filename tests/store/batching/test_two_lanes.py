@@ -48,6 +48,21 @@ def test_sources_take_turns_and_each_keeps_its_order(monkeypatch: pytest.MonkeyP
     assert queue.take(lambda _: False) == []
 
 
+def test_a_source_of_large_items_has_fewer_turns_and_a_bounded_part_of_each_commit() -> None:
+    """Contents of 64 KiB at full rate: the others' items come first, and the commit that they wait for stays short."""
+    queue: FairQueue[Item] = FairQueue("the queue", lambda item: item[1], lambda item: item[0])
+    for _ in range(10):
+        queue.put(("greedy", 64 * 1024))
+    for _ in range(30):
+        queue.put(("modest", 200))
+    first, second = queue.take(lambda _: False), queue.take(lambda _: False)
+    assert [item[0] for item in first].index("greedy") == 15, "it saves for 16 turns"
+    assert [item[0] for item in first].count("greedy") == queue_module.MAX_SOURCE_BYTES // (64 * 1024)
+    assert [item[0] for item in first].count("modest") == 30
+    assert second == [("greedy", 64 * 1024)] * 2, "the rest waits for later commits, in which others take part"
+    assert len(queue) == 6
+
+
 def test_the_queue_is_bounded_in_bytes_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_module, "MAX_QUEUED_BYTES", 3)
     queue = queue_of(("a", 1), ("b", 2), ("c", 3))

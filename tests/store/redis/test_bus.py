@@ -45,7 +45,10 @@ class InboxFollower:
         self.got: list[bytes] = []
 
     async def follow(self) -> None:
-        await self.inbox.follow(self.got.extend)
+        async def keep(entries: list[bytes]) -> None:
+            self.got += entries
+
+        await self.inbox.follow(keep)
 
     async def wait_for(self, count: int) -> list[bytes]:
         async def enough() -> bool:
