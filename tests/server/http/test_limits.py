@@ -165,8 +165,8 @@ async def test_requests_without_a_good_token_have_a_limit_for_each_address(api: 
 
 
 async def test_proxies_name_the_address_if_they_are_trusted(api: Api) -> None:
-    for client, forwarded in (("127.0.0.1", "192.0.2.1"), ("127.0.0.2", "192.0.2.2")):
-        headers, scope = {"X-Forwarded-For": forwarded}, {"client": (client, 1)}
+    for forwarded in ("192.0.2.1", "192.0.2.2"):
+        headers, scope = {"X-Forwarded-For": forwarded}, {"client": ("127.0.0.1", 1)}
         found = await statuses(api, "GET", "/v1/profile", headers=headers, scope_base=scope)
         assert found == [401, 401, 401, 429, 429]
     forged = {"headers": {"X-Forwarded-For": "192.0.2.8"}, "scope_base": {"client": ("192.0.2.3", 1)}}
