@@ -35,7 +35,7 @@ CHECKS: Final = (
 """The checks of schemathesis that hold here. The server refuses some requests that fit the schema, such as one with a
 wrong time zone, and accepts unknown fields, so the checks of positive and negative data are left out."""
 
-EACH_S: Final = 120.0
+EACH_S: Final = 300.0
 """For a run without a limit of its own, and for schemathesis to end by itself."""
 
 STATUSES: Final = "statuses.json"
