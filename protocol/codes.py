@@ -30,6 +30,7 @@ class ErrorCode(Enum):
     TOO_MANY_IN_FLIGHT = "too_many_in_flight"
     RATE_LIMITED = "rate_limited"
     NOT_A_PARTICIPANT = "not_a_participant"
+    RECIPIENT_DELETED = "recipient_deleted"
     TEMP_ID_CONFLICT = "temp_id_conflict"
     TEMP_ID_EXPIRED = "temp_id_expired"
     UNKNOWN_MESSAGE = "unknown_message"
@@ -64,6 +65,9 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
     ),
     ErrorCode.NOT_A_PARTICIPANT: ErrorInfo(
         "You are not a participant of this conversation, or it does not exist.", False
+    ),
+    ErrorCode.RECIPIENT_DELETED: ErrorInfo(
+        "The conversation is direct, and the other user has deleted the account: nobody would read the message.", False
     ),
     ErrorCode.TEMP_ID_CONFLICT: ErrorInfo("You used this temp_id for another message; choose a new one.", False),
     ErrorCode.TEMP_ID_EXPIRED: ErrorInfo(

@@ -95,6 +95,9 @@ class Config:
     their conversation are never archived."""
     security_events_days: int = 365
     """Days for which security events are kept: logins, revocations and the like (`docs/http.md`)."""
+    account_deletion_days: float = 14.0
+    """Days between a user's request to delete the account and its deletion, in which a login may keep the account. 0:
+    there is no such time."""
     ops_token: str = ""
     """Token that operators show to `web` for `/v1/ops/` (`docs/http.md`), 16 characters or more. Empty: `web`
     answers 404."""
@@ -207,6 +210,7 @@ class Config:
         yield "OBJECT_STORE_URL", fault, not fault
         days = "must be 0 (keep for ever), or 0.001 to 3650"
         yield "RETENTION_DAYS", days, self.retention_days == 0 or 0.001 <= self.retention_days <= 3650
+        yield "ACCOUNT_DELETION_DAYS", "must be 0 to 365", 0 <= self.account_deletion_days <= 365
         yield "RETENTION_ARCHIVES", "must be 0 or 1", self.retention_archives in (0, 1)
         yield "SECURITY_EVENTS_DAYS", "must be 1 to 3650", 1 <= self.security_events_days <= 3650
         where = "needs OBJECT_STORE_URL, which keeps the archives"

@@ -25,15 +25,18 @@ class Account(Struct, frozen=True):
 async def add_user(pool: Pool, username: str, password_hash: str) -> bytes:
     """Add a user; return the new id.
 
-    :raises UsernameTaken: if another user has that name.
+    :raises UsernameTaken: if another user has that name, or had it when the account was deleted, a short time ago.
     """
     user = os.urandom(16)
+    parameters = {"user": uuid(user), "username": username, "password_hash": password_hash}
     try:
-        await pool.fetch(_sql.add_user, {"user": uuid(user), "username": username, "password_hash": password_hash})
+        rows = await pool.fetch(_sql.add_user, parameters)
     except DatabaseError as error:
         if error.constraint != "users_username":
             raise
         raise UsernameTaken from None
+    if not rows:
+        raise UsernameTaken
     return user
 
 

@@ -7,7 +7,7 @@ import os
 from msgspec import Struct
 
 from store import sql
-from store.errors import PasswordChanged, UnknownDevice
+from store.errors import AccountClosed, PasswordChanged, UnknownDevice, UnknownUser
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.tokens import first_token, hashes
@@ -34,6 +34,7 @@ async def add_device(
 
     :param password_hash: the one that the shown password fits; None: the user has shown none.
     :raises PasswordChanged: if the user has another password by now.
+    :raises AccountClosed: if the user has asked to delete the account.
     """
     device, token = os.urandom(16), first_token()
     parameters = {
@@ -46,8 +47,10 @@ async def add_device(
     }
     rows = await pool.fetch(_sql.add_device, parameters)
     if not rows:
-        raise PasswordChanged
-    [(expires,)] = rows
+        raise UnknownUser
+    [(expires, is_closed)] = rows
+    if expires is None:
+        raise AccountClosed if is_closed else PasswordChanged
     return device, token, expires
 
 

@@ -146,7 +146,7 @@ async def verify(pool: Pool, token: str) -> None:
     :raises VerificationUnknown: if the token is unknown, or the address has changed since.
     :raises VerificationExpired: if the mail is too old.
     """
-    [(outcome,)] = await pool.fetch(_sql.verify, {"token_hash": _hash(token)})
+    [(outcome,)] = await pool.fetch(_sql.verify, {"token_hash": token_hash(token)})
     if outcome == "unknown":
         raise VerificationUnknown
     if outcome == "expired":
@@ -158,14 +158,14 @@ async def unsubscribe(pool: Pool, token: str) -> None:
 
     :raises UnsubscribeUnknown: if the token is unknown, or the address has changed since.
     """
-    if not await pool.fetch(_sql.unsubscribe, {"token_hash": _hash(token)}):
+    if not await pool.fetch(_sql.unsubscribe, {"token_hash": token_hash(token)}):
         raise UnsubscribeUnknown
 
 
 async def verification(pool: Pool, user: bytes) -> Verification | None:
     """The verification mail to send; None if it is not wanted any longer."""
     rows = await pool.fetch(_sql.verification, {"user": uuid(user)})
-    return Verification(rows[0][0], _text(rows[0][1])) if rows else None
+    return Verification(rows[0][0], token_text(rows[0][1])) if rows else None
 
 
 async def device_notice(pool: Pool, user: bytes, device: bytes) -> DeviceNotice | None:
@@ -197,7 +197,7 @@ async def digest(pool: Pool, user: bytes) -> Digest | None:
     if not rows:
         return None
     [(address, username, token, unread, conversations)] = rows
-    return Digest(address, username, _text(token), unread, conversations)
+    return Digest(address, username, token_text(token), unread, conversations)
 
 
 async def digest_sent(pool: Pool, user: bytes, address: str) -> None:
@@ -211,11 +211,12 @@ async def forget_mailboxes(pool: Pool, *, limit: int) -> int:
     return int(count)
 
 
-def _text(token: bytes) -> str:
+def token_text(token: bytes) -> str:
+    """The form of a token in a link."""
     return urlsafe_b64encode(token).rstrip(b"=").decode()
 
 
-def _hash(text: str) -> bytes:
+def token_hash(text: str) -> bytes:
     """The hash by which a token is found; for a text that cannot be a token, a hash that matches no row."""
     try:
         token = urlsafe_b64decode(text + "=" * (-len(text) % 4))

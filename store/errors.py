@@ -165,6 +165,29 @@ class VerificationExpired(Refused):
     """The server sent the token too long ago."""
 
 
+class ResetUnknown(Refused):
+    """Unknown token, or it is void: it was used, or the password or the address has changed since."""
+
+
+class ResetExpired(Refused):
+    """The server sent the token too long ago."""
+
+
+class UnknownExport(Refused):
+    """The user has no such export, or it is not ready, or it has no such part."""
+
+
+class TooManyExports(Refused):
+    """The user has asked for an export lately.
+
+    :ivar wait_s: how many seconds until the user may ask for the next one.
+    """
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"too many exports; wait {wait_s:.0f} s")
+        self.wait_s = wait_s
+
+
 class UnsubscribeUnknown(Refused):
     """Unknown token, or the address has changed since."""
 
@@ -175,6 +198,14 @@ class UnknownNotifier(Refused):
 
 class TooManyNotifiers(Refused):
     """The user has the greatest number of notifiers that a user may have."""
+
+
+class AccountClosed(Refused):
+    """The user has asked to delete the account."""
+
+
+class RecipientDeleted(Refused):
+    """The conversation is direct, and its other user is deleted."""
 
 
 class UnknownMessage(Refused):

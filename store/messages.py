@@ -20,6 +20,7 @@ from store.errors import (
     Locked,
     NotAParticipant,
     Overloaded,
+    RecipientDeleted,
     Retryable,
     StoreError,
     TempIdConflict,
@@ -278,6 +279,7 @@ def _message_ids(count: int) -> list[bytes]:
 
 _REFUSED: Final[dict[str, type[StoreError]]] = {
     "stranger": NotAParticipant,
+    "closed": RecipientDeleted,
     "conflict": TempIdConflict,
     "unknown": UnknownMessage,
     "locked": Locked,

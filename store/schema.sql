@@ -17,6 +17,7 @@
 
 create table users (
     id uuid not null,
+    -- That of a deleted user has spaces, which no name that a user can take has.
     username text not null,
     password_hash text not null,
     created timestamptz not null default clock_timestamp(),
@@ -36,12 +37,18 @@ create table users (
     -- other user is a contact.
     messages_from text not null default 'everybody',
     groups_from text not null default 'everybody',
+    -- The user has asked to delete the account: no device logs in (account_deletions).
+    is_closed boolean not null default false,
+    -- When the account was deleted. The row stays, since messages, marks and settings refer to it.
+    deleted timestamptz,
     constraint users_pkey primary key (id),
     constraint users_username unique (username),
+    constraint users_deleted check (deleted is null or is_closed and display_name is null and password_hash = ''),
     constraint users_display_name_check check (length(display_name) >= 1 and length(display_name) <= 128),
     constraint users_groups_from_check check (groups_from = any (array['everybody', 'contacts', 'nobody'])),
     constraint users_messages_from_check check (messages_from = any (array['everybody', 'contacts', 'nobody'])),
-    constraint users_username_check check (username ~ '^[a-z0-9][a-z0-9_.-]{0,31}$')
+    constraint users_username_check check (username ~ '^[a-z0-9][a-z0-9_.-]{0,31}$' or username ~ '^deleted user
+        [0-9a-f]{16}$')
 );
 create index users_created on users (created);
 create trigger users_own_settings before update on users for each row when (old.gives_receipts is distinct from
@@ -87,6 +94,36 @@ create index devices_ended on devices (least(expires, revoked)) where family_has
 create index devices_revoked on devices (revoked) where revoked is not null;
 create index devices_user on devices (user_id);
 
+-- The accounts that their users have asked to delete. A row goes once the account is deleted and the devices of others
+-- are told.
+create table account_deletions (
+    user_id uuid not null,
+    -- From then on it is deleted; before, a login keeps the account.
+    due timestamptz not null,
+    -- The user's messages are deleted for everyone.
+    deletes_messages boolean not null,
+    -- How far the deletion of messages has come: in this conversation up to this seq, and all conversations with a lesser
+    -- id.
+    position_id uuid not null default '00000000-0000-0000-0000-000000000000'::uuid,
+    position_seq bigint not null default 0,
+    -- The number of steps, and when the first of those began that the nodes are not told of yet: no cursor passes them.
+    steps int not null default 0,
+    untold_since timestamptz,
+    constraint account_deletions_pkey primary key (user_id),
+    constraint account_deletions_user_id_fkey foreign key (user_id) references users(id)
+);
+create index account_deletions_due on account_deletions (due);
+create index account_deletions_untold on account_deletions (untold_since) where untold_since is not null;
+
+-- The names of deleted users, hashed with the key of mail_key, until another user may take them.
+create table former_usernames (
+    username_hash bytea not null,
+    until timestamptz not null,
+    constraint former_usernames_pkey primary key (username_hash),
+    constraint former_usernames_username_hash_check check (length(username_hash) = 32)
+);
+create index former_usernames_until on former_usernames (until);
+
 -- When each user was online last. Apart from users, so that the rows that change all day are small and updated in
 -- place.
 create table last_seen (
@@ -115,6 +152,8 @@ create table contacts (
 -- The users whom a user blocks, and the blockers of a user: each list and each sign of typing looks them up.
 create index contacts_blocked on contacts (user_id, contact_id) where is_blocked;
 create index contacts_blockers on contacts (contact_id, user_id) where is_blocked;
+-- The users who have a user as a contact: the deletion of an account looks them up.
+create index contacts_contact on contacts (contact_id);
 create trigger contacts_changed after insert or delete or update on contacts for each row execute function
     note_set_beside('contacts');
 
@@ -152,6 +191,8 @@ create table conversations (
     -- look there.
     low_blocks boolean not null default false,
     high_blocks boolean not null default false,
+    -- Direct, and one of the two users is deleted: the other can send no more.
+    is_closed boolean not null default false,
     -- The floor: messages at or below it are gone for everyone.
     floor_seq bigint not null default 0,
     -- The transaction that moved the floor last; null: the floor has never moved.
@@ -554,6 +595,8 @@ create table dead_jobs (
 );
 create index dead_jobs_died on dead_jobs (died);
 create index dead_jobs_task on dead_jobs (task, id);
+-- The deletion of an account: reasons may name addresses.
+create index dead_jobs_user on dead_jobs ((payload ->> 'user'));
 
 create table schedules (
     name text not null,
@@ -719,6 +762,47 @@ create table emails (
     constraint emails_user_id_fkey foreign key (user_id) references users(id)
 );
 create index emails_digest on emails (next_digest) where next_digest is not null;
+-- The accounts with an address, for users who do not know their password.
+create index emails_verified on emails (address) where verified is not null;
+
+-- Mails that let users set another password (store/password_resets.py).
+create table password_resets (
+    -- The seed of the token; see mail_token().
+    id uuid not null,
+    -- Null: no account was found, or its user has asked for too many mails.
+    user_id uuid,
+    asked timestamptz not null default clock_timestamp(),
+    -- The hash by which the token is found; null: it is void.
+    token_hash bytea,
+    expires timestamptz not null,
+    constraint password_resets_pkey primary key (id),
+    constraint password_resets_token unique (token_hash),
+    constraint password_resets_check check (user_id is not null or token_hash is null),
+    constraint password_resets_token_hash_check check (length(token_hash) = 32),
+    constraint password_resets_user_id_fkey foreign key (user_id) references users(id)
+);
+create index password_resets_asked on password_resets (asked);
+create index password_resets_user on password_resets (user_id, asked) where user_id is not null;
+
+-- Exports: files with all data of an account, in the object store (store/exports.py). Rows go once their objects are gone.
+create table exports (
+    id uuid not null,
+    user_id uuid not null,
+    asked timestamptz not null,
+    -- When all parts were in the object store, how many they are, and when they are deleted; null: a job makes them.
+    ready timestamptz,
+    expires timestamptz,
+    parts int,
+    size_bytes bigint,
+    constraint exports_pkey primary key (id),
+    constraint exports_check check (num_nulls(ready, expires, parts, size_bytes) = any (array[0, 4])),
+    constraint exports_parts_check check (parts >= 1),
+    constraint exports_size_bytes_check check (size_bytes >= 1),
+    constraint exports_user_id_fkey foreign key (user_id) references users(id)
+);
+create index exports_asked on exports (asked) where ready is null;
+create index exports_expires on exports (expires) where expires is not null;
+create index exports_user on exports (user_id);
 
 -- How many mails went to unverified addresses of a mailbox lately, for all users together. Users who remove or change
 -- the address do not change the count.
@@ -817,6 +901,10 @@ create table migrations (
 
 -- Functions, each in store/sql/functions/, in a file of its name.
 
+-- No user takes part in a conversation any longer, as it is shown, or none that is not deleted: nobody can read its
+-- messages, and the next run of retention deletes them.
+-- abandon_conversation(p_conversation uuid) returns void
+
 -- A user accepts a request and takes part like every participant.
 -- accept_request(p_user uuid, p_conversation uuid, out outcome text, out participant_ids uuid[], out
 --     participants_version bigint) returns record
@@ -840,6 +928,18 @@ create table migrations (
 -- add_participant(p_user uuid, p_conversation uuid, p_other uuid, p_limit int, p_starts int, p_places int, out outcome
 --     text, out participant_ids uuid[], out participants_version bigint, out wait_s float8) returns record
 
+-- The last step of the deletion of an account: what is left of the user goes, but for the row in users, which others'
+-- rows refer to.
+-- anonymise_user(p_user uuid, p_held_s float8) returns boolean
+
+-- A user asks for a file with all data of the account.
+-- ask_export(p_user uuid, p_window_s float8, p_most_s float8, out outcome text, out id uuid, out wait_s float8) returns
+--     record
+
+-- A user who does not know the password asks for a mail with a link that sets another one.
+-- ask_password_reset(p_username text, p_address text, p_lifetime_s float8, p_window_s float8, p_most int, p_accounts
+--     int) returns void
+
 -- A worker says that it still runs these jobs, and keeps its claims for p_claim_ms more.
 -- beat_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, is_cancelled boolean)
 
@@ -858,6 +958,10 @@ create table migrations (
 -- A worker begins to run jobs.
 -- claim_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, outcome text, task text,
 --     payload bytea, version bigint, attempt bigint, priority bigint, now_ms bigint)
+
+-- A user asks to delete the account: all devices are logged out at once, notifiers go, and after p_delay_s seconds a
+-- job deletes the account (store/account_deletions.py).
+-- close_account(p_user uuid, p_delay_s float8, p_deletes_messages boolean, out due bigint) returns bigint
 
 -- The base of a participant without the floor of the conversation: no message up to it counts as unread.
 -- count_base(p participants) returns bigint
@@ -894,6 +998,10 @@ create table migrations (
 -- end_jobs(p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[], p_tracebacks
 --     text[], p_worker text) returns void
 
+-- The stay of a user in a group ends.
+-- end_stay(c conversations, p_user uuid, p_by uuid, out participant_ids uuid[], out since_seq bigint, out left_seq
+--     bigint, out delivered_seq bigint, out read_seq bigint, out heir uuid, out was_participant boolean) returns record
+
 -- Enqueues a job, in the transaction of the commit that it follows from.
 -- enqueue(p_task text, p_payload jsonb, p_key text default null::text, p_delay_s float8 default 0, p_max_wait_s float8
 --     default null::float8, p_priority int default 1) returns bigint
@@ -902,6 +1010,13 @@ create table migrations (
 -- seconds, unless that is null.
 -- enqueue_at_once(p_task text, p_payload jsonb, p_key text, p_delay_s float8, p_max_wait_s float8, p_priority int,
 --     p_lease_s float8, out id bigint, out is_handed boolean) returns record
+
+-- A message is deleted for everyone: its content is erased, and a tombstone stays.
+-- erase_message(c conversations, m messages, p_by uuid) returns uuid[]
+
+-- A step of the deletion of an account: some messages of the user are deleted for everyone, in one conversation, on
+-- from where the last step ended.
+-- erase_own_messages(p_user uuid, p_look_at int, p_limit int) returns bigint
 
 -- The last message above p_floor that was created at p_until or before; p_floor if there is none.
 -- expired_upto(p_conversation uuid, p_floor bigint, p_last bigint, p_until timestamptz) returns bigint
@@ -952,6 +1067,10 @@ create table migrations (
 -- blocks the other.
 -- is_private(c conversations, p participants) returns boolean
 
+-- A step of the deletion of an account: the user leaves some groups, and the other user of some direct conversations
+-- can send no more.
+-- leave_conversations(p_user uuid, p_limit int) returns bigint
+
 -- Makes changes about one pair of users wait for each other.
 -- lock_pair(p_user uuid, p_other uuid) returns void
 
@@ -976,6 +1095,9 @@ create table migrations (
 -- Looks at conversations in which messages may have expired, those that have waited longest first, and moves their
 -- floors past the expired messages.
 -- move_floors(p_days float8, p_archives boolean, p_limit int, out looked_at int, out moved int) returns record
+
+-- A step of the deletion of an account begins, which changes what devices of others hold.
+-- note_deletion_step(p_user uuid) returns account_deletions
 
 -- A new conversation gets its row in expiries.
 -- note_expiry() returns trigger
@@ -1032,6 +1154,9 @@ create table migrations (
 
 -- The number of requests whose first message a user has not read.
 -- requests_waiting(p_user uuid) returns bigint
+
+-- A user sets another password by the token of a mail.
+-- reset_password(p_hash bytea, p_password_hash text, out outcome text) returns text
 
 -- Revokes all devices of a user, and deletes their notifiers.
 -- revoke_devices(p_user uuid, p_except uuid default null::uuid) returns bigint
@@ -1106,8 +1231,14 @@ create table migrations (
 --     content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision int, edited bigint, reply_to
 --     bigint, temp_id uuid, is_gone boolean, deleted_by uuid, is_beyond boolean)
 
+-- The form in which the name of a deleted user is kept.
+-- username_hash(p_username text) returns bytea
+
 -- A user shows the token that was sent to an address.
 -- verify_email(p_hash bytea, out outcome text) returns text
+
+-- The tokens of mails that set another password are void: the user has another password by now, or another address.
+-- void_resets(p_user uuid) returns void
 
 -- The messages that wait for a user, as notices use them.
 -- waiting_of(p_user uuid, p_read_after interval, out is_undelivered boolean, out unread_by uuid[], out oldest

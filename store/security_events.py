@@ -28,6 +28,9 @@ KINDS: Final[dict[str, str]] = {
     "email_set": "the user set another e-mail address, or whether mails tell of new devices",
     "email_verified": "the e-mail address was verified",
     "email_removed": "the e-mail address was removed",
+    "account_closed": "the user asked to delete the account",
+    "account_kept": "the user kept the account, by a login",
+    "account_deleted": "the account was deleted; all earlier events are, too",
     "operator_request": "an operator sent a request: `route` says which",
     "events_read": "an operator read the security events of the user",
 }

@@ -259,18 +259,21 @@ class CursorSnapshot(NamedTuple):
 
     :ivar history: the history that it belongs to; it changes when Postgres is restored, or another server takes over.
     :ivar now_us: its time, in microseconds since 1970.
+    :ivar is_told: no process that is not a node has still to tell the nodes of changes in it
+        (`store.account_deletions`).
     """
 
     snapshot: Snapshot
     history: str
     now_us: int
+    is_told: bool = True
 
 
 async def take_cursor_snapshot(pool: Pool) -> CursorSnapshot:
     """Take a snapshot; writes one row, so that no crash of Postgres can undo the commits in it."""
     [(newest,)] = await pool.fetch(_sql.take_cursor_snapshot)
-    [(snapshot, history, now_us)] = await pool.fetch(_sql.now)
-    return CursorSnapshot(_durable(Snapshot.parse(snapshot), newest, None), history, now_us)
+    [(snapshot, history, now_us, is_told)] = await pool.fetch(_sql.now)
+    return CursorSnapshot(_durable(Snapshot.parse(snapshot), newest, None), history, now_us, is_told)
 
 
 def cursor_of(user: bytes, taken: CursorSnapshot, marks: int) -> bytes:

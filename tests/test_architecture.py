@@ -309,7 +309,12 @@ def test_the_streams_of_nodes_are_written_by_the_files_listed_and_no_others() ->
         if isinstance(node, ast.ImportFrom) and node.module == "store.redis.bus"
         if any(alias.name == "publish" for alias in node.names)
     }
-    assert publishing == {"server/delivery/fanout.py", "server/cluster/presence.py", "jobs/tasks/retention.py"}
+    assert publishing == {
+        "server/delivery/fanout.py",
+        "server/cluster/presence.py",
+        "jobs/tasks/retention.py",
+        "jobs/tasks/account_deletions.py",
+    }
 
 
 ADDRESSING = "store/redis/addressing.py"

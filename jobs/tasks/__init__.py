@@ -7,8 +7,10 @@
 | `notices` | `offline_notice`, `notify`: tell a user's notifiers that messages wait, or withdraw a notice |
 | `pauses` | decides when a notifier may be told again |
 | `quiet` | how long a user's quiet hours last |
-| `mail` | `verify_email`, `new_device`, `token_reused`, `digests`, `digest`: send mail |
+| `mail` | `verify_email`, `new_device`, `digest`, `password_reset` and others: send mail |
 | `retention` | `retention`: delete messages whose lifetime is over |
+| `account_deletions` | `delete_accounts`: delete accounts whose time has come |
+| `exports` | `export`, `old_exports`: write the data of accounts into the object store, and delete it again |
 | `forget` | `forget`, `expired_tokens`: delete old keys of sends, changes, dead jobs and tokens |
 | `orphans` | `orphaned_attachments`, `orphaned_objects`: delete files that nothing refers to |
 | `analytics` | `analytics`, `recount`: figures by day |

@@ -1,4 +1,5 @@
-"""The tasks that send mail: `verify_email`, `new_device`, `token_reused`, `digests` and `digest`.
+"""The tasks that send mail: `verify_email`, `new_device`, `token_reused`, `account_closed`, `password_reset`,
+`password_changed`, `export_ready`, `digests` and `digest`.
 
 Their payloads are ids. A handler reads from Postgres whether the mail is still wanted, and its contents, just before it
 sends the mail.
@@ -14,7 +15,7 @@ import structlog
 from jobs.engine.job import Job
 from jobs.mail.mailer import Mailer
 from jobs.mail.wording import without_links
-from store import emails
+from store import account_deletions, emails, exports, password_resets
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
@@ -68,6 +69,63 @@ class MailTasks:
             at=mail.at,
             zone=mail.zone,
         )
+
+    async def account_closed(self, job: Job, user: UUID) -> None:
+        """Tell a user that the account is to be deleted, and how to keep it: a thief may have asked for it.
+
+        :raises GiveUp, NotSent: see `Mailer.send`.
+        """
+        if mail := _needed(await account_deletions.closing_notice(self._pool, user.bytes)):
+            await self._mailer.send(
+                mail.address,
+                "account_closed",
+                key=f"{job.id} {user}",
+                username=mail.username,
+                at=mail.at,
+                zone=mail.zone,
+            )
+
+    async def password_reset(self, job: Job, reset: UUID, user: UUID | None) -> None:
+        """Send a link that sets another password.
+
+        :param user: None: nobody was found, and there is nothing to send.
+        :raises GiveUp, NotSent: see `Mailer.send`.
+        """
+        if mail := _needed(await password_resets.mail(self._pool, reset.bytes)):
+            link = self._mailer.link(f"/v1/password-resets/{mail.token}")
+            await self._mailer.send(
+                mail.address, "password_reset", key=f"{job.id} {reset}", username=mail.username, link=link
+            )
+
+    async def password_changed(self, job: Job, user: UUID) -> None:
+        """Tell a user that the password was changed.
+
+        :raises GiveUp, NotSent: see `Mailer.send`.
+        """
+        if mail := _needed(await password_resets.changed_notice(self._pool, user.bytes)):
+            await self._mailer.send(
+                mail.address,
+                "password_changed",
+                key=f"{job.id} {user}",
+                username=mail.username,
+                at=mail.at,
+                zone=mail.zone,
+            )
+
+    async def export_ready(self, job: Job, user: UUID, export: UUID) -> None:
+        """Tell a user that an export can be fetched: a thief may have asked for it.
+
+        :raises GiveUp, NotSent: see `Mailer.send`.
+        """
+        if mail := _needed(await exports.ready_notice(self._pool, export.bytes)):
+            await self._mailer.send(
+                mail.address,
+                "export_ready",
+                key=f"{job.id} {export}",
+                username=mail.username,
+                at=mail.at,
+                zone=mail.zone,
+            )
 
     async def digests(self, job: Job) -> None:
         """Enqueue a digest for each user whose hour has come and who has unread messages; in batches, until none is

@@ -12,10 +12,14 @@ from jobs.engine.task import Backoff, Cron, Every, Task
 from jobs.engine.worker import Work
 from jobs.mail.mailer import Mailer
 from jobs.notifiers.configured import Notifiers, open_notifiers
+from jobs.tasks.account_deletions import INTERVAL_S as DELETIONS_S
+from jobs.tasks.account_deletions import AccountDeletions
 from jobs.tasks.analytics import INTERVAL_S as FIGURES_S
 from jobs.tasks.analytics import Analytics
 from jobs.tasks.batches import TIMEOUT_S
 from jobs.tasks.debounce import Debounce
+from jobs.tasks.exports import TIMEOUT_S as EXPORT_TIMEOUT_S
+from jobs.tasks.exports import Exports
 from jobs.tasks.forget import Forgetting
 from jobs.tasks.mail import MailTasks
 from jobs.tasks.notices import Notices
@@ -39,6 +43,10 @@ MAIL_BACKOFF: Final = Backoff(10, 1800)
 """About two hours with 12 attempts: a mail server may be away for one hour, and a digest must come before the next."""
 
 
+EXPORT_BACKOFF: Final = Backoff(10, 3600)
+"""About three hours with 8 attempts: the object store may be away for a while."""
+
+
 @asynccontextmanager
 async def open_work(config: Config, pool: Pool) -> AsyncGenerator[Work, None]:
     """All tasks and loops, with the clients that they share, until the block ends. Opening them sends no request."""
@@ -56,6 +64,8 @@ async def open_work(config: Config, pool: Pool) -> AsyncGenerator[Work, None]:
             *_notices(config, pool, notifiers),
             *_mails(pool, mailer),
             *_clean_up(config, pool, objects),
+            _account_deletions(pool, bus, objects),
+            *_exports(pool, objects),
             _retention(config, pool, bus, objects),
             *_figures(pool, objects),
         ]
@@ -79,6 +89,11 @@ def _mails(pool: Pool, mailer: Mailer) -> list[Task]:
         Task(mails.verify_email, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
         Task(mails.new_device, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
         Task(mails.token_reused, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
+        # Its link is good for an hour.
+        Task(mails.password_reset, attempts=8, backoff=MAIL_BACKOFF, timeout_s=60),
+        Task(mails.password_changed, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
+        Task(mails.export_ready, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
+        Task(mails.account_closed, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
         Task(mails.digest, attempts=12, backoff=MAIL_BACKOFF, timeout_s=60),
         Task(mails.digests, attempts=1, timeout_s=300, concurrency=1, schedule=Every(300)),
     ]
@@ -101,6 +116,27 @@ def _figures(pool: Pool, objects: Objects | None) -> list[Task]:
     return [
         Task(figures.analytics, attempts=3, schedule=Every(FIGURES_S), timeout_s=300, concurrency=1),
         Task(figures.recount, attempts=3, timeout_s=300),
+    ]
+
+
+def _account_deletions(pool: Pool, bus: Redis, objects: Objects | None) -> Task:
+    deletions = AccountDeletions(pool, bus, objects)
+    return Task(
+        deletions.delete_accounts,
+        attempts=5,
+        backoff=Backoff(1, DELETIONS_S),
+        schedule=Every(DELETIONS_S),
+        timeout_s=TIMEOUT_S,
+        concurrency=1,
+    )
+
+
+def _exports(pool: Pool, objects: Objects | None) -> list[Task]:
+    made = Exports(pool, objects)
+    return [
+        # One at a time: each reads all that a user has ever got.
+        Task(made.export, attempts=8, backoff=EXPORT_BACKOFF, timeout_s=EXPORT_TIMEOUT_S, concurrency=1),
+        Task(made.old_exports, attempts=3, schedule=Every(3600), timeout_s=TIMEOUT_S, concurrency=1),
     ]
 
 

@@ -11,6 +11,7 @@ catch-up:
 | Redis failed over to a different server | this node may have written to the former one after others stopped reading |
 | another node vanished without signing off | it may have committed messages and not fanned them out |
 | another node asks (`CatchUpRequest`) | it could not write to Redis |
+| a worker asks: it has deleted an account | no push followed (`store.account_deletions`) |
 | a process that only writes vanished (`server.cluster.writer`) | it may have committed changes and told no node |
 | a write's outcome is unknown (`server.cluster.unknown_outcomes`) | it may have been committed, and no node was told |
 """

@@ -94,7 +94,7 @@ class CursorAdvance:
         taken = await self._look()
         taken_at = trio.current_time()
         await trio.sleep(SETTLE_S)
-        if self._catch_ups() == catch_ups and (await self._look()).history == taken.history:
+        if taken.is_told and self._catch_ups() == catch_ups and (await self._look()).history == taken.history:
             users = [user for user in self._hub.users() if self._have_news(user, taken_at)]
             due = self._due(users, asked_at)
             await self._check(due, taken, asked_at)

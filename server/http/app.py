@@ -10,7 +10,7 @@ from quart_trio import QuartTrio
 from werkzeug.datastructures import Headers as WerkzeugHeaders
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
 
-from server.http.decoding import read_body
+from server.http.decoding import read_body, read_form
 from server.http.exchange import Reply, client_address, exchanged, options, refused
 from server.http.limits import RateLimited
 from server.http.problem_codes import MAX_BODY_BYTES, ProblemCode
@@ -91,7 +91,7 @@ def _listed(methods: Iterable[str]) -> str:
 
 def _view(route: Route, services: Services) -> Callable[..., Awaitable[Response]]:
     """The function that Quart calls for a route, with the values of the path."""
-    exchange = exchanged(route, services, _read_body)
+    exchange = exchanged(route, services, _read_form if route.form is not None else _read_body)
 
     async def view(**values: Any) -> Response:
         # Other bytes than those of ASCII belong to no query; each becomes a character that no parameter takes.
@@ -121,11 +121,19 @@ def _headers() -> _JoinedHeaders:
 
 
 async def _read_body(type_: type[_T]) -> _T:
+    return read_body(await _body(), _headers(), type_)
+
+
+async def _read_form(type_: type[_T]) -> _T:
+    return read_form(await _body(), type_)
+
+
+async def _body() -> bytes:
     try:
         data: Any = await request.get_data()
     except HTTPException as error:
         raise _no_body(error) from None
-    return read_body(data, _headers(), type_)
+    return bytes(data)
 
 
 def _response(reply: Reply) -> Response:

@@ -45,11 +45,22 @@ class LogIn(Struct):
     """A user who logs in with a new device.
 
     :ivar name: of the device.
+    :ivar keeps_account: if you have asked to delete the account, it is not deleted.
     """
 
     username: str
     password: str
     name: Title
+    keeps_account: bool = False
+
+
+class DeleteAccount(Struct):
+    """Your wish to delete your account.
+
+    :ivar deletes_messages: your messages are deleted for everyone; else they stay, as those of a deleted user.
+    """
+
+    deletes_messages: bool = False
 
 
 class Confirm(Struct):
@@ -142,6 +153,34 @@ class PutEmail(Struct):
     ] = "UTC"
 
 
+class AskPasswordReset(Struct):
+    """An account whose password you do not know: one of the two.
+
+    :ivar username: of the account.
+    :ivar address: the account's verified e-mail address.
+    """
+
+    username: Annotated[str, Meta(max_length=256)] | None = None
+    address: Annotated[str, Meta(max_length=320)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.username is None) == (self.address is None):
+            raise ValueError("give username or address, one of the two")
+
+
+class ResetPassword(Struct):
+    """The token from the link of a mail, and another password."""
+
+    token: Annotated[str, Meta(max_length=64)]
+    new_password: Password
+
+
+class ResetPasswordForm(Struct):
+    """The form of the page that the mail leads to. The page says what is wrong with the password."""
+
+    new_password: str = ""
+
+
 class Verify(Struct):
     """The token from the link of a mail."""
 
@@ -193,13 +232,13 @@ NEW_CONVERSATION: Final[type[NewConversation]] = NewConversation  # type: ignore
 """msgspec takes a union like a type, and its tag says which struct it is."""
 
 
-def address_in(body: PutEmail) -> str:
+def address_in(body: PutEmail | AskPasswordReset) -> str:
     """The address as the server keeps it.
 
     :raises InvalidBody: if it is not an address.
     """
     try:
-        return normal(body.address)
+        return normal(body.address or "")
     except BadAddress as error:
         raise InvalidBody(f"the address {error} - at `$.address`", "#/address") from None
 

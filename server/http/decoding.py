@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Final, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -39,6 +40,9 @@ class InvalidBody(Exception):
 
 
 _PLAIN: Final = {"accept-encoding": "identity"}
+MAX_FIELDS: Final = 16
+"""The most fields of a form; pages have one or two."""
+
 _TYPES: Final = {"accept": f"{JSON}, {CBOR}"}
 
 
@@ -56,6 +60,16 @@ def read_body(data: bytes, headers: Headers, type_: type[_T]) -> _T:
     if encoding is None:
         raise UnsupportedBody(f"give the type of the body: Content-Type: {JSON}, or {CBOR}", _TYPES)
     return decode(data, encoding, type_)
+
+
+def read_form(data: bytes, type_: type[_T]) -> _T:
+    """The fields of a form as a browser sends them. Fields that cannot be read are left out: the page says what is
+    missing."""
+    try:
+        fields = dict(parse_qsl(data.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError:
+        fields = {}
+    return msgspec.convert(fields, type_)
 
 
 def decode(data: bytes, encoding: Encoding, type_: type[_T]) -> _T:

@@ -21,7 +21,7 @@ from server.http.media_types import accepted
 from server.http.problems import MEDIA_TYPES, Problem, problem_of
 from server.http.request_headers import Headers
 from server.http.request_ids import names_of
-from server.http.routing import Answer, AnyAnswer, EncodedAnswer, HtmlAnswer, Request, Route
+from server.http.routing import Answer, AnyAnswer, EncodedAnswer, FileAnswer, HtmlAnswer, Request, Route
 from server.http.services import Services
 from server.transport.proxies import forwarded_address
 
@@ -128,6 +128,8 @@ def options(headers: Headers, methods: str, services: Services) -> Reply:
 def _reply(answer: AnyAnswer, encoding: Encoding, common: Mapping[str, str]) -> Reply:
     if isinstance(answer, HtmlAnswer):
         return Reply(answer.status, {**common, **answer.headers}, answer.html.encode())
+    if isinstance(answer, FileAnswer):
+        return Reply(200, {**common, "content-type": answer.content_type, NO_COMPRESSION: "1"}, answer.body)
     typed = {**common, "content-type": _CONTENT_TYPES[encoding], **answer.headers}
     if not isinstance(answer, Answer):
         return Reply(200, typed, answer.body)

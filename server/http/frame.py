@@ -99,7 +99,7 @@ def _read_at_once(route: Route, admit: _Admit) -> Framed:
 
 
 def _write(route: Route, read_body: ReadBody) -> Framed:
-    admit, handler, body, prepare = _admission(route), route.handler, route.body, route.prepare
+    admit, handler, body, prepare = _admission(route), route.handler, route.body or route.form, route.prepare
     read_query = _query_reader(route)
 
     async def write(request: Request[Any], values: Mapping[str, Any]) -> AnyAnswer:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from protocol.limits import MAX_PASSWORD_CHARACTERS, MIN_PASSWORD_CHARACTERS
+from server.http.routing import HtmlAnswer
+
 HEADERS: Final = {
     "content-type": "text/html; charset=utf-8",
     # The address of the page is a secret: the browser sends it to no other site, and no cache keeps the page.
@@ -27,8 +30,24 @@ _PAGE: Final = """<!DOCTYPE html>
 _FORM: Final = '<form method="post"><button name="List-Unsubscribe" value="One-Click">{button}</button></form>\n'
 
 
+_PASSWORD_FORM: Final = (
+    '<form method="post"><p><input type="password" name="new_password" autocomplete="new-password" required'
+    f' minlength="{MIN_PASSWORD_CHARACTERS}" maxlength="{MAX_PASSWORD_CHARACTERS}" aria-label="New password"></p>\n'
+    "<button>Set the password</button></form>\n"
+)
+
+
+def page(html: str, status: int = 200) -> HtmlAnswer:
+    """One of the pages below, as an answer."""
+    return HtmlAnswer(html, HEADERS, status)
+
+
 def _page(text: str, button: str = "") -> str:
-    return _PAGE.format(text=text, form=_FORM.format(button=button) if button else "")
+    return _with_form(text, _FORM.format(button=button) if button else "")
+
+
+def _with_form(text: str, form: str) -> str:
+    return _PAGE.format(text=text, form=form)
 
 
 VERIFY: Final = _page("Is this your address?", "It is mine")
@@ -37,3 +56,14 @@ EXPIRED: Final = _page("This link is too old. Enter your address in the app agai
 UNKNOWN: Final = _page("This link is no longer valid: the address was changed or removed.")
 UNSUBSCRIBE: Final = _page("Stop the digests of unread messages?", "Unsubscribe")
 UNSUBSCRIBED: Final = _page("You will get no more digests. You can turn them on again in the app.")
+
+RESET: Final = _with_form("Choose another password. All devices will be logged out.", _PASSWORD_FORM)
+RESET_AGAIN: Final = _with_form(
+    f"A password has {MIN_PASSWORD_CHARACTERS} to {MAX_PASSWORD_CHARACTERS} characters. Choose another one.",
+    _PASSWORD_FORM,
+)
+RESET_DONE: Final = _page("The password is set, and all devices are logged out. Log in with it in the app.")
+RESET_EXPIRED: Final = _page("This link is too old. Ask for a new one in the app.")
+RESET_UNKNOWN: Final = _page(
+    "This link is no longer valid: it was used, or the password or the address has changed since."
+)

@@ -42,12 +42,15 @@ class ProblemCode(Enum):
     TOKEN_REUSED = "token_reused"  # noqa: S105
     WRONG_CREDENTIALS = "wrong_credentials"
     CONFIRMATION_REQUIRED = "confirmation_required"
+    ACCOUNT_CLOSED = "account_closed"
     NOT_ACCEPTED = "not_accepted"
     NOT_AN_ADMINISTRATOR = "not_an_administrator"
     NOT_FOUND = "not_found"
     UNKNOWN_MESSAGE = "unknown_message"
     UNKNOWN_DEVICE = "unknown_device"
     UNKNOWN_VERIFICATION = "unknown_verification"
+    UNKNOWN_EXPORT = "unknown_export"
+    UNKNOWN_RESET = "unknown_reset"
     UNKNOWN_NOTIFIER = "unknown_notifier"
     UNKNOWN_USER = "unknown_user"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -56,9 +59,11 @@ class ProblemCode(Enum):
     TOKEN_RENEWED = "token_renewed"  # noqa: S105
     NOT_A_REQUEST = "not_a_request"
     NOTIFIER_NOT_OFFERED = "notifier_not_offered"
+    EXPORT_NOT_OFFERED = "export_not_offered"
     TOO_MANY_NOTIFIERS = "too_many_notifiers"
     GROUP_FULL = "group_full"
     LAST_ADMINISTRATOR = "last_administrator"
+    RESET_EXPIRED = "reset_expired"
     VERIFICATION_EXPIRED = "verification_expired"
     BODY_TOO_LARGE = "body_too_large"
     URI_TOO_LONG = "uri_too_long"
@@ -67,6 +72,7 @@ class ProblemCode(Enum):
     HEAD_TOO_LARGE = "head_too_large"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     TOO_MANY_CONVERSATIONS = "too_many_conversations"
+    TOO_MANY_EXPORTS = "too_many_exports"
     TOO_MANY_MAILS = "too_many_mails"
     TOO_MANY_GUESSES = "too_many_guesses"
     RATE_LIMITED = "rate_limited"
@@ -116,6 +122,11 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         "The user has not shown the password on this device in the last 10 minutes. Ask for it, send it to"
         " `POST /v1/confirmations`, and repeat the request.",
     ),
+    ProblemCode.ACCOUNT_CLOSED: ProblemInfo(
+        403,
+        "Account closed",
+        "You have asked to delete the account, which happens at `due`. Log in with `keeps_account` to keep it.",
+    ),
     ProblemCode.NOT_ACCEPTED: ProblemInfo(
         403,
         "Not accepted",
@@ -134,6 +145,14 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.UNKNOWN_VERIFICATION: ProblemInfo(
         404, "Unknown verification", "The token is unknown, or the address has changed since."
     ),
+    ProblemCode.UNKNOWN_EXPORT: ProblemInfo(
+        404, "Unknown export", "You have no export with that id that can be fetched, or it has no such part."
+    ),
+    ProblemCode.UNKNOWN_RESET: ProblemInfo(
+        404,
+        "Unknown reset",
+        "The token is unknown or void: it was used, or the password or the address has changed since.",
+    ),
     ProblemCode.UNKNOWN_NOTIFIER: ProblemInfo(404, "Unknown notifier", "You have no notifier with that id."),
     ProblemCode.UNKNOWN_USER: ProblemInfo(404, "Unknown user", "No user has that name or id."),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemInfo(
@@ -150,6 +169,9 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.NOTIFIER_NOT_OFFERED: ProblemInfo(
         409, "Notifier not offered", "This deployment has no keys for that kind; the detail names those it has."
     ),
+    ProblemCode.EXPORT_NOT_OFFERED: ProblemInfo(
+        409, "Export not offered", "This deployment has no object store, which exports are kept in."
+    ),
     ProblemCode.TOO_MANY_NOTIFIERS: ProblemInfo(
         409, "Too many notifiers", f"You have {MAX_NOTIFIERS} notifiers, which is the most: remove one first."
     ),
@@ -159,6 +181,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.LAST_ADMINISTRATOR: ProblemInfo(
         409, "Last administrator", "A group needs an administrator: give the role to another participant first."
     ),
+    ProblemCode.RESET_EXPIRED: ProblemInfo(410, "Reset expired", "The token is too old. Ask for another mail."),
     ProblemCode.VERIFICATION_EXPIRED: ProblemInfo(
         410, "Verification expired", "The token is too old. Set the address again to get a new one."
     ),
@@ -189,6 +212,9 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         "Too many conversations",
         "You have reached the limit of conversations with strangers, or of participants added to groups, in 24 hours.",
         retry=True,
+    ),
+    ProblemCode.TOO_MANY_EXPORTS: ProblemInfo(
+        429, "Too many exports", "You may ask for one export in 24 hours.", retry=True
     ),
     ProblemCode.TOO_MANY_MAILS: ProblemInfo(
         429, "Too many mails", "Too many mails to unverified addresses, from you or to this address.", retry=True

@@ -19,6 +19,7 @@ from server.http.problem_codes import ProblemCode
 from server.http.queries import InvalidQuery
 from store.conversations import PLACES_PER_DAY
 from store.errors import (
+    AccountClosed,
     DeviceRevoked,
     GroupFull,
     LastAdministrator,
@@ -29,16 +30,20 @@ from store.errors import (
     NotARequest,
     Overloaded,
     PasswordChanged,
+    ResetExpired,
+    ResetUnknown,
     TokenExpired,
     TokenRenewed,
     TokenReused,
     TokenUnknown,
+    TooManyExports,
     TooManyMails,
     TooManyNotifiers,
     TooManyPlaces,
     TooManyStarts,
     Unavailable,
     UnknownDevice,
+    UnknownExport,
     UnknownMessage,
     UnknownNotifier,
     UnknownUser,
@@ -81,6 +86,7 @@ class ProblemAnswer(Struct, frozen=True):
     :ivar retry_after_ms: there if and only if the same request may succeed later.
     :ivar users: the users that a `not_accepted` is about.
     :ivar errors: the fields that an `invalid_body` is about.
+    :ivar due: when an account is deleted, in microseconds since 1970-01-01T00:00Z: of an `account_closed`.
     """
 
     type: str
@@ -92,6 +98,7 @@ class ProblemAnswer(Struct, frozen=True):
     retry_after_ms: int | UnsetType = UNSET
     users: list[Ident] | UnsetType = UNSET
     errors: list[WrongField] | UnsetType = UNSET
+    due: int | UnsetType = UNSET
 
 
 _NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -103,6 +110,7 @@ class Problem(Exception):
     :param retry_after_s: when the same request may succeed; for codes that say so.
     :param users: the ids of the users concerned.
     :param pointer: to the wrong field of a body.
+    :param due: the time that the answer is about, in microseconds since 1970.
     :param more_headers: headers that tell the client what would be right, in lower case.
     """
 
@@ -114,6 +122,7 @@ class Problem(Exception):
         retry_after_s: float | None = None,
         users: Sequence[bytes] = (),
         pointer: str | None = None,
+        due: int | None = None,
         more_headers: Mapping[str, str] = _NO_HEADERS,
     ) -> None:
         super().__init__(f"{code.info.status} {code.value}: {detail}")
@@ -122,6 +131,7 @@ class Problem(Exception):
         self.retry_after_s = retry_after_s
         self.users = users
         self.pointer = pointer
+        self.due = due
         self.more_headers = more_headers
 
     @property
@@ -142,6 +152,7 @@ class Problem(Exception):
             UNSET if self.retry_after_s is None else ceil(self.retry_after_s * 1000),
             [IDENT[encoding](user) for user in self.users] or UNSET,
             UNSET if self.pointer is None else [WrongField(self.detail, self.pointer)],
+            UNSET if self.due is None else self.due,
         )
 
     def headers(self) -> dict[str, str]:
@@ -177,9 +188,13 @@ REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
     ),
     GroupFull: (ProblemCode.GROUP_FULL, f"the group already has {MAX_PARTICIPANTS} participants, the maximum"),
     NotARequest: (ProblemCode.NOT_A_REQUEST, "the conversation is not a request: leave it, or block the user"),
+    AccountClosed: (ProblemCode.ACCOUNT_CLOSED, "the account is to be deleted: log in with keeps_account to keep it"),
     UsernameTaken: (ProblemCode.USERNAME_TAKEN, "choose another username"),
     InvalidCursor: (ProblemCode.INVALID_CURSOR, "cursor must be one that this endpoint returned, unchanged"),
     UnknownZone: (ProblemCode.INVALID_BODY, "zone must be a time zone of the IANA database, such as Europe/Berlin"),
+    UnknownExport: (ProblemCode.UNKNOWN_EXPORT, "you have no such export that can be fetched, or it has no such part"),
+    ResetUnknown: (ProblemCode.UNKNOWN_RESET, "unknown or void token: ask for another mail"),
+    ResetExpired: (ProblemCode.RESET_EXPIRED, "the token is too old: ask for another mail"),
     VerificationUnknown: (ProblemCode.UNKNOWN_VERIFICATION, "unknown token, or the address has changed since"),
     VerificationExpired: (
         ProblemCode.VERIFICATION_EXPIRED,
@@ -200,6 +215,7 @@ LATER: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
     ),
     TooManyMails: (ProblemCode.TOO_MANY_MAILS, "too many mails to unverified addresses, from you or to this one"),
     TooManyGuesses: (ProblemCode.TOO_MANY_GUESSES, "too many wrong passwords: wait, or show the token of your device"),
+    TooManyExports: (ProblemCode.TOO_MANY_EXPORTS, "you may ask for one export in 24 hours"),
     RateLimited: (ProblemCode.RATE_LIMITED, "too many requests of this kind from your address, or from you"),
 }
 """Errors that say when the same request may succeed (`wait_s`)."""
@@ -214,7 +230,9 @@ def problem_of(error: Exception, path: str) -> Problem:
         return error
     if refusal := REFUSALS.get(type(error)):
         return Problem(*refusal)
-    if isinstance(error, TooManyStarts | TooManyPlaces | TooManyMails | RateLimited | TooManyGuesses):
+    if isinstance(
+        error, TooManyStarts | TooManyPlaces | TooManyMails | TooManyExports | RateLimited | TooManyGuesses
+    ):
         return Problem(*LATER[type(error)], retry_after_s=error.wait_s)
     match error:
         case InvalidBody():

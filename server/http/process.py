@@ -25,6 +25,7 @@ from server.http.routes import ROUTES
 from server.http.services import services_of
 from server.transport.addresses import proxies_of
 from server.transport.listener import listen
+from store.objects.url import open_objects
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
 from store.redis.client import Redis
@@ -49,7 +50,7 @@ async def serve_web(config: Config) -> None:
     proxies = proxies_of(config)
     terminated = trio.Event()
     sock = listen(config.host, config.port)
-    async with trio.open_nursery() as services:
+    async with open_objects(config.object_store_url) as objects, trio.open_nursery() as services:
         await services.start(watch_signals, terminated)
         await services.start(redis.run)
         services.start_soon(writer.run)
@@ -63,6 +64,8 @@ async def serve_web(config: Config) -> None:
             offered=offered_by(config),
             proxies=proxies,
             starts_per_day=config.new_conversations_per_day,
+            account_deletion_s=config.account_deletion_days * 86400,
+            objects=objects,
             cors_origins=web_origins(config.cors_origins),
             rate_limit_factor=config.rate_limit_factor,
         )

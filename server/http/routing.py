@@ -119,7 +119,14 @@ class HtmlAnswer(Struct, frozen=True):
     status: int = 200
 
 
-AnyAnswer: TypeAlias = Answer | EncodedAnswer | HtmlAnswer
+class FileAnswer(Struct, frozen=True):
+    """A file, which is not compressed again."""
+
+    body: bytes
+    content_type: str
+
+
+AnyAnswer: TypeAlias = Answer | EncodedAnswer | HtmlAnswer | FileAnswer
 
 NO_CONTENT: Final = Answer(None, 204)
 """The body is empty."""
@@ -178,6 +185,7 @@ class Route:
     :ivar query: the type of the parameters; None: the route ignores what the query has, as pages for browsers do, since
         mail programs and scanners add parameters of their own.
     :ivar body: the type of the request's body; None: the frame reads none.
+    :ivar form: of a page: the type of the form's fields. It takes any texts, and the page says what is wrong.
     :ivar prepare: makes the body that the handler gets, from the same arguments; a client that hangs up cancels it.
     :ivar announces: None for a read.
     :ivar answer: the type of the answer's body; None: it has none.
@@ -195,6 +203,7 @@ class Route:
     handler: Callable[..., Awaitable[AnyAnswer | Changed]]
     query: type[Struct] | None = NoQuery
     body: type[Any] | None = None
+    form: type[Any] | None = None
     prepare: Callable[..., Awaitable[Any]] | None = None
     announces: Collection[Announce] | None = None
     answer: type[Any] | None = None
@@ -368,14 +377,32 @@ class Routes:
             rule, Access.OPEN, answer=answer, problems=problems, request_class=request_class, is_hot=is_hot
         )
 
+    @overload
     def page(
         self, rule: str, *, announces: Collection[Announce] | None = None, statuses: Collection[int] = (200,)
-    ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]:
+    ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]: ...
+
+    @overload
+    def page(
+        self, rule: str, *, form: type[Body], announces: Collection[Announce], statuses: Collection[int] = (200,)
+    ) -> Callable[[_OtherHandler[Body, Values, Outcome]], _OtherHandler[Body, Values, Outcome]]: ...
+
+    def page(
+        self,
+        rule: str,
+        *,
+        form: type[Any] | None = None,
+        announces: Collection[Announce] | None = None,
+        statuses: Collection[int] = (200,),
+    ) -> Any:
         """A page for a browser, open to everybody.
 
+        :param form: the fields of the form that the browser sends.
         :param announces: of a write.
         """
         details: dict[str, Any] = {} if announces is None else {"announces": announces}
+        if form is not None:
+            details["form"] = form
         return self._declare(rule, Access.OPEN, query=None, answer=HtmlAnswer, statuses=statuses, **details)
 
     @overload

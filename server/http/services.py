@@ -16,6 +16,7 @@ from server.http.origins import Origins
 from server.http.passwords import Passwords
 from server.transport.proxies import NO_PROXIES, TrustedProxies
 from store import conversations
+from store.objects.interface import Objects
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 
@@ -29,6 +30,8 @@ class Services:
     :ivar proxies: those that may name the client's address.
     :ivar ops_token: the operators' token; empty if the application has no routes for operators.
     :ivar starts_per_day: conversations with strangers that a user may begin in 24 hours.
+    :ivar objects: the object store; None if the deployment has none.
+    :ivar account_deletion_s: seconds from a user's request to delete the account to its deletion.
     """
 
     pool: Pool
@@ -45,6 +48,8 @@ class Services:
     ops_token: str
     starts_per_day: int
     token_lifetime_s: float
+    account_deletion_s: float
+    objects: Objects | None
 
 
 def services_of(
@@ -57,6 +62,8 @@ def services_of(
     offered: Offered = WEBHOOKS,
     proxies: TrustedProxies = NO_PROXIES,
     starts_per_day: int = conversations.STARTS_PER_DAY,
+    account_deletion_s: float = 14 * 86400.0,
+    objects: Objects | None = None,
     cors_origins: Collection[str] = (),
     rate_limit_factor: float = 1.0,
     limited_pause_s: float = PAUSE_S,
@@ -83,4 +90,6 @@ def services_of(
         ops_token=ops_token,
         starts_per_day=starts_per_day,
         token_lifetime_s=token_lifetime_s,
+        account_deletion_s=account_deletion_s,
+        objects=objects,
     )

@@ -56,6 +56,11 @@ redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
 return redis.call('ZRANGEBYSCORE', KEYS[2], now, '+inf')
 """
 
+_LIVE_NODES: Final = """
+local t = redis.call('TIME')
+return redis.call('ZRANGEBYSCORE', KEYS[1], t[1] * 1000 + math.floor(t[2] / 1000), '+inf')
+"""
+
 _ENTER: Final = """
 for i = 2, #ARGV do
   local held = redis.call('HGET', KEYS[1], ARGV[i]) or ''
@@ -116,6 +121,14 @@ async def beat_writer(redis: Redis, writer: bytes) -> list[bytes]:
     """
     nodes = await redis.call("EVAL", _BEAT_WRITER, 2, _WRITERS, _NODES, writer, int(LEASE_S * 1000))
     return list(nodes)
+
+
+async def live_nodes(redis: Redis) -> list[bytes]:
+    """The nodes that are alive, for a process that is neither a node nor a writer.
+
+    :raises Unavailable: if Redis cannot be reached.
+    """
+    return list(await redis.call("EVAL", _LIVE_NODES, 1, _NODES))
 
 
 async def enter(redis: Redis, node: bytes, users: Sequence[bytes]) -> None:

@@ -1,6 +1,11 @@
 -- name: add_user
--- Adds a user; a taken name violates users_username.
-insert into users (id, username, password_hash) values (%(user)s::uuid, %(username)s, %(password_hash)s);
+-- Adds a user; a taken name violates users_username. No row: a deleted user had the name, a short time ago.
+insert into users (id, username, password_hash)
+select %(user)s::uuid, %(username)s, %(password_hash)s
+where not exists (
+    select from former_usernames f where f.username_hash = username_hash(%(username)s) and f.until > now()
+)
+returning 1;
 
 -- name: password_hash_of
 -- The hash of a user's password.
@@ -13,4 +18,4 @@ select change_password(
 
 -- name: user_by_name
 -- The user of a name, for a login or a look-up.
-select id, username, password_hash from users where username = %(username)s;
+select id, username, password_hash from users where username = %(username)s and deleted is null;

@@ -1,10 +1,11 @@
 -- name: add_device
 -- Adds a device with the hash of its token; the token itself is not stored. If it is not the user's first device, a
--- mail tells of it, unless the user does not want that. No row: the password has another hash by now; the lock keeps it
--- as it is until this is committed.
+-- mail tells of it, unless the user does not want that. No row: there is no such user. Null: the account is closed, or the
+-- password has another hash by now; the lock keeps both as they are until this is committed.
 with owner as (
     select u.id from users u
-    where u.id = %(user)s::uuid and u.password_hash = coalesce(%(password_hash)s, u.password_hash) for share
+    where u.id = %(user)s::uuid and u.password_hash = coalesce(%(password_hash)s, u.password_hash) and not u.is_closed
+    for share
 ), made as (
     insert into devices (id, user_id, name, family_hash, token_hash, history, expires)
     select %(device)s::uuid, owner.id, %(name)s, %(family_hash)s, %(token_hash)s, history_number(),
@@ -18,7 +19,8 @@ with owner as (
     where e.verified is not null and e.wants_device_notice
       and exists (select from devices d where d.user_id = made.user_id)
 )
-select (extract(epoch from made.expires) * 1000000)::bigint from made left join told on true;
+select (extract(epoch from made.expires) * 1000000)::bigint, u.is_closed
+from users u left join made on true left join told on true where u.id = %(user)s::uuid;
 
 -- name: devices_of
 -- A page of the devices of a user whose tokens are good, the newest first.

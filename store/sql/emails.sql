@@ -12,6 +12,9 @@ select outcome, wait_s from put_email(
 
 -- name: remove
 -- Removes the address of a user: its tokens find nothing. The row stays, with the number of mails that were asked for.
+with void as (
+    update password_resets r set token_hash = null where r.user_id = %(user)s::uuid and r.token_hash is not null
+)
 update emails e
 set address = null, verified = null, next_digest = null, last_digest = null, seed = null, verification_hash = null,
     verification_expires = null, unsubscribe_hash = null
@@ -28,7 +31,7 @@ where e.unsubscribe_hash = %(token_hash)s returning 1;
 
 -- name: verification
 -- The fields of a mail that asks the user to verify the address. No row: it is not wanted by now.
-select e.address, mail_token(e.seed, 'verify') from emails e
+select e.address, mail_token(e.seed, 'verify') from emails e join users u on u.id = e.user_id and not u.is_closed
 where e.user_id = %(user)s::uuid and e.verified is null and e.verification_expires > clock_timestamp();
 
 -- name: device_notice
@@ -67,7 +70,7 @@ select (select count(*) from due), (select count(*) from asked);
 -- name: digest
 -- The fields of a digest. No row: it is not wanted, or there was one recently, or the user has no unread messages.
 select e.address, u.username, mail_token(e.seed, 'unsubscribe'), n.unread, n.conversations
-from emails e join users u on u.id = e.user_id cross join lateral unread_of(e.user_id) n
+from emails e join users u on u.id = e.user_id and not u.is_closed cross join lateral unread_of(e.user_id) n
 where e.user_id = %(user)s::uuid and e.verified is not null and e.wants_digest and n.unread > 0
   and coalesce(e.last_digest, '-infinity') < clock_timestamp() - make_interval(secs => %(apart_s)s);
 

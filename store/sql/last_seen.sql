@@ -5,7 +5,7 @@ with given as materialized (
     select u.id as user_id, now() - g.ago_us * interval '1 microsecond' as at
     from unnest(%(users)s, %(ago_us)s) as g(user_id, ago_us)
     -- The limit makes Postgres look up each by its key: without it, a few may read all users.
-    cross join lateral (select u.id from users u where u.id = g.user_id limit 1) u
+    cross join lateral (select u.id from users u where u.id = g.user_id and u.deleted is null limit 1) u
 ), active as (
     insert into activity (day, user_id)
     select distinct (g.at at time zone 'UTC')::date, g.user_id from given g order by 1, 2

@@ -122,5 +122,7 @@ on conflict (task) do update set upto = excluded.upto
 returning pg_current_xact_id()::text;
 
 -- name: now
--- The snapshot of what has been committed, the id of the history, and the time.
-select pg_current_snapshot()::text, history_id(), (extract(epoch from now()) * 1000000)::bigint;
+-- The snapshot of what has been committed, the id of the history, the time, and whether the nodes are told of the
+-- deletions of accounts that it sees: a worker tells them after its commits, and may be killed in between.
+select pg_current_snapshot()::text, history_id(), (extract(epoch from now()) * 1000000)::bigint,
+       not exists (select from account_deletions d where d.untold_since between '-infinity' and 'infinity');

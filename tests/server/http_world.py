@@ -130,10 +130,11 @@ def _with_texts(value: Any) -> Any:
 
 
 @asynccontextmanager
-async def open_api(
-    pool: Pool, redis_url: str, encoding: str = "json", *, ops_token: str = ""
-) -> AsyncGenerator[Api, None]:
-    async with open_services(pool, redis_url, ops_token=ops_token) as services:
+async def open_api(pool: Pool, redis_url: str, encoding: str = "json", **settings: Any) -> AsyncGenerator[Api, None]:
+    """
+    :param settings: of `services_of`.
+    """
+    async with open_services(pool, redis_url, **settings) as services:
         yield Api(create_app(services), encoding)
 
 

@@ -12,6 +12,8 @@ from tests.people import new_direct, new_group
 IMPOSSIBLE = {
     "a contact of oneself": "insert into contacts (user_id, contact_id) values ('{alice}', '{alice}')",
     "a contact that is nobody": "insert into contacts (user_id, contact_id) values ('{alice}', gen_random_uuid())",
+    "a deleted user with a name": "update users set deleted = now(), display_name = 'a' where username = 'alice'",
+    "a name with a space": "update users set username = 'al ice' where username = 'alice'",
     "a second direct conversation": (
         "insert into conversations (id, kind, direct_low, direct_high) select gen_random_uuid(), kind, direct_low,"
         " direct_high from conversations where kind = 'direct'"
@@ -39,6 +41,9 @@ IMPOSSIBLE = {
     "fewer mails than none": "insert into mailboxes (mailbox_hash, asked) values (sha256('x'), -1)",
     "an address without tokens": "insert into emails (user_id, address) values ('{alice}', 'a@b.example')",
     "a digest to an unverified address": "insert into emails (user_id, next_digest) values ('{alice}', now())",
+    "a link that sets the password of no user": (
+        "insert into password_resets (id, token_hash, expires) values (gen_random_uuid(), sha256('x'), now())"
+    ),
     "a second key of mails": "insert into mail_key (key) select key from mail_key",
     "an attachment of half a message": (
         "insert into attachments (id, user_id, object_key, size_bytes, mime_type, seq)"

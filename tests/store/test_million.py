@@ -326,6 +326,17 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "devices_user",  # devices_of
         "devices_revoked",  # revoked_since
         "contacts_blocked",  # users whose display names are not shown
+        "emails_verified",  # ask_password_reset, by address
+        "password_resets_user",  # ask_password_reset, how many were asked for
+        "password_resets_asked",  # forget_resets
+        "exports_user",  # exports_of
+        "exports_asked",  # old_exports, those that have failed
+        "exports_expires",  # old_exports
+        "contacts_contact",  # delete_contacts
+        "account_deletions_due",  # the account to delete next
+        "account_deletions_untold",  # untold
+        "former_usernames_until",  # forget_usernames
+        "dead_jobs_user",  # anonymise_user
         "contacts_blockers",  # users who see neither the profile nor the typing of a user
         "withheld_user",  # a user's profile
         "departures_conversation",  # former stays

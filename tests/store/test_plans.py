@@ -13,12 +13,15 @@ import pytest
 
 from protocol import ids
 from store import (
+    account_deletions,
     accounts,
     analytics,
     contacts,
     conversations,
     devices,
     emails,
+    exported,
+    exports,
     history_pages,
     jobs,
     last_seen,
@@ -31,6 +34,7 @@ from store import (
     own_settings,
     participant_lists,
     participants,
+    password_resets,
     profiles,
     quiet_hours,
     retention,
@@ -39,7 +43,7 @@ from store import (
     sql,
     tokens,
 )
-from store.errors import DatabaseError, Refused
+from store.errors import DatabaseError, Refused, ResetUnknown, TooManyExports
 from store.latencies import add_latencies
 from store.marks import Mark, mark
 from store.messages import send
@@ -107,6 +111,11 @@ insert into contacts (user_id, contact_id, is_blocked, last_seen)
 insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq)
     select c.id, u.id, 0, 0, 0, 0 from (select id, row_number() over () as n from conversations limit 1000) c
     join (select id, row_number() over () as n from users) u on u.n = c.n % 900 + 1;
+insert into account_deletions (user_id, due, deletes_messages) select id, now() + interval '1 day', true from users;
+insert into former_usernames (username_hash, until) select sha256(uuid_send(id)), now() + interval '1 day' from users;
+insert into password_resets (id, user_id, token_hash, expires)
+    select id, id, sha256(uuid_send(id)), now() from users;
+insert into exports (id, user_id, asked) select id, id, now() from users;
 insert into starts (user_id, at) select id, array[now()] from users;
 insert into departures (user_id, conversation_id, since_seq, left_seq)
     select md5('u' || (n + 3) % {CONVERSATIONS // 5})::uuid, md5('c' || n)::uuid, 0, 5
@@ -336,6 +345,9 @@ class Traffic:
             lambda: revisions.forget_revisions(pool, limit=10),
             lambda: orphans.remove(pool, [orphans.Orphan(user, ())]),
             lambda: self.sweep(),
+            lambda: self.delete_account(),
+            lambda: self.reset_password(user),
+            lambda: self.export(user),
             lambda: participants.add(pool, user, here, self.other),
             lambda: participants.set_role(pool, user, here, self.other, "admin"),
             lambda: participants.change_settings(pool, user, here, name="other"),
@@ -378,6 +390,53 @@ class Traffic:
         await participant_lists.unwatchable(self.pool, [(user, self.other)])
         await own_settings.changed_since(self.pool, [user], base)
         await take_cursor_snapshot(self.pool)
+
+    async def delete_account(self) -> None:
+        pool = self.pool
+        user = await accounts.add_user(pool, f"gone{self.turn}", "x")
+        for _ in range(2):
+            await account_deletions.close(pool, user, delay_s=9, deletes_messages=True)
+            await account_deletions.closing_of(pool, user)
+            await account_deletions.closing_notice(pool, user)
+            await account_deletions.keep(pool, user)
+        await account_deletions.close(pool, user, delay_s=0, deletes_messages=True)
+        await account_deletions.next_due(pool)
+        await account_deletions.erase_own_messages(pool, user, look_at=10, limit=10)
+        await account_deletions.leave_conversations(pool, user, limit=10)
+        await account_deletions.delete_contacts(pool, user, limit=10)
+        await account_deletions.delete_rows(pool, user, limit=10)
+        assert await account_deletions.anonymise(pool, user)
+        await account_deletions.note_told(pool, await account_deletions.untold(pool))
+        await account_deletions.forget_usernames(pool, limit=10)
+
+    async def reset_password(self, user: bytes) -> None:
+        pool = self.pool
+        await password_resets.ask(pool, username=f"user{self.turn}")
+        await password_resets.ask(pool, address=f"user{self.turn}@example.org")
+        await password_resets.mail(pool, user)
+        await password_resets.changed_notice(pool, user)
+        with suppress(ResetUnknown):
+            await password_resets.check(pool, "token")
+        with suppress(ResetUnknown):
+            await password_resets.reset(pool, "token", "x")
+        await password_resets.forget_resets(pool, limit=10)
+
+    async def export(self, user: bytes) -> None:
+        pool = self.pool
+        with suppress(TooManyExports):
+            await exports.ask(pool, user)
+        made = await exports.ask(pool, await accounts.add_user(pool, f"exports{self.turn}", "x"))
+        owner = await exports.user_of_open(pool, made)
+        assert owner is not None
+        await exports.exports_of(pool, owner)
+        await exports.note_ready(pool, made, parts=1, size_bytes=1)
+        await exports.check_part(pool, owner, made, 1)
+        await exports.ready_notice(pool, made)
+        await exports.old_exports(pool, limit=10)
+        await exports.exports_of_account(pool, owner)
+        await exports.remove(pool, made)
+        async for _ in exported.lines_of(pool, user):
+            pass
 
     async def sweep(self) -> None:
         at = await orphans.position(self.pool, "some")

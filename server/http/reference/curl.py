@@ -16,6 +16,8 @@ from server.http.routing import Access, Route
 ADDRESS: Final = "http://127.0.0.1:8000"
 """That of `make run`."""
 
+FORM: Final = "application/x-www-form-urlencoded"
+
 TOKENS: Final = {Access.DEVICE: "$TOKEN", Access.CONFIRMED_DEVICE: "$TOKEN", Access.OPERATOR: "$OPS_TOKEN"}
 """Variables of the shell."""
 
@@ -26,7 +28,10 @@ def command(route: Route, example: Example) -> str:
     parts = [f"curl {method}{quote(ADDRESS + path_of(route, example) + query_of(example.query))}"]
     if route.access in TOKENS:
         parts.append(f'-H "Authorization: Bearer {TOKENS[route.access]}"')
-    if example.body is not None:
+    if example.body is not None and route.form is not None:
+        parts.append(f"-H 'Content-Type: {FORM}'")
+        parts.append(f"-d {quote(urlencode(given(example.body)))}")
+    elif example.body is not None:
         parts.append("-H 'Content-Type: application/json'")
         parts.append(f"-d {quote(body_of(example.body))}")
     return " \\\n  ".join(parts)

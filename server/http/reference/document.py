@@ -21,7 +21,7 @@ from server.http.reference.operations import (
     tag_of,
 )
 from server.http.reference.schemas import Schemas
-from server.http.routing import HtmlAnswer, Route
+from server.http.routing import FileAnswer, HtmlAnswer, Route
 
 _DESCRIPTION: Final = """
 History, lists and accounts of ALO Shield. Everything that happens minute by minute goes over the WebSocket.
@@ -120,11 +120,11 @@ def _paragraphs(text: str) -> str:
 
 
 def _sent(routes: Sequence[Route]) -> list[type[Any]]:
-    return _each_once(route.body for route in routes if route.body is not None)
+    return _each_once(body for route in routes if (body := route.body or route.form) is not None)
 
 
 def _answered(routes: Sequence[Route]) -> list[type[Any]]:
-    types = (route.answer for route in routes if route.answer not in (None, HtmlAnswer))
+    types = (route.answer for route in routes if route.answer not in (None, HtmlAnswer, FileAnswer))
     return [*_each_once(types), ProblemAnswer]
 
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from server.http import bodies, notifiers
+from server.http.answers.accounts import DeletionAnswer, ResetAskedAnswer
 from server.http.answers.conversations import ConversationAnswer, ListAnswer, ParticipantAnswer, ParticipantsAnswer
 from server.http.answers.devices import (
     ConfirmedAnswer,
@@ -25,6 +26,7 @@ from server.http.answers.devices import (
     RegisteredAnswer,
     TokenAnswer,
 )
+from server.http.answers.exports import ExportAnswer, ExportsAnswer
 from server.http.answers.figures import DayAnswer, DaysAnswer, DeliveryAnswer, HealthAnswer, StorageAnswer
 from server.http.answers.messages import HistoryAnswer, MessageAnswer, RecipientAnswer, StatusAnswer
 from server.http.answers.notifiers import AddedNotifierAnswer, NotifierAnswer, NotifierKeysAnswer, NotifiersAnswer
@@ -59,6 +61,7 @@ PHONE, LAPTOP = _uuid(0x11), _uuid(0x12)
 DIRECT, GROUP, ASKED = _uuid(0x21), _uuid(0x22), _uuid(0x23)
 MESSAGE, SECOND_MESSAGE = _uuid(0x31), _uuid(0x32)
 WEBHOOK = _uuid(0x41)
+EXPORT = _uuid(0x51)
 
 PASSWORD: Final = "correct horse battery staple"  # noqa: S105
 NEW_PASSWORD: Final = "nine brown foxes dig"  # noqa: S105
@@ -141,6 +144,8 @@ _EMAIL: Final = EmailAnswer("alice@example.org", False, True, True, 8, "Europe/B
 _OF_GROUP: Final = {"conversation": str(GROUP)}
 _BOB_IN_GROUP: Final = {"conversation": str(GROUP), "other": str(BOB)}
 
+_EXPORT: Final = ExportAnswer(_id(EXPORT), _AT, None, None, None, None)
+
 EXAMPLES: Final[Mapping[str, Example]] = {
     "POST /v1/users": Example(
         body=bodies.Register("frank", PASSWORD), answer=RegisteredAnswer(_id(ALICE), "frank"), status=201
@@ -150,6 +155,18 @@ EXAMPLES: Final[Mapping[str, Example]] = {
         answer=LoggedInAnswer(_id(ALICE), _id(PHONE), DEVICE_TOKEN, _AT + 90 * _DAY_US),
         status=201,
     ),
+    "PUT /v1/account/deletion": Example(
+        body=bodies.DeleteAccount(deletes_messages=True), answer=DeletionAnswer(_AT + 14 * _DAY_US)
+    ),
+    "POST /v1/password-resets": Example(
+        body=bodies.AskPasswordReset(username="alice"), answer=ResetAskedAnswer(3600), status=202
+    ),
+    "PUT /v1/password-resets": Example(body=bodies.ResetPassword(MAIL_TOKEN, PASSWORD), status=204),
+    "GET /v1/password-resets/<token>": Example({"token": MAIL_TOKEN}),
+    "POST /v1/password-resets/<token>": Example({"token": MAIL_TOKEN}, body=bodies.ResetPasswordForm(PASSWORD)),
+    "POST /v1/exports": Example(answer=ExportsAnswer([_EXPORT]), status=202),
+    "GET /v1/exports": Example(answer=ExportsAnswer([_EXPORT])),
+    "GET /v1/exports/<uuid:export>/parts/<int:part>": Example({"export": str(EXPORT), "part": "1"}),
     "GET /v1/users/<username>": Example({"username": "bob"}, answer=UserAnswer(_id(BOB), "bob", "Bob", 1)),
     "GET /v1/devices": Example(
         answer=DevicesAnswer([DeviceAnswer(_id(PHONE), "Phone", _AT, _AT + 90 * _DAY_US)], None),

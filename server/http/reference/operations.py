@@ -18,7 +18,7 @@ from server.http.queries import NoQuery, PageQuery
 from server.http.reference import curl
 from server.http.reference.examples import EXAMPLES, as_json
 from server.http.reference.schemas import PREFIX, Schemas, documented, sentence
-from server.http.routing import Access, HtmlAnswer, Route
+from server.http.routing import Access, FileAnswer, HtmlAnswer, Route
 
 Item: TypeAlias = dict[str, Any]
 """A part of the document."""
@@ -64,6 +64,8 @@ class PathValue(NamedTuple):
 PATH_VALUES: Final = {
     "conversation": PathValue("The conversation.", UUID_SCHEMA),
     "device": PathValue("One of your devices.", UUID_SCHEMA),
+    "export": PathValue("One of your exports.", UUID_SCHEMA),
+    "part": PathValue("The number of the part.", {"type": "integer", "minimum": 1}),
     "notifier": PathValue("One of your notifiers.", UUID_SCHEMA),
     "other": PathValue("The other user.", UUID_SCHEMA),
     "seq": PathValue("The message's number in its conversation.", {"type": "integer", "minimum": 1}),
@@ -90,8 +92,9 @@ def problems_of(route: Route) -> set[ProblemCode]:
         if issubclass(route.query, PageQuery):
             found.add(ProblemCode.INVALID_CURSOR)
     if route.body is not None:
-        found |= {ProblemCode.INVALID_BODY, ProblemCode.BODY_TOO_LARGE, ProblemCode.UNSUPPORTED_MEDIA_TYPE}
-        found.add(ProblemCode.REQUEST_TIMEOUT)
+        found |= {ProblemCode.INVALID_BODY, ProblemCode.UNSUPPORTED_MEDIA_TYPE}
+    if route.body is not None or route.form is not None:
+        found |= {ProblemCode.BODY_TOO_LARGE, ProblemCode.REQUEST_TIMEOUT}
     if "<uuid:" in route.path or "<int:" in route.path:
         found.add(ProblemCode.NOT_FOUND)
     return found
@@ -124,7 +127,7 @@ def operation(route: Route, schemas: Schemas) -> Item:
         made["description"] = "\n\n".join(notes)
     if route.announces:
         made["x-announces"] = sorted(each.__name__ for each in route.announces)
-    if route.body is not None:
+    if route.body is not None or route.form is not None:
         made["requestBody"] = _request_body(route, schemas)
     return made
 
@@ -190,9 +193,12 @@ def _parameter_schema(field: Item) -> Item:
 
 
 def _request_body(route: Route, schemas: Schemas) -> Item:
-    assert route.body is not None
     example = EXAMPLES[route.rule].body
     assert example is not None, route.rule
+    if route.form is not None:
+        fields = {"schema": schemas.of(route.form), "example": curl.given(example)}
+        return {"required": True, "content": {curl.FORM: fields}}
+    assert route.body is not None
     schema = schemas.of(route.body)
     given = {"example": curl.given(example)}
     if others := EXAMPLES[route.rule].other_bodies:
@@ -221,6 +227,8 @@ def _response(route: Route, status: int, schemas: Schemas) -> Item:
         headers.append("ETag")
     if route.answer is HtmlAnswer:
         made["content"] = {"text/html": {"schema": {"type": "string"}}}
+    elif route.answer is FileAnswer:
+        made["content"] = {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}
     elif route.answer is not None:
         schema = schemas.of(route.answer)
         content: Item = {JSON: {"schema": schema}, CBOR: {"schema": schema}}

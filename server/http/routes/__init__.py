@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Final
 
 from server.http.routes import (
+    account_deletions,
     accounts,
     contacts,
     conversations,
     devices,
     emails,
+    exports,
     health,
     mail_links,
     message_requests,
@@ -21,6 +23,7 @@ from server.http.routes import (
     notifiers,
     ops,
     participants,
+    password_resets,
     passwords,
     profiles,
     quiet_hours,
@@ -30,6 +33,9 @@ from server.http.routing import Access, Route
 
 _FILES: Final = (
     accounts,
+    account_deletions,
+    password_resets,
+    exports,
     devices,
     passwords,
     profiles,
@@ -57,6 +63,10 @@ OPEN: Final = {
     "POST /v1/email/verifications/<token>": "the token is from a mail",
     "GET /v1/unsubscribe/<token>": "a browser follows the link in a mail; nothing is read or changed",
     "POST /v1/unsubscribe/<token>": "the token is from a mail",
+    "POST /v1/password-resets": "a user who does not know the password has no device",
+    "PUT /v1/password-resets": "the token is from a mail",
+    "GET /v1/password-resets/<token>": "a browser follows the link in a mail; nothing is read or changed",
+    "POST /v1/password-resets/<token>": "the token is from a mail",
     "GET /healthz": "load balancers and supervisors have no token",
     "GET /readyz": "load balancers and supervisors have no token",
     "GET /openapi.json": "programs read it before they have a token",

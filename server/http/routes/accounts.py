@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from server.http.problems import Problem
 from server.http.request_classes import RequestClass
 from server.http.routing import NOTHING, Answer, Request, Routes
 from server.transport.proxies import address_key
-from store import accounts, devices, profiles, tokens
+from store import account_deletions, accounts, devices, profiles, tokens
 from store.accounts import Account
 from store.errors import UnknownUser
 from store.postgres.pool import Pool
@@ -76,8 +77,9 @@ async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
         admit=partial(services.guesses.admit, guesses),
     )
     if not is_right or account is None:
-        raise Problem(ProblemCode.WRONG_CREDENTIALS, "wrong username or password")
+        raise _wrong()
     await services.guesses.forget(guesses)
+    await _check_open(services.pool, account.user, keeps_account=body.keeps_account)
     return NewDevice(account.user, account.password_hash, body.name)
 
 
@@ -88,6 +90,24 @@ async def _known_device(request: Request[Any], account: Account | None) -> bytes
     return known[1] if known and account and known[0] == account.user else None
 
 
+def _wrong() -> Problem:
+    return Problem(ProblemCode.WRONG_CREDENTIALS, "wrong username or password")
+
+
+async def _check_open(pool: Pool, user: bytes, *, keeps_account: bool) -> None:
+    """Called once the password is known to be right: other users are not told what the user has asked for."""
+    closing = await account_deletions.closing_of(pool, user)
+    if closing is None:
+        return
+    if closing.has_begun:
+        raise _wrong()
+    if not keeps_account:
+        at = f"{datetime.fromtimestamp(closing.due / 1e6, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        detail = f"the account is deleted at {at}: log in with keeps_account, and it is not"
+        raise Problem(ProblemCode.ACCOUNT_CLOSED, detail, due=closing.due)
+    await account_deletions.keep(pool, user)
+
+
 @routes.open_write(
     "POST /v1/devices",
     body=bodies.LogIn,
@@ -95,12 +115,13 @@ async def _known_device(request: Request[Any], account: Account | None) -> bytes
     announces=NOTHING,
     answer=LoggedInAnswer,
     statuses=[201],
-    problems=[ProblemCode.WRONG_CREDENTIALS, ProblemCode.TOO_MANY_GUESSES],
+    problems=[ProblemCode.WRONG_CREDENTIALS, ProblemCode.TOO_MANY_GUESSES, ProblemCode.ACCOUNT_CLOSED],
     request_class=RequestClass.LOGIN,
 )
 async def log_in(request: Request[NewDevice]) -> Answer:
     """Log in, which makes a new device.
 
+    If you have asked to delete the account, say with `keeps_account` that you keep it.
     The token admits this device until it expires; renew it with `POST /v1/tokens`. After five wrong passwords for a
     user the next one is refused for a second, and for twice as long after each further one, up to 15 minutes. Show the
     token of a device that you have, or had until it expired, in `Authorization`: it has guesses of its own.

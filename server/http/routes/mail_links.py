@@ -10,14 +10,10 @@ from store.errors import UnsubscribeUnknown, VerificationExpired, VerificationUn
 routes = Routes()
 
 
-def _page(html: str, status: int = 200) -> HtmlAnswer:
-    return HtmlAnswer(html, mail_pages.HEADERS, status)
-
-
 @routes.page("GET /v1/email/verifications/<token>")
 async def show_verification(request: Request[None], token: str) -> HtmlAnswer:
     """Show the page with a button that verifies an address."""
-    return _page(mail_pages.VERIFY)
+    return mail_pages.page(mail_pages.VERIFY)
 
 
 @routes.page("POST /v1/email/verifications/<token>", announces=NOTHING, statuses=[200, 404, 410])
@@ -26,16 +22,16 @@ async def verify_on_page(request: Request[None], token: str) -> HtmlAnswer:
     try:
         await emails.verify(request.services.pool, token)
     except VerificationUnknown:
-        return _page(mail_pages.UNKNOWN, 404)
+        return mail_pages.page(mail_pages.UNKNOWN, 404)
     except VerificationExpired:
-        return _page(mail_pages.EXPIRED, 410)
-    return _page(mail_pages.VERIFIED)
+        return mail_pages.page(mail_pages.EXPIRED, 410)
+    return mail_pages.page(mail_pages.VERIFIED)
 
 
 @routes.page("GET /v1/unsubscribe/<token>")
 async def show_unsubscription(request: Request[None], token: str) -> HtmlAnswer:
     """Show the page with a button that ends the digests."""
-    return _page(mail_pages.UNSUBSCRIBE)
+    return mail_pages.page(mail_pages.UNSUBSCRIBE)
 
 
 @routes.page("POST /v1/unsubscribe/<token>", announces=NOTHING, statuses=[200, 404])
@@ -44,5 +40,5 @@ async def unsubscribe(request: Request[None], token: str) -> HtmlAnswer:
     try:
         await emails.unsubscribe(request.services.pool, token)
     except UnsubscribeUnknown:
-        return _page(mail_pages.UNKNOWN, 404)
-    return _page(mail_pages.UNSUBSCRIBED)
+        return mail_pages.page(mail_pages.UNKNOWN, 404)
+    return mail_pages.page(mail_pages.UNSUBSCRIBED)

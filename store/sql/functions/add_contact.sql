@@ -2,7 +2,7 @@
 -- outcome:
 --   'added'
 --   'again': the other user was a contact already
---   'unknown': the other user does not exist, or is the user
+--   'unknown': the other user does not exist, is deleted, or is the user
 -- accepted: the conversations that were requests.
 create or replace function add_contact(p_user uuid, p_other uuid, out outcome text, out accepted uuid[])
 language plpgsql as $$
@@ -10,7 +10,9 @@ declare
     asked uuid;
 begin
     perform lock_starts(p_other, true);
-    if not exists (select from users u where u.id = p_other) or p_user = p_other then
+    -- The lock puts this before or after the deletion of the other account (anonymise_user).
+    perform from users u where u.id = p_other and u.deleted is null for key share;
+    if not found or p_user = p_other then
         outcome := 'unknown';
         return;
     end if;

@@ -7,7 +7,7 @@
 --   'made'
 --   'found'
 --   'opened': p_user was withheld from it and takes part now
---   'unknown': p_other does not exist
+--   'unknown': p_other does not exist, or is deleted
 --   'refused': p_other takes no messages from p_user
 --   'limited': p_user has begun p_limit conversations; the next may begin in wait_s seconds
 create or replace function add_direct(
@@ -35,7 +35,8 @@ begin
         end if;
         return;
     end if;
-    select u.messages_from into setting from users u where u.id = p_other;
+    -- The lock puts this before or after the deletion of the other account (anonymise_user).
+    select u.messages_from into setting from users u where u.id = p_other and u.deleted is null for key share;
     is_known := has_added(p_other, p_user);
     if setting is null then
         outcome := 'unknown';

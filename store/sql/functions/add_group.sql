@@ -7,7 +7,7 @@
 -- p_places: how many places in groups p_admin may fill in 24 hours.
 -- outcome:
 --   'made'
---   'unknown': one of the users does not exist
+--   'unknown': one of the users does not exist, or is deleted
 --   'refused': the users in refused take no groups from p_admin
 --   'limited': p_admin has begun p_limit conversations; the next may begin in wait_s seconds
 --   'crowded': p_admin has filled p_places places in groups, or nearly; this group may begin in wait_s seconds
@@ -31,7 +31,11 @@ begin
     blockers := array(select b.user_id from contacts b
         where b.contact_id = p_admin and b.is_blocked and b.user_id = any(p_users));
     select count(*), array_agg(u.id) filter (where u.id <> p_admin and not takes_from(u.groups_from, u.id = any(known)))
-    into found_users, refused from users u where u.id = any(p_users);
+    into found_users, refused
+    from (
+        -- The lock puts this before or after the deletion of an account (anonymise_user).
+        select u.id, u.groups_from from users u where u.id = any(p_users) and u.deleted is null for key share
+    ) u;
     outcome := case
         when found_users < cardinality(p_users) then 'unknown'
         when refused is not null then 'refused'

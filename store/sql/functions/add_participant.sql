@@ -11,7 +11,7 @@
 --   'again': p_other takes part already
 --   'stranger': p_user takes no part, or the group does not exist
 --   'forbidden': p_user is not an administrator
---   'unknown': p_other does not exist
+--   'unknown': p_other does not exist, or is deleted
 --   'full': p_limit users take part
 --   'refused': p_other takes no groups from p_user
 --   'limited': p_user has brought p_starts strangers, and may bring the next in wait_s seconds
@@ -22,7 +22,7 @@ create or replace function add_participant(
 ) language plpgsql as $$
 declare
     conversation conversations;
-    setting text := (select u.groups_from from users u where u.id = p_other);
+    setting text;
     is_known boolean;
     is_blocker boolean;
     is_shown boolean;
@@ -32,6 +32,8 @@ declare
     held withheld;
 begin
     perform lock_starts(p_user, false);
+    -- The lock puts this before or after the deletion of the other account (anonymise_user).
+    select u.groups_from into setting from users u where u.id = p_other and u.deleted is null for key share;
     select * into conversation from conversations c where c.id = p_conversation and c.kind = 'group' for no key update;
     is_known := has_added(p_other, p_user);
     is_blocker := is_blocked(p_other, p_user);

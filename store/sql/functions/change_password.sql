@@ -13,6 +13,9 @@ begin
     if not found then
         return false;
     end if;
+    perform void_resets(p_user);
+    perform enqueue('password_changed', jsonb_build_object('user', p_user))
+    from emails e where e.user_id = p_user and e.verified is not null;
     update devices d set confirmed = case when d.id = p_device then clock_timestamp() else 'epoch' end
     where d.user_id = p_user and d.revoked is null;
     if p_ends_others then

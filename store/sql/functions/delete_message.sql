@@ -1,5 +1,5 @@
 -- Deletes a message for everyone: its content is erased, and a tombstone stays. The sender may do it, and in a group an
--- administrator, whom the tombstone names. Participants who had deleted it for themselves have their tombstone already.
+-- administrator, whom the tombstone names. See erase_message().
 --
 -- outcome:
 --   'deleted'
@@ -26,14 +26,7 @@ begin
         when old.deleted is not null then 'again'
         else 'deleted' end;
     if outcome = 'deleted' then
-        update messages m
-        set content_type = '', content = '', nonce = null, ephemeral_public_key = null, deleted = clock_timestamp(),
-            deleted_by = nullif(p_user, old.sender_id)
-        where m.conversation_id = p_conversation and m.seq = p_seq;
-        perform note_revision(p_conversation, p_seq);
-        participant_ids := array(select h.user_id from holders_of(target.conversation, old) h);
-        -- For all other participants it did not count as unread before.
-        perform note_uncounted(p_conversation, p_seq, participant_ids);
+        participant_ids := erase_message(target.conversation, old, nullif(p_user, old.sender_id));
         actor := nullif(p_user, old.sender_id);
     else
         actor := shown_deleter(old.deleted_by, p_conversation, p_seq, p_user);

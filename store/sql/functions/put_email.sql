@@ -37,6 +37,7 @@ begin
         old.verified := null;
         old.last_digest := null;
         old.seed := gen_random_uuid();
+        perform void_resets(p_user);
     end if;
     if old.verified is null then
         if old.asked_since < oldest then

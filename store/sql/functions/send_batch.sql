@@ -12,6 +12,7 @@
 --   'conflict': the temp_id was used for another message
 --   'unknown': p_reply_to is not a message that the sender may read
 --   'stranger': the sender takes no part, or the conversation does not exist
+--   'closed': the conversation is direct, and its other user is deleted
 --   'locked': nothing was done
 -- participant_ids: the participants of the conversation, if p_known_version is neither null nor current.
 create or replace function send_batch(
@@ -73,7 +74,7 @@ begin
         from input i
         join conversations c on c.id = i.conversation_id
         join participants p on p.conversation_id = i.conversation_id and p.user_id = i.sender_id
-        where not exists (select from duplicate d where d.n = i.n)
+        where not exists (select from duplicate d where d.n = i.n) and not c.is_closed
           and (locked is null or i.conversation_id <> all(locked))
           and (i.reply_to is null or i.reply_to > floor_of(c, p) and i.reply_to <= c.last_seq)
         window in_conversation as (partition by i.conversation_id order by i.n)
@@ -127,9 +128,9 @@ begin
            case when b.blocker_id is not null then 'silent' when b.n is not null then 'sent'
                 when d.same then 'again' when d.n is not null then 'conflict'
                 when i.conversation_id = any(locked) then 'locked'
-                when i.reply_to is not null and exists (
+                when (i.reply_to is not null or c.is_closed) and exists (
                     select from participants p where p.conversation_id = i.conversation_id and p.user_id = i.sender_id
-                ) then 'unknown'
+                ) then case when c.is_closed then 'closed' else 'unknown' end
                 else 'stranger' end,
            coalesce(b.seq, d.seq), coalesce(b.id, d.message_id),
            (extract(epoch from coalesce(b.created, d.created)) * 1000000)::bigint,

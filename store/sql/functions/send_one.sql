@@ -15,11 +15,11 @@ declare
 begin
     if p_lock_ms > 0 then
         select c.last_seq, c.floor_seq, c.active_at, c.recipients_version, c.direct_low, c.direct_high, c.low_blocks,
-               c.high_blocks
+               c.high_blocks, c.is_closed
         into conversation from conversations c where c.id = p_conversation for no key update;
     else
         select c.last_seq, c.floor_seq, c.active_at, c.recipients_version, c.direct_low, c.direct_high, c.low_blocks,
-               c.high_blocks
+               c.high_blocks, c.is_closed
         into conversation from conversations c where c.id = p_conversation for no key update skip locked;
         if not found and exists (select from conversations c where c.id = p_conversation) then
             outcome := 'locked';
@@ -38,6 +38,12 @@ begin
         seq := duplicate.seq;
         id := duplicate.message_id;
         created := (extract(epoch from duplicate.created) * 1000000)::bigint;
+        return;
+    end if;
+    if conversation.is_closed then
+        outcome := case when exists (
+            select from participants p where p.conversation_id = p_conversation and p.user_id = p_sender
+        ) then 'closed' else 'stranger' end;
         return;
     end if;
     if p_reply_to is not null then

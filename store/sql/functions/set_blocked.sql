@@ -6,7 +6,7 @@
 -- outcome:
 --   'changed'
 --   'again': it was so already
---   'unknown': the other user does not exist, or is the user
+--   'unknown': the other user does not exist, is deleted, or is the user
 -- shown: the user's conversations that show the other user differently from now on.
 -- declined: the conversations that the user has left by the block.
 create or replace function set_blocked(
@@ -20,7 +20,9 @@ declare
 begin
     perform lock_starts(p_other, true);
     perform lock_pair(p_user, p_other);
-    if not exists (select from users u where u.id = p_other) or p_user = p_other then
+    -- The lock puts this before or after the deletion of the other account (anonymise_user).
+    perform from users u where u.id = p_other and u.deleted is null for key share;
+    if not found or p_user = p_other then
         outcome := 'unknown';
         return;
     end if;

@@ -14,7 +14,8 @@
 
 create table users (
     id uuid primary key,
-    username text not null check (username ~ '^[a-z0-9][a-z0-9_.-]{0,31}$'),
+    -- That of a deleted user has spaces, which no name that a user can take has.
+    username text not null check (username ~ '^[a-z0-9][a-z0-9_.-]{0,31}$' or username ~ '^deleted user [0-9a-f]{16}$'),
     password_hash text not null,
     created timestamptz not null default clock_timestamp(),
     display_name text check (length(display_name) between 1 and 128),
@@ -33,7 +34,12 @@ create table users (
     -- other user is a contact.
     messages_from text not null default 'everybody' check (messages_from in ('everybody', 'contacts', 'nobody')),
     groups_from text not null default 'everybody' check (groups_from in ('everybody', 'contacts', 'nobody')),
-    constraint users_username unique (username)
+    -- The user has asked to delete the account: no device logs in (account_deletions).
+    is_closed boolean not null default false,
+    -- When the account was deleted. The row stays, since messages, marks and settings refer to it.
+    deleted timestamptz,
+    constraint users_username unique (username),
+    constraint users_deleted check (deleted is null or is_closed and display_name is null and password_hash = '')
 );
 create index users_created on users (created);
 
@@ -69,6 +75,32 @@ create index devices_user on devices (user_id);
 create index devices_revoked on devices (revoked) where revoked is not null;
 create index devices_ended on devices (least(expires, revoked)) where family_hash is not null;
 
+-- The accounts that their users have asked to delete. A row goes once the account is deleted and the devices of others
+-- are told.
+create table account_deletions (
+    user_id uuid primary key references users,
+    -- From then on it is deleted; before, a login keeps the account.
+    due timestamptz not null,
+    -- The user's messages are deleted for everyone.
+    deletes_messages boolean not null,
+    -- How far the deletion of messages has come: in this conversation up to this seq, and all conversations with a lesser
+    -- id.
+    position_id uuid not null default '00000000-0000-0000-0000-000000000000',
+    position_seq bigint not null default 0,
+    -- The number of steps, and when the first of those began that the nodes are not told of yet: no cursor passes them.
+    steps int not null default 0,
+    untold_since timestamptz
+);
+create index account_deletions_due on account_deletions (due);
+create index account_deletions_untold on account_deletions (untold_since) where untold_since is not null;
+
+-- The names of deleted users, hashed with the key of mail_key, until another user may take them.
+create table former_usernames (
+    username_hash bytea primary key check (length(username_hash) = 32),
+    until timestamptz not null
+);
+create index former_usernames_until on former_usernames (until);
+
 -- When each user was online last. Apart from users, so that the rows that change all day are small and updated in
 -- place.
 create table last_seen (
@@ -93,6 +125,8 @@ create table contacts (
 -- The users whom a user blocks, and the blockers of a user: each list and each sign of typing looks them up.
 create index contacts_blocked on contacts (user_id, contact_id) where is_blocked;
 create index contacts_blockers on contacts (contact_id, user_id) where is_blocked;
+-- The users who have a user as a contact: the deletion of an account looks them up.
+create index contacts_contact on contacts (contact_id);
 
 -- When a user has begun conversations with strangers, in the last 24 hours, in order (decision 29). places_free_at: the
 -- time from which the user may fill as many places in groups as in any 24 hours (decision 40).
@@ -126,6 +160,8 @@ create table conversations (
     -- look there.
     low_blocks boolean not null default false,
     high_blocks boolean not null default false,
+    -- Direct, and one of the two users is deleted: the other can send no more.
+    is_closed boolean not null default false,
     -- The floor: messages at or below it are gone for everyone.
     floor_seq bigint not null default 0,
     -- The transaction that moved the floor last; null: the floor has never moved.
@@ -463,6 +499,8 @@ create table dead_jobs (
     volatile_id text,
     constraint dead_jobs_volatile unique (volatile_id)
 );
+-- The deletion of an account: reasons may name addresses.
+create index dead_jobs_user on dead_jobs ((payload ->> 'user'));
 create index dead_jobs_task on dead_jobs (task, id);
 create index dead_jobs_died on dead_jobs (died);
 
@@ -597,6 +635,40 @@ create table emails (
     check (num_nulls(address, seed, verification_hash, verification_expires, unsubscribe_hash) in (0, 5))
 );
 create index emails_digest on emails (next_digest) where next_digest is not null;
+-- The accounts with an address, for users who do not know their password.
+create index emails_verified on emails (address) where verified is not null;
+
+-- Mails that let users set another password (store/password_resets.py).
+create table password_resets (
+    -- The seed of the token; see mail_token().
+    id uuid primary key,
+    -- Null: no account was found, or its user has asked for too many mails.
+    user_id uuid references users,
+    asked timestamptz not null default clock_timestamp(),
+    -- The hash by which the token is found; null: it is void.
+    token_hash bytea check (length(token_hash) = 32),
+    expires timestamptz not null,
+    constraint password_resets_token unique (token_hash),
+    check (user_id is not null or token_hash is null)
+);
+create index password_resets_user on password_resets (user_id, asked) where user_id is not null;
+create index password_resets_asked on password_resets (asked);
+
+-- Exports: files with all data of an account, in the object store (store/exports.py). Rows go once their objects are gone.
+create table exports (
+    id uuid primary key,
+    user_id uuid not null references users,
+    asked timestamptz not null,
+    -- When all parts were in the object store, how many they are, and when they are deleted; null: a job makes them.
+    ready timestamptz,
+    expires timestamptz,
+    parts int check (parts >= 1),
+    size_bytes bigint check (size_bytes >= 1),
+    check (num_nulls(ready, expires, parts, size_bytes) in (0, 4))
+);
+create index exports_user on exports (user_id);
+create index exports_asked on exports (asked) where ready is null;
+create index exports_expires on exports (expires) where expires is not null;
 
 -- How many mails went to unverified addresses of a mailbox lately, for all users together. Users who remove or change
 -- the address do not change the count.

@@ -19,7 +19,7 @@ from jobs.mail.mailer import Mailer
 from jobs.mail.smtp import NotSent
 from jobs.tasks import mail
 from jobs.tasks.mail import MailTasks
-from store import accounts, devices, emails, participants, tokens
+from store import account_deletions, accounts, devices, emails, exports, participants, password_resets, tokens
 from store.errors import DatabaseError, TokenReused
 from store.marks import Mark, mark
 from store.postgres.driver import uuid
@@ -31,7 +31,7 @@ from tests.store.test_tokens import end_overlap
 from tests.waiting import wait_until
 
 PUBLIC = "https://chat.example"
-LINK = re.compile(rf"{PUBLIC}(/v1/[a-z/]+/)([A-Za-z0-9_-]{{43}})(?![A-Za-z0-9_-])")
+LINK = re.compile(rf"{PUBLIC}(/v1/[a-z/-]+/)([A-Za-z0-9_-]{{43}})(?![A-Za-z0-9_-])")
 
 
 @pytest.fixture
@@ -70,7 +70,11 @@ async def waiting(pool: Pool) -> list[str]:
 
 async def run_jobs(pool: Pool, tasks: MailTasks) -> None:
     """Run each waiting job once, with its payload from Postgres; jobs that succeed are deleted."""
-    handlers = (tasks.verify_email, tasks.new_device, tasks.token_reused, tasks.digests, tasks.digest)
+    of_accounts = (tasks.account_closed, tasks.password_reset, tasks.password_changed, tasks.export_ready)
+    handlers = (
+        *(tasks.verify_email, tasks.new_device, tasks.token_reused, tasks.digests, tasks.digest),
+        *of_accounts,
+    )
     known = {each.name: each for each in map(Task, handlers)}
     for id, name, payload in await pool.fetch("select id, task, payload::text from jobs order by id"):
         await known[name].call(a_job(name, id=str(id)), payload.encode())
@@ -468,3 +472,79 @@ async def test_worker_tries_again_what_is_put_off_and_buries_what_is_refused_for
     assert reason.endswith("refuses the recipient: 550 <...>: no such user")
     assert "carol@" not in traceback
     assert [got.to for got in server.got] == [["bob@example.org"]]
+
+
+async def test_a_link_that_sets_another_password_goes_to_the_verified_address(
+    pool: Pool, tasks: MailTasks, server: MailServer, alice: Credentials
+) -> None:
+    await password_resets.ask(pool, username="alice")
+    await password_resets.ask(pool, username="nobody")
+    assert await waiting(pool) == ["password_reset"] * 2
+    await run_jobs(pool, tasks)
+    [got] = server.got
+    found = LINK.search(got.part("plain"))
+    assert found is not None
+    path, token = found.groups()
+    assert path == "/v1/password-resets/"
+    assert "alice" in got.part("plain")
+    await password_resets.reset(pool, token, "a hash")
+    assert await waiting(pool) == ["password_changed"]
+    await run_jobs(pool, tasks)
+    assert "password of your account" in server.got[-1].part("plain")
+
+
+async def test_a_link_that_is_void_by_now_is_not_sent(
+    pool: Pool, tasks: MailTasks, server: MailServer, alice: Credentials
+) -> None:
+    await password_resets.ask(pool, username="alice")
+    await emails.remove(pool, alice.user)
+    await run_jobs(pool, tasks)
+    assert server.got == []
+
+
+async def test_a_user_who_closes_the_account_gets_one_mail_and_no_others(
+    pool: Pool, tasks: MailTasks, server: MailServer, alice: Credentials
+) -> None:
+    """A thief may have closed it; a digest is of no use."""
+    bob = await new_user(pool, "bob")
+    await send_message(pool, await new_direct(pool, bob, alice), bob.user, b"hello")
+    await pool.fetch("update emails set next_digest = now()")
+    await account_deletions.close(pool, alice.user, delay_s=86400, deletes_messages=False)
+    await tasks.digests(a_job("digests"))
+    await run_jobs(pool, tasks)
+    [got] = server.got
+    assert "will be deleted" in got.part("plain")
+
+
+async def test_no_mail_tells_of_a_deletion_that_was_called_off(
+    pool: Pool, tasks: MailTasks, server: MailServer, alice: Credentials
+) -> None:
+    await account_deletions.close(pool, alice.user, delay_s=86400, deletes_messages=False)
+    assert await account_deletions.keep(pool, alice.user)
+    await run_jobs(pool, tasks)
+    assert server.got == []
+
+
+async def test_a_mail_tells_that_an_export_can_be_fetched(
+    pool: Pool, tasks: MailTasks, server: MailServer, alice: Credentials
+) -> None:
+    export = await exports.ask(pool, alice.user)
+    await pool.fetch("delete from jobs")
+    assert await exports.note_ready(pool, export, parts=1, size_bytes=1)
+    assert not await exports.note_ready(pool, export, parts=1, size_bytes=1)
+    assert await waiting(pool) == ["export_ready"]
+    await run_jobs(pool, tasks)
+    [got] = server.got
+    assert "can be fetched" in got.part("plain")
+
+
+async def test_a_user_is_told_that_the_password_was_changed(
+    pool: Pool, tasks: MailTasks, server: MailServer, alice: Credentials
+) -> None:
+    await password_resets.ask(pool, username="alice")
+    await pool.fetch("delete from jobs")
+    await accounts.change_password(pool, alice.user, alice.device, "no password", "other", ends_others=False)
+    assert await pool.fetch("select count(token_hash) from password_resets") == [(0,)]
+    assert await waiting(pool) == ["password_changed"]
+    await run_jobs(pool, tasks)
+    assert "password of your account" in server.got[-1].part("plain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import cbor2
@@ -22,6 +23,7 @@ from server.http.answers.messages import MAX_PAGE_BYTES, message_body, most_byte
 from server.http.encoding import encode
 from server.http.routes import ROUTES
 from store.notifiers import MAX_NOTIFIERS
+from store.objects.folder import Folder
 from store.postgres.pool import Pool
 from tests.server.http.full_data import (
     BASE,
@@ -67,6 +69,17 @@ LONGEST: Final[dict[str, list[Ask]]] = {
         Ask("/v1/devices", body={"username": _USERNAME, "password": _PASSWORD, "name": NAME}, status=201)
     ],
     "POST /v1/confirmations": [Ask("/v1/confirmations", body={"password": _PASSWORD}, status=401)],
+    "POST /v1/password-resets": [
+        Ask("/v1/password-resets", body={"address": _EMAIL["address"]}, status=202),
+    ],
+    "GET /v1/password-resets/<token>": [Ask(f"/v1/password-resets/{'x' * 64}")],
+    "POST /v1/password-resets/<token>": [
+        Ask(f"/v1/password-resets/{'x' * 64}", body={}, status=400),
+    ],
+    "POST /v1/exports": [Ask("/v1/exports", body={}, status=202)],
+    "GET /v1/exports": [Ask("/v1/exports")],
+    # No part has more than 1 MiB: tests/server/test_account_export.py.
+    "GET /v1/exports/<uuid:export>/parts/<int:part>": [Ask(f"/v1/exports/{DEEP}/parts/1", status=404)],
     "POST /v1/tokens": [Ask("/v1/tokens", body={}, status=201)],
     "GET /v1/users/<username>": [Ask(f"/v1/users/{'1'.rjust(32, 'u')}")],
     "GET /v1/devices": [Ask("/v1/devices", _WHOLE, entries=("devices", DEVICES))],
@@ -124,6 +137,8 @@ LONGEST: Final[dict[str, list[Ask]]] = {
     "GET /readyz": [Ask("/readyz")],
     "GET /openapi.json": [Ask("/openapi.json")],
     "GET /docs": [Ask("/docs")],
+    # The last one: it logs out all devices.
+    "PUT /v1/account/deletion": [Ask("/v1/account/deletion", body={})],
 }
 """Each route whose answers have a body -> requests that fill the answer as far as it goes, after `fill`."""
 
@@ -136,7 +151,7 @@ def test_each_route_whose_answers_have_a_body_is_in_the_table() -> None:
 async def test_no_answer_has_more_than_a_mebibyte(pool: Pool, redis_url: str, encoding: str) -> None:
     user = await fill(pool)
     lengths: dict[str, int] = {}
-    async with open_api(pool, redis_url, encoding, ops_token=OPS_TOKEN) as api:
+    async with open_api(pool, redis_url, encoding, ops_token=OPS_TOKEN, objects=Folder(Path("no folder"))) as api:
         for rule, asks in LONGEST.items():
             asking = api.of(OPS_TOKEN if "/ops/" in rule else user.token)
             for ask in asks:

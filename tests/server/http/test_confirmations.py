@@ -24,6 +24,9 @@ SENSITIVE = {
     "DELETE /v1/devices/others": "a thief throws the owner out",
     "DELETE /v1/devices/<uuid:device>": "a thief throws the owner out",
     "PUT /v1/email": "a thief leads the owner's mails, and a new password, elsewhere",
+    "PUT /v1/account/deletion": "a thief logs the owner out, and deletes the account unless the owner keeps it",
+    "POST /v1/exports": "a thief takes out everything at once",
+    "GET /v1/exports/<uuid:export>/parts/<int:part>": "a thief takes out everything at once",
     "DELETE /v1/email": "a thief keeps warnings from the owner",
 }
 """Each route that needs a confirmed device -> the harm without it."""

@@ -19,7 +19,7 @@ from store.redis.client import RedisError
 INTERNAL = {
     *(errors.StoreError, errors.DatabaseError, errors.Retryable, errors.BadValue, errors.PoolerRefused, errors.Refused),
     # The WebSocket alone.
-    *(errors.TempIdConflict, errors.TempIdExpired, errors.NotTheSender, errors.MessageDeleted),
+    *(errors.RecipientDeleted, errors.TempIdConflict, errors.TempIdExpired, errors.NotTheSender, errors.MessageDeleted),
     *(errors.RevisionConflict, errors.ExpiredCursor, errors.ForeignCursor),
     # Jobs and commands alone.
     *(errors.BadJob, errors.BadKey, errors.ObjectMissing, errors.ObjectTooLarge),

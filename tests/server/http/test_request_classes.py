@@ -19,9 +19,10 @@ RULES = {
         "GET /v1/conversations/<uuid:conversation>/messages",
     },
     RequestClass.SEARCH: {"GET /v1/users/<username>"},
-    RequestClass.LOGIN: {"POST /v1/devices", "POST /v1/confirmations", "PUT /v1/password"},
+    RequestClass.LOGIN: {"POST /v1/devices", "POST /v1/confirmations", "PUT /v1/password", "PUT /v1/password-resets"},
     RequestClass.REGISTRATION: {"POST /v1/users"},
-    RequestClass.MAIL: {"PUT /v1/email"},
+    RequestClass.MAIL: {"PUT /v1/email", "POST /v1/password-resets"},
+    RequestClass.EXPORT: {"POST /v1/exports"},
     RequestClass.HEALTH: {"GET /healthz", "GET /readyz"},
 }
 """The routes of the classes that are not the usual ones. A route that hashes a password, sends a mail, finds users or

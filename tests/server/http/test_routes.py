@@ -99,7 +99,7 @@ def test_a_handler_takes_what_its_route_declares(route: Route) -> None:
     assert tuple(hints.pop(name) for name in names[: len(admitted)]) == admitted
     request = names[len(admitted)]
     if route.prepare is None:
-        sent = route.body or (route.query if route.query is not NoQuery else None)
+        sent = route.body or route.form or (route.query if route.query is not NoQuery else None)
         assert hints.pop(request) == Request[sent or type(None)]
     else:
         assert get_type_hints(route.prepare)["request"] == Request[route.body]

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,8 +18,9 @@ from server.http.announcements import Announcements
 from server.http.passwords import Passwords
 from server.http.routes import ROUTES
 from server.http.routing import Announcement, Route
-from store import accounts, conversations, emails, notifiers
+from store import accounts, conversations, emails, notifiers, password_resets
 from store.notifiers import WebhookTarget
+from store.objects.folder import Folder
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http_world import PASSWORD, Api, open_api
@@ -27,6 +29,10 @@ MAIL: Final = {"wants_digest": True, "wants_device_notice": True, "digest_hour":
 
 Write = tuple[dict[str, bytes | str], Any]
 """The values of the path, and the body (None: no body)."""
+
+
+class Form(dict[str, str]):
+    """A body that a browser sends."""
 
 
 class PreparedWrites:
@@ -64,6 +70,21 @@ class PreparedWrites:
     async def verify(self) -> list[Write]:
         return [({}, {"token": await self.mail_token("verify")})]
 
+    async def reset_token(self) -> str:
+        await self.mail_token("verify")
+        await self.pool.fetch("update emails set verified = now()")
+        await password_resets.ask(self.pool, username="alice")
+        [(reset,)] = await self.pool.fetch("select id from password_resets")
+        mail = await password_resets.mail(self.pool, reset)
+        assert mail is not None
+        return mail.token
+
+    async def reset(self) -> list[Write]:
+        return [({}, {"token": await self.reset_token(), "new_password": PASSWORD})]
+
+    async def reset_on_page(self) -> list[Write]:
+        return [({"token": await self.reset_token()}, Form(new_password=PASSWORD))]
+
     async def follow(self, purpose: str) -> list[Write]:
         return [({"token": await self.mail_token(purpose)}, None)]
 
@@ -84,6 +105,11 @@ REQUESTS: Final[dict[str, Callable[[PreparedWrites], Awaitable[list[Write]]]]] =
     "POST /v1/users": lambda s: s.plain(({}, {"username": "dora", "password": PASSWORD})),
     "POST /v1/devices": PreparedWrites.log_in,
     "DELETE /v1/devices/this": lambda s: s.plain(({}, None)),
+    "POST /v1/exports": lambda s: s.plain(({}, None)),
+    "PUT /v1/account/deletion": lambda s: s.plain(({}, {})),
+    "POST /v1/password-resets": lambda s: s.plain(({}, {"username": "alice"})),
+    "PUT /v1/password-resets": PreparedWrites.reset,
+    "POST /v1/password-resets/<token>": PreparedWrites.reset_on_page,
     "DELETE /v1/devices/<uuid:device>": PreparedWrites.revoke,
     "DELETE /v1/devices/others": lambda s: s.plain(({}, None)),
     "DELETE /v1/devices": lambda s: s.plain(({}, None)),
@@ -179,13 +205,14 @@ async def opened(pool: Pool, redis_url: str, rule: str) -> AsyncGenerator[tuple[
     prepared = PreparedWrites(pool)
     await prepared.begin()
     requests = await requests_of(rule, prepared)
-    async with open_api(pool, redis_url) as api:
+    async with open_api(pool, redis_url, objects=Folder(Path("no folder"))) as api:
         yield api.of(prepared.alice.token), requests
 
 
 async def ask(api: Api, method: str, path: str, body: Any) -> int:
     headers = {"Authorization": f"Bearer {api.token}"}
-    response = await api.app.test_client().open(path, method=method, json=body, headers=headers)
+    data = {"form": body} if isinstance(body, Form) else {"json": body}
+    response = await api.app.test_client().open(path, method=method, headers=headers, **data)
     return int(response.status_code)
 
 

@@ -5,23 +5,38 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from client.http import Credentials
 from server.http.reference import examples
-from store import accounts, conversations, emails, notifiers
+from server.http.routing import Route
+from store import accounts, conversations, emails, exports, notifiers
 from store.notifiers import WebhookTarget
+from store.objects.folder import Folder
+from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http.test_email import unsubscribe_token_of
+from tests.server.http.test_password_resets import reset_token_of
 from tests.server.http_world import say
 
 OPS_TOKEN: Final = "the-token-of-operators"
 NAMES: Final = re.compile(r"\b(alice|bob|frank)\b")
 
 
-async def scene(pool: Pool, number: int, password_hash: str, *, is_unsubscribing: bool) -> dict[str, str]:
-    """The people of the examples and their conversations: each value of an example, and that of the scene."""
+def purpose_of(route: Route) -> str:
+    """That of the token in a mail."""
+    return "unsubscribe" if "unsubscribe" in route.path else "reset" if "reset" in route.path else "verify"
+
+
+async def scene(
+    pool: Pool, number: int, password_hash: str, *, purpose: str, objects: Folder | None = None
+) -> dict[str, str]:
+    """The people of the examples and their conversations: each value of an example, and that of the scene.
+
+    :param purpose: of the token in a mail.
+    :param objects: the object store of the server.
+    """
     alice = await new_device(pool, await accounts.add_user(pool, f"alice{number}", password_hash))
     bob, carol, dave, erin = [await new_user(pool, f"{name}{number}") for name in ("bob", "carol", "dave", "erin")]
     laptop = await new_device(pool, alice.user)
@@ -40,16 +55,33 @@ async def scene(pool: Pool, number: int, password_hash: str, *, is_unsubscribing
         examples.ASKED: asked,
         examples.WEBHOOK: added.notifier,
     }
+    if objects is not None:
+        ids[examples.EXPORT] = await new_export(pool, objects, alice)
     texts = {str(id_): str(UUID(bytes=value)) for id_, value in ids.items()}
-    token = await mail_token(pool, alice, f"alice{number}@example.org", is_unsubscribing=is_unsubscribing)
+    token = await mail_token(pool, alice, f"alice{number}@example.org", purpose)
     return {**texts, "$TOKEN": alice.token, "$OPS_TOKEN": OPS_TOKEN, examples.MAIL_TOKEN: token}
 
 
-async def mail_token(pool: Pool, user: Credentials, address: str, *, is_unsubscribing: bool) -> str:
+async def new_export(pool: Pool, objects: Folder, user: Credentials) -> bytes:
+    """An export of the day before yesterday, with one part."""
+    export = uuid4().bytes
+    await objects.start()
+    await objects.put(exports.key_of(export, 1), b"part", "application/gzip")
+    await pool.fetch(
+        "insert into exports (id, user_id, asked, ready, expires, parts, size_bytes)"
+        " values (%s, %s, now() - interval '2 days', now(), now() + interval '1 day', 1, 4)",
+        (uuid(export), uuid(user.user)),
+    )
+    return export
+
+
+async def mail_token(pool: Pool, user: Credentials, address: str, purpose: str) -> str:
     await emails.put(pool, user.user, address, wants_digest=True, wants_device_notice=True, digest_hour=8, zone="UTC")
     mail = await emails.verification(pool, user.user)
     assert mail is not None
-    return await unsubscribe_token_of(pool, user) if is_unsubscribing else mail.token
+    if purpose == "reset":
+        return await reset_token_of(pool, address)
+    return await unsubscribe_token_of(pool, user) if purpose == "unsubscribe" else mail.token
 
 
 def as_found(text: str, number: int, found: Mapping[str, str]) -> str:

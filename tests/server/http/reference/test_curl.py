@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -14,18 +15,24 @@ from server.http.reference.curl import ADDRESS, command
 from server.http.reference.examples import EXAMPLES
 from server.http.routes import ROUTES
 from server.http.routing import Route
+from store.objects.folder import Folder
 from store.postgres.pool import Pool
 from tests.processes import open_cluster
-from tests.server.http.reference.scene import OPS_TOKEN, as_found, scene
+from tests.server.http.reference.scene import OPS_TOKEN, as_found, purpose_of, scene
 from tests.server.http_contract import validator
 
 
-async def test_each_command_gets_the_answer_of_its_route(pool: Pool, database_url: str, redis_url: str) -> None:
+async def test_each_command_gets_the_answer_of_its_route(
+    pool: Pool, database_url: str, redis_url: str, tmp_path: Path
+) -> None:
     hashed = await Passwords().hash(examples.PASSWORD, source="a test")
-    async with open_cluster(database_url, redis_url, OPS_TOKEN=OPS_TOKEN) as cluster, httpx.AsyncClient() as http:
+    async with (
+        open_cluster(database_url, redis_url, OPS_TOKEN=OPS_TOKEN, OBJECT_STORE_URL=tmp_path.as_uri()) as cluster,
+        httpx.AsyncClient() as http,
+    ):
         await cluster.start_web()
         for number, route in enumerate(ROUTES):
-            found = await scene(pool, number, hashed, is_unsubscribing="unsubscribe" in route.path)
+            found = await scene(pool, number, hashed, purpose=purpose_of(route), objects=Folder(tmp_path))
             text = as_found(command(route, EXAMPLES[route.rule]), number, found | {ADDRESS: cluster.http_url})
             check(route, await http.send(parsed(http, text)))
 
@@ -59,6 +66,8 @@ def check(route: Route, response: httpx.Response) -> None:
     media_type = response.headers["content-type"].partition(";")[0]
     if media_type == "application/json":
         validator(route.rule, example.status, media_type).validate(response.json())
+    elif media_type == "application/gzip":
+        assert response.content == b"part"
     else:
         assert response.text.startswith("<!DOCTYPE html>"), route.rule
     if example.answer is not None:

@@ -60,7 +60,7 @@ def test_an_operation_says_what_its_route_declares(route: Route) -> None:
     assert (operation["security"] == []) == (route.rule in OPEN)
     assert re.fullmatch(r"[A-Z][^.]+", operation["summary"]), "the docstring of the handler says what the route does"
     assert fault_of(operation["summary"] + ".") is None
-    assert ("requestBody" in operation) == (route.body is not None)
+    assert ("requestBody" in operation) == (route.body is not None or route.form is not None)
     assert ("x-announces" in operation) == bool(route.announces)
     parameters = {each["name"]: each for each in operation["parameters"]}
     assert ("If-None-Match" in parameters) == (304 in route.statuses)

@@ -1,0 +1,111 @@
+"""Another password for users who do not know theirs, by a mail to their verified address.
+
+The token in a mail is computed from a key in Postgres when the mail is written, as those of other mails
+(`store.emails`); only its hash is stored.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from store import sql
+from store.emails import token_hash as mail_token_hash
+from store.emails import token_text
+from store.errors import ResetExpired, ResetUnknown
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
+
+_sql = sql.load("password_resets")
+
+LIFETIME_S: Final = 3600.0
+"""How long the link in a mail is good: whoever asks for it waits for it. Mails lie in mailboxes for years."""
+
+WINDOW_S: Final = 86400.0
+MAX_ASKED: Final = 5
+"""Mails to one user in one window: enough for a user who looks for the mail in vain, and too few to annoy another
+person with."""
+
+MAX_ACCOUNTS: Final = 3
+"""Accounts with one address that get a mail: each mail names its account."""
+
+
+class ResetMail(Struct, frozen=True):
+    """A mail with a link that sets another password."""
+
+    address: str
+    username: str
+    token: str
+
+
+class ChangedNotice(Struct, frozen=True):
+    """A mail that the password was changed.
+
+    :ivar at: when the mail is written, as text, in `zone`.
+    """
+
+    address: str
+    username: str
+    at: str
+    zone: str
+
+
+async def ask(pool: Pool, *, username: str | None = None, address: str | None = None) -> None:
+    """Have a mail sent to each account with this name or this verified address. It takes as long if there is none, and
+    tells nothing.
+
+    :param address: in the spelling of `runtime.email_address.normal`.
+    """
+    parameters = {
+        "username": username,
+        "address": address,
+        "lifetime_s": LIFETIME_S,
+        "window_s": WINDOW_S,
+        "most": MAX_ASKED,
+        "accounts": MAX_ACCOUNTS,
+    }
+    await pool.fetch(_sql.ask, parameters)
+
+
+async def mail(pool: Pool, reset: bytes) -> ResetMail | None:
+    """The mail to send; None if it is not wanted any longer, or was asked for nobody."""
+    rows = await pool.fetch(_sql.mail, {"reset": uuid(reset)})
+    return ResetMail(rows[0][0], rows[0][1], token_text(rows[0][2])) if rows else None
+
+
+async def check(pool: Pool, token: str) -> None:
+    """
+    :raises ResetUnknown: if the token is unknown or void.
+    :raises ResetExpired: if the mail is too old.
+    """
+    rows = await pool.fetch(_sql.state, {"token_hash": mail_token_hash(token)})
+    if not rows:
+        raise ResetUnknown
+    if not rows[0][0]:
+        raise ResetExpired
+
+
+async def reset(pool: Pool, token: str, password_hash: str) -> None:
+    """Set another password, once: the token is void then, like all others of the user. All devices are logged out, and
+    a mail tells the user.
+
+    :raises ResetUnknown, ResetExpired: as `check`.
+    """
+    [(outcome,)] = await pool.fetch(_sql.reset, {"token_hash": mail_token_hash(token), "password_hash": password_hash})
+    if outcome == "unknown":
+        raise ResetUnknown
+    if outcome == "expired":
+        raise ResetExpired
+
+
+async def changed_notice(pool: Pool, user: bytes) -> ChangedNotice | None:
+    """The mail that the password was changed; None if it is not wanted."""
+    rows = await pool.fetch(_sql.changed_notice, {"user": uuid(user)})
+    return ChangedNotice(*rows[0]) if rows else None
+
+
+async def forget_resets(pool: Pool, *, limit: int) -> int:
+    """Forget what was asked for before the present window; return how many, 0 at the end."""
+    [(gone,)] = await pool.fetch(_sql.forget, {"window_s": WINDOW_S, "limit": limit})
+    return int(gone)

@@ -1,0 +1,26 @@
+-- A user sets another password by the token of a mail. All devices are logged out, other tokens are void, and a mail tells
+-- the user.
+--
+-- outcome:
+--   'reset'
+--   'expired'
+--   'unknown': no such token, or it is void
+create or replace function reset_password(p_hash bytea, p_password_hash text, out outcome text) language plpgsql as $$
+declare
+    reset password_resets;
+begin
+    select * into reset from password_resets r where r.token_hash = p_hash;
+    -- The lock puts logins (add_device) and other resets of the user before or after this one.
+    perform from users u where u.id = reset.user_id for update;
+    select * into reset from password_resets r where r.token_hash = p_hash;
+    outcome := case
+        when not found then 'unknown'
+        when reset.expires <= clock_timestamp() then 'expired'
+        else 'reset' end;
+    if outcome = 'reset' then
+        update users u set password_hash = p_password_hash where u.id = reset.user_id;
+        perform void_resets(reset.user_id);
+        perform revoke_devices(reset.user_id);
+        perform enqueue('password_changed', jsonb_build_object('user', reset.user_id));
+    end if;
+end $$;
