@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from getpass import getpass
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -42,6 +43,9 @@ from protocol.frames import Conversation
 
 NOT_ENCRYPTED: Final = "This demonstration client does not encrypt: the server could read what you write."
 
+
+EXPORT_POLL_S: Final = 2.0
+"""From one look whether an export is ready to the next."""
 
 DEFAULT_HTTP_URL: Final = "http://127.0.0.1:8000"
 DEFAULT_SOCKET_URL: Final = "ws://127.0.0.1:8001"
@@ -126,13 +130,53 @@ async def log_in(arguments: argparse.Namespace) -> None:
     check(fault_of_username(arguments.name))
     password = read_password(twice=False)
     async with HttpClient(http_url()) as http:
-        await _log_in(http, arguments.name, password)
+        await _log_in(http, arguments.name, password, keeps_account=arguments.keep)
     show(f"logged in as {arguments.name}")
 
 
-async def _log_in(http: HttpClient, username: str, password: str) -> None:
+async def _log_in(http: HttpClient, username: str, password: str, *, keeps_account: bool = False) -> None:
     device_name = platform.node() or "terminal"
-    login.save(http_url(), username, await http.log_in(username, password, device_name))
+    made = await http.log_in(username, password, device_name, keeps_account=keeps_account)
+    login.save(http_url(), username, made)
+
+
+async def delete_account(arguments: argparse.Namespace) -> None:
+    """`delete-account NAME [--messages]`"""
+    credentials, password = load_login(arguments.name), read_password(twice=False)
+    async with HttpClient(http_url(), token=credentials.token) as http:
+        await http.confirm(password)
+        due = await http.delete_account(deletes_messages=arguments.messages)
+    show(f"logged out everywhere; the account is deleted at {local_time(due)}")
+    show(f"until then you keep it with: python -m client login {arguments.name} --keep")
+
+
+async def export(arguments: argparse.Namespace) -> None:
+    """`export NAME FILE`"""
+    credentials, password = load_login(arguments.name), read_password(twice=False)
+    async with HttpClient(http_url(), token=credentials.token) as http:
+        await http.confirm(password)
+        found = await http.exports() or await http.ask_export()
+        while (parts := found[0].parts) is None:
+            await trio.sleep(EXPORT_POLL_S)
+            found = await http.exports()
+            if not found:
+                raise CommandFailure("the server could not make the export; ask again")
+        with Path(arguments.file).open("xb") as file:  # noqa: ASYNC230  (one user, one file)
+            for part in range(1, parts + 1):
+                file.write(await http.export_part(found[0].export, part))
+    show(f"all data of {arguments.name} are in {arguments.file}")
+
+
+async def reset(arguments: argparse.Namespace) -> None:
+    """`reset NAME [--token TOKEN]`"""
+    async with HttpClient(http_url()) as http:
+        if arguments.token is None:
+            await http.ask_reset(arguments.name)
+            show("if the account has a verified address, a mail with a link is on its way")
+            show(f"open the link, or: python -m client reset {arguments.name} --token (the end of the link)")
+            return
+        await http.reset_password(arguments.token, read_password(twice=True))
+    show(f"the password is set; log in with: python -m client login {arguments.name}")
 
 
 async def chat(arguments: argparse.Namespace) -> None:
@@ -234,15 +278,23 @@ async def find_users(http: HttpClient, usernames: Sequence[str]) -> list[User]:
     return users
 
 
+OF_CODES: Final = {
+    "wrong_credentials": "wrong password, or there is no user called {username}",
+    "account_closed": "the account is to be deleted; keep it with: python -m client login {username} --keep",
+    "unknown_reset": "the link is no longer valid; ask for another: python -m client reset {username}",
+    "reset_expired": "the link is too old; ask for another: python -m client reset {username}",
+    "username_taken": "the name {username} is taken; choose another",
+}
+"""Code of a problem -> the line for the user."""
+
+
 def sentence(error: ClientFailure, username: str) -> str:
     """One line for the user about a failure."""
     match error:
         case Unreachable():
             return f"the server does not answer: {printable(str(error))}"
-        case HttpRefused(code="wrong_credentials"):
-            return f"wrong password, or there is no user called {username}"
-        case HttpRefused(code="username_taken"):
-            return f"the name {username} is taken; choose another"
+        case HttpRefused(code=code) if code in OF_CODES:
+            return OF_CODES[code].format(username=username)
         case HttpRefused(code="token_reused") | ConnectionLost(close_code=4506):
             return (
                 f"the login of {username} was used by another program, perhaps by a thief, and has ended; log in again:"
@@ -296,7 +348,14 @@ def make_parser() -> argparse.ArgumentParser:
         return command
 
     add("register", register, "make an account and log in")
-    add("login", log_in, "log in on this machine")
+    command = add("login", log_in, "log in on this machine")
+    command.add_argument("--keep", action="store_true", help="keep an account that is to be deleted")
+    command = add("reset", reset, "ask for a mail that lets you set another password")
+    command.add_argument("--token", metavar="TOKEN", help="the end of the link in the mail: set the password here")
+    command = add("export", export, "write all data of your account into a file")
+    command.add_argument("file", metavar="FILE", help="a new file, which will be gzip of lines of JSON")
+    command = add("delete-account", delete_account, "delete your account, after some days to think it over")
+    command.add_argument("--messages", action="store_true", help="delete your messages for everyone, too")
     add("list", list_conversations, "show your conversations, latest first")
     for command in (
         add("chat", chat, f"write and read live, with {', '.join(each.usage for each in COMMANDS)}; Ctrl-D leaves"),

@@ -125,3 +125,24 @@ class ProblemBody(Struct, frozen=True):
     code: str
     detail: str
     retry_after_ms: int | None = None
+
+
+class DeletionBody(Struct, frozen=True):
+    due: int
+
+
+class ExportFile(Struct, frozen=True):
+    """A file with all data of the account; the last three are None while it is being made.
+
+    :ivar expires: when it is deleted, in microseconds since 1970.
+    :ivar parts: how many there are, from 1.
+    """
+
+    export: bytes
+    expires: int | None
+    parts: int | None
+    size_bytes: int | None
+
+
+class ExportsBody(Struct, frozen=True):
+    exports: list[ExportFile]

@@ -18,6 +18,9 @@ from msgspec import Struct
 from client.bodies import (
     ConversationBody,
     ConversationPageBody,
+    DeletionBody,
+    ExportFile,
+    ExportsBody,
     MessagePageBody,
     ParticipantPageBody,
     ProblemBody,
@@ -119,14 +122,64 @@ class HttpClient:
         """:raises HttpRefused: `username_taken`, among others."""
         return await self._ask(User, "POST", "/v1/users", {"username": username, "password": password})
 
-    async def log_in(self, username: str, password: str, device_name: str) -> Credentials:
+    async def log_in(
+        self, username: str, password: str, device_name: str, *, keeps_account: bool = False
+    ) -> Credentials:
         """Make a new device. This client does not use its token: see `with_token`.
+
+        :param keeps_account: an account that is to be deleted is not.
+        :raises HttpRefused: `wrong_credentials`, `account_closed`, among others.
+        """
+        body: dict[str, Any] = {"username": username, "password": password, "name": device_name}
+        if keeps_account:
+            body["keeps_account"] = True
+        made = await self._ask(Credentials, "POST", "/v1/devices", body)
+        return msgspec.structs.replace(made, renewed=time.time())
+
+    async def confirm(self, password: str) -> None:
+        """Show the password once more, for what needs that.
 
         :raises HttpRefused: `wrong_credentials`, among others.
         """
-        body = {"username": username, "password": password, "name": device_name}
-        made = await self._ask(Credentials, "POST", "/v1/devices", body)
-        return msgspec.structs.replace(made, renewed=time.time())
+        await self._send("POST", "/v1/confirmations", {"password": password})
+
+    async def delete_account(self, *, deletes_messages: bool = False) -> int:
+        """Have the account deleted, and log out all devices; returns when, in microseconds since 1970.
+
+        :raises HttpRefused: `confirmation_required`, among others.
+        """
+        body = {"deletes_messages": deletes_messages}
+        return (await self._ask(DeletionBody, "PUT", "/v1/account/deletion", body)).due
+
+    async def ask_export(self) -> list[ExportFile]:
+        """Have an export made; returns those that there are, the newest first.
+
+        :raises HttpRefused: `too_many_exports`, `confirmation_required`, `export_not_offered`, among others.
+        """
+        return (await self._ask(ExportsBody, "POST", "/v1/exports")).exports
+
+    async def exports(self) -> list[ExportFile]:
+        """The exports that are being made or can be fetched, the newest first."""
+        return (await self._ask(ExportsBody, "GET", "/v1/exports")).exports
+
+    async def export_part(self, export: bytes, part: int) -> bytes:
+        """A part of an export, from 1: all of them, one after the other, are one gzip file.
+
+        :raises HttpRefused: `unknown_export`, `confirmation_required`, among others.
+        """
+        _, data = await self._send("GET", f"/v1/exports/{UUID(bytes=export)}/parts/{part}")
+        return data
+
+    async def ask_reset(self, username: str) -> None:
+        """Ask for a mail with a link that sets another password; the answer does not tell whether one is sent."""
+        await self._send("POST", "/v1/password-resets", {"username": username})
+
+    async def reset_password(self, token: str, new_password: str) -> None:
+        """Set another password by the token of a mail; all devices are logged out.
+
+        :raises HttpRefused: `unknown_reset`, `reset_expired`, among others.
+        """
+        await self._send("PUT", "/v1/password-resets", {"token": token, "new_password": new_password})
 
     async def renew(self, credentials: Credentials) -> Credentials:
         """A new token for the device with these credentials. Store it before you use it, and then use no other.

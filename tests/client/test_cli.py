@@ -84,6 +84,9 @@ def no_server(_: httpx.Request) -> httpx.Response:
 
 
 REFUSALS = [
+    (["login", "ann"], refusal(403, "account_closed"), "login ann --keep"),
+    (["reset", "ann", "--token", "x"], refusal(404, "unknown_reset"), "reset ann"),
+    (["reset", "ann", "--token", "x"], refusal(410, "reset_expired"), "too old"),
     (["register", "ann"], refusal(409, "username_taken"), "the name ann is taken"),
     (["register", "ann"], refusal(400, "invalid_body"), "does not accept that: because"),
     (["login", "ann"], refusal(401, "wrong_credentials"), "wrong password, or there is no user called ann"),
@@ -111,6 +114,44 @@ def test_a_refusal_is_one_line_and_status_1(
     serve(lambda _: response)
     assert main(arguments) == 1
     assert said in sentence(capsys)
+
+
+def test_an_account_is_exported_and_deleted_with_the_password_shown_once_more(
+    serve: Callable[[Respond], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.path}")
+        export = {"export": TALK, "asked": 1, "ready": 1, "expires": 2, "parts": 2, "size_bytes": 4}
+        match request.url.path.split("/")[2:]:
+            case ["confirmations"]:
+                return answer({"expires": 1})
+            case ["exports"]:
+                return answer({"exports": [export]})
+            case ["exports", _, "parts", part]:
+                return httpx.Response(200, content=f"p{part}".encode())
+            case _:
+                return answer({"due": 1_767_225_600_000_000})
+
+    login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
+    serve(respond)
+    file = tmp_path / "ann.jsonl.gz"
+    assert main(["export", "ann", str(file)]) == 0
+    assert file.read_bytes() == b"p1p2"
+    assert main(["delete-account", "ann", "--messages"]) == 0
+    assert asked[0] == asked[-2] == "POST /v1/confirmations"
+    assert asked[-1] == "PUT /v1/account/deletion"
+    assert "login ann --keep" in capsys.readouterr().out
+
+
+def test_a_user_without_the_password_asks_for_a_mail_and_sets_another(
+    serve: Callable[[Respond], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(lambda request: answer({"lifetime_s": 3600}, 202) if request.method == "POST" else httpx.Response(204))
+    assert main(["reset", "ann"]) == 0
+    assert main(["reset", "ann", "--token", "abc"]) == 0
+    assert "the password is set" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [["register", "ann"], ["login", "ann"], ["list", "ann"], ["chat", "ann", "bob"]])

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -44,7 +45,11 @@ STATUSES: Final = "statuses.json"
 def main() -> int:
     seconds = int(os.environ.get("CONTRACT_SECONDS", "60"))
     os.environ["OPS_TOKEN"] = OPS_TOKEN
-    with tempfile.TemporaryDirectory(prefix="alo-contract-") as folder, open_cluster(Path(folder)) as cluster:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="alo-contract-"))
+        os.environ["CONTRACT_OBJECTS"] = f"{folder}/objects"
+        os.environ["OBJECT_STORE_URL"] = Path(folder, "objects").as_uri()
+        cluster = stack.enter_context(open_cluster(Path(folder)))
         runs = (
             ("--phases", "examples,fuzzing", "--mode", "positive", "--max-examples", "1"),
             ("--phases", "coverage,fuzzing", "--max-examples", "30", "--max-time", str(seconds)),

@@ -24,8 +24,9 @@ from server.http.reference.examples import EXAMPLES
 from server.http.reference.operations import path_template
 from server.http.routes import ROUTES
 from server.http.routing import Access, Route
+from store.objects.folder import Folder
 from store.postgres.pool import Pool
-from tests.server.http.reference.scene import OPS_TOKEN, as_found, scene
+from tests.server.http.reference.scene import OPS_TOKEN, as_found, purpose_of, scene
 
 PLACEHOLDER: Final = "the-token-of-the-scene"
 """The token of the command line: schemathesis knows by it that a request shows a token."""
@@ -43,21 +44,22 @@ class Scenes:
         self._number = os.getpid() * 10_000  # The next process has the same database.
         self._hash = ""
         self._found: Mapping[str, str] = {}
-        self._is_unsubscribing = False
+        self._purpose = ""
 
     def prepare(self, operation: str) -> None:
         """Have a scene for a request of this operation. It blocks."""
-        is_unsubscribing = "unsubscribe" in operation
-        if not self._found or self._is_unsubscribing != is_unsubscribing:
+        purpose = purpose_of(operation)
+        if not self._found or self._purpose != purpose:
             self._number += 1
-            self._is_unsubscribing = is_unsubscribing
+            self._purpose = purpose
             self._found = trio.run(self._make)
 
     async def _make(self) -> Mapping[str, str]:
         self._hash = self._hash or await Passwords().hash(examples.PASSWORD, source="a test")
         pool = Pool(self._database_url, 1)
         try:
-            return await scene(pool, self._number, self._hash, is_unsubscribing=self._is_unsubscribing)
+            objects = Folder(Path(os.environ["CONTRACT_OBJECTS"]))
+            return await scene(pool, self._number, self._hash, purpose=self._purpose, objects=objects)
         finally:
             pool.close()
 

@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 from client.http import Credentials
 from server.http.reference import examples
-from server.http.routing import Route
 from store import accounts, conversations, emails, exports, notifiers
 from store.notifiers import WebhookTarget
 from store.objects.folder import Folder
@@ -24,9 +23,9 @@ OPS_TOKEN: Final = "the-token-of-operators"
 NAMES: Final = re.compile(r"\b(alice|bob|frank)\b")
 
 
-def purpose_of(route: Route) -> str:
-    """That of the token in a mail."""
-    return "unsubscribe" if "unsubscribe" in route.path else "reset" if "reset" in route.path else "verify"
+def purpose_of(rule: str) -> str:
+    """That of the token in the mail that a route needs."""
+    return "unsubscribe" if "unsubscribe" in rule else "reset" if "reset" in rule else "verify"
 
 
 async def scene(

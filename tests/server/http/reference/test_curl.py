@@ -32,7 +32,7 @@ async def test_each_command_gets_the_answer_of_its_route(
     ):
         await cluster.start_web()
         for number, route in enumerate(ROUTES):
-            found = await scene(pool, number, hashed, purpose=purpose_of(route), objects=Folder(tmp_path))
+            found = await scene(pool, number, hashed, purpose=purpose_of(route.rule), objects=Folder(tmp_path))
             text = as_found(command(route, EXAMPLES[route.rule]), number, found | {ADDRESS: cluster.http_url})
             check(route, await http.send(parsed(http, text)))
 
