@@ -29,6 +29,7 @@ from protocol.frames import (
     Welcome,
 )
 from server.cluster import catch_up, cursor_advance
+from store import account_deletions
 from store.cli.restored import begin_history
 from store.postgres.pool import Pool
 from store.sync import CursorSnapshot
@@ -100,6 +101,24 @@ async def test_while_something_may_be_missing_no_cursor_moves(
         assert not any(isinstance(frame, Cursor) for frame in frames)
         await send(writes, direct)
         assert isinstance(await reads.find(Cursor), Cursor), "cursors move again afterwards"
+
+
+async def test_no_cursor_moves_while_a_worker_has_still_to_tell_of_a_deleted_account(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, carol: Credentials
+) -> None:
+    """A worker that is killed after a step tells the nodes when the next one comes."""
+    async with talking(pool, redis_url, alice, bob) as (node, writes, _, direct):
+        advance = node.gateway.node.cursor_advance
+        await account_deletions.close(pool, carol.user, delay_s=0, deletes_messages=False)
+        await pool.fetch("update account_deletions set steps = 1, untold_since = now()")
+        await let_pass(1, why="a look that had begun before may still settle")
+        settled = advance.settled
+        for _ in range(20):
+            await send(writes, direct)
+            await let_pass(0.1, why="several looks happen meanwhile")
+        assert advance.settled is settled
+        await account_deletions.note_told(pool, await account_deletions.untold(pool))
+        await wait_until(lambda: advance.settled is not settled, "cursors move again afterwards")
 
 
 async def test_no_cursor_moves_during_a_catch_up_however_long_it_takes(
