@@ -230,9 +230,7 @@ def problem_of(error: Exception, path: str) -> Problem:
         return error
     if refusal := REFUSALS.get(type(error)):
         return Problem(*refusal)
-    if isinstance(
-        error, TooManyStarts | TooManyPlaces | TooManyMails | TooManyExports | RateLimited | TooManyGuesses
-    ):
+    if isinstance(error, TooManyStarts | TooManyPlaces | TooManyMails | TooManyExports | RateLimited | TooManyGuesses):
         return Problem(*LATER[type(error)], retry_after_s=error.wait_s)
     match error:
         case InvalidBody():
