@@ -109,7 +109,8 @@ async def plant_rows(pool: Pool, alice: Credentials, group: bytes) -> None:
         " values (%(other)s, %(user)s, sha256('zq-token'), now())",
         "insert into last_seen values (%(user)s, now())",
         "insert into activity values (current_date, %(user)s)",
-        "insert into starts values (%(user)s, array[now()])",
+        "insert into starts (user_id, at) values (%(user)s, array[now()])"
+        " on conflict (user_id) do update set at = excluded.at",
         "insert into notices (user_id, notifier_id, name, told, times, unread, delivered, read)"
         " select %(user)s, null, 'zq-notice', now(), 1, 1, 0, 0",
         "insert into read_windows (conversation_id, seq, created, user_id) values (%(group)s, 1, now(), %(user)s)",
