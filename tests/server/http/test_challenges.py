@@ -55,3 +55,12 @@ async def test_no_other_answer_has_a_challenge(pool: Pool, redis_url: str) -> No
         mine = api.of(alice.token)
         for method, path in (("GET", "/v1/profile"), ("GET", "/v1/nothing"), ("PUT", "/v1/email"), ("PUT", "/healthz")):
             assert "WWW-Authenticate" not in (await mine.request(method, path)).headers
+
+
+@pytest.mark.parametrize("between", [" ", "  ", "   "])
+async def test_a_good_token_is_admitted_after_any_number_of_spaces(pool: Pool, redis_url: str, between: str) -> None:
+    """RFC 9110, section 11.4: one space or more."""
+    alice = await new_user(pool, "alice")
+    async with open_api(pool, redis_url) as api:
+        answer = await api.request("GET", "/v1/profile", headers={"Authorization": f"Bearer{between}{alice.token}"})
+        assert (answer.status, answer.body["username"]) == (200, "alice")
