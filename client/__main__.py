@@ -55,6 +55,7 @@ VARIABLES: Final = {
     "ALO_SOCKET_URL": f"the gateway for live chats (default {DEFAULT_SOCKET_URL}); several, separated by commas, are"
     " tried in turn",
     "ALO_PASSWORD": "the password; without it you are asked",
+    "ALO_NEW_PASSWORD": "the new password, for `password`; without it you are asked",
     "SSL_CERT_FILE": "certificate authorities in PEM, in place of the system's, for addresses with https: and wss:",
 }
 """Variable of the environment -> its use."""
@@ -88,22 +89,22 @@ def show(line: str) -> None:
     print(line, flush=True)
 
 
-def read_password(*, twice: bool) -> str:
+def read_password(*, twice: bool, called: str = "Password", variable: str = "ALO_PASSWORD") -> str:
     """Read a password from the environment or the terminal, without echo. Refuses one that breaks the server's rules.
 
     :raises CommandFailure: says why.
     """
-    password = os.environ.get("ALO_PASSWORD")
+    password = os.environ.get(variable)
     if password is not None:
         check(fault_of_password(password))
         return password
     try:
-        password = getpass("Password: ")
+        password = getpass(f"{called}: ")
         check(fault_of_password(password))
-        if twice and getpass("Password again: ") != password:
+        if twice and getpass(f"{called} again: ") != password:
             raise CommandFailure("the passwords differ")
     except (EOFError, OSError):
-        raise CommandFailure("no password: there is no terminal to ask on; set ALO_PASSWORD") from None
+        raise CommandFailure(f"no password: there is no terminal to ask on; set {variable}") from None
     return password
 
 
@@ -177,6 +178,54 @@ async def reset(arguments: argparse.Namespace) -> None:
             return
         await http.reset_password(arguments.token, read_password(twice=True))
     show(f"the password is set; log in with: python -m client login {arguments.name}")
+
+
+async def change_password(arguments: argparse.Namespace) -> None:
+    """`password NAME [--others]`"""
+    credentials = load_login(arguments.name)
+    old = read_password(twice=False)
+    new = read_password(twice=True, called="New password", variable="ALO_NEW_PASSWORD")
+    async with HttpClient(http_url(), token=credentials.token) as http:
+        await http.change_password(old, new, ends_others=arguments.others)
+    show("the password is changed" + (", and your other devices are logged out" if arguments.others else ""))
+
+
+async def list_sessions(arguments: argparse.Namespace) -> None:
+    """`sessions NAME`"""
+    async with HttpClient(http_url(), token=load_login(arguments.name).token) as http:
+        for device in await http.devices():
+            client = f" ({printable(device.client)})" if device.client else ""
+            this = ", this device" if device.is_this else ""
+            since, used = local_time(device.created), local_time(device.last_used)
+            show(f"{printable(device.name)}{client}: logged in {since}, last used {used}{this}")
+
+
+async def log_out(arguments: argparse.Namespace) -> None:
+    """`logout NAME [--others | --everywhere]`"""
+    credentials = load_login(arguments.name)
+    async with HttpClient(http_url(), token=credentials.token) as http:
+        if arguments.others:
+            await _confirmed(http, http.log_out_others)
+        elif arguments.everywhere:
+            await _confirmed(http, http.log_out_everywhere)
+        else:
+            await http.log_out()
+    if arguments.others:
+        show(f"{arguments.name} is logged out everywhere else")
+        return
+    login.forget(http_url(), arguments.name)
+    show(f"{arguments.name} is logged out" + (" everywhere" if arguments.everywhere else ""))
+
+
+async def _confirmed(http: HttpClient, act: Callable[[], Awaitable[None]]) -> None:
+    """Do it; show the password first if the server wants it."""
+    try:
+        await act()
+    except HttpRefused as refused:
+        if refused.code != "confirmation_required":
+            raise
+        await http.confirm(read_password(twice=False))
+        await act()
 
 
 async def chat(arguments: argparse.Namespace) -> None:
@@ -357,6 +406,13 @@ def make_parser() -> argparse.ArgumentParser:
     command = add("delete-account", delete_account, "delete your account, after some days to think it over")
     command.add_argument("--messages", action="store_true", help="delete your messages for everyone, too")
     add("list", list_conversations, "show your conversations, latest first")
+    add("sessions", list_sessions, "show where you are logged in")
+    command = add("password", change_password, "change your password")
+    command.add_argument("--others", action="store_true", help="log your other devices out")
+    command = add("logout", log_out, "log out on this machine")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--others", action="store_true", help="log your other devices out instead")
+    where.add_argument("--everywhere", action="store_true", help="log all your devices out, this one too")
     for command in (
         add("chat", chat, f"write and read live, with {', '.join(each.usage for each in COMMANDS)}; Ctrl-D leaves"),
         add("history", history, "show the last messages"),

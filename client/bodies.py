@@ -113,6 +113,28 @@ class MessagePageBody(Struct, frozen=True):
     cursor: str | None
 
 
+class DeviceBody(Struct, frozen=True):
+    """A device that is logged in; times in microseconds since 1970.
+
+    :ivar client: the program's name and version; None: it has told none.
+    :ivar is_this: it is the device that asks.
+    """
+
+    device: bytes
+    name: str
+    created: int
+    last_used: int
+    client: str | None
+    is_this: bool
+
+
+class DevicePageBody(Struct, frozen=True):
+    """Some devices, the newest first; `cursor` gets the next ones, None at the end."""
+
+    devices: list[DeviceBody]
+    cursor: str | None
+
+
 class TokenBody(Struct, frozen=True):
     """A new token of this device."""
 

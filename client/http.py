@@ -15,10 +15,13 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from client import VERSION
 from client.bodies import (
     ConversationBody,
     ConversationPageBody,
     DeletionBody,
+    DeviceBody,
+    DevicePageBody,
     ExportFile,
     ExportsBody,
     MessagePageBody,
@@ -131,6 +134,7 @@ class HttpClient:
         :raises HttpRefused: `wrong_credentials`, `account_closed`, among others.
         """
         body: dict[str, Any] = {"username": username, "password": password, "name": device_name}
+        body["client"] = f"alo-python/{VERSION}"
         if keeps_account:
             body["keeps_account"] = True
         made = await self._ask(Credentials, "POST", "/v1/devices", body)
@@ -188,6 +192,43 @@ class HttpClient:
         """
         made = await self.with_token(credentials.token)._ask(TokenBody, "POST", "/v1/tokens")
         return msgspec.structs.replace(credentials, token=made.token, renewed=time.time())
+
+    async def devices(self) -> list[DeviceBody]:
+        """All devices of the user that are logged in, the newest first; one call for each 100."""
+        found: list[DeviceBody] = []
+        cursor = None
+        while True:
+            page = await self._ask(DevicePageBody, "GET", "/v1/devices", query={"limit": 100, "cursor": cursor})
+            found += page.devices
+            cursor = page.cursor
+            if cursor is None:
+                return found
+
+    async def log_out(self) -> None:
+        """Revoke this device."""
+        await self._send("DELETE", "/v1/devices/this")
+
+    async def log_out_others(self) -> None:
+        """Revoke the user's other devices.
+
+        :raises HttpRefused: `confirmation_required`, among others: see `confirm`.
+        """
+        await self._send("DELETE", "/v1/devices/others")
+
+    async def log_out_everywhere(self) -> None:
+        """Revoke all devices of the user, this one too.
+
+        :raises HttpRefused: `confirmation_required`, among others: see `confirm`.
+        """
+        await self._send("DELETE", "/v1/devices")
+
+    async def change_password(self, old: str, new: str, *, ends_others: bool) -> None:
+        """
+        :param ends_others: revoke the user's other devices, too.
+        :raises HttpRefused: `wrong_credentials`, among others.
+        """
+        body = {"old_password": old, "new_password": new, "ends_other_sessions": ends_others}
+        await self._send("PUT", "/v1/password", body)
 
     async def user(self, username: str) -> User:
         """:raises HttpRefused: `unknown_user`, among others."""

@@ -50,6 +50,11 @@ def save(server: str, username: str, credentials: Credentials) -> None:
     os.replace(file.name, path)
 
 
+def forget(server: str, username: str) -> None:
+    """Remove the login of that name at that server, if there is one."""
+    path_of(server, username).unlink(missing_ok=True)
+
+
 def load(server: str, username: str) -> Credentials | None:
     """The login of that name at that server; None if no file can be read."""
     try:

@@ -16,6 +16,7 @@ Query modules, a function for each query of the `.sql` file of the same name:
 | module | about |
 |---|---|
 | `accounts`, `devices`, `tokens` | users; their devices; the tokens of devices |
+| `device_uses` | when devices were used last |
 | `account_deletions`, `password_resets` | accounts that their users delete, step by step; another password by mail |
 | `exports`, `exported` | exports of accounts; the data in them |
 | `profiles`, `contacts` | what users show of themselves; contacts and blocking |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from msgspec import Struct
 
@@ -15,23 +16,42 @@ from store.tokens import first_token, hashes
 _sql = sql.load("devices")
 
 
+MAX_DEVICES: Final = 100
+"""Devices of a user that are logged in; a further login revokes the one that was used least recently. So logging out
+everywhere is a bounded transaction. Users have a handful; programs that log in at each start have no end."""
+
+
 class Device(Struct, frozen=True):
-    """A device, for its user; times in microseconds since 1970."""
+    """A device, for its user; times in microseconds since 1970.
+
+    :ivar last_used: up to `device_uses.ACCURACY_S` too early.
+    :ivar client: name and version, as the client has told it last; None: it has told none.
+    """
 
     device: bytes
     name: str
     created: int
     expires: int
+    last_used: int
+    client: str | None
 
 
 async def add_device(
-    pool: Pool, user: bytes, name: str, *, lifetime_s: float, password_hash: str | None = None
+    pool: Pool,
+    user: bytes,
+    name: str,
+    *,
+    lifetime_s: float,
+    password_hash: str | None = None,
+    client: str | None = None,
 ) -> tuple[bytes, str, int]:
     """Add a device of a user; return its id, its token, and when the token expires (microseconds). The token cannot be
     read again.
 
-    The same transaction enqueues the job that tells the user by mail, if the user wants that.
+    If the user has `MAX_DEVICES` already, the same transaction revokes the one that was used least recently. It
+    enqueues the job that tells the user by mail, if the user wants that.
 
+    :param client: name and version of the program, if it tells them.
     :param password_hash: the one that the shown password fits; None: the user has shown none.
     :raises PasswordChanged: if the user has another password by now.
     :raises AccountClosed: if the user has asked to delete the account.
@@ -42,6 +62,8 @@ async def add_device(
         "user": uuid(user),
         "name": name,
         "password_hash": password_hash,
+        "client": client,
+        "most": MAX_DEVICES,
         **hashes(token),
         "lifetime_s": lifetime_s,
     }

@@ -79,17 +79,22 @@ create table devices (
     expires timestamptz not null default (now() + '90 days'::interval),
     -- When the user last showed the password on this device: at the login, or since.
     confirmed timestamptz not null default clock_timestamp(),
+    -- When the device was used last, up to an hour earlier (store/device_uses.py), and the client's name and version, as
+    -- the client has told it at the login or in a hello.
+    last_used timestamptz not null default clock_timestamp(),
+    client text,
     constraint devices_pkey primary key (id),
     constraint devices_family unique (family_hash),
     constraint devices_check check (not is_reused or revoked is not null),
     constraint devices_check1 check ((family_hash is null) = (token_hash is null)),
     constraint devices_check2 check ((former_hash is null) = (former_until is null)),
+    constraint devices_client_check check (length(client) >= 1 and length(client) <= 64),
     constraint devices_family_hash_check check (length(family_hash) = 32),
     constraint devices_former_hash_check check (length(former_hash) = 32),
     constraint devices_next_hashes_check check (cardinality(next_hashes) <= 4),
     constraint devices_token_hash_check check (length(token_hash) = 32),
     constraint devices_user_id_fkey foreign key (user_id) references users(id)
-);
+) with (fillfactor=85);
 create index devices_ended on devices (least(expires, revoked)) where family_hash is not null;
 create index devices_revoked on devices (revoked) where revoked is not null;
 create index devices_user on devices (user_id);

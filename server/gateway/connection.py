@@ -101,8 +101,9 @@ class Gateway(Protocol):
     async def register(self, connection: Connection) -> None:
         """Once this returns, all nodes offer the user's pushes to this connection. Raises Unavailable."""
 
-    def count_client(self, name: str | None) -> str:
-        """Count a connection by the client's name; returns the name that it is counted under until `leave`."""
+    def count_client(self, connection: Connection, name: str | None) -> str:
+        """Count a connection by the client's name, which is noted for its device; returns the name that it is counted
+        under until `leave`."""
 
     async def wait_turn(self) -> None:
         """Return soon. When thousands of connections end at once, the others have a turn in between."""
@@ -524,7 +525,7 @@ class Connection:
             int(limits.KEEP_ALIVE_S * 1000),
         )
         self.outbox.release(with_fields(encode(welcome), self._gateway.told))
-        self.client = self._gateway.count_client(hello.client)
+        self.client = self._gateway.count_client(self, hello.client)
         log.debug("welcomed", client=hello.client, version=version)
         if hello.cursor is not None:
             # The hello has had its reply; its sync counts as a request in flight of this connection.

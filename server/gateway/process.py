@@ -44,6 +44,7 @@ from server.transport.proxies import address_key, forwarded_address
 from store.batching.group_commit import BatchStatistics
 from store.batching.two_lanes import LanesStatistics
 from store.clock import Clock
+from store.device_uses import DeviceUses
 from store.errors import StoreError, Unavailable
 from store.participant_lists import ParticipantsCache
 from store.postgres.migrate import wait_migrated
@@ -94,6 +95,9 @@ LEAVING_AT_ONCE: Final = 16
 ADMISSION_S: Final = 1.0
 """A connection that has not asked to sync by then gives up its place in the admission."""
 
+USES_S: Final = 60.0
+"""Time between looks for connected devices whose use was noted an hour ago (`store.device_uses`): 2 ms for 10,000."""
+
 
 @dataclass(frozen=True, slots=True)
 class GatewayStatistics:
@@ -128,6 +132,7 @@ class SocketGateway:
         self._delivery_times = DeliveryTimes(self.pool, self._clock.now_us)
         self.hub = Hub(self._delivery_times.pushed)
         self.node = Node(self.redis, self.pool, self.hub)
+        self._uses = DeviceUses(self.pool)
         self._last_seen = LastSeen(self.pool, self.hub, self._clock.now_us)
         self._readers = Readers(self.pool)
         self._participants = ParticipantsCache()
@@ -166,6 +171,8 @@ class SocketGateway:
                 services.start_soon(self._sends.lanes.run)
                 services.start_soon(self._marks.run)
                 services.start_soon(self._last_seen.run)
+                services.start_soon(self._uses.run)
+                services.start_soon(self._note_uses)
                 services.start_soon(self._readers.run)
                 services.start_soon(self._delivery_times.run)
                 services.start_soon(self._clock.run)
@@ -274,6 +281,7 @@ class SocketGateway:
     async def _sign_off(self) -> None:
         with trio.move_on_after(SIGN_OFF_TIMEOUT_S):
             await self._last_seen.wait_idle()
+            await self._uses.wait_idle()
             await self._delivery_times.flush()
         try:
             await self.node.sign_off()
@@ -311,8 +319,17 @@ class SocketGateway:
         # For every device, not only the first: the first one's entry may still be under way.
         await self.node.enter(connection.user)
 
-    def count_client(self, name: str | None) -> str:
+    def count_client(self, connection: Connection, name: str | None) -> str:
+        self._uses.note(connection.device, name)
         return self._client_counts.enter(name)
+
+    async def _note_uses(self) -> None:
+        """A device that stays connected is in use. Until cancelled."""
+        while True:
+            await trio.sleep(USES_S)
+            for connection in self._connections:
+                if connection.registered_at:
+                    self._uses.note(connection.device)
 
     @property
     def connections(self) -> frozenset[Connection]:
@@ -347,6 +364,7 @@ class SocketGateway:
             connection.has_budget = False
         if connection.registered_at:
             self._delivery_times.left(connection)
+            self._uses.note(connection.device)
             self._keep_alive.remove(connection)
             self.node.presence.forget(connection)
             if self.hub.remove(connection):

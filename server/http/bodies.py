@@ -13,6 +13,7 @@ from zoneinfo import available_timezones
 from msgspec import Meta, Struct
 
 from protocol.limits import (
+    MAX_CLIENT_BYTES,
     MAX_LIFETIME_S,
     MAX_PASSWORD_CHARACTERS,
     MAX_TITLE_CHARACTERS,
@@ -28,6 +29,7 @@ from store.quiet_hours import QuietHours
 Username = Annotated[str, Meta(pattern=USERNAME_PATTERN)]
 Password = Annotated[str, Meta(min_length=MIN_PASSWORD_CHARACTERS, max_length=MAX_PASSWORD_CHARACTERS)]
 Minute = Annotated[int, Meta(ge=0, le=1439)]
+Client = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_BYTES, pattern="^[ -~]*$")]
 Title = Annotated[str, Meta(min_length=1, max_length=MAX_TITLE_CHARACTERS, pattern="^[^\\x00]*$")]
 
 
@@ -46,12 +48,14 @@ class LogIn(Struct):
 
     :ivar name: of the device.
     :ivar keeps_account: if you have asked to delete the account, it is not deleted.
+    :ivar client: name and version of the program, to be shown in the list of devices: visible ASCII.
     """
 
     username: str
     password: str
     name: Title
     keeps_account: bool = False
+    client: Client | None = None
 
 
 class DeleteAccount(Struct):

@@ -13,7 +13,7 @@ from server.http.announcements import Announcements
 from server.http.authentication import ADMISSIONS, bearer_token
 from server.http.queries import InvalidQuery, query_reader
 from server.http.routing import AnyAnswer, Changed, Request, Route
-from store.errors import DeviceRevoked, Overloaded, TokenExpired, TokenUnknown, Unavailable
+from store.errors import DeviceRevoked, Overloaded, TokenExpired, TokenReused, TokenUnknown, Unavailable
 from store.redis.client import RedisError
 
 _T = TypeVar("_T")
@@ -42,7 +42,8 @@ _Admit: TypeAlias = Callable[..., Awaitable[tuple[Any, ...]]]
 
 
 def _admission(route: Route, admit: _Admit | None = None) -> _Admit:
-    """The admission of a route, with the limits of its class: by address before it, by user after it.
+    """The admission of a route, with the limits of its class: by address before it, by user after it. It notes that the
+    device is used.
 
     :param admit: if it is not that of the route's access.
     """
@@ -56,11 +57,12 @@ def _admission(route: Route, admit: _Admit | None = None) -> _Admit:
         except (Unavailable, Overloaded, RedisError):
             limits.excuse(stranger)
             raise
-        except (TokenUnknown, TokenExpired, DeviceRevoked):
+        except (TokenUnknown, TokenExpired, DeviceRevoked, TokenReused):
             limits.refuse(stranger)
             raise
         limits.admit(stranger)
         await limits.count_user(request_class, caller[0].user)
+        request.services.uses.note(caller[0].device)
         return caller
 
     async def admit_anybody(request: Request[Any]) -> tuple[Any, ...]:

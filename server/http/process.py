@@ -69,6 +69,7 @@ async def serve_web(config: Config) -> None:
             cors_origins=web_origins(config.cors_origins),
             rate_limit_factor=config.rate_limit_factor,
         )
+        services.start_soon(shared.uses.run)
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         services.start_soon(_tell_ready, config, pool, redis)
         refuse = partial(refused_head, services=shared)
@@ -85,6 +86,7 @@ async def serve_web(config: Config) -> None:
         )
         with trio.move_on_after(SIGN_OFF_TIMEOUT_S):
             await writer.sign_off()
+            await shared.uses.wait_idle()
         services.cancel_scope.cancel()
     pool.close()
     log.info("stopped")

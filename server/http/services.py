@@ -16,6 +16,7 @@ from server.http.origins import Origins
 from server.http.passwords import Passwords
 from server.transport.proxies import NO_PROXIES, TrustedProxies
 from store import conversations
+from store.device_uses import DeviceUses
 from store.objects.interface import Objects
 from store.postgres.pool import Pool
 from store.redis.client import Redis
@@ -23,7 +24,7 @@ from store.redis.client import Redis
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`services_of` makes one.
+    """`services_of` makes one; `uses.run` has to run.
 
     :ivar answer_headers: those that all answers have.
     :ivar offered: the notifiers that workers have keys for.
@@ -44,6 +45,7 @@ class Services:
     first_pages: FirstPages
     answer_headers: AnswerHeaders
     offered: Offered
+    uses: DeviceUses
     proxies: TrustedProxies
     ops_token: str
     starts_per_day: int
@@ -86,6 +88,7 @@ def services_of(
         first_pages=FirstPages(pool, tags),
         answer_headers=AnswerHeaders(Origins(cors_origins)),
         offered=offered,
+        uses=DeviceUses(pool),
         proxies=proxies,
         ops_token=ops_token,
         starts_per_day=starts_per_day,

@@ -1,21 +1,30 @@
 -- name: add_device
--- Adds a device with the hash of its token; the token itself is not stored. If it is not the user's first device, a
--- mail tells of it, unless the user does not want that. No row: there is no such user. Null: the account is closed, or the
--- password has another hash by now; the lock keeps both as they are until this is committed.
+-- Adds a device with the hashes of its token; the token itself is not stored. If the user then has more devices than
+-- %(most)s, those that were used least recently are revoked. If it is not the user's first device, a mail tells of it,
+-- unless the user does not want that. No row: there is no such user. Null: the account is closed, or the password has
+-- another hash by now; the lock keeps both as they are until this is committed.
 with owner as (
     select u.id from users u
     where u.id = %(user)s::uuid and u.password_hash = coalesce(%(password_hash)s, u.password_hash) and not u.is_closed
     for share
+), crowded as (
+    -- This and the rest read the tables as they were before.
+    select d.id from devices d join owner on d.user_id = owner.id
+    where d.revoked is null and d.expires > clock_timestamp()
+    order by d.last_used desc offset %(most)s - 1
+), ended as (
+    update devices d set revoked = clock_timestamp() from crowded c where d.id = c.id
+), silenced as (
+    delete from notifiers n using crowded c where n.device_id = c.id
 ), made as (
-    insert into devices (id, user_id, name, family_hash, token_hash, history, expires)
-    select %(device)s::uuid, owner.id, %(name)s, %(family_hash)s, %(token_hash)s, history_number(),
+    insert into devices (id, user_id, name, family_hash, token_hash, history, client, expires)
+    select %(device)s::uuid, owner.id, %(name)s, %(family_hash)s, %(token_hash)s, history_number(), %(client)s,
            clock_timestamp() + make_interval(secs => %(lifetime_s)s)
     from owner
     returning id, user_id, expires
 ), told as (
     select enqueue('new_device', jsonb_build_object('user', made.user_id, 'device', made.id))
     from made join emails e on e.user_id = made.user_id
-    -- This reads the table as it was before the new device.
     where e.verified is not null and e.wants_device_notice
       and exists (select from devices d where d.user_id = made.user_id)
 )
@@ -25,7 +34,7 @@ from users u left join made on true left join told on true where u.id = %(user)s
 -- name: devices_of
 -- A page of the devices of a user whose tokens are good, the newest first.
 select d.id, d.name, (extract(epoch from d.created) * 1000000)::bigint,
-       (extract(epoch from d.expires) * 1000000)::bigint
+       (extract(epoch from d.expires) * 1000000)::bigint, (extract(epoch from d.last_used) * 1000000)::bigint, d.client
 from devices d
 where d.user_id = %(user)s::uuid and d.revoked is null and d.expires > clock_timestamp()
   and ((extract(epoch from d.created) * 1000000)::bigint, d.id) < (%(before)s, %(before_id)s::uuid)

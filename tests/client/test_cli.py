@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
+import cbor2
 import httpx
 import pytest
 import trio
@@ -241,9 +244,9 @@ def test_help_names_the_variables_that_count(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
-    said = capsys.readouterr().out
-    assert f"ALO_HTTP_URL    the server for accounts, lists and history (default {DEFAULT_HTTP_URL})" in said
-    assert f"ALO_SOCKET_URL  the gateway for live chats (default {DEFAULT_SOCKET_URL})" in said
+    said = re.sub(" +", " ", capsys.readouterr().out)
+    assert f"ALO_HTTP_URL the server for accounts, lists and history (default {DEFAULT_HTTP_URL})" in said
+    assert f"ALO_SOCKET_URL the gateway for live chats (default {DEFAULT_SOCKET_URL})" in said
     assert "SSL_CERT_FILE" in said
 
 
@@ -288,6 +291,85 @@ def test_registering_also_logs_in(serve: Callable[[Respond], None], capsys: pyte
     assert replace(kept, renewed=0.0) == CREDENTIALS
     assert 0 <= time.time() - kept.renewed < 60
     assert capsys.readouterr().err == ""
+
+
+class DevicesServer:
+    """A server whose device has to show the password again, if `wants_password`."""
+
+    def __init__(self) -> None:
+        self.wants_password = False
+        self.asked: list[tuple[str, str, Any]] = []
+
+    def respond(self, request: httpx.Request) -> httpx.Response:
+        body = cbor2.loads(request.content) if request.content else None
+        self.asked.append((request.method, request.url.path, body))
+        if request.url.path == "/v1/confirmations":
+            self.wants_password = False
+            return answer({"expires": 1})
+        if request.method == "GET":
+            device = {"device": DEVICE, "name": "Phone\x1b", "created": 0, "last_used": 60_000_000, "expires": 1}
+            return answer({"devices": [{**device, "client": "app/1", "is_this": True}], "cursor": None})
+        if self.wants_password:
+            return refusal(403, "confirmation_required")
+        return httpx.Response(204)
+
+
+@pytest.fixture
+def of_devices(serve: Callable[[Respond], None]) -> DevicesServer:
+    server = DevicesServer()
+    serve(server.respond)
+    login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
+    return server
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "stays"),
+    [
+        ([], "/v1/devices/this", False),
+        (["--others"], "/v1/devices/others", True),
+        (["--everywhere"], "/v1/devices", False),
+    ],
+)
+def test_logging_out_forgets_the_login_that_has_ended(
+    of_devices: DevicesServer, options: list[str], path: str, stays: bool
+) -> None:
+    assert main(["logout", "ann", *options]) == 0
+    assert of_devices.asked == [("DELETE", path, None)]
+    assert (login.load(DEFAULT_HTTP_URL, "ann") is not None) == stays
+
+
+def test_logging_out_everywhere_shows_the_password_if_the_server_wants_it(
+    of_devices: DevicesServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALO_PASSWORD", "correct horse")
+    of_devices.wants_password = True
+    assert main(["logout", "ann", "--everywhere"]) == 0
+    assert of_devices.asked == [
+        ("DELETE", "/v1/devices", None),
+        ("POST", "/v1/confirmations", {"password": "correct horse"}),
+        ("DELETE", "/v1/devices", None),
+    ]
+
+
+def test_sessions_shows_each_device_fit_for_a_terminal(
+    of_devices: DevicesServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sessions", "ann"]) == 0
+    shown = capsys.readouterr().out
+    assert "(app/1): logged in 1970-01-01" in shown
+    assert shown.endswith(", this device\n")
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_password_sends_the_old_and_the_new_one(
+    of_devices: DevicesServer, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    monkeypatch.setenv("ALO_PASSWORD", "correct horse")
+    monkeypatch.setenv("ALO_NEW_PASSWORD", "nine brown foxes")
+    assert main(["password", "ann", *(["--others"] if others else [])]) == 0
+    body = {"old_password": "correct horse", "new_password": "nine brown foxes", "ends_other_sessions": others}
+    assert of_devices.asked == [("PUT", "/v1/password", body)]
 
 
 @pytest.fixture

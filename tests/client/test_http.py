@@ -10,6 +10,7 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
+from client.connection import NAME
 from client.errors import HttpRefused, Unreachable
 from client.http import MAX_RESPONSE_BYTES, TIMEOUT_S, Credentials, HttpClient, User
 from protocol.frames import Conversation, Message, Participant, Tombstone
@@ -85,7 +86,7 @@ async def test_accounts(server: Server, http: HttpClient) -> None:
 
     server.response = answer({"user": ME, "device": DEVICE, "token": "t"}, 201)
     assert replace(await http.log_in("ann", "pass", "phone"), renewed=0.0) == Credentials(ME, DEVICE, "t")
-    assert server.body == {"username": "ann", "password": "pass", "name": "phone"}
+    assert server.body == {"username": "ann", "password": "pass", "name": "phone", "client": NAME}
 
 
 async def test_names_are_escaped_in_paths(server: Server, http: HttpClient) -> None:

@@ -107,7 +107,7 @@ class SmallestGateway:
     def now_us(self) -> int:
         return 0
 
-    def count_client(self, name: str | None) -> str:
+    def count_client(self, _: Connection, name: str | None) -> str:
         return name or ""
 
     async def wait_turn(self) -> None:

@@ -152,7 +152,9 @@ async def open_services(pool: Pool, redis_url: str, **settings: Any) -> AsyncGen
         announcements = Announcements(pool, writer.broadcast)
         # All clients of a test come from one address: tests about limits say so.
         usual = {"token_lifetime_s": TOKEN_LIFETIME_S, "rate_limit_factor": 1000.0, "limited_pause_s": 0.0}
-        yield services_of(pool, redis, announcements, **{**usual, **settings})
+        services = services_of(pool, redis, announcements, **{**usual, **settings})
+        nursery.start_soon(services.uses.run)
+        yield services
         nursery.cancel_scope.cancel()
 
 

@@ -10,6 +10,7 @@ from importlib import resources
 from typing import Any
 
 import pytest
+import trio
 
 from protocol import ids
 from store import (
@@ -43,6 +44,7 @@ from store import (
     sql,
     tokens,
 )
+from store.device_uses import DeviceUses
 from store.errors import DatabaseError, Refused, ResetUnknown, TooManyExports
 from store.latencies import add_latencies
 from store.marks import Mark, mark
@@ -276,6 +278,7 @@ class Traffic:
             lambda: accounts.user_by_name(pool, f"user{self.turn}"),
             lambda: devices.add_device(pool, user, "d", lifetime_s=60),
             lambda: devices.revoke_device(pool, user, user),
+            lambda: self.note_use(user),
             lambda: devices.revoke_devices(pool, user, keep=user),
             lambda: accounts.change_password(pool, user, user, "x", "x", ends_others=True),
             lambda: devices.confirm(pool, user, user, "x"),
@@ -369,6 +372,14 @@ class Traffic:
         device, token, _ = await devices.add_device(self.pool, user, "d", lifetime_s=60)
         new, _, _ = await tokens.renew_token(self.pool, device, token, lifetime_s=60)
         await tokens.device_by_token(self.pool, new)
+
+    async def note_use(self, device: bytes) -> None:
+        uses = DeviceUses(self.pool)
+        uses.note(device, "client/1")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(uses.run)
+            await uses.wait_idle()
+            nursery.cancel_scope.cancel()
 
     async def figures(self) -> None:
         pool, today = self.pool, await analytics.today(self.pool)

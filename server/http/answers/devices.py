@@ -51,12 +51,19 @@ class DeviceAnswer(Struct, frozen=True):
 
     :ivar created: microseconds since 1970-01-01T00:00Z.
     :ivar expires: of its token, in microseconds since 1970-01-01T00:00Z.
+    :ivar last_used: when it connected or sent a request last, in microseconds since 1970-01-01T00:00Z; it may have been
+        up to an hour later.
+    :ivar client: the program's name and version, as it has told them; null: it has told none.
+    :ivar is_this: it is the device that asks.
     """
 
     device: Ident
     name: str
     created: int
     expires: int
+    last_used: int
+    client: str | None
+    is_this: bool
 
 
 class DevicesAnswer(Struct, frozen=True):
@@ -69,5 +76,16 @@ class DevicesAnswer(Struct, frozen=True):
     cursor: str | None
 
 
-def device_body(device: Device, encoding: Encoding) -> DeviceAnswer:
-    return DeviceAnswer(IDENT[encoding](device.device), device.name, device.created, device.expires)
+def device_body(device: Device, this: bytes, encoding: Encoding) -> DeviceAnswer:
+    """
+    :param this: the device that asks.
+    """
+    return DeviceAnswer(
+        device=IDENT[encoding](device.device),
+        name=device.name,
+        created=device.created,
+        expires=device.expires,
+        last_used=device.last_used,
+        client=device.client,
+        is_this=device.device == this,
+    )

@@ -151,7 +151,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
         body=bodies.Register("frank", PASSWORD), answer=RegisteredAnswer(_id(ALICE), "frank"), status=201
     ),
     "POST /v1/devices": Example(
-        body=bodies.LogIn("alice", PASSWORD, "Phone"),
+        body=bodies.LogIn("alice", PASSWORD, "Phone", client="alo-ios/2.1"),
         answer=LoggedInAnswer(_id(ALICE), _id(PHONE), DEVICE_TOKEN, _AT + 90 * _DAY_US),
         status=201,
     ),
@@ -169,7 +169,10 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "GET /v1/exports/<uuid:export>/parts/<int:part>": Example({"export": str(EXPORT), "part": "1"}),
     "GET /v1/users/<username>": Example({"username": "bob"}, answer=UserAnswer(_id(BOB), "bob", "Bob", 1)),
     "GET /v1/devices": Example(
-        answer=DevicesAnswer([DeviceAnswer(_id(PHONE), "Phone", _AT, _AT + 90 * _DAY_US)], None),
+        answer=DevicesAnswer(
+            [DeviceAnswer(_id(PHONE), "Phone", _AT, _AT + 90 * _DAY_US, _AT + _DAY_US, "alo-ios/2.1", is_this=True)],
+            None,
+        ),
     ),
     "DELETE /v1/devices/this": Example(status=204),
     "DELETE /v1/devices/others": Example(status=204),

@@ -37,6 +37,7 @@ class NewDevice(Struct, frozen=True):
     user: bytes
     password_hash: str
     name: str
+    client: str | None
 
 
 async def _hash_password(request: Request[bodies.Register]) -> NewUser:
@@ -80,7 +81,7 @@ async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
         raise _wrong()
     await services.guesses.forget(guesses)
     await _check_open(services.pool, account.user, keeps_account=body.keeps_account)
-    return NewDevice(account.user, account.password_hash, body.name)
+    return NewDevice(account.user, account.password_hash, body.name, body.client)
 
 
 async def _known_device(request: Request[Any], account: Account | None) -> bytes | None:
@@ -128,7 +129,12 @@ async def log_in(request: Request[NewDevice]) -> Answer:
     """
     services, new = request.services, request.body
     device, token, expires = await devices.add_device(
-        services.pool, new.user, new.name, lifetime_s=services.token_lifetime_s, password_hash=new.password_hash
+        services.pool,
+        new.user,
+        new.name,
+        lifetime_s=services.token_lifetime_s,
+        password_hash=new.password_hash,
+        client=new.client,
     )
     ident = IDENT[request.encoding]
     return Answer(LoggedInAnswer(ident(new.user), ident(device), token, expires), 201)

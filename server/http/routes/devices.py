@@ -27,7 +27,7 @@ async def list_devices(identity: Identity, request: Request[PageQuery]) -> Answe
     page = await devices.devices_of(request.services.pool, identity.user, limit=limit + 1, before=before)
     last = page[limit - 1] if len(page) > limit else None
     following = cursors.cursor_text("devices", last.created, last.device) if last else None
-    body = DevicesAnswer([device_body(each, request.encoding) for each in page[:limit]], following)
+    body = DevicesAnswer([device_body(each, identity.device, request.encoding) for each in page[:limit]], following)
     return Answer(body, headers=page_links(request.query, following))
 
 

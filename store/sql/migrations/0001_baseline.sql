@@ -67,10 +67,14 @@ create table devices (
     expires timestamptz not null default now() + interval '90 days',
     -- When the user last showed the password on this device: at the login, or since.
     confirmed timestamptz not null default clock_timestamp(),
+    -- When the device was used last, up to an hour earlier (store/device_uses.py), and the client's name and version, as
+    -- the client has told it at the login or in a hello.
+    last_used timestamptz not null default clock_timestamp(),
+    client text check (length(client) between 1 and 64),
     constraint devices_family unique (family_hash),
     check ((family_hash is null) = (token_hash is null)),
     check ((former_hash is null) = (former_until is null))
-);
+) with (fillfactor = 85);
 create index devices_user on devices (user_id);
 create index devices_revoked on devices (revoked) where revoked is not null;
 create index devices_ended on devices (least(expires, revoked)) where family_hash is not null;
