@@ -34,6 +34,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "tables": "the tables of frames and keys, and the unions of frames",
     },
     "server": {
+        "access": "every route and frame, by every kind of caller",
         "account_deletion": "an account that is deleted",
         "account_export": "a file with all data of an account",
         "blocking": "a blocked user and the blocker, way by way",

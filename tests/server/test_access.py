@@ -1,0 +1,362 @@
+"""The access matrix: every route and every request frame, by every kind of caller (`access_rows.py`).
+
+Refused callers change nothing, and those to whom a thing is hidden get the answer that they get if it does not exist.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+import msgspec
+
+from client.http import Credentials
+from protocol.codec import encode
+from protocol.codes import CloseCode
+from protocol.frames import REQUESTS, Error, Hello, Message, Request, Send
+from protocol.limits import PROTOCOL_VERSION
+from server.http.passwords import HASHER
+from server.http.routes import ROUTES
+from server.http.routing import Access, Route
+from store import contacts, conversations, devices, emails, exports, notifiers, participants
+from store.notifiers import WebhookTarget
+from store.objects.folder import Folder
+from store.postgres.pool import Pool
+from tests.people import new_device, new_group, new_user
+from tests.server.access_rows import (
+    FRAME_ROWS,
+    NO_SESSION,
+    OUTSIDERS,
+    ROWS,
+    SILENT,
+    USERS,
+    FrameRow,
+    Persona,
+    Row,
+    Scene,
+)
+from tests.server.http.socket_world import HttpServer, RawAnswer, open_server, request
+from tests.server.http_world import PASSWORD, say
+from tests.server.node_world import TestNode, open_node
+
+OPS_TOKEN: Final = "the-token-of-the-operators"
+REQUEST_ID: Final = "the-same-for-all"
+"""Answers name their request; those that are compared have the same name."""
+
+MAIL: Final = {"wants_digest": True, "wants_device_notice": True, "digest_hour": 8, "zone": "UTC"}
+
+UNSTEADY: Final = frozenset(("last_seen", "activity", "security_events"))
+"""Tables in which connecting leaves a trace, and the requests of operators."""
+
+IGNORED_HEADERS: Final = frozenset(("date",))
+
+
+def test_each_route_and_each_frame_has_a_row() -> None:
+    assert ROWS.keys() == {route.rule for route in ROUTES}
+    assert FRAME_ROWS.keys() == set(REQUESTS)
+
+
+@dataclass
+class Callers:
+    """The callers, and scenes for their requests.
+
+    :ivar users: of the callers with a session.
+    :ivar tokens: of the others, but for the expired one.
+    """
+
+    pool: Pool
+    users: dict[Persona, Credentials]
+    tokens: dict[Persona, str]
+    carol: Credentials
+    objects: Folder
+
+    @classmethod
+    async def make(cls, pool: Pool, folder: Path) -> Callers:
+        users = {
+            Persona.ADMINISTRATOR: await new_user(pool, "alice"),
+            Persona.PARTICIPANT: await new_user(pool, "bob"),
+            Persona.REMOVED: await new_user(pool, "dave"),
+            Persona.BLOCKED: await new_user(pool, "erin"),
+            Persona.STRANGER: await new_user(pool, "frank"),
+        }
+        alice = users[Persona.ADMINISTRATOR]
+        await pool.fetch("update users set password_hash = %s", (HASHER.hash(PASSWORD),))
+        await contacts.set_blocked(pool, alice.user, users[Persona.BLOCKED].user, is_blocked=True)
+        revoked = await new_device(pool, alice.user)
+        await devices.revoke_device(pool, alice.user, revoked.device)
+        tokens = {
+            Persona.ANONYMOUS: "",
+            Persona.REVOKED: revoked.token,
+            Persona.OPERATOR: OPS_TOKEN,
+        }
+        objects = Folder(folder)
+        await objects.start()
+        return cls(pool, users, tokens, await new_user(pool, "carol"), objects)
+
+    async def scene(self) -> Scene:
+        """A new group and whatever else requests are about."""
+        pool, alice, bob = self.pool, self.users[Persona.ADMINISTRATOR], self.users[Persona.PARTICIPANT]
+        dave = self.users[Persona.REMOVED]
+        grace = await new_user(pool, f"g{secrets.token_hex(6)}")
+        group = await new_group(pool, alice, bob, self.carol, dave)
+        await participants.remove(pool, alice.user, group, dave.user)
+        await say(pool, group, alice.user, b"1")
+        await say(pool, group, bob.user, b"2")
+        asked, _ = await conversations.add_direct(pool, grace.user, alice.user)
+        await pool.fetch("delete from notifiers")
+        await pool.fetch("delete from account_deletions")
+        await pool.fetch("update users set is_closed = false")
+        export = uuid4()
+        await pool.fetch(
+            "insert into exports (id, user_id, asked, ready, expires, parts, size_bytes)"
+            " values (%s, %s, now() - interval '2 days', now(), now() + interval '1 day', 1, 1)",
+            (export, UUID(bytes=alice.user)),
+        )
+        await self.objects.put(exports.key_of(export.bytes, 1), b"x", "application/gzip")
+        notifier = (await notifiers.add(pool, alice.user, WebhookTarget("https://hooks.example.org/"))).notifier
+        await emails.put(pool, grace.user, f"{secrets.token_hex(8)}@example.org", **MAIL)
+        purpose = {"purpose": "verify", "user": UUID(bytes=grace.user)}
+        [(token,)] = await pool.fetch(
+            "select 'alo_' || replace(translate(encode(mail_token(seed, %(purpose)s), 'base64'), '+/', '-_'), '=', '')"
+            " from emails where user_id = %(user)s",
+            purpose,
+        )
+        device = (await new_device(pool, alice.user)).device
+        return Scene(alice, self.carol, grace, group, asked, device, notifier, export.bytes, token, "")
+
+    async def token(self, persona: Persona) -> str:
+        """A token of the caller, of a new device, which may log out."""
+        if persona is Persona.EXPIRED:
+            alice = self.users[Persona.ADMINISTRATOR]
+            return (await new_device(self.pool, alice.user, lifetime_s=-1.0)).token
+        if persona in self.tokens:
+            return self.tokens[persona]
+        return (await new_device(self.pool, self.users[persona].user)).token
+
+    async def digest(self) -> dict[str, Any]:
+        """A digest of each table."""
+        tables = await self.pool.fetch(
+            "select relname::text from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace"
+        )
+        parts = [
+            f"select '{table}', md5(string_agg(t::text, '|' order by t::text)) from {table} t"
+            for (table,) in sorted(tables)
+            if table not in UNSTEADY
+        ]
+        return dict(await self.pool.fetch(" union all ".join(parts)))
+
+
+def expected_code(route: Route, row: Row, persona: Persona) -> str | None:
+    """The code of the refusal; None: the caller may."""
+    if route.access is Access.OPEN:
+        return row.everybody
+    if route.access is Access.OPERATOR:
+        return None if persona is Persona.OPERATOR else "unauthenticated"
+    return NO_SESSION.get(persona) or row.denied.get(persona)
+
+
+async def ask(server: HttpServer, route: Route, row: Row, scene: Scene, token: str, **headers: str) -> RawAnswer:
+    path = route.path
+    for name, value in row.values(scene).items():
+        path = re.sub(rf"<(\w+:)?{name}>", quote(str(UUID(bytes=value)) if isinstance(value, bytes) else value), path)
+    assert "<" not in path, route.rule
+    sent = {"authorization": f"Bearer {token}"} if token else {}
+    body = row.body(scene)
+    data = b"" if body is None else msgspec.json.encode(body)
+    if data:
+        sent |= {"content-type": "application/json", "content-length": str(len(data))}
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    sent |= {"x-request-id": REQUEST_ID, **given}
+    return await server.exchange(request(route.method, path + row.query, sent, data))
+
+
+def code_of(answer: RawAnswer) -> str | None:
+    """The code of a refusal; None for any other answer."""
+    if answer.headers.get("content-type", "").startswith("application/problem"):
+        return str(msgspec.json.decode(answer.body)["code"])
+    return None
+
+
+def shown(answer: RawAnswer) -> tuple[int, Mapping[str, str], bytes]:
+    """What a client may compare."""
+    headers = {name: value for name, value in answer.headers.items() if name not in IGNORED_HEADERS}
+    return answer.status, headers, answer.body
+
+
+@dataclass
+class Matrix:
+    """The cells that are not as their rows say."""
+
+    world: Callers
+    wrong: list[str]
+
+    async def refused(self, name: str, cells: Collection[Persona], check: Check) -> None:
+        """Check callers who are refused, all with the same scene: they change nothing."""
+        scene, tokens = await self.world.scene(), {persona: await self.world.token(persona) for persona in cells}
+        before = await self.world.digest()
+        for persona, token in tokens.items():
+            self.wrong += [f"{name} by {persona.name}: {fault}" for fault in await check(persona, scene, token)]
+        after = await self.world.digest()
+        if changed := [table for table in after if after[table] != before[table]]:
+            self.wrong.append(f"{name}: a caller who is refused changes {changed}")
+
+    async def allowed(self, name: str, cells: Collection[Persona], check: Check, *, is_read: bool) -> None:
+        """Check callers who may, each with a scene of its own if it changes that."""
+        scene = await self.world.scene()
+        for persona in cells:
+            token = await self.world.token(persona)
+            self.wrong += [f"{name} by {persona.name}: {fault}" for fault in await check(persona, scene, token)]
+            if not is_read:
+                scene = await self.world.scene()
+
+
+Check: TypeAlias = Callable[[Persona, Scene, str], Awaitable[list[str]]]
+"""From a caller, the scene and the caller's token to what is wrong."""
+
+
+async def test_every_route_admits_the_callers_of_its_row_and_no_others(
+    pool: Pool, redis_url: str, tmp_path: Path
+) -> None:
+    matrix = Matrix(await Callers.make(pool, tmp_path), [])
+    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, objects=matrix.world.objects) as server:
+        for route in ROUTES:
+            row = ROWS[route.rule]
+            codes = {persona: expected_code(route, row, persona) for persona in Persona}
+
+            async def check(
+                persona: Persona,
+                scene: Scene,
+                token: str,
+                route: Route = route,
+                row: Row = row,
+                codes: Mapping[Persona, str | None] = codes,
+            ) -> list[str]:
+                answer = await ask(server, route, row, scene, token)
+                code, faults = code_of(answer), []
+                if code != codes[persona] or (code is None and answer.status not in route.statuses):
+                    faults.append(f"{answer.status} {code}")
+                if code and persona in row.hides and row.values(scene):
+                    absent = await ask(server, route, row, scene.without_targets(), token)
+                    if shown(answer) != shown(absent):
+                        faults.append(f"tells what exists: {shown(answer)}")
+                return faults
+
+            await matrix.refused(route.rule, [persona for persona, code in codes.items() if code], check)
+            admitted = [persona for persona, code in codes.items() if not code]
+            await matrix.allowed(route.rule, admitted, check, is_read=route.announces is None)
+    assert matrix.wrong == []
+
+
+async def outcome_of(node: TestNode, frame: Request, token: str) -> str | None:
+    """The code of the refusal; None: the request was served."""
+    async with node.open_websocket(token) as client:
+        reply = (await client.ask(frame))[-1]
+    return reply.code if isinstance(reply, Error) else None
+
+
+async def close_code_of(node: TestNode, *frames: Request) -> CloseCode | None:
+    """How the server ends the connection after these frames, which are its first ones."""
+    async with node.open_websocket() as client:
+        await client.send(*frames)
+        code = await client.wait_end()
+    return None if code is None else CloseCode(code)
+
+
+CLOSED: Final[dict[Persona, CloseCode]] = {
+    Persona.ANONYMOUS: CloseCode.UNAUTHENTICATED,
+    Persona.REVOKED: CloseCode.DEVICE_REVOKED,
+    Persona.EXPIRED: CloseCode.TOKEN_EXPIRED,
+    Persona.OPERATOR: CloseCode.UNAUTHENTICATED,
+}
+"""How the server ends a connection whose hello shows this caller's token."""
+
+
+async def test_every_frame_is_served_for_the_callers_of_its_row_and_no_others(
+    pool: Pool, redis_url: str, tmp_path: Path
+) -> None:
+    matrix = Matrix(await Callers.make(pool, tmp_path), [])
+    async with open_node(pool.url, redis_url) as node:
+        for struct, row in FRAME_ROWS.items():
+
+            async def check(
+                persona: Persona, scene: Scene, token: str, struct: type[Request] = struct, row: FrameRow = row
+            ) -> list[str]:
+                # A hello has a token: a caller without one makes it up.
+                token = token or "made up"
+                frame = row.frame(replace(scene, token=token))
+                if persona in NO_SESSION:
+                    frames = (frame,) if struct is Hello else (Hello(1, token, PROTOCOL_VERSION), frame)
+                    closed = await close_code_of(node, *frames)
+                    return [] if closed is CLOSED[persona] else [f"closed with {closed}"]
+                code, faults = await outcome_of(node, frame, token), []
+                if code != row.denied.get(persona):
+                    faults.append(f"{code}")
+                absent = row.frame(replace(scene.without_targets(), token=token))
+                if persona in row.hides and code != await outcome_of(node, absent, token):
+                    faults.append("tells what exists")
+                return faults
+
+            name = struct.__name__
+            refused = {*NO_SESSION, *row.denied, *(OUTSIDERS if struct in SILENT else ())}
+            await matrix.refused(name, refused, check)
+            await matrix.allowed(name, [each for each in USERS if each not in refused], check, is_read=False)
+            if struct is not Hello:
+                scene = replace(await matrix.world.scene(), token="made up")
+                closed = await close_code_of(node, row.frame(scene))
+                assert closed is CloseCode.HELLO_EXPECTED, f"{name} without a hello"
+    assert matrix.wrong == []
+
+
+async def test_an_entity_tag_of_a_participant_tells_others_nothing(pool: Pool, redis_url: str, tmp_path: Path) -> None:
+    """Not even that the page is still the same."""
+    world = await Callers.make(pool, tmp_path)
+    scene = await world.scene()
+    tagged = [route for route in ROUTES if 304 in route.statuses and "<uuid:conversation>" in route.path]
+    assert tagged
+    async with open_server(pool, redis_url) as server:
+        for route in tagged:
+            row = ROWS[route.rule]
+            page = await ask(server, route, row, scene, await world.token(Persona.PARTICIPANT))
+            for tag in (page.headers["etag"], "*"):
+                for persona in OUTSIDERS:
+                    token = await world.token(persona)
+                    answer, absent = [
+                        await ask(server, route, row, each, token, if_none_match=tag)
+                        for each in (scene, scene.without_targets())
+                    ]
+                    assert (answer.status, code_of(answer)) == (404, "not_found"), (route.rule, persona)
+                    assert shown(answer) == shown(absent)
+
+
+async def test_users_without_a_part_in_a_group_get_no_push_of_it(pool: Pool, redis_url: str, tmp_path: Path) -> None:
+    world = await Callers.make(pool, tmp_path)
+    scene = await world.scene()
+    alice, bob = world.users[Persona.ADMINISTRATOR], world.users[Persona.PARTICIPANT]
+    changes = [route for route in ROUTES if route.announces is not None and ROWS[route.rule].denied.get(OUTSIDERS[0])]
+    changes = [route for route in changes if ROWS[route.rule].values(scene).get("conversation") == scene.group]
+    assert len(changes) >= 5
+    async with (
+        open_node(pool.url, redis_url) as node,
+        open_server(pool, redis_url) as server,
+        node.open_synced(*(world.users[persona] for persona in OUTSIDERS)) as outside,
+        node.open_websocket(alice.token) as writes,
+        node.open_websocket(bob.token) as reads,
+    ):
+        for row in FRAME_ROWS.values():
+            if scene.group in encode(row.frame(scene)):
+                await writes.ask(row.frame(scene))
+        for route in changes:
+            assert (await ask(server, route, ROWS[route.rule], scene, alice.token)).status in route.statuses, route.rule
+        # Bob hears of the last change, so the others would have heard of all of them.
+        last = Send(9, scene.group, "text", b"the last", None, None, secrets.token_bytes(16))
+        await writes.ask(last)
+        while (await reads.find(Message)).content != b"the last":
+            pass
+        for client in outside:
+            await client.nothing_came()
