@@ -99,6 +99,19 @@ async def test_rows_of_each_table_go_again_or_stay_for_a_reason(pool: Pool) -> N
     assert {name for (name,) in rows} - deleted == set(STAY)
 
 
+SECURITY: Final = PAGE.with_name("security.md")
+
+
+async def test_the_page_of_security_says_of_each_table_how_long_its_rows_are_kept(pool: Pool) -> None:
+    rows = await pool.fetch(
+        "select relname::text from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace"
+    )
+    _, _, table = SECURITY.read_text().partition("## How long each thing is kept")
+    lines = re.findall(r"^\| (`.+?`) \| [^|]+ \| [^|]+ \|$", table, re.MULTILINE)
+    named = [name for line in lines for name in re.findall(r"`(\w+)`", line)]
+    assert sorted(named) == sorted(name for (name,) in rows)
+
+
 MIGRATIONS = """\
 -- All tables.
 
