@@ -9,6 +9,7 @@
 | `log` | structured logs, for people or as JSON |
 | `log_context` | names the request that a task serves in its log lines |
 | `log_limit` | logs a lasting fault once a minute |
+| `redaction` | takes secrets and addresses of persons out of texts before they are logged |
 | `open_files` | raises the limit of open files, and logs when it is reached |
 | `email_address` | checks and normalizes e-mail addresses |
 | `smtp_url` | parses the URL of a mail server |

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+import traceback
+from io import StringIO
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
 
 import structlog
 
 from runtime.log_context import add_request
 from runtime.log_limit import LogLimit
 from runtime.open_files import TrioAcceptFailures
+from runtime.redaction import redact, redacted
 
 if TYPE_CHECKING:
-    from structlog.typing import EventDict, Processor, WrappedLogger
+    from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 
 def configure_logging(process: str, level: str, format: str = "") -> None:
@@ -41,7 +45,10 @@ def configure_logging(process: str, level: str, format: str = "") -> None:
     )
     structlog.contextvars.bind_contextvars(process=process)
     # Libraries log through the standard library; only their warnings and errors pass.
-    logging.basicConfig(stream=sys.stderr, level=max(numeric, logging.WARNING))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_RedactingFormatter(logging.BASIC_FORMAT))
+    logging.basicConfig(handlers=[handler], level=max(numeric, logging.WARNING))
+    sys.excepthook = _write_last_error
     logging.getLogger(TrioAcceptFailures.LOGGER).addFilter(TrioAcceptFailures())
 
 
@@ -49,6 +56,7 @@ def _for_programs() -> list[Processor]:
     return [
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        redact,
         LogLimit(),
         structlog.processors.JSONRenderer(),
     ]
@@ -58,10 +66,26 @@ def _for_people(is_terminal: bool) -> list[Processor]:
     """Without a terminal, a runner collects lines of several processes, and puts the time and the process before
     each."""
     before: Processor = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False) if is_terminal else _without_process
-    renderer = structlog.dev.ConsoleRenderer(
-        colors="NO_COLOR" not in os.environ, exception_formatter=structlog.dev.plain_traceback
-    )
-    return [before, LogLimit(), renderer]
+    renderer = structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ, exception_formatter=_write_traceback)
+    return [before, redact, LogLimit(), renderer]
+
+
+def _write_traceback(file: TextIO, exc_info: ExcInfo) -> None:
+    text = StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    file.write(redacted(text.getvalue()))
+
+
+def _write_last_error(type_: type[BaseException], error: BaseException, traceback_: TracebackType | None) -> None:
+    """Write the error that ends the process."""
+    sys.stderr.write(redacted("".join(traceback.format_exception(type_, error, traceback_))))
+
+
+class _RedactingFormatter(logging.Formatter):
+    """For the lines of libraries."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 def _without_process(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

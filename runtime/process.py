@@ -10,6 +10,7 @@ import trio
 from runtime.config import Config, ConfigError
 from runtime.log import configure_logging
 from runtime.open_files import raise_limit
+from runtime.redaction import redacted
 from store.errors import DatabaseError, PoolerRefused
 
 
@@ -35,11 +36,11 @@ def run_process(
         errors, rest = group.split(is_told)
         if errors is None or rest is not None:
             raise
-        sys.exit(str(_first(errors)))
+        sys.exit(redacted(str(_first(errors))))
     except Exception as error:
         if not is_told(error):
             raise
-        sys.exit(str(error))
+        sys.exit(redacted(str(error)))
 
 
 def tell_ready(config: Config) -> None:

@@ -23,10 +23,14 @@ from store.postgres.statement import Statement
 _sql = sql.load("tokens")
 _DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"family_hash": BYTEA, "token_hash": BYTEA})
 
-FAMILY_CHARACTERS: Final = 24
-"""144 random bits: no stranger can name a family, and so none can end another device's session."""
+TOKEN_PREFIX: Final = "alo_"  # noqa: S105
+"""All tokens begin with it, those in mails too: programs that look for secrets in logs and source text know them by it
+(`runtime.redaction`)."""
 
-TOKEN_CHARACTERS: Final = 64
+FAMILY_CHARACTERS: Final = len(TOKEN_PREFIX) + 24
+"""The prefix, and 144 random bits: no stranger can name a family, and so none can end another device's session."""
+
+TOKEN_CHARACTERS: Final = FAMILY_CHARACTERS + 40
 """A text of another length is no token, and ends no session: a header may hold more than the token by mistake."""
 
 OVERLAP_S: Final = 60.0
@@ -130,7 +134,7 @@ async def forget_tokens(pool: Pool, *, limit: int) -> int:
 
 def first_token() -> str:
     """The first token of a new family."""
-    return _new_token(secrets.token_urlsafe(FAMILY_CHARACTERS * 3 // 4))
+    return _new_token(TOKEN_PREFIX + secrets.token_urlsafe(18))
 
 
 def _new_token(family: str) -> str:

@@ -31,6 +31,7 @@ from tests.cddl import pycddl
 from tests.faults import flush_redis
 from tests.memory import in_memory
 from tests.people import new_direct, new_user
+from tests.planted import check_entry, planted_found
 from tests.sentinel import Watched, watched_redis
 
 TEMPLATE = "alo_template"
@@ -194,9 +195,12 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 
 @pytest.fixture(autouse=True)
 def _quiet_logs() -> Iterator[None]:
-    """Logs of in-process parts are kept for tests that ask, and not printed."""
-    with structlog.testing.capture_logs():
+    """Logs of in-process parts are kept for tests that ask, and not printed. A test fails if a secret was logged."""
+    with structlog.testing.capture_logs() as lines:
         yield
+    for line in lines:
+        check_entry(line)
+    assert planted_found() == [], "a log has a secret"
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 import trio
 
 from embedded.ports import free_port
+from tests.planted import check_log
 
 START_TIMEOUT_S = 30.0
 
@@ -81,6 +82,7 @@ class Process:
 
     def _add(self, line: str) -> None:
         self.raw.append(line)
+        check_log(line)
         if line.startswith("{"):
             self.log.append(json.loads(line))
 

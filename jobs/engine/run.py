@@ -11,6 +11,7 @@ import trio
 from jobs.engine.job import GiveUp, Job, Snooze
 from jobs.engine.streams import JobEntry
 from jobs.engine.task import BadPayload, Task
+from runtime.redaction import redacted
 from store.jobs import Ending
 
 MAX_REASON: Final = 500
@@ -119,5 +120,5 @@ def _traceback(error: Exception) -> str:
 
 
 def _text(text: str, most: int) -> str:
-    """In a form that Postgres stores: without NUL and lone surrogates."""
-    return text[:most].replace("\0", "\\0").encode(errors="backslashreplace").decode()
+    """In a form that Postgres stores, without NUL and lone surrogates, and that operators may read, without secrets."""
+    return redacted(text)[:most].replace("\0", "\\0").encode(errors="backslashreplace").decode()

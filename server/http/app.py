@@ -76,7 +76,7 @@ async def _of_stranger(services: Services, answer: Callable[[], Reply]) -> Respo
         services.limits.count_stranger(client_address(_peer(), headers, services))
     except RateLimited as error:
         await services.limits.pause(error)
-        return _response(refused(error, headers, request.path, services))
+        return _response(refused(error, headers, services))
     return _response(answer())
 
 
@@ -96,7 +96,7 @@ def _view(route: Route, services: Services) -> Callable[..., Awaitable[Response]
     async def view(**values: Any) -> Response:
         # Other bytes than those of ASCII belong to no query; each becomes a character that no parameter takes.
         query_string = request.query_string.decode("latin-1")
-        return _response(await exchange(_peer(), _headers(), query_string, request.path, values))
+        return _response(await exchange(_peer(), _headers(), query_string, values))
 
     return view
 
@@ -151,7 +151,7 @@ def _refuser(services: Services) -> Callable[[Exception], Awaitable[Response]]:
         if (request.method, request.scope["path"]) == ("OPTIONS", "*"):
             return await _of_stranger(services, lambda: options(_headers(), _listed(METHODS_SERVED), services))
         shown = _no_route(error) if isinstance(error, HTTPException) else error
-        return await _of_stranger(services, lambda: refused(shown, _headers(), request.path, services))
+        return await _of_stranger(services, lambda: refused(shown, _headers(), services))
 
     return refuse
 

@@ -37,8 +37,8 @@ class Reply(Struct, frozen=True):
     body: bytes
 
 
-Exchange: TypeAlias = Callable[[str, Headers, str, str, Mapping[str, Any]], Awaitable[Reply]]
-"""From the address of the connection, the headers, the query as text, the path and its values to the answer. It raises
+Exchange: TypeAlias = Callable[[str, Headers, str, Mapping[str, Any]], Awaitable[Reply]]
+"""From the address of the connection, the headers, the query as text and the path's values to the answer. It raises
 no error but cancellation."""
 
 NO_COMPRESSION: Final = "x-no-compression"
@@ -57,7 +57,7 @@ def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange
     handle = framed(route, read_body)
     kept_plain = {NO_COMPRESSION: "1"} if has_secret(route) else {}
 
-    async def exchange(peer: str, headers: Headers, query_string: str, path: str, values: Mapping[str, Any]) -> Reply:
+    async def exchange(peer: str, headers: Headers, query_string: str, values: Mapping[str, Any]) -> Reply:
         encoding = accepted(headers.get("accept", ""))
         address = client_address(peer, headers, services)
         request = Request(services, address, encoding, headers, query_string, None, None)
@@ -68,7 +68,7 @@ def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange
             reply = _reply(answer, encoding, services.answer_headers.of(headers, names))
         except Exception as error:  # noqa: BLE001  (`problem_of` logs the errors that are the server's)
             await services.limits.pause(error)
-            return _refusal(problem_of(error, path), headers, names, services)
+            return _refusal(problem_of(error, route.rule), headers, names, services)
         finally:
             SERVED.reset(outside)
         reply.headers.update(kept_plain)
@@ -92,7 +92,7 @@ def has_secret(route: Route) -> bool:
     return route.answer is not None and not SECRETS.isdisjoint(field.name for field in fields(route.answer))
 
 
-def refused(error: Exception, headers: Headers, path: str, services: Services) -> Reply:
+def refused(error: Exception, headers: Headers, services: Services) -> Reply:
     """The answer to a request that comes to no route.
 
     :param headers: of the request.
@@ -100,7 +100,7 @@ def refused(error: Exception, headers: Headers, path: str, services: Services) -
     names = names_of(headers)
     outside = SERVED.set(names)
     try:
-        problem = problem_of(error, path)
+        problem = problem_of(error, "none")
     finally:
         SERVED.reset(outside)
     return _refusal(problem, headers, names, services)

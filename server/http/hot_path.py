@@ -43,7 +43,7 @@ class HotRead(Struct, frozen=True, gc=False):
     values: Mapping[str, Any]
 
     async def answer(self, peer: str) -> Reply:
-        return await self.exchange(peer, self.headers, self.query_string, self.path, self.values)
+        return await self.exchange(peer, self.headers, self.query_string, self.values)
 
 
 class HotPath:

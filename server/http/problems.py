@@ -221,10 +221,10 @@ LATER: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
 """Errors that say when the same request may succeed (`wait_s`)."""
 
 
-def problem_of(error: Exception, path: str) -> Problem:
+def problem_of(error: Exception, route: str) -> Problem:
     """The answer to an error; one that is the server's is logged.
 
-    :param path: of the request.
+    :param route: the rule of the route, for the log: a path may have the token of a mail.
     """
     if isinstance(error, Problem):
         return error
@@ -243,7 +243,7 @@ def problem_of(error: Exception, path: str) -> Problem:
             detail = "these users do not accept messages, or groups, from you"
             return Problem(ProblemCode.NOT_ACCEPTED, detail, users=error.users)
         case Unavailable() | Overloaded() | Locked() | RedisError():
-            log.warning("request_refused", path=path, error=str(error))
+            log.warning("request_refused", route=route, error=str(error))
             return Problem(ProblemCode.UNAVAILABLE, "try again", retry_after_s=RETRY_AFTER_S)
-    log.error("request_failed", path=path, exc_info=error)
+    log.error("request_failed", route=route, exc_info=error)
     return Problem(ProblemCode.INTERNAL, "the server has a fault, and has logged it", retry_after_s=RETRY_AFTER_S)

@@ -64,7 +64,7 @@ def accepted_head(request: h11.Request) -> h11.Request | int:
 def refused_head(status: int, services: Services) -> Reply:
     """The answer to a head, or a connection, that is refused with this status."""
     code = _CODES.get(status, ProblemCode.INVALID_REQUEST)
-    return refused(Problem(code, code.info.meaning, retry_after_s=_RETRY_AFTER_S.get(status)), {}, "", services)
+    return refused(Problem(code, code.info.meaning, retry_after_s=_RETRY_AFTER_S.get(status)), {}, services)
 
 
 def _path_of(request: h11.Request) -> bytes | None:

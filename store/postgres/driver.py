@@ -437,7 +437,9 @@ def _refusal(error: psycopg.Error) -> DatabaseError:
         kind = Retryable
     elif isinstance(error, _BAD_VALUE):
         kind = BadValue
-    return kind(str(error), error.sqlstate or "", error.diag.constraint_name or "")
+    # Postgres' detail has the values of the row.
+    text = error.diag.message_primary or str(error)
+    return kind(text, error.sqlstate or "", error.diag.constraint_name or "")
 
 
 def _checked(results: list[PGresult]) -> PGresult:

@@ -24,10 +24,11 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from tests.people import TOKEN_LIFETIME_S
+from tests.planted import PLANTED
 from tests.server.http_contract import check_declared
 
 CBOR = "application/cbor"
-PASSWORD = "correct horse"
+PASSWORD = f"{PLANTED} correct horse"
 REGISTER = {"username": "carol", "password": PASSWORD}
 both_encodings = pytest.mark.parametrize("encoding", ["json", "cbor"])
 

@@ -31,7 +31,7 @@ from tests.store.test_tokens import end_overlap
 from tests.waiting import wait_until
 
 PUBLIC = "https://chat.example"
-LINK = re.compile(rf"{PUBLIC}(/v1/[a-z/-]+/)([A-Za-z0-9_-]{{43}})(?![A-Za-z0-9_-])")
+LINK = re.compile(rf"{PUBLIC}(/v1/[a-z/-]+/)(alo_[A-Za-z0-9_-]{{43}})(?![A-Za-z0-9_-])")
 
 
 @pytest.fixture

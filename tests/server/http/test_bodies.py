@@ -118,7 +118,7 @@ def test_a_wrong_field_is_pointed_to(body: Any, struct: Any, pointer: str | None
         with pytest.raises(InvalidBody) as invalid:
             decode(data, media_type, struct)
         assert invalid.value.pointer == pointer
-        problem = problem_of(invalid.value, "/v1/path").body("json")
+        problem = problem_of(invalid.value, "GET /v1/path").body("json")
         expected = UNSET if pointer is None else [WrongField(problem.detail, pointer)]
         assert problem.errors == expected
 

@@ -17,7 +17,7 @@ from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.mail_server import MailServer, open_mail_server
 from tests.people import new_direct, new_user
-from tests.server.http_world import Answer, Api, both_encodings, open_api, say
+from tests.server.http_world import PASSWORD, Answer, Api, both_encodings, open_api, say
 
 NOBODYS = "A" * 43
 DEFAULTS = {
@@ -49,8 +49,8 @@ async def token_of(pool: Pool, user: Credentials) -> str:
 
 async def unsubscribe_token_of(pool: Pool, user: Credentials) -> str:
     [(token,)] = await pool.fetch(
-        "select replace(translate(encode(mail_token(seed, 'unsubscribe'), 'base64'), '+/', '-_'), '=', '') from emails"
-        " where user_id = %s",
+        "select 'alo_' || replace(translate(encode(mail_token(seed, 'unsubscribe'), 'base64'), '+/', '-_'), '=', '')"
+        " from emails where user_id = %s",
         (uuid(user.user),),
     )
     return str(token)
@@ -278,7 +278,7 @@ async def test_one_post_unsubscribes_without_logging_in(pool: Pool, api: Api, al
 
 
 async def test_log_in_asks_for_the_notice_of_its_device(pool: Pool, api: Api) -> None:
-    who = {"username": "carol", "password": "correct horse"}
+    who = {"username": "carol", "password": PASSWORD}
     await api.post("/v1/users", who)
     first = (await api.post("/v1/devices", {**who, "name": "Phone"})).body
     carol = Credentials(first["user"], first["device"], first["token"])

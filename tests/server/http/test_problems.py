@@ -44,7 +44,7 @@ def made(kind: type[StoreError]) -> StoreError:
 def test_an_error_of_the_store_is_answered_by_name_or_logged_as_internal(
     kind: type[StoreError], log_output: list[dict[str, object]]
 ) -> None:
-    problem = problem_of(made(kind), "/v1/path")
+    problem = problem_of(made(kind), "GET /v1/path")
     assert (problem.code is ProblemCode.INTERNAL) == (kind in INTERNAL)
     assert (problem.status == 500) == (kind in INTERNAL)
     assert "inside" not in problem.detail

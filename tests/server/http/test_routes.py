@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+from contextlib import closing
 from typing import Any, get_args, get_type_hints
 from uuid import UUID, uuid4
 
@@ -117,3 +118,24 @@ def test_a_write_must_say_what_it_announces_and_a_read_must_not_write() -> None:
     with pytest.raises(TypeError, match="announces"):
         routes.write("POST /v1/things")  # type: ignore[call-overload]
     assert routes.declared == []
+
+
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if "<" in route.path], ids=lambda route: route.rule)
+async def test_a_refused_request_is_logged_by_its_route_and_not_by_its_path(
+    redis_url: str, log_output: list[dict[str, Any]], route: Route
+) -> None:
+    """With Postgres away. The path of a link in a mail has its token, and other paths say whom a user asks about."""
+    value = uuid4()
+    values = {"uuid:": str(value), "int:": "1234567", "": f"alo_{value.hex * 2}"}
+    path = re.sub(r"<(\w+:)?\w+>", lambda found: values[found[1] or ""], route.path)
+    headers = {"Authorization": f"Bearer {values['']}"}
+    with closing(Pool(NOWHERE, 2)) as pool:
+        async with open_api(pool, redis_url) as api:
+            answer = await api.app.test_client().open(path, method=route.method, headers=headers, json={})
+    lines = [line for line in log_output if line["event"] == "request_refused"]
+    assert [line["route"] for line in lines] == ([route.rule] if answer.status_code >= 500 else [])
+    assert answer.status_code >= 500 or route.rule in OPEN
+    assert not any(each in repr(line) for line in log_output for each in (*values.values(), value.hex))

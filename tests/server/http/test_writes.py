@@ -62,7 +62,8 @@ class PreparedWrites:
     async def mail_token(self, purpose: str) -> str:
         await emails.put(self.pool, self.alice.user, "alice@example.org", **MAIL)
         [(token,)] = await self.pool.fetch(
-            "select replace(translate(encode(mail_token(seed, %s), 'base64'), '+/', '-_'), '=', '') from emails",
+            "select 'alo_' || replace(translate(encode(mail_token(seed, %s), 'base64'), '+/', '-_'), '=', '')"
+            " from emails",
             (purpose,),
         )
         return str(token)
