@@ -18,6 +18,7 @@ from msgspec import Struct
 from store import sql
 from store.postgres.driver import bigints, uuid, uuids
 from store.postgres.pool import Pool
+from store.security_events import SYSTEM, Source
 
 _sql = sql.load("account_deletions")
 
@@ -69,13 +70,18 @@ class UntoldSteps(Struct, frozen=True):
     ago_s: float
 
 
-async def close(pool: Pool, user: bytes, *, delay_s: float, deletes_messages: bool) -> int:
+async def close(pool: Pool, user: bytes, *, delay_s: float, deletes_messages: bool, source: Source = SYSTEM) -> int:
     """Log out all devices of a user, and have the account deleted; return when (microseconds since 1970). A repeat
     changes `deletes_messages` alone.
 
     :param deletes_messages: the user's messages are deleted for everyone; else they stay, as those of a deleted user.
     """
-    parameters = {"user": uuid(user), "delay_s": delay_s, "deletes_messages": deletes_messages}
+    parameters = {
+        "user": uuid(user),
+        "delay_s": delay_s,
+        "deletes_messages": deletes_messages,
+        "source": source.encoded(),
+    }
     [(due,)] = await pool.fetch(_sql.close, parameters)
     return int(due)
 
@@ -86,9 +92,9 @@ async def closing_of(pool: Pool, user: bytes) -> Closing | None:
     return Closing(*rows[0]) if rows else None
 
 
-async def keep(pool: Pool, user: bytes) -> bool:
+async def keep(pool: Pool, user: bytes, *, source: Source = SYSTEM) -> bool:
     """Do not delete the account after all; whether that was possible."""
-    return bool(await pool.fetch(_sql.keep, {"user": uuid(user)}))
+    return bool(await pool.fetch(_sql.keep, {"user": uuid(user), "source": source.encoded()}))
 
 
 async def closing_notice(pool: Pool, user: bytes) -> ClosingNotice | None:

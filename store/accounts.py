@@ -10,6 +10,7 @@ from store import sql
 from store.errors import DatabaseError, PasswordChanged, UnknownUser, UsernameTaken
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
+from store.security_events import SYSTEM, Source
 
 _sql = sql.load("accounts")
 
@@ -22,13 +23,18 @@ class Account(Struct, frozen=True):
     password_hash: str
 
 
-async def add_user(pool: Pool, username: str, password_hash: str) -> bytes:
+async def add_user(pool: Pool, username: str, password_hash: str, *, source: Source = SYSTEM) -> bytes:
     """Add a user; return the new id.
 
     :raises UsernameTaken: if another user has that name, or had it when the account was deleted, a short time ago.
     """
     user = os.urandom(16)
-    parameters = {"user": uuid(user), "username": username, "password_hash": password_hash}
+    parameters = {
+        "user": uuid(user),
+        "username": username,
+        "password_hash": password_hash,
+        "source": source.encoded(),
+    }
     try:
         rows = await pool.fetch(_sql.add_user, parameters)
     except DatabaseError as error:
@@ -51,7 +57,14 @@ async def password_hash_of(pool: Pool, user: bytes) -> str:
 
 
 async def change_password(
-    pool: Pool, user: bytes, device: bytes, old_hash: str, new_hash: str, *, ends_others: bool
+    pool: Pool,
+    user: bytes,
+    device: bytes,
+    old_hash: str,
+    new_hash: str,
+    *,
+    ends_others: bool,
+    source: Source = SYSTEM,
 ) -> None:
     """Change a user's password, in one transaction with the end of the user's other devices, if that is asked for.
 
@@ -65,6 +78,7 @@ async def change_password(
         "old_hash": old_hash,
         "new_hash": new_hash,
         "ends_others": ends_others,
+        "source": source.encoded(),
     }
     [(is_changed,)] = await pool.fetch(_sql.change_password, parameters)
     if not is_changed:
@@ -75,7 +89,8 @@ async def user_by_name(pool: Pool, username: str) -> Account:
     """
     :raises UnknownUser: if no user has this name.
     """
-    rows = await pool.fetch(_sql.user_by_name, {"username": username})
+    # Postgres takes no text with NUL, and so no user has such a name.
+    rows = await pool.fetch(_sql.user_by_name, {"username": username}) if "\0" not in username else []
     if not rows:
         raise UnknownUser
     return Account(*rows[0])

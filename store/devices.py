@@ -11,6 +11,7 @@ from store import sql
 from store.errors import AccountClosed, PasswordChanged, UnknownDevice, UnknownUser
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
+from store.security_events import SYSTEM, Source
 from store.tokens import first_token, hashes
 
 _sql = sql.load("devices")
@@ -44,6 +45,7 @@ async def add_device(
     lifetime_s: float,
     password_hash: str | None = None,
     client: str | None = None,
+    source: Source = SYSTEM,
 ) -> tuple[bytes, str, int]:
     """Add a device of a user; return its id, its token, and when the token expires (microseconds). The token cannot be
     read again.
@@ -66,6 +68,7 @@ async def add_device(
         "most": MAX_DEVICES,
         **hashes(token),
         "lifetime_s": lifetime_s,
+        "source": source.encoded(),
     }
     rows = await pool.fetch(_sql.add_device, parameters)
     if not rows:
@@ -86,21 +89,23 @@ async def devices_of(pool: Pool, user: bytes, *, limit: int, before: tuple[int, 
     return [Device(*row) for row in await pool.fetch(_sql.devices_of, parameters)]
 
 
-async def revoke_device(pool: Pool, user: bytes, device: bytes) -> None:
+async def revoke_device(pool: Pool, user: bytes, device: bytes, *, source: Source = SYSTEM) -> None:
     """Make a device's tokens void from now on; repeating it changes nothing.
 
     :raises UnknownDevice: if the user has no such device.
     """
-    if not await pool.fetch(_sql.revoke_device, {"user": uuid(user), "device": uuid(device)}):
+    parameters = {"user": uuid(user), "device": uuid(device), "source": source.encoded()}
+    if not await pool.fetch(_sql.revoke_device, parameters):
         raise UnknownDevice
 
 
-async def revoke_devices(pool: Pool, user: bytes, *, keep: bytes | None = None) -> None:
+async def revoke_devices(pool: Pool, user: bytes, *, keep: bytes | None = None, source: Source = SYSTEM) -> None:
     """Make the tokens of all devices of a user void from now on, in one transaction.
 
     :param keep: the device that stays; None: none.
     """
-    await pool.fetch(_sql.revoke_devices, {"user": uuid(user), "except": None if keep is None else uuid(keep)})
+    parameters = {"user": uuid(user), "except": None if keep is None else uuid(keep), "source": source.encoded()}
+    await pool.fetch(_sql.revoke_devices, parameters)
 
 
 async def revoked_since(pool: Pool, *, ago_s: float) -> list[tuple[bytes, bytes, bool]]:

@@ -16,6 +16,8 @@ from store import sql
 from store.errors import TooManyMails, UnknownZone, UnsubscribeUnknown, VerificationExpired, VerificationUnknown
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
+from store.security_events import SYSTEM, Source
+from store.tokens import TOKEN_PREFIX
 
 _sql = sql.load("emails")
 
@@ -104,6 +106,7 @@ async def put(
     wants_device_notice: bool,
     digest_hour: int,
     zone: str,
+    source: Source = SYSTEM,
 ) -> None:
     """Set a user's address and the mails that go there. Unless it is verified, the same transaction enqueues the job
     that sends the verification mail.
@@ -127,6 +130,7 @@ async def put(
         "mailbox": sha256((mailbox or address).encode()).digest(),
         "mailbox_window_s": MAILBOX_WINDOW_S,
         "most_to_mailbox": MAX_TO_MAILBOX,
+        "source": source.encoded(),
     }
     [(outcome, wait_s)] = await pool.fetch(_sql.put, parameters)
     if outcome == "too_many":
@@ -135,18 +139,18 @@ async def put(
         raise UnknownZone
 
 
-async def remove(pool: Pool, user: bytes) -> None:
+async def remove(pool: Pool, user: bytes, *, source: Source = SYSTEM) -> None:
     """Remove the user's address; the links of mails that were sent there have no effect any longer."""
-    await pool.fetch(_sql.remove, {"user": uuid(user)})
+    await pool.fetch(_sql.remove, {"user": uuid(user), "source": source.encoded()})
 
 
-async def verify(pool: Pool, token: str) -> None:
+async def verify(pool: Pool, token: str, *, source: Source = SYSTEM) -> None:
     """Verify the address that this token was sent to. Repeating it changes nothing.
 
     :raises VerificationUnknown: if the token is unknown, or the address has changed since.
     :raises VerificationExpired: if the mail is too old.
     """
-    [(outcome,)] = await pool.fetch(_sql.verify, {"token_hash": token_hash(token)})
+    [(outcome,)] = await pool.fetch(_sql.verify, {"token_hash": token_hash(token), "source": source.encoded()})
     if outcome == "unknown":
         raise VerificationUnknown
     if outcome == "expired":
@@ -213,13 +217,14 @@ async def forget_mailboxes(pool: Pool, *, limit: int) -> int:
 
 def token_text(token: bytes) -> str:
     """The form of a token in a link."""
-    return urlsafe_b64encode(token).rstrip(b"=").decode()
+    return TOKEN_PREFIX + urlsafe_b64encode(token).rstrip(b"=").decode()
 
 
 def token_hash(text: str) -> bytes:
     """The hash by which a token is found; for a text that cannot be a token, a hash that matches no row."""
+    coded = text.removeprefix(TOKEN_PREFIX)
     try:
-        token = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        token = urlsafe_b64decode(coded + "=" * (-len(coded) % 4)) if coded != text else b""
     except ValueError:
         token = b""
     return sha256(token).digest()

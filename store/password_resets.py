@@ -16,6 +16,7 @@ from store.emails import token_text
 from store.errors import ResetExpired, ResetUnknown
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
+from store.security_events import SYSTEM, Source
 
 _sql = sql.load("password_resets")
 
@@ -86,13 +87,18 @@ async def check(pool: Pool, token: str) -> None:
         raise ResetExpired
 
 
-async def reset(pool: Pool, token: str, password_hash: str) -> None:
+async def reset(pool: Pool, token: str, password_hash: str, *, source: Source = SYSTEM) -> None:
     """Set another password, once: the token is void then, like all others of the user. All devices are logged out, and
     a mail tells the user.
 
     :raises ResetUnknown, ResetExpired: as `check`.
     """
-    [(outcome,)] = await pool.fetch(_sql.reset, {"token_hash": mail_token_hash(token), "password_hash": password_hash})
+    parameters = {
+        "token_hash": mail_token_hash(token),
+        "password_hash": password_hash,
+        "source": source.encoded(),
+    }
+    [(outcome,)] = await pool.fetch(_sql.reset, parameters)
     if outcome == "unknown":
         raise ResetUnknown
     if outcome == "expired":

@@ -827,7 +827,7 @@ create index mailboxes_asked on mailboxes (asked_since);
 create table security_events (
     id bigint not null generated always as identity,
     kind text not null,
-    -- The user whose account it is; null: an action of an operator that concerns no user.
+    -- The user whose account it is; null: it concerns none, such as a login with an unknown name.
     user_id uuid,
     at timestamptz not null default clock_timestamp(),
     -- Who acted. An operator is known only as one who has the operators' token.
@@ -958,7 +958,8 @@ create table migrations (
 --     others_settings_by uuid) returns record
 
 -- Changes the password of a user.
--- change_password(p_user uuid, p_device uuid, p_old_hash text, p_new_hash text, p_ends_others boolean) returns boolean
+-- change_password(p_user uuid, p_device uuid, p_old_hash text, p_new_hash text, p_ends_others boolean, p_source jsonb
+--     default '{"actor": "system"}'::jsonb) returns boolean
 
 -- A worker begins to run jobs.
 -- claim_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, outcome text, task text,
@@ -966,7 +967,8 @@ create table migrations (
 
 -- A user asks to delete the account: all devices are logged out at once, notifiers go, and after p_delay_s seconds a
 -- job deletes the account (store/account_deletions.py).
--- close_account(p_user uuid, p_delay_s float8, p_deletes_messages boolean, out due bigint) returns bigint
+-- close_account(p_user uuid, p_delay_s float8, p_deletes_messages boolean, p_source jsonb, out due bigint) returns
+--     bigint
 
 -- The base of a participant without the floor of the conversation: no message up to it counts as unread.
 -- count_base(p participants) returns bigint
@@ -1136,7 +1138,7 @@ create table migrations (
 -- Sets the address of a user and the mails that the user wants.
 -- put_email(p_user uuid, p_address text, p_wants_digest boolean, p_wants_device_notice boolean, p_digest_hour int,
 --     p_zone text, p_lifetime_s float8, p_window_s float8, p_most int, p_mailbox bytea, p_mailbox_window_s float8,
---     p_most_to_mailbox int, out outcome text, out wait_s float8) returns record
+--     p_most_to_mailbox int, p_source jsonb, out outcome text, out wait_s float8) returns record
 
 -- The messages of a conversation that a participant may read, as this participant sees them.
 -- readable_messages(c conversations, p participants) returns table(seq bigint, id uuid, sender_id uuid, created
@@ -1161,10 +1163,11 @@ create table migrations (
 -- requests_waiting(p_user uuid) returns bigint
 
 -- A user sets another password by the token of a mail.
--- reset_password(p_hash bytea, p_password_hash text, out outcome text) returns text
+-- reset_password(p_hash bytea, p_password_hash text, p_source jsonb, out outcome text) returns text
 
 -- Revokes all devices of a user, and deletes their notifiers.
--- revoke_devices(p_user uuid, p_except uuid default null::uuid) returns bigint
+-- revoke_devices(p_user uuid, p_except uuid default null::uuid, p_source jsonb default '{"actor": "system"}'::jsonb)
+--     returns bigint
 
 -- Commits a batch of sends in one transaction and one round trip.
 -- send_batch(p_lock_ms int, p_conversations uuid[], p_conversation uuid[], p_known_version bigint[], p_id uuid[],
@@ -1240,7 +1243,7 @@ create table migrations (
 -- username_hash(p_username text) returns bytea
 
 -- A user shows the token that was sent to an address.
--- verify_email(p_hash bytea, out outcome text) returns text
+-- verify_email(p_hash bytea, p_source jsonb, out outcome text) returns text
 
 -- The tokens of mails that set another password are void: the user has another password by now, or another address.
 -- void_resets(p_user uuid) returns void

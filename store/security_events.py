@@ -6,6 +6,7 @@ function that makes the change. `note` is for events without a change, such as a
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -21,14 +22,17 @@ KINDS: Final[dict[str, str]] = {
     "registered": "the account was made",
     "login": "the first device of the user logged in",
     "new_device": "a further device logged in; the user gets a mail, if the user wants that",
-    "login_failed": "a login with a wrong password",
+    "login_failed": "a login with a wrong password; without a user: with an unknown name",
+    "password_changed": "the password was changed: `ends_others` says whether the other devices were revoked",
+    "password_reset": "the password was changed by a mail to the verified address; all devices were revoked",
+    "confirmation_failed": "a device that is logged in showed a wrong password",
     "device_revoked": "a device was revoked: `device` is its id and `name` its name",
     "token_reused": "a token was shown that had ended, so its device was revoked: `device` is its id and `name` its"
     " name; the user gets a mail, if the user wants that",
     "email_set": "the user set another e-mail address, or whether mails tell of new devices",
     "email_verified": "the e-mail address was verified",
     "email_removed": "the e-mail address was removed",
-    "account_closed": "the user asked to delete the account",
+    "account_closed": "the user asked to delete the account; all devices were revoked",
     "account_kept": "the user kept the account, by a login",
     "account_deleted": "the account was deleted; all earlier events are, too",
     "operator_request": "an operator sent a request: `route` says which",
@@ -47,7 +51,7 @@ class Source(Struct, frozen=True):
 
     :ivar actor: `user`: a request with or without a token of the user; `operator`: one with the operators' token;
         `system`: a job.
-    :ivar address: of the client; of it only the network is stored. None: unknown.
+    :ivar address: of the client; of it only the network is stored. None, or no address of IP: unknown.
     :ivar client: the program, as the request names it. None: it names none.
     :ivar device: whose token the request shows. None: it shows none.
     """
@@ -62,11 +66,22 @@ class Source(Struct, frozen=True):
         client = "".join(each for each in self.client or "" if each.isprintable())[:MAX_CLIENT_CHARACTERS]
         fields = {
             "actor": self.actor,
-            "address": self.address,
+            "address": _address(self.address or ""),
             "client": client or None,
             "device": self.device and self.device.hex(),
         }
         return msgspec.json.encode(fields).decode()
+
+
+def _address(text: str) -> str | None:
+    """The address as Postgres reads it: without a scope, and IPv4 as itself where it is mapped into IPv6."""
+    try:
+        ip = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(ip, IPv6Address):
+        return str(ip.ipv4_mapped or IPv6Address(int(ip)))
+    return str(ip)
 
 
 SYSTEM: Final = Source("system")
@@ -78,7 +93,7 @@ class SecurityEvent(Struct, frozen=True):
 
     :ivar number: events have ascending ones.
     :ivar kind: one of `KINDS`.
-    :ivar user: None: an operator's action that concerns no user.
+    :ivar user: None: it concerns no user, such as a login with an unknown name.
     :ivar at: when it happened, or happened first.
     :ivar device: the device that acted, or that was made.
     :ivar network: that the request came from, such as `192.0.2.0/24`.

@@ -17,6 +17,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `authentication` | the token of a device, the token of operators |
 | `routing` | the declaration of a route; the request and the answers of handlers |
 | `routes` | the handlers, one file for each resource, and the list of open routes |
+| `sources` | the source of a request, for security events |
 | `services` | the connections, caches and settings that all handlers share |
 | `queries`, `bodies` | parameters of queries, and bodies of requests, as structs with the bounds of their fields |
 | `answers` | bodies of answers as structs, made of rows of the store |

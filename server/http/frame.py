@@ -1,4 +1,7 @@
-"""The frame around each handler: it admits the request within limits, reads its body, shields and announces a write."""
+"""The frame around each handler: it admits the request within limits, reads its body, shields and announces a write.
+
+It also notes each request of an operator as a security event.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from msgspec.structs import replace
 from server.http.announcements import Announcements
 from server.http.authentication import ADMISSIONS, bearer_token
 from server.http.queries import InvalidQuery, query_reader
-from server.http.routing import AnyAnswer, Changed, Request, Route
+from server.http.routing import Access, AnyAnswer, Changed, Request, Route
+from server.http.sources import operator_source
+from store import security_events
 from store.errors import DeviceRevoked, Overloaded, TokenExpired, TokenReused, TokenUnknown, Unavailable
 from store.redis.client import RedisError
 
@@ -45,6 +50,8 @@ def _admission(route: Route, admit: _Admit | None = None) -> _Admit:
     """The admission of a route, with the limits of its class: by address before it, by user after it. It notes that the
     device is used.
 
+    A request of an operator becomes a security event before it is served.
+
     :param admit: if it is not that of the route's access.
     """
     admit, request_class = admit or ADMISSIONS[route.access], route.request_class
@@ -69,6 +76,14 @@ def _admission(route: Route, admit: _Admit | None = None) -> _Admit:
         await request.services.limits.count_address(request_class, request.address)
         return await admit(request)
 
+    async def admit_operator(request: Request[Any]) -> tuple[Any, ...]:
+        caller = await admit_anybody(request)
+        source, detail = operator_source(request), {"route": route.rule}
+        await security_events.note(request.services.pool, "operator_request", None, source, detail, is_counted=True)
+        return caller
+
+    if route.access is Access.OPERATOR:
+        return admit_operator
     return admit_device if route.is_for_devices else admit_anybody
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from msgspec import NODEFAULT, Meta, Struct, field, inspect
 
@@ -61,6 +61,18 @@ class ListQuery(PageQuery, frozen=True):
 
     def following(self, cursor: str) -> str:
         return super().following(cursor) + ("&requests=true" if self.requests else "")
+
+
+class EventsQuery(PageQuery, frozen=True):
+    """A page of security events.
+
+    :ivar username: the events of this user alone.
+    """
+
+    username: str | None = None
+
+    def following(self, cursor: str) -> str:
+        return super().following(cursor) + (f"&username={quote(self.username)}" if self.username else "")
 
 
 class HistoryQuery(PageQuery, frozen=True):

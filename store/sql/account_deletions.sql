@@ -1,6 +1,6 @@
 -- name: close
 -- See close_account() in functions/.
-select due from close_account(%(user)s::uuid, %(delay_s)s::float8, %(deletes_messages)s);
+select due from close_account(%(user)s::uuid, %(delay_s)s::float8, %(deletes_messages)s, %(source)s::jsonb);
 
 -- name: due_of
 -- When the account of a user is deleted. No row: the user has not asked for that.
@@ -14,7 +14,8 @@ with kept as (
 ), gone as (
     delete from jobs j using kept k where j.task = 'account_closed' and j.key = k.user_id::text
 )
-update users u set is_closed = false from kept k where u.id = k.user_id returning 1;
+update users u set is_closed = false from kept k where u.id = k.user_id
+returning note_security_event('account_kept', u.id, %(source)s::jsonb);
 
 -- name: closing_notice
 -- The fields of a mail that an account is to be deleted. No row: it is not, or the user has no verified address.

@@ -14,8 +14,16 @@ with owner as (
     order by d.last_used desc offset %(most)s - 1
 ), ended as (
     update devices d set revoked = clock_timestamp() from crowded c where d.id = c.id
+    returning d.id, d.user_id, d.name
 ), silenced as (
     delete from notifiers n using crowded c where n.device_id = c.id
+), noted_ended as (
+    select note_security_event(
+        'device_revoked', x.user_id, '{"actor": "system"}', jsonb_build_object('device', x.id, 'name', x.name))
+    from ended x
+), others as (
+    -- This reads the table as it was before the new device.
+    select exists (select from devices d where d.user_id = %(user)s::uuid) as are_there
 ), made as (
     insert into devices (id, user_id, name, family_hash, token_hash, history, client, expires)
     select %(device)s::uuid, owner.id, %(name)s, %(family_hash)s, %(token_hash)s, history_number(), %(client)s,
@@ -24,12 +32,18 @@ with owner as (
     returning id, user_id, expires
 ), told as (
     select enqueue('new_device', jsonb_build_object('user', made.user_id, 'device', made.id))
-    from made join emails e on e.user_id = made.user_id
-    where e.verified is not null and e.wants_device_notice
-      and exists (select from devices d where d.user_id = made.user_id)
+    from made join emails e on e.user_id = made.user_id cross join others o
+    where e.verified is not null and e.wants_device_notice and o.are_there
+), noted as (
+    select note_security_event(
+        case when o.are_there then 'new_device' else 'login' end, made.user_id, %(source)s::jsonb,
+        jsonb_build_object('name', %(name)s::text), made.id)
+    from made cross join others o
 )
 select (extract(epoch from made.expires) * 1000000)::bigint, u.is_closed
-from users u left join made on true left join told on true where u.id = %(user)s::uuid;
+from users u left join made on true left join noted on true left join told on true
+-- The count lets Postgres note each of the devices that are revoked.
+where u.id = %(user)s::uuid and (select count(*) from noted_ended) >= 0;
 
 -- name: devices_of
 -- A page of the devices of a user whose tokens are good, the newest first.
@@ -42,16 +56,24 @@ order by (extract(epoch from d.created) * 1000000)::bigint desc, d.id desc limit
 
 -- name: revoke_device
 -- Revokes the token of a device and deletes its notifiers. No row: the user has no such device.
-with gone as (
+with found as (
+    select d.id, d.revoked from devices d
+    where d.id = %(device)s::uuid and d.user_id = %(user)s::uuid for no key update
+), gone as (
     delete from notifiers where device_id = %(device)s::uuid and user_id = %(user)s::uuid
+), revoked as (
+    update devices d set revoked = clock_timestamp() from found f where d.id = f.id and f.revoked is null
+    returning d.id, d.user_id, d.name
+), noted as (
+    select note_security_event(
+        'device_revoked', r.user_id, %(source)s::jsonb, jsonb_build_object('device', r.id, 'name', r.name))
+    from revoked r
 )
-update devices set revoked = coalesce(revoked, clock_timestamp())
-where id = %(device)s::uuid and user_id = %(user)s::uuid
-returning id;
+select f.id from found f left join noted on true;
 
 -- name: revoke_devices
 -- See revoke_devices() in functions/.
-select revoke_devices(%(user)s::uuid, p_except => %(except)s::uuid);
+select revoke_devices(%(user)s::uuid, p_except => %(except)s::uuid, p_source => %(source)s::jsonb);
 
 -- name: revoked_since
 -- The devices whose connections are to be closed, and whether a token was reused.

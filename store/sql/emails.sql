@@ -8,21 +8,23 @@ from emails e where e.user_id = %(user)s::uuid;
 select outcome, wait_s from put_email(
     %(user)s::uuid, %(address)s, %(wants_digest)s, %(wants_device_notice)s, %(digest_hour)s::int, %(zone)s,
     %(lifetime_s)s::float8, %(window_s)s::float8, %(most)s::int, %(mailbox)s,
-    %(mailbox_window_s)s::float8, %(most_to_mailbox)s::int);
+    %(mailbox_window_s)s::float8, %(most_to_mailbox)s::int, %(source)s::jsonb);
 
 -- name: remove
 -- Removes the address of a user: its tokens find nothing. The row stays, with the number of mails that were asked for.
 with void as (
     update password_resets r set token_hash = null where r.user_id = %(user)s::uuid and r.token_hash is not null
+), removed as (
+    update emails e
+    set address = null, verified = null, next_digest = null, last_digest = null, seed = null, verification_hash = null,
+        verification_expires = null, unsubscribe_hash = null
+    where e.user_id = %(user)s::uuid and e.address is not null returning e.user_id
 )
-update emails e
-set address = null, verified = null, next_digest = null, last_digest = null, seed = null, verification_hash = null,
-    verification_expires = null, unsubscribe_hash = null
-where e.user_id = %(user)s::uuid;
+select note_security_event('email_removed', r.user_id, %(source)s::jsonb) from removed r;
 
 -- name: verify
 -- See verify_email() in functions/.
-select outcome from verify_email(%(token_hash)s);
+select outcome from verify_email(%(token_hash)s, %(source)s::jsonb);
 
 -- name: unsubscribe
 -- Ends the digests of a user. No row: the token is unknown.

@@ -17,7 +17,7 @@ select r.expires > clock_timestamp() from password_resets r where r.token_hash =
 
 -- name: reset
 -- See reset_password() in functions/.
-select outcome from reset_password(%(token_hash)s, %(password_hash)s);
+select outcome from reset_password(%(token_hash)s, %(password_hash)s, %(source)s::jsonb);
 
 -- name: changed_notice
 -- The fields of a mail that the password was changed. No row: the user has no verified address.

@@ -31,9 +31,10 @@ from server.http.answers.figures import DayAnswer, DaysAnswer, DeliveryAnswer, H
 from server.http.answers.messages import HistoryAnswer, MessageAnswer, RecipientAnswer, StatusAnswer
 from server.http.answers.notifiers import AddedNotifierAnswer, NotifierAnswer, NotifierKeysAnswer, NotifiersAnswer
 from server.http.answers.people import ContactAnswer, ContactsAnswer, ProfileAnswer, UserAnswer
+from server.http.answers.security_events import SecurityEventAnswer, SecurityEventsAnswer
 from server.http.answers.settings import EmailAnswer, QuietHoursAnswer
 from server.http.encoding import IDENT, Ident
-from server.http.queries import DaysQuery, HistoryQuery, ListQuery, PageQuery
+from server.http.queries import DaysQuery, EventsQuery, HistoryQuery, ListQuery, PageQuery
 
 
 class Example(Struct, frozen=True):
@@ -140,6 +141,9 @@ _PROFILE: Final = ProfileAnswer(
     messages_from="everybody",
     groups_from="contacts",
 )
+_LOGIN: Final = SecurityEventAnswer(
+    "login", _id(ALICE), _AT, "user", _id(PHONE), "192.0.2.0/24", "ALO/1.0 (Android 16)", {"name": "Phone"}, 1, None
+)
 _EMAIL: Final = EmailAnswer("alice@example.org", False, True, True, 8, "Europe/Berlin")
 _OF_GROUP: Final = {"conversation": str(GROUP)}
 _BOB_IN_GROUP: Final = {"conversation": str(GROUP), "other": str(BOB)}
@@ -177,6 +181,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "DELETE /v1/devices/this": Example(status=204),
     "DELETE /v1/devices/others": Example(status=204),
     "DELETE /v1/devices": Example(status=204),
+    "GET /v1/security-events": Example(answer=SecurityEventsAnswer([_LOGIN], None)),
     "DELETE /v1/devices/<uuid:device>": Example({"device": str(LAPTOP)}, status=204),
     "POST /v1/tokens": Example(answer=TokenAnswer(DEVICE_TOKEN, _AT + 90 * _DAY_US), status=201),
     "POST /v1/confirmations": Example(body=bodies.Confirm(PASSWORD), answer=ConfirmedAnswer(_AT + 600_000_000)),
@@ -279,6 +284,9 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "GET /readyz": Example(answer=HealthAnswer("ok")),
     "GET /openapi.json": Example(),
     "GET /docs": Example(),
+    "GET /v1/ops/security-events": Example(
+        query=EventsQuery(username="alice"), answer=SecurityEventsAnswer([_LOGIN], None)
+    ),
     "GET /v1/ops/analytics": Example(
         query=DaysQuery(date(2026, 1, 1), date(2026, 1, 31)),
         answer=DaysAnswer(

@@ -28,6 +28,7 @@ from server.http.routes import (
     profiles,
     quiet_hours,
     reference,
+    security_events,
 )
 from server.http.routing import Access, Route
 
@@ -38,6 +39,7 @@ _FILES: Final = (
     exports,
     devices,
     passwords,
+    security_events,
     profiles,
     emails,
     mail_links,

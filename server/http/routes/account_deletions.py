@@ -5,6 +5,7 @@ from __future__ import annotations
 from server.http import bodies
 from server.http.answers.accounts import DeletionAnswer
 from server.http.routing import NOTHING, Answer, Request, Routes
+from server.http.sources import source_of
 from store import account_deletions
 from store.tokens import Identity
 
@@ -25,5 +26,6 @@ async def delete_account(identity: Identity, request: Request[bodies.DeleteAccou
         identity.user,
         delay_s=request.services.account_deletion_s,
         deletes_messages=request.body.deletes_messages,
+        source=source_of(request, identity),
     )
     return Answer(DeletionAnswer(due))

@@ -18,11 +18,13 @@ from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
 from server.http.request_classes import RequestClass
 from server.http.routing import NOTHING, Answer, Request, Routes
+from server.http.sources import source_of
 from server.transport.proxies import address_key
-from store import account_deletions, accounts, devices, profiles, tokens
+from store import account_deletions, accounts, devices, profiles, security_events, tokens
 from store.accounts import Account
 from store.errors import UnknownUser
 from store.postgres.pool import Pool
+from store.security_events import Source
 from store.tokens import Identity
 
 routes = Routes()
@@ -58,14 +60,15 @@ async def _hash_password(request: Request[bodies.Register]) -> NewUser:
 async def register(request: Request[NewUser]) -> Answer:
     """Register a user."""
     new = request.body
-    user = await accounts.add_user(request.services.pool, new.username, new.password_hash)
+    source = source_of(request)
+    user = await accounts.add_user(request.services.pool, new.username, new.password_hash, source=source)
     return Answer(RegisteredAnswer(IDENT[request.encoding](user), new.username), 201)
 
 
 async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
     body, services = request.body, request.services
     try:
-        account = await _account(services.pool, body.username)
+        account = await accounts.user_by_name(services.pool, body.username)
     except UnknownUser:
         account = None
     device = await _known_device(request, account)
@@ -78,9 +81,12 @@ async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
         admit=partial(services.guesses.admit, guesses),
     )
     if not is_right or account is None:
+        # For an unknown name as well: the answer takes as long.
+        user = account.user if account else None
+        await security_events.note(services.pool, "login_failed", user, source_of(request), is_counted=True)
         raise _wrong()
     await services.guesses.forget(guesses)
-    await _check_open(services.pool, account.user, keeps_account=body.keeps_account)
+    await _check_open(services.pool, account.user, source_of(request), keeps_account=body.keeps_account)
     return NewDevice(account.user, account.password_hash, body.name, body.client)
 
 
@@ -95,7 +101,7 @@ def _wrong() -> Problem:
     return Problem(ProblemCode.WRONG_CREDENTIALS, "wrong username or password")
 
 
-async def _check_open(pool: Pool, user: bytes, *, keeps_account: bool) -> None:
+async def _check_open(pool: Pool, user: bytes, source: Source, *, keeps_account: bool) -> None:
     """Called once the password is known to be right: other users are not told what the user has asked for."""
     closing = await account_deletions.closing_of(pool, user)
     if closing is None:
@@ -106,7 +112,7 @@ async def _check_open(pool: Pool, user: bytes, *, keeps_account: bool) -> None:
         at = f"{datetime.fromtimestamp(closing.due / 1e6, UTC):%Y-%m-%dT%H:%M:%SZ}"
         detail = f"the account is deleted at {at}: log in with keeps_account, and it is not"
         raise Problem(ProblemCode.ACCOUNT_CLOSED, detail, due=closing.due)
-    await account_deletions.keep(pool, user)
+    await account_deletions.keep(pool, user, source=source)
 
 
 @routes.open_write(
@@ -135,6 +141,7 @@ async def log_in(request: Request[NewDevice]) -> Answer:
         lifetime_s=services.token_lifetime_s,
         password_hash=new.password_hash,
         client=new.client,
+        source=source_of(request),
     )
     ident = IDENT[request.encoding]
     return Answer(LoggedInAnswer(ident(new.user), ident(device), token, expires), 201)
@@ -149,13 +156,6 @@ async def log_in(request: Request[NewDevice]) -> Answer:
 async def get_user(identity: Identity, request: Request[None], username: str) -> Answer:
     """Find a user by name."""
     pool = request.services.pool
-    account = await _account(pool, username)
+    account = await accounts.user_by_name(pool, username)
     shown = await profiles.shown_to(pool, account.user, identity.user)
     return Answer(user_body(account.user, shown, request.encoding))
-
-
-async def _account(pool: Pool, username: str) -> Account:
-    # Postgres takes no text with NUL, and so no user has such a name.
-    if "\0" in username:
-        raise UnknownUser
-    return await accounts.user_by_name(pool, username)

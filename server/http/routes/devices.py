@@ -11,6 +11,7 @@ from server.http.links import page_links
 from server.http.problem_codes import ProblemCode
 from server.http.queries import PageQuery
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
+from server.http.sources import source_of
 from store import devices, tokens
 from store.tokens import Identity
 
@@ -37,7 +38,8 @@ async def log_out(identity: Identity, request: Request[None]) -> Answer:
 
     Its token is void, its connections end within a second, and its notifiers are gone.
     """
-    await devices.revoke_device(request.services.pool, identity.user, identity.device)
+    source = source_of(request, identity)
+    await devices.revoke_device(request.services.pool, identity.user, identity.device, source=source)
     return NO_CONTENT
 
 
@@ -47,14 +49,15 @@ async def log_out_others(identity: Identity, request: Request[None]) -> Answer:
 
     Their tokens are void, their connections end within a second, and their notifiers are gone.
     """
-    await devices.revoke_devices(request.services.pool, identity.user, keep=identity.device)
+    source = source_of(request, identity)
+    await devices.revoke_devices(request.services.pool, identity.user, keep=identity.device, source=source)
     return NO_CONTENT
 
 
 @routes.write("DELETE /v1/devices", announces=NOTHING, confirmed=True)
 async def log_out_everywhere(identity: Identity, request: Request[None]) -> Answer:
     """Log out everywhere: revoke all your devices, this one too."""
-    await devices.revoke_devices(request.services.pool, identity.user)
+    await devices.revoke_devices(request.services.pool, identity.user, source=source_of(request, identity))
     return NO_CONTENT
 
 
@@ -66,7 +69,8 @@ async def revoke(identity: Identity, request: Request[None], device: UUID) -> An
 
     The device's token is void, its connections end within a second, and its notifiers are gone.
     """
-    await devices.revoke_device(request.services.pool, identity.user, device.bytes)
+    source = source_of(request, identity)
+    await devices.revoke_device(request.services.pool, identity.user, device.bytes, source=source)
     return NO_CONTENT
 
 

@@ -8,6 +8,7 @@ from server.http.answers.settings import EmailAnswer, email_body
 from server.http.problem_codes import ProblemCode
 from server.http.request_classes import RequestClass
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
+from server.http.sources import source_of
 from store import emails
 from store.tokens import Identity
 
@@ -45,6 +46,7 @@ async def put_email(identity: Identity, request: Request[bodies.PutEmail]) -> An
         wants_device_notice=body.wants_device_notice,
         digest_hour=body.digest_hour,
         zone=body.zone,
+        source=source_of(request, identity),
     )
     return Answer(email_body(await emails.email_settings_of(pool, identity.user)))
 
@@ -52,7 +54,7 @@ async def put_email(identity: Identity, request: Request[bodies.PutEmail]) -> An
 @routes.write("DELETE /v1/email", announces=NOTHING, confirmed=True)
 async def delete_email(identity: Identity, request: Request[None]) -> Answer:
     """Remove your address."""
-    await emails.remove(request.services.pool, identity.user)
+    await emails.remove(request.services.pool, identity.user, source=source_of(request, identity))
     return NO_CONTENT
 
 
@@ -64,5 +66,5 @@ async def delete_email(identity: Identity, request: Request[None]) -> Answer:
 )
 async def verify(request: Request[bodies.Verify]) -> Answer:
     """Verify an address with the token from the mail's link."""
-    await emails.verify(request.services.pool, request.body.token)
+    await emails.verify(request.services.pool, request.body.token, source=source_of(request))
     return NO_CONTENT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from server.http import mail_pages
 from server.http.routing import NOTHING, HtmlAnswer, Request, Routes
+from server.http.sources import source_of
 from store import emails
 from store.errors import UnsubscribeUnknown, VerificationExpired, VerificationUnknown
 
@@ -20,7 +21,7 @@ async def show_verification(request: Request[None], token: str) -> HtmlAnswer:
 async def verify_on_page(request: Request[None], token: str) -> HtmlAnswer:
     """Verify an address from its page."""
     try:
-        await emails.verify(request.services.pool, token)
+        await emails.verify(request.services.pool, token, source=source_of(request))
     except VerificationUnknown:
         return mail_pages.page(mail_pages.UNKNOWN, 404)
     except VerificationExpired:

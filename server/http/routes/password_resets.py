@@ -10,6 +10,7 @@ from server.http.answers.accounts import ResetAskedAnswer
 from server.http.problem_codes import ProblemCode
 from server.http.request_classes import RequestClass
 from server.http.routing import NO_CONTENT, NOTHING, Answer, HtmlAnswer, Request, Routes
+from server.http.sources import source_of
 from server.transport.proxies import address_key
 from store import password_resets
 from store.errors import ResetExpired, ResetUnknown
@@ -64,7 +65,9 @@ async def reset_password(request: Request[PasswordByToken]) -> Answer:
 
     All devices are logged out, other tokens are void, and a mail says that the password was changed.
     """
-    await password_resets.reset(request.services.pool, request.body.token, request.body.password_hash)
+    await password_resets.reset(
+        request.services.pool, request.body.token, request.body.password_hash, source=source_of(request)
+    )
     return NO_CONTENT
 
 
@@ -89,7 +92,8 @@ async def reset_on_page(request: Request[bodies.ResetPasswordForm], token: str) 
         return mail_pages.page(mail_pages.RESET_AGAIN, 400)
     try:
         await password_resets.check(services.pool, token)
-        await password_resets.reset(services.pool, token, await services.passwords.hash(password, source=source))
+        password_hash = await services.passwords.hash(password, source=source)
+        await password_resets.reset(services.pool, token, password_hash, source=source_of(request))
     except ResetUnknown:
         return mail_pages.page(mail_pages.RESET_UNKNOWN, 404)
     except ResetExpired:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from msgspec import Struct
 
@@ -14,8 +15,8 @@ from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
 from server.http.request_classes import RequestClass
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
-from server.http.services import Services
-from store import accounts, devices
+from server.http.sources import source_of
+from store import accounts, devices, security_events
 from store.tokens import Identity
 
 routes = Routes()
@@ -27,8 +28,9 @@ class NewPassword(Struct, frozen=True):
     ends_others: bool
 
 
-async def _hash_of(password: str, identity: Identity, services: Services) -> str:
+async def _hash_of(password: str, identity: Identity, request: Request[Any]) -> str:
     """The hash of the user's password, which this one fits."""
+    services = request.services
     password_hash = await accounts.password_hash_of(services.pool, identity.user)
     guesses = device_key(identity.device)
     is_right = await services.passwords.check(
@@ -39,13 +41,15 @@ async def _hash_of(password: str, identity: Identity, services: Services) -> str
         admit=partial(services.guesses.admit, guesses),
     )
     if not is_right:
+        source = source_of(request, identity)
+        await security_events.note(services.pool, "confirmation_failed", identity.user, source, is_counted=True)
         raise Problem(ProblemCode.WRONG_CREDENTIALS, "wrong password")
     await services.guesses.forget(guesses)
     return password_hash
 
 
 async def _check_password(identity: Identity, request: Request[bodies.Confirm]) -> str:
-    return await _hash_of(request.body.password, identity, request.services)
+    return await _hash_of(request.body.password, identity, request)
 
 
 @routes.write(
@@ -68,7 +72,7 @@ async def confirm(identity: Identity, request: Request[str]) -> Answer:
 
 async def _hash_passwords(identity: Identity, request: Request[bodies.ChangePassword]) -> NewPassword:
     body, services = request.body, request.services
-    old_hash = await _hash_of(body.old_password, identity, services)
+    old_hash = await _hash_of(body.old_password, identity, request)
     new_hash = await services.passwords.hash(body.new_password, source=identity.device, is_known=True)
     return NewPassword(old_hash, new_hash, body.ends_other_sessions)
 
@@ -89,6 +93,12 @@ async def change_password(identity: Identity, request: Request[NewPassword]) -> 
     """
     new = request.body
     await accounts.change_password(
-        request.services.pool, identity.user, identity.device, new.old_hash, new.new_hash, ends_others=new.ends_others
+        request.services.pool,
+        identity.user,
+        identity.device,
+        new.old_hash,
+        new.new_hash,
+        ends_others=new.ends_others,
+        source=source_of(request, identity),
     )
     return NO_CONTENT

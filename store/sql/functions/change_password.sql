@@ -3,8 +3,10 @@
 -- p_device: the device that has shown the old password, which confirms it.
 -- p_ends_others: whether the user's other devices are revoked. If they stay, they have to show the new password before
 --     they may do what needs it.
+-- p_source: of the security events (note_security_event).
 create or replace function change_password(
-    p_user uuid, p_device uuid, p_old_hash text, p_new_hash text, p_ends_others boolean
+    p_user uuid, p_device uuid, p_old_hash text, p_new_hash text, p_ends_others boolean,
+    p_source jsonb default '{"actor": "system"}'
 ) returns boolean language plpgsql as $$
 begin
     -- A login or a confirmation with the old password locks the row, too: it is committed before this, and the
@@ -19,7 +21,9 @@ begin
     update devices d set confirmed = case when d.id = p_device then clock_timestamp() else 'epoch' end
     where d.user_id = p_user and d.revoked is null;
     if p_ends_others then
-        perform revoke_devices(p_user, p_except => p_device);
+        perform revoke_devices(p_user, p_except => p_device, p_source => p_source);
     end if;
+    perform note_security_event(
+        'password_changed', p_user, p_source, jsonb_build_object('ends_others', p_ends_others));
     return true;
 end $$;

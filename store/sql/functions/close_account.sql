@@ -2,20 +2,26 @@
 -- deletes the account (store/account_deletions.py). Until then a login may keep it.
 --
 -- p_deletes_messages: whether the user's messages are deleted for everyone.
+-- p_source: of the security events (note_security_event).
 -- due: when the account is deleted, in microseconds since 1970; a repeat does not move it.
-create or replace function close_account(p_user uuid, p_delay_s float8, p_deletes_messages boolean, out due bigint)
+create or replace function close_account(
+    p_user uuid, p_delay_s float8, p_deletes_messages boolean, p_source jsonb, out due bigint
+)
 language plpgsql as $$
 begin
     -- A login (add_device) takes a lock that waits for this one: it comes before, and its device is logged out here, or
     -- it finds the account closed.
     perform from users u where u.id = p_user for update;
-    update users u set is_closed = true where u.id = p_user;
+    update users u set is_closed = true where u.id = p_user and not u.is_closed;
+    if found then
+        perform note_security_event('account_closed', p_user, p_source);
+    end if;
     insert into account_deletions as d (user_id, due, deletes_messages)
     values (p_user, clock_timestamp() + make_interval(secs => p_delay_s), p_deletes_messages)
     on conflict (user_id) do update set deletes_messages = excluded.deletes_messages
     returning (extract(epoch from d.due) * 1000000)::bigint into due;
     delete from notifiers n where n.user_id = p_user;
-    perform revoke_devices(p_user);
+    perform revoke_devices(p_user, p_source => p_source);
     perform enqueue('account_closed', jsonb_build_object('user', p_user), p_key => p_user::text)
     from emails e where e.user_id = p_user and e.verified is not null;
 end $$;

@@ -6,7 +6,7 @@
 --     select … from changed left join noted on true
 --
 -- p_kind: one of KINDS in store/security_events.py.
--- p_user: the user whose account it is; null: an operator's action that concerns no user.
+-- p_user: the user whose account it is; null: it concerns no user.
 -- p_source: who acted, and from where: Source.encoded() of store/security_events.py.
 -- p_detail: what else its user should know, in at most 1,024 characters; nothing secret, and no address of a person.
 -- p_device: the device that was made, if the source has none.

@@ -6,6 +6,7 @@
 -- p_window_s, p_most: in this time at most p_most mails for this user.
 -- p_mailbox, p_mailbox_window_s, p_most_to_mailbox: in this time at most p_most_to_mailbox mails to this mailbox, for all
 --     users together, whichever spellings of its address they give, and although they remove or change them.
+-- p_source: of the security event (note_security_event).
 -- outcome:
 --   'put'
 --   'too_many': too many mails were asked for; wait_s seconds until the next is possible
@@ -13,11 +14,12 @@
 create or replace function put_email(
     p_user uuid, p_address text, p_wants_digest boolean, p_wants_device_notice boolean, p_digest_hour int, p_zone text,
     p_lifetime_s float8, p_window_s float8, p_most int, p_mailbox bytea, p_mailbox_window_s float8,
-    p_most_to_mailbox int,
+    p_most_to_mailbox int, p_source jsonb,
     out outcome text, out wait_s float8
 ) language plpgsql as $$
 declare
     old emails;
+    is_other boolean;
     due timestamptz;
     stamp timestamptz := clock_timestamp();
     oldest timestamptz := stamp - make_interval(secs => p_window_s);
@@ -32,7 +34,8 @@ begin
     end;
     insert into emails (user_id) values (p_user) on conflict do nothing;
     select * into old from emails e where e.user_id = p_user for update;
-    if old.address is distinct from p_address then
+    is_other := old.address is distinct from p_address;
+    if is_other then
         old.address := p_address;
         old.verified := null;
         old.last_digest := null;
@@ -73,5 +76,10 @@ begin
         verification_expires = old.verification_expires,
         unsubscribe_hash = sha256(mail_token(old.seed, 'unsubscribe')), asked = old.asked, asked_since = old.asked_since
     where e.user_id = p_user;
+    if is_other or old.wants_device_notice <> p_wants_device_notice then
+        perform note_security_event(
+            'email_set', p_user, p_source,
+            jsonb_build_object('is_other_address', is_other, 'wants_device_notice', p_wants_device_notice));
+    end if;
     outcome := 'put';
 end $$;

@@ -689,7 +689,7 @@ create index mailboxes_asked on mailboxes (asked_since);
 create table security_events (
     id bigint generated always as identity primary key,
     kind text not null check (kind ~ '^[a-z][a-z_]{0,39}$'),
-    -- The user whose account it is; null: an action of an operator that concerns no user.
+    -- The user whose account it is; null: it concerns none, such as a login with an unknown name.
     user_id uuid,
     at timestamptz not null default clock_timestamp(),
     -- Who acted. An operator is known only as one who has the operators' token.

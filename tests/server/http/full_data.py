@@ -24,6 +24,7 @@ USERS = MAX_PARTICIPANTS
 GROUPS = 110
 MESSAGES = 110
 DEVICES = 120
+EVENTS = 120
 FIRST_DAY = "2025-01-01"
 BASE = 10**14
 """The `seq` before the first message: more messages than one conversation gets in 3,000 years at 1,000 a second."""
@@ -85,6 +86,11 @@ insert into analytics (day, metric, value)
     select '{first_day}'::date + n, metric, 9223372036854775807
     from generate_series(0, 365) n, unnest(array['messages', 'active_users', 'new_users', 'bytes_message_tables',
         'bytes_message_indexes', 'bytes_other_tables', 'bytes_other_indexes', 'bytes_objects']) metric;
+insert into security_events (kind, user_id, actor, device_id, network, client, detail, hour, times, last)
+    select 'x' || repeat('y', 39), pg_temp.id(0, 0), 'operator', gen_random_uuid(), 'ffff:ffff:ffff::/48',
+           repeat(chr(1), 256), jsonb_build_object('name', repeat(chr(1), 128)), now() - make_interval(hours => n::int),
+           9223372036854775807, now()
+    from generate_series(1, {events} - 1) n;
 insert into latencies select '{first_day}'::date + n, 60, 9223372036854775807 from generate_series(0, 365) n;
 """
 
@@ -105,6 +111,7 @@ async def fill(pool: Pool) -> Credentials:
         base=BASE,
         even=MAX_CONTENT_BYTES // MAX_LIMIT - MAX_NONCE_BYTES - MAX_PUBLIC_KEY_BYTES,
         first_day=FIRST_DAY,
+        events=EVENTS,
     )
     async with connected(pool.url) as connection:
         for statement in data.split(";\n"):

@@ -30,6 +30,7 @@ from tests.server.http.full_data import (
     DEEP,
     DEVICES,
     EVEN,
+    EVENTS,
     FIRST_DAY,
     GROUPS,
     LARGE,
@@ -83,6 +84,11 @@ LONGEST: Final[dict[str, list[Ask]]] = {
     "POST /v1/tokens": [Ask("/v1/tokens", body={}, status=201)],
     "GET /v1/users/<username>": [Ask(f"/v1/users/{'1'.rjust(32, 'u')}")],
     "GET /v1/devices": [Ask("/v1/devices", _WHOLE, entries=("devices", DEVICES))],
+    "GET /v1/security-events": [Ask("/v1/security-events", _WHOLE, entries=("events", EVENTS))],
+    # The request is an event, too.
+    "GET /v1/ops/security-events": [
+        Ask("/v1/ops/security-events", {**_WHOLE, "username": "0".rjust(32, "u")}, entries=("events", EVENTS + 1)),
+    ],
     "GET /v1/profile": [Ask("/v1/profile")],
     "PATCH /v1/profile": [Ask("/v1/profile", body={"display_name": NAME})],
     "PUT /v1/email": [Ask("/v1/email", body=_EMAIL)],
@@ -172,7 +178,7 @@ async def longest(api: Api, method: str, ask: Ask) -> int:
     name, count = ask.entries
     first = decoded(api, data)
     found = first[name]
-    shared = {key: value for key, value in ask.query.items() if key in ("limit", "requests")}
+    shared = {key: value for key, value in ask.query.items() if key in ("limit", "requests", "username")}
     for cursor in (first.get("cursor"), first.get("older")):
         while cursor is not None:
             data = await answer_to(api, method, ask, {**shared, "cursor": cursor})

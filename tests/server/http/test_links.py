@@ -12,7 +12,7 @@ import pytest
 from client.http import Credentials
 from store import conversations
 from store.postgres.pool import Pool
-from tests.people import make_contacts, new_group, new_user
+from tests.people import make_contacts, new_device, new_group, new_user
 from tests.server.http_world import Answer, open_api, say
 
 COUNT = 5
@@ -22,6 +22,8 @@ COUNT = 5
 async def group(pool: Pool, people: list[Credentials]) -> bytes:
     """A group with a page of everything: other groups, contacts, participants and messages."""
     alice = people[0]
+    for _ in range(COUNT):
+        await new_device(pool, alice.user)
     others = [await new_user(pool, f"user{number}") for number in range(COUNT)]
     await make_contacts(pool, alice, *others)
     for _ in range(COUNT):
@@ -49,6 +51,7 @@ def entries_of(answer: Answer) -> list[Any]:
     [
         "/v1/conversations",
         "/v1/contacts",
+        "/v1/security-events",
         "/v1/conversations/{group}/participants",
         "/v1/conversations/{group}/messages",
         "/v1/conversations/{group}/messages?after_seq=0",

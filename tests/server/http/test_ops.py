@@ -121,8 +121,8 @@ BAD_QUERIES: list[tuple[dict[str, str], str]] = [
 ]
 
 
-async def test_wrong_days_and_too_many_days_are_refused_by_name(redis_url: str) -> None:
-    async with open_ops(Pool(NOWHERE, 2), redis_url) as ops:
+async def test_wrong_days_and_too_many_days_are_refused_by_name(pool: Pool, redis_url: str) -> None:
+    async with open_ops(pool, redis_url) as ops:
         for query, named in BAD_QUERIES:
             answer = await ops.get("/v1/ops/analytics", **query)
             assert (answer.status, answer.code) == (400, "invalid_query"), query
