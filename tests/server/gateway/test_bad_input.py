@@ -450,6 +450,7 @@ async def test_a_reader_that_stops_is_cut_and_delays_no_other_client(
 ) -> None:
     """A stopped reader costs a bounded number of bytes: its outbox and the kernel's buffers."""
     monkeypatch.setattr(outbox, "STUCK_S", 1.0)
+    monkeypatch.setattr(limits, "MAX_COST_PER_S", 10**9)
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node) as somebody:
         reader = await new_user(pool, "reader")
         conversation = await new_direct(pool, somebody, reader)
