@@ -10,11 +10,12 @@ from quart_trio import QuartTrio
 from werkzeug.datastructures import Headers as WerkzeugHeaders
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
 
-from server.http.decoding import read_body, read_form
+from server.http.decoding import encoding_of, read_body, read_form
 from server.http.exchange import Reply, client_address, exchanged, options, refused
 from server.http.limits import RateLimited
 from server.http.problem_codes import MAX_BODY_BYTES, ProblemCode
 from server.http.problems import RETRY_AFTER_S, Problem
+from server.http.request_heads import ASK_FOR_BODY
 from server.http.routes import ROUTES
 from server.http.routing import Access, Route
 from server.http.services import Services
@@ -121,7 +122,11 @@ def _headers() -> _JoinedHeaders:
 
 
 async def _read_body(type_: type[_T]) -> _T:
-    return read_body(await _body(), _headers(), type_)
+    headers = _headers()
+    if request.content_length or "transfer-encoding" in request.headers:
+        # The head alone decides, before the body has come.
+        encoding_of(headers)
+    return read_body(await _body(), headers, type_)
 
 
 async def _read_form(type_: type[_T]) -> _T:
@@ -130,6 +135,10 @@ async def _read_form(type_: type[_T]) -> _T:
 
 async def _body() -> bytes:
     try:
+        if (request.content_length or 0) > MAX_BODY_BYTES:
+            raise RequestEntityTooLarge
+        if ask := request.scope.get("state", {}).get(ASK_FOR_BODY):
+            await ask()
         data: Any = await request.get_data()
     except HTTPException as error:
         raise _no_body(error) from None

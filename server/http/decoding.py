@@ -54,12 +54,20 @@ def read_body(data: bytes, headers: Headers, type_: type[_T]) -> _T:
     """
     if not data:
         raise InvalidBody("the body: it is empty")
+    return decode(data, encoding_of(headers), type_)
+
+
+def encoding_of(headers: Headers) -> Encoding:
+    """The encoding of a request's body, by its headers.
+
+    :raises UnsupportedBody: if they say something else than JSON or CBOR.
+    """
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedBody("a body must not be compressed: send it without Content-Encoding", _PLAIN)
     encoding = sent(headers.get("content-type", ""))
     if encoding is None:
         raise UnsupportedBody(f"give the type of the body: Content-Type: {JSON}, or {CBOR}", _TYPES)
-    return decode(data, encoding, type_)
+    return encoding
 
 
 def read_form(data: bytes, type_: type[_T]) -> _T:

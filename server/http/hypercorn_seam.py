@@ -12,6 +12,9 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
 - Hypercorn answers a request that is not HTTP without a body. Here the answer is a problem document.
 - Hypercorn gives requests to Quart at which Quart fails (`GET ?a`). Here `server.http.request_heads` refuses them.
 - Hypercorn opens WebSockets, which belong to `socket`. Here the same module refuses them, and ignores other upgrades.
+- Hypercorn lets a client send the body that it holds back (`Expect: 100-continue`) before the application has seen the
+  head. Here the application asks for the body; a client that is refused before that may send it or not, so no request
+  can follow, and the connection is closed.
 - Hypercorn waits for ever for a client that does not read its answer. Here `WRITE_S`.
 - Hypercorn waits as long for a head that has begun as for one that has not. Here `HEAD_S`, and an answer.
 - Hypercorn knows neither the PROXY protocol nor limits of connections. Here `OpenConnections`.
@@ -51,7 +54,7 @@ from protocol.limits import MAX_ADDRESS_CONNECTIONS
 from server.http.exchange import Reply
 from server.http.open_connections import MAX_CONNECTIONS, OpenConnections
 from server.http.problem_codes import MAX_HEAD_BYTES
-from server.http.request_heads import accepted_head
+from server.http.request_heads import ASK_FOR_BODY, accepted_head
 from server.transport.addresses import read_announced
 from server.transport.listener import accept_connections
 from server.transport.proxies import NO_PROXIES, TrustedProxies, forwarded_address
@@ -137,7 +140,8 @@ async def serve_http(
 ) -> None:
     """Serve until `terminated`, and then answer the requests under way.
 
-    :param app: an ASGI application, for all requests that the thin path leaves.
+    :param app: an ASGI application, for all requests that the thin path leaves. It calls `ASK_FOR_BODY` of the scope's
+        state before it waits for a body.
     :param listening: as `server.transport.listener.listen` returns it; closed when `terminated`.
     :param proxies: those that may send a PROXY header.
     :param max_address_connections: of one address, or one /64 of IPv6.
@@ -359,6 +363,11 @@ class HttpConnection(TCPServer):
 class _Requests(h11.Connection):
     """Requests, before each of which an empty line may come: old clients end a body with one that is not part of it."""
 
+    @property
+    def they_are_waiting_for_100_continue(self) -> bool:
+        """Never true for Hypercorn, which would answer 100 (Continue) at once. See `Http1.ask_for_body`."""
+        return False
+
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         if self.their_state is h11.IDLE:
             begun, is_closed = self.trailing_data
@@ -379,6 +388,7 @@ class Http1(H11Protocol):
         self._held = b""
         self._declared = 0
         self.connection = _Requests(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+        self.connection_state[ASK_FOR_BODY] = self.ask_for_body
 
     async def handle(self, event: Event) -> None:
         if isinstance(event, RawData) and event.data and self._is_at_rest():
@@ -443,12 +453,20 @@ class Http1(H11Protocol):
         self._declared = next((int(value) for name, value in head.headers if name == b"content-length"), 0)
         await super()._create_stream(head)
 
+    async def ask_for_body(self) -> None:
+        """Answer 100 (Continue) to a client that holds the body of its request back, and to no other."""
+        if self._is_body_held_back():
+            await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+
+    def _is_body_held_back(self) -> bool:
+        connection = self.connection
+        return isinstance(connection, h11.Connection) and connection.client_is_waiting_for_100_continue
+
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         connection = self.connection
-        if isinstance(event, h11.InformationalResponse) and self.stream is None:
-            return  # The request is refused, and nothing follows its answer.
         if isinstance(event, h11.Response) and (
             (connection.their_state is h11.SEND_BODY and self._declared > DRAIN_BYTES)
+            or self._is_body_held_back()
             or self.context.terminated.is_set()
         ):
             headers = [*event.headers, (b"connection", b"close")]

@@ -37,6 +37,10 @@ _CODES: Final = {
 }
 """Statuses of refusals -> codes; all others have the status 400."""
 
+ASK_FOR_BODY: Final = "ask_for_body"
+"""In the state of a request's scope: the function that the application calls before it waits for the body, without
+arguments. It lets a client that holds the body back send it (`Expect: 100-continue`; RFC 9110, section 10.1.1)."""
+
 _RETRY_AFTER_S: Final = {408: RETRY_AFTER_S, 429: ADDRESS_RETRY_AFTER_S}
 
 

@@ -13,6 +13,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from server.http import hypercorn_seam
 from server.http.exchange import Reply
+from server.http.request_heads import ASK_FOR_BODY
 from tests.server.http.socket_world import HttpServer, RawConnection, request, serving, shrink_buffers
 
 GOOD = request("GET", "/after")
@@ -70,6 +71,8 @@ class App:
         path = scope["path"]
         body = path.encode()
         message: Any = {"more_body": path == "/reads"}
+        if path == "/reads":
+            await scope["state"][ASK_FOR_BODY]()
         while message["more_body"]:
             message = await receive()
         if path.startswith("/bytes/"):
@@ -136,6 +139,19 @@ async def test_a_connection_goes_on_after_a_body_that_was_read(case: str) -> Non
             assert (await connection.answer()).body == b"/pipelined"
         await connection.send(GOOD)
         assert (await connection.answer()).body == b"/after"
+
+
+async def test_a_client_that_holds_its_body_back_gets_100_when_the_application_asks_for_it() -> None:
+    held_back = {"content-length": "2", "expect": "100-continue"}
+    async with connected() as (_, connection):
+        await connection.send(request("PUT", "/reads", held_back))
+        assert await connection.stream.receive_some() == b"HTTP/1.1 100 \r\n\r\n"
+        await connection.send(b"{}")
+        assert (await connection.answer(b"PUT")).body == b"/reads"
+        await connection.send(request("PUT", "/early", held_back))
+        answered = await connection.closed()
+        assert answered.startswith(b"HTTP/1.1 401")
+        assert answered.count(b"HTTP/1.1") == 1
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:

@@ -7,10 +7,13 @@ import json
 import h11
 import pytest
 
-from server.http.problem_codes import MAX_HEAD_BYTES
+from server.http import limits
+from server.http.problem_codes import MAX_BODY_BYTES, MAX_HEAD_BYTES
+from server.http.request_classes import LIMITS, Allowance, RequestClass
 from server.http.request_heads import accepted_head
 from store.postgres.pool import Pool
-from tests.server.http.socket_world import open_server, request
+from tests.people import new_user
+from tests.server.http.socket_world import RawConnection, open_server, request
 
 
 def parsed(data: bytes) -> h11.Request:
@@ -96,3 +99,93 @@ async def test_a_refused_head_gets_a_problem_and_nothing_after_it(
         if code != "not_found":
             assert answer.headers["connection"] == "close"
             assert await connection.closed() == b""
+
+
+BODY = b'{"display_name": "Alice"}'
+CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+HELD_BACK = {"expect": "100-continue"}
+SIZED = {**HELD_BACK, "content-length": str(len(BODY))}
+TYPED = {**SIZED, "content-type": "application/json"}
+CHUNKED = {**HELD_BACK, "content-type": "application/json", "transfer-encoding": "chunked"}
+
+
+async def read_head(connection: RawConnection) -> bytes:
+    """The next head that the server writes, and no byte of what follows it."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = await connection.stream.receive_some(1)
+        assert byte, head
+        head += byte
+    return head
+
+
+async def final_answer(connection: RawConnection) -> int:
+    """The status of the answer, which is the only one, and after which the server ends the connection."""
+    head = await read_head(connection)
+    assert b"\r\nconnection: close\r\n" in head
+    # A client that has lost its patience sends the body meanwhile.
+    await connection.send(BODY)
+    assert b"HTTP/1.1" not in await connection.closed()
+    return int(head.split()[1])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_known", "headers", "status"),
+    [
+        ("PATCH", "/v1/profile", False, TYPED, 401),
+        ("PATCH", "/v1/profile", False, CHUNKED, 401),
+        ("PATCH", "/v1/nothing", True, TYPED, 404),
+        ("PUT", "/v1/profile", True, TYPED, 405),
+        ("PATCH", "/v1/profile", True, {**TYPED, "content-length": str(MAX_BODY_BYTES + 1)}, 413),
+        ("PATCH", "/v1/profile", True, SIZED, 415),
+        ("PATCH", "/v1/profile", True, {**CHUNKED, "content-type": "text/plain"}, 415),
+        ("PATCH", "/v1/profile", True, {**TYPED, "content-encoding": "gzip"}, 415),
+        ("PATCH", "/v1/profile?wrong=1", True, TYPED, 400),
+    ],
+)
+async def test_a_client_that_holds_its_body_back_gets_a_refusal_that_the_head_decides_first(
+    pool: Pool, redis_url: str, method: str, path: str, is_known: bool, headers: dict[str, str], status: int
+) -> None:
+    """RFC 9110, section 10.1.1. Nothing follows: the client may send the body or not, and the server cannot know."""
+    shown = {"authorization": f"Bearer {(await new_user(pool, 'alice')).token}"} if is_known else {}
+    async with open_server(pool, redis_url) as server, server.connected() as connection:
+        await connection.send(request(method, path, {**headers, **shown}))
+        assert await final_answer(connection) == status
+
+
+async def test_a_client_that_holds_its_body_back_gets_the_refusal_of_a_limit_first(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = LIMITS[RequestClass.REGISTRATION]._replace(address=Allowance(1, 1 / 86400))
+    monkeypatch.setitem(limits.LIMITS, RequestClass.REGISTRATION, once)
+    async with open_server(pool, redis_url, rate_limit_factor=1.0) as server:
+        assert (await server.exchange(request("POST", "/v1/users", TYPED, BODY))).status == 400
+        async with server.connected() as connection:
+            await connection.send(request("POST", "/v1/users", TYPED))
+            assert await final_answer(connection) == 429
+
+
+@pytest.mark.parametrize(("headers", "body"), [(TYPED, BODY), (CHUNKED, CHUNKS)])
+async def test_a_client_that_holds_its_body_back_is_told_to_send_it_once_the_head_is_accepted(
+    pool: Pool, redis_url: str, headers: dict[str, str], body: bytes
+) -> None:
+    alice = await new_user(pool, "alice")
+    change = request("PATCH", "/v1/profile", {**headers, "authorization": f"Bearer {alice.token}"})
+    async with open_server(pool, redis_url) as server, server.connected() as connection:
+        for _ in range(2):
+            await connection.send(change)
+            assert await read_head(connection) == b"HTTP/1.1 100 \r\n\r\n"
+            await connection.send(body)
+            assert (await connection.answer(b"PATCH")).status == 200
+        await connection.send(change + body)
+        assert (await read_head(connection)).startswith(b"HTTP/1.1 200"), "the body did not wait"
+
+
+async def test_a_client_without_a_body_is_not_told_to_send_one(pool: Pool, redis_url: str) -> None:
+    async with open_server(pool, redis_url) as server, server.connected() as connection:
+        for _ in range(2):
+            await connection.send(request("GET", "/healthz", HELD_BACK))
+            head = await read_head(connection)
+            assert head.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" not in head
+            await connection.stream.receive_some()
