@@ -137,6 +137,9 @@ async def log_in(arguments: argparse.Namespace) -> None:
 
 async def _log_in(http: HttpClient, username: str, password: str, *, keeps_account: bool = False) -> None:
     device_name = platform.node() or "terminal"
+    if (kept := login.load(http_url(), username)) is not None:
+        # Wrong passwords of strangers do not count for a device that the server knows, also if its token has expired.
+        http = http.with_token(kept.token)
     made = await http.log_in(username, password, device_name, keeps_account=keeps_account)
     login.save(http_url(), username, made)
 

@@ -85,7 +85,7 @@ class HttpClient:
     `timeout_s` seconds. A call that is cancelled may or may not have taken effect; the client stays usable.
 
     :param base_url: like `http://127.0.0.1:8000`.
-    :param token: of the device that asks; not needed for `register` and `log_in`.
+    :param token: of the device that asks; not needed for `register`, nor for `log_in` (see there).
     :param transport: replaces the network, for tests.
     :raises InvalidAuthorities: if SSL_CERT_FILE or SSL_CERT_DIR cannot be used.
     """
@@ -129,6 +129,9 @@ class HttpClient:
         self, username: str, password: str, device_name: str, *, keeps_account: bool = False
     ) -> Credentials:
         """Make a new device. This client does not use its token: see `with_token`.
+
+        If this client has a token of another device of the user, also one that has expired, the server counts wrong
+        passwords for that device alone: after guesses of strangers the login is not refused for a time.
 
         :param keeps_account: an account that is to be deleted is not.
         :raises HttpRefused: `wrong_credentials`, `account_closed`, among others.

@@ -119,6 +119,24 @@ def test_a_refusal_is_one_line_and_status_1(
     assert said in sentence(capsys)
 
 
+def test_a_login_shows_the_one_that_it_replaces_to_the_same_server_alone(
+    serve: Callable[[Respond], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guesses of strangers do not hold up a device that the server knows."""
+    shown: list[str | None] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        shown.append(request.headers.get("authorization"))
+        return answer({"user": ME, "device": DEVICE, "token": f"token {len(shown)}"}, 201)
+
+    serve(respond)
+    for name in ("ann", "ann", "bob", "ann"):
+        assert main(["login", name]) == 0
+    monkeypatch.setenv("ALO_HTTP_URL", "http://another.test")
+    assert main(["login", "ann"]) == 0
+    assert shown == [None, "Bearer token 1", None, "Bearer token 2", None]
+
+
 def test_an_account_is_exported_and_deleted_with_the_password_shown_once_more(
     serve: Callable[[Respond], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
