@@ -354,7 +354,7 @@ def sentence(error: ClientFailure, username: str) -> str:
             )
         case HttpRefused(status=401) | ConnectionLost(close_code=4501 | 4504 | 4505):
             return f"the login of {username} is no longer valid; log in again: python -m client login {username}"
-        case HttpRefused(code="invalid_body"):
+        case HttpRefused(code="invalid_body" | "weak_password"):
             return f"the server does not accept that: {printable(error.detail) or 'it does not say why'}"
         case ConnectionLost():
             return f"the server has ended the connection: {printable(error.reason) or meaning_of(error.close_code)}"

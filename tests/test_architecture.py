@@ -34,6 +34,8 @@ DRIVERS = {
     "backports": {"server/http/compression.py"},
     "compression": {"server/http/compression.py"},
     "argon2": {"server/http/passwords.py"},
+    "zxcvbn_rs_py": {"server/http/password_rules.py"},
+    "precis_i18n": {"server/http/password_rules.py"},
     "jinja2": {"jobs/mail/wording.py", "server/http/reference/page.py"},
     "smtplib": {"jobs/mail/smtp.py"},
     "idna": {"runtime/email_address.py"},

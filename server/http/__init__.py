@@ -38,6 +38,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `limits`, `request_classes` | limits on requests, by address and by user; the table of the limits |
 | `guesses` | guesses of passwords: accounts rest after wrong ones |
 | `passwords`, `turns` | Argon2id in threads; turns of addresses at it |
+| `password_rules` | the passwords that the server takes |
 | `mail_pages` | the HTML pages that links in mails lead to |
 | `links` | the header `Link` of pages |
 | `reference` | `/openapi.json` and `/docs`, made from the declarations of the routes |

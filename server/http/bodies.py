@@ -15,7 +15,6 @@ from msgspec import Meta, Struct
 from protocol.limits import (
     MAX_CLIENT_BYTES,
     MAX_LIFETIME_S,
-    MAX_PASSWORD_CHARACTERS,
     MAX_TITLE_CHARACTERS,
     MIN_LIFETIME_S,
     MIN_PASSWORD_CHARACTERS,
@@ -23,11 +22,13 @@ from protocol.limits import (
 )
 from runtime.email_address import BadAddress, normal
 from server.http.decoding import InvalidBody
+from server.http.password_rules import MAX_TYPED_CHARACTERS
 from store.profiles import AcceptedFrom
 from store.quiet_hours import QuietHours
 
 Username = Annotated[str, Meta(pattern=USERNAME_PATTERN)]
-Password = Annotated[str, Meta(min_length=MIN_PASSWORD_CHARACTERS, max_length=MAX_PASSWORD_CHARACTERS)]
+Password = Annotated[str, Meta(min_length=MIN_PASSWORD_CHARACTERS, max_length=MAX_TYPED_CHARACTERS)]
+"""A password that a user chooses; `server.http.passwords` checks the rest."""
 Minute = Annotated[int, Meta(ge=0, le=1439)]
 Client = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_BYTES, pattern="^[ -~]*$")]
 Title = Annotated[str, Meta(min_length=1, max_length=MAX_TITLE_CHARACTERS, pattern="^[^\\x00]*$")]
@@ -37,6 +38,7 @@ class Register(Struct):
     """A new user.
 
     :ivar username: small letters, digits and `_.-`; it does not change.
+    :ivar password: 8 to 256 characters, none of them a control character; neither common nor close to the username.
     """
 
     username: Username

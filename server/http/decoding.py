@@ -12,6 +12,7 @@ import msgspec
 from server.http.encoding import CBOR, JSON, Encoding
 from server.http.media_types import sent
 from server.http.parsing import Unreadable, parse_cbor, parse_json
+from server.http.problem_codes import ProblemCode
 from server.http.request_headers import Headers
 
 _T = TypeVar("_T")
@@ -31,8 +32,11 @@ class UnsupportedBody(Exception):
 class InvalidBody(Exception):
     """The body is not of the type that the endpoint takes; the text says why.
 
+    :cvar code: of the answer.
     :param pointer: to the wrong field, as a JSON pointer in a fragment (RFC 6901, section 6), such as `#/keys/auth`.
     """
+
+    code = ProblemCode.INVALID_BODY
 
     def __init__(self, detail: str, pointer: str | None = None) -> None:
         super().__init__(detail)

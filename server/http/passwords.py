@@ -9,6 +9,7 @@ import trio
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
+from server.http.password_rules import BadPassword, new_password, normal_password
 from server.http.turns import Turns
 
 CONCURRENT: Final = 1
@@ -52,15 +53,19 @@ class Passwords:
     def _turns(self, is_known: bool) -> Turns:
         return self._known if is_known else self._strangers
 
-    async def hash(self, password: str, *, source: Hashable, is_known: bool = False) -> str:
-        """The hash of a new password. A cancelled call leaves the queue, or waits until its hash is made.
+    async def hash(self, password: str, *known: str, source: Hashable, is_known: bool = False) -> str:
+        """The hash of a password that a user chooses: every password that is stored has passed here. A cancelled call
+        leaves the queue, or waits until its hash is made.
 
+        :param known: what an attacker knows of the user, such as the username.
         :param is_known: the source is a known device.
+        :raises BadPassword: if it cannot be a password.
+        :raises WeakPassword: if an attacker guesses it soon.
         :raises RateLimited: if `WAITING_EACH` hashes of this source wait.
         :raises Overloaded: if `WAITING` hashes wait.
         """
         async with self._turns(is_known).turn(source):
-            return await trio.to_thread.run_sync(HASHER.hash, password)
+            return await trio.to_thread.run_sync(_hash, password, known)
 
     async def check(
         self,
@@ -81,7 +86,15 @@ class Passwords:
             return await trio.to_thread.run_sync(_verify, password_hash, password)
 
 
-def _verify(password_hash: str | None, password: str) -> bool:
+def _hash(password: str, known: tuple[str, ...]) -> str:
+    return HASHER.hash(new_password(password, *known))
+
+
+def _verify(password_hash: str | None, typed: str) -> bool:
+    try:
+        password = normal_password(typed)
+    except BadPassword:
+        password, password_hash = "", None
     try:
         return HASHER.verify(password_hash or HASH_OF_NO_USER, password) and password_hash is not None
     except (VerifyMismatchError, InvalidHashError):

@@ -34,6 +34,7 @@ class ProblemCode(Enum):
 
     INVALID_REQUEST = "invalid_request"
     INVALID_BODY = "invalid_body"
+    WEAK_PASSWORD = "weak_password"  # noqa: S105
     INVALID_QUERY = "invalid_query"
     INVALID_CURSOR = "invalid_cursor"
     UNAUTHENTICATED = "unauthenticated"
@@ -99,6 +100,11 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         400,
         "Invalid body",
         "The body is not JSON or CBOR, or a field is missing or wrong; the detail names it, and `errors` points to it.",
+    ),
+    ProblemCode.WEAK_PASSWORD: ProblemInfo(
+        400,
+        "Weak password",
+        "The password is common, or close to the username; the detail says why, and what would be better.",
     ),
     ProblemCode.INVALID_QUERY: ProblemInfo(
         400,

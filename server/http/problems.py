@@ -85,7 +85,7 @@ class ProblemAnswer(Struct, frozen=True):
     :ivar instance: the request, as the server's log names it.
     :ivar retry_after_ms: there if and only if the same request may succeed later.
     :ivar users: the users that a `not_accepted` is about.
-    :ivar errors: the fields that an `invalid_body` is about.
+    :ivar errors: the fields that an `invalid_body` or a `weak_password` is about.
     :ivar due: when an account is deleted, in microseconds since 1970-01-01T00:00Z: of an `account_closed`.
     """
 
@@ -234,7 +234,7 @@ def problem_of(error: Exception, route: str) -> Problem:
         return Problem(*LATER[type(error)], retry_after_s=error.wait_s)
     match error:
         case InvalidBody():
-            return Problem(ProblemCode.INVALID_BODY, str(error), pointer=error.pointer)
+            return Problem(error.code, str(error), pointer=error.pointer)
         case UnsupportedBody():
             return Problem(ProblemCode.UNSUPPORTED_MEDIA_TYPE, str(error), more_headers=error.accepted)
         case InvalidQuery():

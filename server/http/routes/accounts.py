@@ -44,7 +44,8 @@ class NewDevice(Struct, frozen=True):
 
 async def _hash_password(request: Request[bodies.Register]) -> NewUser:
     body, source = request.body, address_key(request.address)
-    return NewUser(body.username, await request.services.passwords.hash(body.password, source=source))
+    password_hash = await request.services.passwords.hash(body.password, body.username, source=source)
+    return NewUser(body.username, password_hash)
 
 
 @routes.open_write(
@@ -54,7 +55,7 @@ async def _hash_password(request: Request[bodies.Register]) -> NewUser:
     announces=NOTHING,
     answer=RegisteredAnswer,
     statuses=[201],
-    problems=[ProblemCode.USERNAME_TAKEN],
+    problems=[ProblemCode.USERNAME_TAKEN, ProblemCode.WEAK_PASSWORD],
     request_class=RequestClass.REGISTRATION,
 )
 async def register(request: Request[NewUser]) -> Answer:

@@ -50,7 +50,7 @@ async def test_a_request_without_a_good_token_is_unauthenticated(
 async def test_names_and_passwords(pool: Pool, redis_url: str, encoding: str) -> None:
     async with open_api(pool, redis_url, encoding) as api:
         assert (await api.post("/v1/users", REGISTER)).status == 201
-        taken = await api.post("/v1/users", REGISTER | {"password": "another one"})
+        taken = await api.post("/v1/users", REGISTER | {"password": "another long one"})
         assert (taken.status, taken.code) == (409, "username_taken")
         for name, password in (
             ("carol", "wrong"),
@@ -66,6 +66,27 @@ async def test_names_and_passwords(pool: Pool, redis_url: str, encoding: str) ->
             wrong = await api.post("/v1/devices", {"username": name, "password": password, "name": "Phone"})
             assert (wrong.status, wrong.code) == (401, "wrong_credentials"), name
         assert await pool.fetch("select count(*) from devices") == [(0,)]
+
+
+@both_encodings
+async def test_a_weak_password_is_refused_with_advice(pool: Pool, redis_url: str, encoding: str) -> None:
+    async with open_api(pool, redis_url, encoding) as api:
+        for password in ("password1", "carolcarol", "aaaaaaaaaaaa"):
+            weak = await api.post("/v1/users", REGISTER | {"password": password})
+            assert (weak.status, weak.code) == (400, "weak_password")
+            assert weak.body["errors"] == [{"detail": weak.body["detail"], "pointer": "#/password"}]
+            assert "Add another word" in weak.body["detail"]
+        assert await pool.fetch("select count(*) from users") == [(0,)]
+
+
+@both_encodings
+async def test_a_password_that_another_keyboard_composes_logs_in(pool: Pool, redis_url: str, encoding: str) -> None:
+    composed, decomposed = "pass\u00e9 compos\u00e9 et plus", "passe\u0301 compose\u0301\u00a0et plus"
+    async with open_api(pool, redis_url, encoding) as api:
+        assert (await api.post("/v1/users", REGISTER | {"password": composed})).status == 201
+        for password in (composed, decomposed):
+            device = {"username": "carol", "password": password, "name": "Phone"}
+            assert (await api.post("/v1/devices", device)).status == 201
 
 
 async def test_a_name_is_given_once_to_users_who_register_at_once(pool: Pool, redis_url: str) -> None:

@@ -29,7 +29,10 @@ WRONG_BODIES: list[tuple[str, Any]] = [
         ("/v1/users", REGISTER | {"username": name})
         for name in ("", "Carol", "carol\n", "\ncarol", "a\0", "-a", "é", "a b", "a" * 33, 5, None)
     ),
-    *(("/v1/users", REGISTER | {"password": password}) for password in ("short", "x" * 257, None, 12345678)),
+    *(
+        ("/v1/users", REGISTER | {"password": password})
+        for password in ("short", "e\u0301" * 7, "e\u0301" * 257, "x" * 257, "line\nfeed and more", None, 12345678)
+    ),
     ("/v1/devices", {"username": "alice", "password": PASSWORD}),
     *(("/v1/devices", {"username": "alice", "password": "x", "name": name}) for name in ("", "a\0b", "x" * 129)),
     ("/v1/conversations", {}),
