@@ -35,7 +35,7 @@ from client.errors import (
 )
 from client.http import Credentials, HttpClient, User
 from client.reasons import reason_of
-from client.rules import fault_of_password, fault_of_title, fault_of_username
+from client.rules import fault_of_password, fault_of_title, fault_of_username, title_of, username_of
 from client.terminal import local_time, printable
 from protocol.codes import CloseCode
 from protocol.errors import ProtocolError
@@ -233,7 +233,9 @@ async def _confirmed(http: HttpClient, act: Callable[[], Awaitable[None]]) -> No
 
 async def chat(arguments: argparse.Namespace) -> None:
     """`chat NAME WITH... [--group TITLE]`"""
-    check(arguments.group and fault_of_title(arguments.group))
+    if arguments.group is not None:
+        check(fault_of_title(arguments.group))
+        arguments.group = title_of(arguments.group)
     credentials = load_login(arguments.name)
     async with HttpClient(http_url(), token=credentials.token) as http:
         others = await find_users(http, arguments.others)
@@ -395,7 +397,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     def add(name: str, run: Callable[[argparse.Namespace], Awaitable[None]], help_: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=help_, description=help_)
-        command.add_argument("name", metavar="NAME", help="who you are")
+        command.add_argument("name", metavar="NAME", type=username_of, help="who you are")
         command.set_defaults(run=run)
         return command
 
@@ -420,7 +422,9 @@ def make_parser() -> argparse.ArgumentParser:
         add("chat", chat, f"write and read live, with {', '.join(each.usage for each in COMMANDS)}; Ctrl-D leaves"),
         add("history", history, "show the last messages"),
     ):
-        command.add_argument("others", metavar="WITH", nargs="+", help="the other user; several names make a group")
+        command.add_argument(
+            "others", metavar="WITH", type=username_of, nargs="+", help="the other user; several names make a group"
+        )
         command.add_argument("--group", metavar="TITLE", help="the group of that title; made if it does not exist")
         if command.get_default("run") is history:
             command.add_argument("--limit", type=_limit, default=50, help="how many, at most 100 (default 50)")

@@ -59,10 +59,9 @@ MAX_SHOWN: Final = 32
 for details: else one message to 1,000 people is a million receipts. WhatsApp shows names up to about the same
 number."""
 
-MAX_USERNAME_BYTES: Final = 32
-USERNAME_PATTERN: Final = "^[a-z0-9][a-z0-9_.-]{0,31}\\Z"
-r"""Small letters, digits and three signs: no two names look alike. \Z, because Python's $ also matches before a line
-feed at the end, and Postgres' does not."""
+MAX_USERNAME_CHARACTERS: Final = 32
+MAX_USERNAME_BYTES: Final = 4 * MAX_USERNAME_CHARACTERS
+"""A character of any script has at most 4 bytes."""
 
 MIN_PASSWORD_CHARACTERS: Final = 8
 MAX_PASSWORD_CHARACTERS: Final = 256
@@ -87,8 +86,9 @@ MAX_FORMER: Final = 100
 """Stays that have ended, in one `conversation` frame: for them a client shows that users have left, and how far they
 had come. For messages from before these stays, a client sends `status`."""
 
-MAX_DISPLAY_NAME_BYTES: Final = 512
-"""128 characters of any script."""
+MAX_DISPLAY_NAME_CHARACTERS: Final = 128
+MAX_DISPLAY_NAME_BYTES: Final = 4 * MAX_DISPLAY_NAME_CHARACTERS
+"""A character of any script has at most 4 bytes."""
 
 MAX_ZONE_BYTES: Final = 64
 """The name of a time zone; the longest in the IANA database has 30."""

@@ -75,16 +75,19 @@ async def mail(pool: Pool, reset: bytes) -> ResetMail | None:
     return ResetMail(rows[0][0], rows[0][1], token_text(rows[0][2])) if rows else None
 
 
-async def check(pool: Pool, token: str) -> None:
-    """
+async def check(pool: Pool, token: str) -> str:
+    """The username of the account whose password the token sets.
+
     :raises ResetUnknown: if the token is unknown or void.
     :raises ResetExpired: if the mail is too old.
     """
     rows = await pool.fetch(_sql.state, {"token_hash": mail_token_hash(token)})
     if not rows:
         raise ResetUnknown
-    if not rows[0][0]:
+    [(is_good, username)] = rows
+    if not is_good:
         raise ResetExpired
+    return str(username)
 
 
 async def reset(pool: Pool, token: str, password_hash: str, *, source: Source = SYSTEM) -> None:

@@ -17,7 +17,7 @@
 
 create table users (
     id uuid not null,
-    -- That of a deleted user has spaces, which no name that a user can take has.
+    -- Canonical (runtime/usernames.py). That of a deleted user has spaces, which no name that a user can take has.
     username text not null,
     password_hash text not null,
     created timestamptz not null default clock_timestamp(),
@@ -47,7 +47,9 @@ create table users (
     constraint users_display_name_check check (length(display_name) >= 1 and length(display_name) <= 128),
     constraint users_groups_from_check check (groups_from = any (array['everybody', 'contacts', 'nobody'])),
     constraint users_messages_from_check check (messages_from = any (array['everybody', 'contacts', 'nobody'])),
-    constraint users_username_check check (username ~ '^[a-z0-9][a-z0-9_.-]{0,31}$' or username ~ '^deleted user
+    constraint users_username_check check ((username is nfc normalized)),
+    constraint users_username_check1 check (username ~
+        '^[^\x01-\x2f\x3a-\x60\x7b-\xa0][^\x01-\x2c\x2f\x3a-\x5e\x60\x7b-\xa0]{0,31}$' or username ~ '^deleted user
         [0-9a-f]{16}$')
 );
 create index users_created on users (created);

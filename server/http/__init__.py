@@ -23,6 +23,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `answers` | bodies of answers as structs, made of rows of the store |
 | `notifiers`, `offered` | bodies of notifiers; the kinds of notifiers that this deployment offers |
 | `decoding`, `parsing` | bodies of requests: their structs, and the rules that JSON and CBOR have in common |
+| `texts` | texts of bodies that have a rule |
 | `encoding`, `cursors` | bodies of answers in JSON and CBOR; cursors of pages as text |
 | `compression` | br, gzip and zstd: the coding of an answer, and the compressed forms of a body |
 | `media_types`, `request_headers` | the types of bodies that a client accepts and sends; headers of a request |

@@ -15,29 +15,32 @@ from msgspec import Meta, Struct
 from protocol.limits import (
     MAX_CLIENT_BYTES,
     MAX_LIFETIME_S,
-    MAX_TITLE_CHARACTERS,
     MIN_LIFETIME_S,
     MIN_PASSWORD_CHARACTERS,
-    USERNAME_PATTERN,
 )
+from runtime import usernames
 from runtime.email_address import BadAddress, normal
+from runtime.usernames import BadUsername, ReservedUsername
 from server.http.decoding import InvalidBody
 from server.http.password_rules import MAX_TYPED_CHARACTERS
+from server.http.problem_codes import ProblemCode
+from server.http.texts import DisplayName, Title
 from store.profiles import AcceptedFrom
 from store.quiet_hours import QuietHours
 
-Username = Annotated[str, Meta(pattern=USERNAME_PATTERN)]
+Username = Annotated[str, Meta(min_length=1, max_length=usernames.MAX_TYPED_CHARACTERS)]
+"""A username that a user chooses; `username_in` checks the rest."""
 Password = Annotated[str, Meta(min_length=MIN_PASSWORD_CHARACTERS, max_length=MAX_TYPED_CHARACTERS)]
 """A password that a user chooses; `server.http.passwords` checks the rest."""
 Minute = Annotated[int, Meta(ge=0, le=1439)]
 Client = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_BYTES, pattern="^[ -~]*$")]
-Title = Annotated[str, Meta(min_length=1, max_length=MAX_TITLE_CHARACTERS, pattern="^[^\\x00]*$")]
 
 
 class Register(Struct):
     """A new user.
 
-    :ivar username: small letters, digits and `_.-`; it does not change.
+    :ivar username: 1 to 32 letters and digits of one script, and the signs `_.-`; the first is a letter or a digit.
+        The server keeps it in lower case and composed, as the answer shows it. It does not change.
     :ivar password: 8 to 256 characters, none of them a control character; neither common nor close to the username.
     """
 
@@ -132,7 +135,7 @@ class PatchProfile(Struct):
     :ivar groups_from: users from whom you take places in groups.
     """
 
-    display_name: Annotated[str, Meta(max_length=128, pattern="^[^\\x00]*$")] | None = None
+    display_name: DisplayName | None = None
     gives_receipts: bool | None = None
     shows_presence: bool | None = None
     messages_from: AcceptedFrom | None = None
@@ -236,6 +239,28 @@ class Mute(Struct):
 NewConversation: TypeAlias = NewDirect | NewGroup
 NEW_CONVERSATION: Final[type[NewConversation]] = NewConversation  # type: ignore[assignment]
 """msgspec takes a union like a type, and its tag says which struct it is."""
+
+
+class InvalidUsername(InvalidBody):
+    code = ProblemCode.INVALID_USERNAME
+
+
+class UsernameReserved(InvalidBody):
+    code = ProblemCode.USERNAME_RESERVED
+
+
+def username_in(body: Register) -> str:
+    """The username as the server keeps it.
+
+    :raises InvalidUsername: if no user can have it, or a reader would take it for another one.
+    :raises UsernameReserved: if it is reserved.
+    """
+    try:
+        return usernames.new_username(body.username)
+    except ReservedUsername as error:
+        raise UsernameReserved(f"the username {error} - at `$.username`", "#/username") from None
+    except BadUsername as error:
+        raise InvalidUsername(f"the username {error} - at `$.username`", "#/username") from None
 
 
 def address_in(body: PutEmail | AskPasswordReset) -> str:

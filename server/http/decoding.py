@@ -14,6 +14,7 @@ from server.http.media_types import sent
 from server.http.parsing import Unreadable, parse_cbor, parse_json
 from server.http.problem_codes import ProblemCode
 from server.http.request_headers import Headers
+from server.http.texts import BadText, keep_visible
 
 _T = TypeVar("_T")
 
@@ -90,11 +91,17 @@ def decode(data: bytes, encoding: Encoding, type_: type[_T]) -> _T:
     """
     parse = parse_cbor if encoding == "cbor" else parse_json
     try:
-        return msgspec.convert(parse(data), type_)
+        body = msgspec.convert(parse(data), type_)
     except Unreadable as error:
         raise InvalidBody(f"the body: {error}") from None
     except msgspec.MsgspecError as error:
         raise InvalidBody(_plain(str(error)), _pointer(str(error))) from None
+    if isinstance(body, msgspec.Struct):
+        try:
+            keep_visible(body)
+        except BadText as error:
+            raise InvalidBody(f"the {error.field} {error} - at `$.{error.field}`", f"#/{error.field}") from None
+    return body
 
 
 _KINDS: Final = {

@@ -59,7 +59,8 @@ UNSUBSCRIBED: Final = _page("You will get no more digests. You can turn them on 
 
 RESET: Final = _with_form("Choose another password. All devices will be logged out.", _PASSWORD_FORM)
 RESET_AGAIN: Final = _with_form(
-    f"A password has {MIN_PASSWORD_CHARACTERS} to {MAX_PASSWORD_CHARACTERS} characters. Choose another one.",
+    f"A password has {MIN_PASSWORD_CHARACTERS} to {MAX_PASSWORD_CHARACTERS} characters, and is not easy to guess."
+    " Choose another one.",
     _PASSWORD_FORM,
 )
 RESET_DONE: Final = _page("The password is set, and all devices are logged out. Log in with it in the app.")

@@ -40,10 +40,10 @@ _OPAQUE: Final = get_profile("OpaqueString")
 
 
 class BadPassword(InvalidBody):
-    """The text cannot be a password. The answer says what a password must be, and points to the field `password`."""
+    """The text cannot be a password. The answer says what a password must be, and points to its field."""
 
-    def __init__(self, must: str) -> None:
-        super().__init__(f"the password {must} - at `$.password`", "#/password")
+    def __init__(self, must: str, field: str) -> None:
+        super().__init__(f"the password {must} - at `$.{field}`", f"#/{field}")
 
 
 class WeakPassword(InvalidBody):
@@ -51,37 +51,38 @@ class WeakPassword(InvalidBody):
 
     code = ProblemCode.WEAK_PASSWORD
 
-    def __init__(self, advice: str) -> None:
-        super().__init__(advice, "#/password")
+    def __init__(self, advice: str, field: str) -> None:
+        super().__init__(advice, f"#/{field}")
 
 
-def normal_password(typed: str) -> str:
+def normal_password(typed: str, *, field: str = "password") -> str:
     """The form of a password that is hashed: the same however the keyboard composes letters (NFC) and spaces.
 
     :raises BadPassword: if it has control characters, unassigned ones or lone surrogates, is empty, or too long to be
         a password.
     """
     if len(typed) > MAX_TYPED_CHARACTERS:
-        raise BadPassword(_LENGTH)
+        raise BadPassword(_LENGTH, field)
     try:
         return _OPAQUE.enforce(typed)
     except UnicodeEncodeError:
-        raise BadPassword("must have characters that can be seen, and spaces; no control characters") from None
+        raise BadPassword("must have characters that can be seen, and spaces; no control characters", field) from None
 
 
-def new_password(typed: str, *known: str) -> str:
+def new_password(typed: str, *known: str, field: str = "password") -> str:
     """The normal form of a password that a user chooses.
 
     :param known: what an attacker knows of the user, such as the username: the password must differ from it.
+    :param field: the name of the body's field, to which the error points.
     :raises BadPassword: if it has other characters, or not 8 to 256.
     :raises WeakPassword: if it is common, or close to what is known.
     """
-    password = normal_password(typed)
+    password = normal_password(typed, field=field)
     if not MIN_PASSWORD_CHARACTERS <= len(password) <= MAX_PASSWORD_CHARACTERS:
-        raise BadPassword(_LENGTH)
+        raise BadPassword(_LENGTH, field)
     strength = zxcvbn(measured(password), [*_words(known), *_OWN_WORDS])
     if strength.guesses < MIN_GUESSES:
-        raise WeakPassword(" ".join(_advice(strength.feedback)))
+        raise WeakPassword(" ".join(_advice(strength.feedback)), field)
     return password
 
 

@@ -53,19 +53,22 @@ class Passwords:
     def _turns(self, is_known: bool) -> Turns:
         return self._known if is_known else self._strangers
 
-    async def hash(self, password: str, *known: str, source: Hashable, is_known: bool = False) -> str:
+    async def hash(
+        self, password: str, *known: str, source: Hashable, is_known: bool = False, field: str = "password"
+    ) -> str:
         """The hash of a password that a user chooses: every password that is stored has passed here. A cancelled call
         leaves the queue, or waits until its hash is made.
 
         :param known: what an attacker knows of the user, such as the username.
         :param is_known: the source is a known device.
+        :param field: of the body, to which an error points.
         :raises BadPassword: if it cannot be a password.
         :raises WeakPassword: if an attacker guesses it soon.
         :raises RateLimited: if `WAITING_EACH` hashes of this source wait.
         :raises Overloaded: if `WAITING` hashes wait.
         """
         async with self._turns(is_known).turn(source):
-            return await trio.to_thread.run_sync(_hash, password, known)
+            return await trio.to_thread.run_sync(_hash, password, known, field)
 
     async def check(
         self,
@@ -86,8 +89,8 @@ class Passwords:
             return await trio.to_thread.run_sync(_verify, password_hash, password)
 
 
-def _hash(password: str, known: tuple[str, ...]) -> str:
-    return HASHER.hash(new_password(password, *known))
+def _hash(password: str, known: tuple[str, ...], field: str) -> str:
+    return HASHER.hash(new_password(password, *known, field=field))
 
 
 def _verify(password_hash: str | None, typed: str) -> bool:

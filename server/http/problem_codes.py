@@ -35,6 +35,8 @@ class ProblemCode(Enum):
     INVALID_REQUEST = "invalid_request"
     INVALID_BODY = "invalid_body"
     WEAK_PASSWORD = "weak_password"  # noqa: S105
+    INVALID_USERNAME = "invalid_username"
+    USERNAME_RESERVED = "username_reserved"
     INVALID_QUERY = "invalid_query"
     INVALID_CURSOR = "invalid_cursor"
     UNAUTHENTICATED = "unauthenticated"
@@ -105,6 +107,14 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         400,
         "Weak password",
         "The password is common, or close to the username; the detail says why, and what would be better.",
+    ),
+    ProblemCode.INVALID_USERNAME: ProblemInfo(
+        400,
+        "Invalid username",
+        "No user can have that name, or readers would take it for another one; the detail says what a name must be.",
+    ),
+    ProblemCode.USERNAME_RESERVED: ProblemInfo(
+        400, "Username reserved", "Users would take that name for the operator's. Choose a different one."
     ),
     ProblemCode.INVALID_QUERY: ProblemInfo(
         400,

@@ -12,8 +12,9 @@ join emails e on e.user_id = r.user_id and e.verified is not null
 where r.id = %(reset)s::uuid and r.token_hash is not null and r.expires > clock_timestamp();
 
 -- name: state
--- Whether the token of a mail is good. No row: there is no such token, or it is void.
-select r.expires > clock_timestamp() from password_resets r where r.token_hash = %(token_hash)s;
+-- Whether the token of a mail is good, and the username. No row: there is no such token, or it is void.
+select r.expires > clock_timestamp(), u.username
+from password_resets r join users u on u.id = r.user_id where r.token_hash = %(token_hash)s;
 
 -- name: reset
 -- See reset_password() in functions/.

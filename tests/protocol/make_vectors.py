@@ -144,7 +144,7 @@ def borders_of_lengths() -> Iterator[Vector]:
     yield read_as(
         "the longest texts of an error", replace(full(Error), code="c" * 64, detail="d" * 1024, limit="l" * 64)
     )
-    alice = replace(full(Participant), username="a" * 32)
+    alice = replace(full(Participant), username="a" * 128)
     longest = replace(full(Conversation), kind="k" * 16, name="é" * 256, participants=[alice] * 24)
     yield read_as("the longest texts of a conversation", longest)
     for count in (1, 100):

@@ -102,7 +102,7 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "unread_count": seqs,
     "active_at": microseconds,
     "participants": st.lists(st.deferred(lambda: records(Participant)), max_size=3),
-    "username": texts(32),
+    "username": texts(limits.MAX_USERNAME_BYTES),
     "joined_seq": seqs,
     "delivered_seq": seqs,
     "read_seq": seqs,

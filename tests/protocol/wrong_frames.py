@@ -90,7 +90,7 @@ WRONG: dict[Key, list[Any]] = {
     Key.UNREAD_COUNT: NO_SEQ,
     Key.ACTIVE_AT: NO_TIME,
     Key.PARTICIPANTS: [*no_frames(), [as_map(full(Participant))] * 1001],
-    Key.USERNAME: no_text(32),
+    Key.USERNAME: no_text(128),
     Key.JOINED_SEQ: NO_SEQ,
     Key.DELIVERED_SEQ: NO_SEQ,
     Key.READ_SEQ: NO_SEQ,

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from runtime.usernames import form_of
 from server.http import bodies
 from server.http.answers.devices import LoggedInAnswer, RegisteredAnswer
 from server.http.answers.people import UserAnswer, user_body
@@ -44,8 +45,8 @@ class NewDevice(Struct, frozen=True):
 
 async def _hash_password(request: Request[bodies.Register]) -> NewUser:
     body, source = request.body, address_key(request.address)
-    password_hash = await request.services.passwords.hash(body.password, body.username, source=source)
-    return NewUser(body.username, password_hash)
+    username = bodies.username_in(body)
+    return NewUser(username, await request.services.passwords.hash(body.password, username, source=source))
 
 
 @routes.open_write(
@@ -55,7 +56,12 @@ async def _hash_password(request: Request[bodies.Register]) -> NewUser:
     announces=NOTHING,
     answer=RegisteredAnswer,
     statuses=[201],
-    problems=[ProblemCode.USERNAME_TAKEN, ProblemCode.WEAK_PASSWORD],
+    problems=[
+        ProblemCode.INVALID_USERNAME,
+        ProblemCode.USERNAME_RESERVED,
+        ProblemCode.USERNAME_TAKEN,
+        ProblemCode.WEAK_PASSWORD,
+    ],
     request_class=RequestClass.REGISTRATION,
 )
 async def register(request: Request[NewUser]) -> Answer:
@@ -69,11 +75,11 @@ async def register(request: Request[NewUser]) -> Answer:
 async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
     body, services = request.body, request.services
     try:
-        account = await accounts.user_by_name(services.pool, body.username)
+        account = await accounts.user_by_name(services.pool, form_of(body.username))
     except UnknownUser:
         account = None
     device = await _known_device(request, account)
-    guesses = name_key(body.username) if device is None else device_key(device)
+    guesses = name_key(form_of(body.username) or body.username) if device is None else device_key(device)
     is_right = await services.passwords.check(
         account.password_hash if account else None,
         body.password,
@@ -157,6 +163,6 @@ async def log_in(request: Request[NewDevice]) -> Answer:
 async def get_user(identity: Identity, request: Request[None], username: str) -> Answer:
     """Find a user by name."""
     pool = request.services.pool
-    account = await accounts.user_by_name(pool, username)
+    account = await accounts.user_by_name(pool, form_of(username))
     shown = await profiles.shown_to(pool, account.user, identity.user)
     return Answer(user_body(account.user, shown, request.encoding))

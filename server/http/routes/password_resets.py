@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from runtime.usernames import form_of
 from server.http import bodies, mail_pages
 from server.http.answers.accounts import ResetAskedAnswer
+from server.http.decoding import InvalidBody
 from server.http.problem_codes import ProblemCode
 from server.http.request_classes import RequestClass
 from server.http.routing import NO_CONTENT, NOTHING, Answer, HtmlAnswer, Request, Routes
@@ -39,17 +41,19 @@ async def ask_reset(request: Request[bodies.AskPasswordReset]) -> Answer:
     """
     body = request.body
     address = None if body.address is None else bodies.address_in(body)
-    await password_resets.ask(request.services.pool, username=body.username, address=address)
+    username = None if body.username is None else form_of(body.username)
+    await password_resets.ask(request.services.pool, username=username, address=address)
     return Answer(ResetAskedAnswer(int(password_resets.LIFETIME_S)), 202)
 
 
 async def _hash_password(request: Request[bodies.ResetPassword]) -> PasswordByToken:
     body, services = request.body, request.services
     # A hash costs far more than this look-up.
-    await password_resets.check(services.pool, body.token)
-    return PasswordByToken(
-        body.token, await services.passwords.hash(body.new_password, source=address_key(request.address))
+    username = await password_resets.check(services.pool, body.token)
+    password_hash = await services.passwords.hash(
+        body.new_password, username, source=address_key(request.address), field="new_password"
     )
+    return PasswordByToken(body.token, password_hash)
 
 
 @routes.open_write(
@@ -57,7 +61,7 @@ async def _hash_password(request: Request[bodies.ResetPassword]) -> PasswordByTo
     body=bodies.ResetPassword,
     prepare=_hash_password,
     announces=NOTHING,
-    problems=[ProblemCode.UNKNOWN_RESET, ProblemCode.RESET_EXPIRED],
+    problems=[ProblemCode.WEAK_PASSWORD, ProblemCode.UNKNOWN_RESET, ProblemCode.RESET_EXPIRED],
     request_class=RequestClass.LOGIN,
 )
 async def reset_password(request: Request[PasswordByToken]) -> Answer:
@@ -91,9 +95,11 @@ async def reset_on_page(request: Request[bodies.ResetPasswordForm], token: str) 
     except msgspec.ValidationError:
         return mail_pages.page(mail_pages.RESET_AGAIN, 400)
     try:
-        await password_resets.check(services.pool, token)
-        password_hash = await services.passwords.hash(password, source=source)
+        username = await password_resets.check(services.pool, token)
+        password_hash = await services.passwords.hash(password, username, source=source)
         await password_resets.reset(services.pool, token, password_hash, source=source_of(request))
+    except InvalidBody:
+        return mail_pages.page(mail_pages.RESET_AGAIN, 400)
     except ResetUnknown:
         return mail_pages.page(mail_pages.RESET_UNKNOWN, 404)
     except ResetExpired:

@@ -16,7 +16,7 @@ from server.http.problems import Problem
 from server.http.request_classes import RequestClass
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from server.http.sources import source_of
-from store import accounts, devices, security_events
+from store import accounts, devices, profiles, security_events
 from store.tokens import Identity
 
 routes = Routes()
@@ -73,7 +73,10 @@ async def confirm(identity: Identity, request: Request[str]) -> Answer:
 async def _hash_passwords(identity: Identity, request: Request[bodies.ChangePassword]) -> NewPassword:
     body, services = request.body, request.services
     old_hash = await _hash_of(body.old_password, identity, request)
-    new_hash = await services.passwords.hash(body.new_password, source=identity.device, is_known=True)
+    own = await profiles.profile_of(services.pool, identity.user)
+    new_hash = await services.passwords.hash(
+        body.new_password, own.username, source=identity.device, is_known=True, field="new_password"
+    )
     return NewPassword(old_hash, new_hash, body.ends_other_sessions)
 
 
@@ -82,7 +85,7 @@ async def _hash_passwords(identity: Identity, request: Request[bodies.ChangePass
     body=bodies.ChangePassword,
     prepare=_hash_passwords,
     announces=NOTHING,
-    problems=[ProblemCode.WRONG_CREDENTIALS, ProblemCode.TOO_MANY_GUESSES],
+    problems=[ProblemCode.WEAK_PASSWORD, ProblemCode.WRONG_CREDENTIALS, ProblemCode.TOO_MANY_GUESSES],
     request_class=RequestClass.LOGIN,
 )
 async def change_password(identity: Identity, request: Request[NewPassword]) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runtime.usernames import form_of
 from server.http import cursors
 from server.http.answers.security_events import SecurityEventsAnswer, event_body
 from server.http.links import page_links
@@ -40,7 +41,7 @@ async def list_events(request: Request[EventsQuery]) -> Answer:
     before = _before(query)
     if query.username is None:
         return _page(request, await security_events.all_events(pool, limit=query.limit + 1, before=before))
-    user = (await accounts.user_by_name(pool, query.username)).user
+    user = (await accounts.user_by_name(pool, form_of(query.username))).user
     await security_events.note(pool, "events_read", user, operator_source(request), is_counted=True)
     return _page(request, await security_events.events_of(pool, user, limit=query.limit + 1, before=before))
 

@@ -14,8 +14,11 @@
 
 create table users (
     id uuid primary key,
-    -- That of a deleted user has spaces, which no name that a user can take has.
-    username text not null check (username ~ '^[a-z0-9][a-z0-9_.-]{0,31}$' or username ~ '^deleted user [0-9a-f]{16}$'),
+    -- Canonical (runtime/usernames.py). That of a deleted user has spaces, which no name that a user can take has.
+    username text not null
+        check (username is nfc normalized)
+        check (username ~ '^[^\x01-\x2f\x3a-\x60\x7b-\xa0][^\x01-\x2c\x2f\x3a-\x5e\x60\x7b-\xa0]{0,31}$'
+               or username ~ '^deleted user [0-9a-f]{16}$'),
     password_hash text not null,
     created timestamptz not null default clock_timestamp(),
     display_name text check (length(display_name) between 1 and 128),

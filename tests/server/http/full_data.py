@@ -46,7 +46,7 @@ create function pg_temp.id(kind int, n bigint) returns uuid language sql immutab
 create function pg_temp.name() returns text language sql immutable as $$ select repeat(chr(1), 128) $$;
 
 insert into users (id, username, password_hash, display_name, profile_revision, messages_from, groups_from)
-    select pg_temp.id(0, n), lpad(n::text, 32, 'u'), 'nobody logs in', pg_temp.name(), 2147483647, 'everybody',
+    select pg_temp.id(0, n), lpad(n::text, 32, chr(131072)), 'nobody logs in', pg_temp.name(), 2147483647, 'everybody',
            case when n between 1 and 100 then 'everybody' else 'nobody' end
     from generate_series(0, {users} - 1) n;
 insert into contacts (user_id, contact_id, created)

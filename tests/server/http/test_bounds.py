@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import cbor2
 import msgspec
@@ -17,6 +18,8 @@ from protocol.limits import (
     MAX_PASSWORD_CHARACTERS,
     MAX_PUBLIC_KEY_BYTES,
     MAX_SHOWN,
+    MAX_TITLE_CHARACTERS,
+    MAX_USERNAME_CHARACTERS,
 )
 from server.http.answers.conversations import conversation_body, most_bytes
 from server.http.answers.messages import MAX_PAGE_BYTES, message_body, most_bytes_of
@@ -59,15 +62,16 @@ class Ask(NamedTuple):
 
 
 _WHOLE: Final = {"limit": 100}
-_USERNAME: Final = "u" * 32
+_USERNAME: Final = "\U00020000" * MAX_USERNAME_CHARACTERS
+_NAME: Final = '"' * MAX_TITLE_CHARACTERS
 _EMAIL: Final = {"address": f"{'a' * 64}@{'.'.join(['b' * 45] * 4)}", "zone": "America/Argentina/ComodRivadavia"}
 _WEBHOOK: Final = {"kind": "webhook", "url": "https://" + "\\" * 1016}
-_PASSWORD: Final = "\x01" * MAX_PASSWORD_CHARACTERS
+_PASSWORD: Final = 'q"\\x7 Zw' * (MAX_PASSWORD_CHARACTERS // 8)
 
 LONGEST: Final[dict[str, list[Ask]]] = {
     "POST /v1/users": [Ask("/v1/users", body={"username": _USERNAME, "password": _PASSWORD}, status=201)],
     "POST /v1/devices": [
-        Ask("/v1/devices", body={"username": _USERNAME, "password": _PASSWORD, "name": NAME}, status=201)
+        Ask("/v1/devices", body={"username": _USERNAME, "password": _PASSWORD, "name": _NAME}, status=201)
     ],
     "POST /v1/confirmations": [Ask("/v1/confirmations", body={"password": _PASSWORD}, status=401)],
     "POST /v1/password-resets": [
@@ -82,7 +86,7 @@ LONGEST: Final[dict[str, list[Ask]]] = {
     # No part has more than 1 MiB: tests/server/test_account_export.py.
     "GET /v1/exports/<uuid:export>/parts/<int:part>": [Ask(f"/v1/exports/{DEEP}/parts/1", status=404)],
     "POST /v1/tokens": [Ask("/v1/tokens", body={}, status=201)],
-    "GET /v1/users/<username>": [Ask(f"/v1/users/{'1'.rjust(32, 'u')}")],
+    "GET /v1/users/<username>": [Ask(f"/v1/users/{quote('1'.rjust(32, _USERNAME[0]))}")],
     "GET /v1/devices": [Ask("/v1/devices", _WHOLE, entries=("devices", DEVICES))],
     "GET /v1/security-events": [Ask("/v1/security-events", _WHOLE, entries=("events", EVENTS))],
     # The request is an event, too.
@@ -90,7 +94,7 @@ LONGEST: Final[dict[str, list[Ask]]] = {
         Ask("/v1/ops/security-events", {**_WHOLE, "username": "0".rjust(32, "u")}, entries=("events", EVENTS + 1)),
     ],
     "GET /v1/profile": [Ask("/v1/profile")],
-    "PATCH /v1/profile": [Ask("/v1/profile", body={"display_name": NAME})],
+    "PATCH /v1/profile": [Ask("/v1/profile", body={"gives_receipts": True})],
     "PUT /v1/email": [Ask("/v1/email", body=_EMAIL)],
     "GET /v1/email": [Ask("/v1/email")],
     "GET /v1/email/verifications/<token>": [Ask(f"/v1/email/verifications/{'x' * 64}")],
@@ -105,12 +109,16 @@ LONGEST: Final[dict[str, list[Ask]]] = {
     "POST /v1/conversations": [
         Ask(
             "/v1/conversations",
-            body={"kind": "group", "name": NAME, "participants": [str(user_id(n)) for n in range(1, 32)]},
+            body={"kind": "group", "name": _NAME, "participants": [str(user_id(n)) for n in range(1, 32)]},
             status=201,
         ),
         Ask(
             "/v1/conversations",
-            body={"kind": "group", "name": NAME, "participants": [str(user_id(n)) for n in range(1, MAX_PARTICIPANTS)]},
+            body={
+                "kind": "group",
+                "name": _NAME,
+                "participants": [str(user_id(n)) for n in range(1, MAX_PARTICIPANTS)],
+            },
             status=403,
         ),
     ],

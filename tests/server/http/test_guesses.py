@@ -85,6 +85,15 @@ async def test_five_of_60_guesses_at_the_same_time_from_60_addresses_are_checked
     assert 590 <= int(refused.headers["Retry-After"]) <= 600
 
 
+@pytest.mark.parametrize("username", ["alice", "nobody"])
+async def test_spellings_of_a_name_share_their_guesses(api: Api, alice: Credentials, username: str) -> None:
+    """In capitals and in full width, whether a user has the name or not."""
+    wide = "".join(chr(ord(character) - 0x20 + 0xFF00) for character in username)
+    await guess_wrong(api, 5, username)
+    for spelling in (username.upper(), username.title(), wide):
+        assert (await guess(api, "wrong", username=spelling)).code == "too_many_guesses"
+
+
 async def test_while_an_account_rests_a_right_password_gets_the_answer_of_a_wrong_one(
     api: Api, alice: Credentials, checked: list[str]
 ) -> None:

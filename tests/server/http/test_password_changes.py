@@ -54,6 +54,8 @@ async def test_the_old_password_changes_it_on_a_device_that_was_not_confirmed(
         mine = api.of(alice.token)
         assert await put(mine, NEW_PASSWORD) == (401, "wrong_credentials")
         assert await put(mine, PASSWORD, new_password="short") == (400, "invalid_body")
+        for weak in ("password1", "alicealice", "alice2026"):
+            assert await put(mine, PASSWORD, new_password=weak) == (400, "weak_password")
         assert await logs_in(api, PASSWORD)
         assert await put(mine, PASSWORD) == (204, None)
         assert not await logs_in(api, PASSWORD)

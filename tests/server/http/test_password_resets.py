@@ -156,7 +156,7 @@ async def test_the_page_sets_a_password_without_a_script(pool: Pool, api: Api, a
     assert '<form method="post">' in shown
     assert 'type="password" name="new_password"' in shown
     assert "<script" not in shown
-    for form in ({}, {"new_password": "short"}, {"other": NEW}):
+    for form in ({}, {"new_password": "short"}, {"new_password": "alice2026"}, {"other": NEW}):
         status, shown = await page(api, "POST", link, form=form)
         assert status == 400
         assert '<form method="post">' in shown

@@ -25,10 +25,7 @@ WRONG_BODIES: list[tuple[str, Any]] = [
     ("/v1/users", []),
     ("/v1/users", None),
     ("/v1/users", {"username": "carol"}),
-    *(
-        ("/v1/users", REGISTER | {"username": name})
-        for name in ("", "Carol", "carol\n", "\ncarol", "a\0", "-a", "é", "a b", "a" * 33, 5, None)
-    ),
+    *(("/v1/users", REGISTER | {"username": name}) for name in ("", "a" * 129, 5, None)),
     *(
         ("/v1/users", REGISTER | {"password": password})
         for password in ("short", "e\u0301" * 7, "e\u0301" * 257, "x" * 257, "line\nfeed and more", None, 12345678)

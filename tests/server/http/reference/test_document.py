@@ -132,7 +132,7 @@ def test_responses_have_the_headers_that_answers_have() -> None:
 
 def test_patterns_are_those_of_json_schema() -> None:
     patterns = list(values_of(DOCUMENT, "pattern"))
-    assert len(patterns) > 5
+    assert len(patterns) > 2
     assert not any("\\Z" in pattern or "\\A" in pattern for pattern in patterns)
 
 

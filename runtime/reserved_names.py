@@ -1,0 +1,62 @@
+"""Usernames that nobody gets: other users would take the owner for the operator or for the product."""
+
+from __future__ import annotations
+
+from typing import Final
+
+RESERVED: Final = frozenset(
+    {
+        "abuse",
+        "account",
+        "accounts",
+        "admin",
+        "administrator",
+        "alo",
+        "aloshield",
+        "anonymous",
+        "announcements",
+        "api",
+        "bot",
+        "contact",
+        "everybody",
+        "everyone",
+        "help",
+        "helpdesk",
+        "hostmaster",
+        "info",
+        "login",
+        "mail",
+        "mailerdaemon",
+        "me",
+        "moderator",
+        "news",
+        "nobody",
+        "noreply",
+        "null",
+        "official",
+        "operator",
+        "postmaster",
+        "privacy",
+        "register",
+        "root",
+        "security",
+        "server",
+        "service",
+        "shield",
+        "staff",
+        "status",
+        "superuser",
+        "support",
+        "sysadmin",
+        "system",
+        "team",
+        "undefined",
+        "unknown",
+        "user",
+        "verification",
+        "verify",
+        "webmaster",
+        "www",
+    }
+)
+"""Canonical, without the signs `._-`. `runtime.usernames` also refuses names that look like one of these."""
