@@ -189,6 +189,11 @@ class HeldConversation:
             if entry.seq > after and only in (None, entry.sender):
                 self.participants.has_written(entry.sender, entry.seq)
 
+    def have_marked(self, seq: int, *, is_read: bool) -> None:
+        """The server has noted a mark of this user, which counts as one up to the last message."""
+        seq = min(seq, self.last_seq)
+        self.participants.mark(self._user, seq, seq if is_read else None)
+
     def raise_floor(self, first_seq: int) -> None:
         """Messages below this seq are gone, or are not for this user; a seq below the present floor changes nothing."""
         if first_seq <= self.first_seq:

@@ -194,6 +194,18 @@ class Mailbox:
         # All parts of a first sync have only the last messages.
         self._is_fresh = self._is_fresh and reply.more
 
+    def have_marked(self, tracker: MarkTracker, marks: list[tuple[bytes, int]]) -> None:
+        """The server has noted these marks: they are the user's own now.
+
+        :param tracker: `delivered` or `read`, or one from before everything was dropped.
+        """
+        tracker.confirm(marks)
+        if tracker not in (self.delivered, self.read):
+            return
+        for conversation, seq in marks:
+            if (held := self._conversations.get(conversation)) is not None:
+                held.have_marked(seq, is_read=tracker is self.read)
+
     def forget_missing(self, conversation: bytes) -> None:
         """Give up missing messages, and those that wait above them: the server says that the user may not see them."""
         held = self._held(conversation)

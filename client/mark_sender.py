@@ -62,5 +62,7 @@ class MarkSender:
         except RequestRefused as refused:
             if refused.retry_after_ms is not None:
                 await trio.sleep(backoff.after_s(refused.retry_after_ms, 0))
-                return
-        marks.confirm(due)
+            else:
+                marks.confirm(due)
+            return
+        self._mailbox.have_marked(marks, due)

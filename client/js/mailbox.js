@@ -76,8 +76,14 @@ export class Mailbox {
     return due.slice(0, LIMITS.marks_per_request).map((state) => [state.id, state.upTo])
   }
 
+  // The server has noted these delivered marks: they are the user's own (17.3).
   marked(marks) {
-    for (const [conversation, seq] of marks) this.#state(conversation).marked = seq
+    for (const [conversation, seq] of marks) {
+      const state = this.#state(conversation)
+      state.marked = seq
+      const own = state.participants.get(this.user?.toString('hex'))
+      if (own && own.delivered_seq < seq) own.delivered_seq = seq
+    }
   }
 
   // Takes marks of participants: user in hex -> { delivered_seq, read_seq, since_seq }; they never go back (5.7).

@@ -499,6 +499,38 @@ async def test_marks_that_were_lost_are_sent_again(world: ClientWorld, autojump_
     assert world.marks == [{TALK: 1}]
 
 
+async def test_marks_that_the_server_has_noted_are_the_users_own(world: ClientWorld, autojump_clock: MockClock) -> None:
+    """Up to the last message, and also if the push of the user's own receipts is lost."""
+    for _ in range(3):
+        world.store(TALK)
+    async with open_caught_up() as session:
+        session.mark_read(TALK, 2)
+        assert own_marks(session) == (0, 0)
+        await let_pass(2 * MARK_INTERVAL_S, why="marks are sent")
+        assert own_marks(session) == (3, 2)
+        head = session.mailbox.head(TALK)
+        assert head is not None
+        assert head.unread_count == 1
+        session.mark_read(TALK, 99)
+        await let_pass(2 * MARK_INTERVAL_S, why="marks are sent")
+        assert own_marks(session) == (3, 3)
+
+
+async def test_a_mark_that_is_refused_is_not_the_users_own(world: ClientWorld, autojump_clock: MockClock) -> None:
+    world.faults[MarkDelivered].append(refuse("not_found"))
+    async with open_caught_up() as session:
+        await world.post(TALK)
+        await let_pass(60, why="marks are sent")
+        assert own_marks(session) == (0, 0)
+    assert world.marks == []
+
+
+def own_marks(session: Session) -> tuple[int | None, int | None]:
+    """The delivered mark and the read mark of the user."""
+    [own] = [each for each in session.mailbox.participants(TALK) if each.user == ME]
+    return own.delivered_seq, own.read_seq
+
+
 async def test_history_plus_pushes_equal_a_fresh_fetch_over_many_losses(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:

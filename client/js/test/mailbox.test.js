@@ -82,3 +82,12 @@ test('messages of a conversation that no sync tells of are not for this user (SP
   assert.equal(mailbox.hasUnknown, false)
   assert.deepEqual(held(mailbox), [])
 })
+
+test('a delivered mark that the server has noted is the mark of the user', () => {
+  const mailbox = known()
+  mailbox.user = BOB
+  mailbox.takeParticipants({ conversation: TALK, receipts: [[BOB, 1, 1]] })
+  mailbox.marked([[TALK, 3]])
+  mailbox.marked([[TALK, 2]])
+  assert.equal(mailbox.conversations.get(TALK.toString('hex')).participants.get(BOB.toString('hex')).delivered_seq, 3)
+})
