@@ -182,7 +182,7 @@ def test_after_the_command_nothing_from_another_cluster_is_told_with_each_sync(c
     """Its transactions had numbers that the new cluster issues later."""
     keeper = CursorKeeper(cluster)
     trio.run(keeper.begin)
-    for _ in range(300):
+    for _ in range(900):
         trio.run(keeper.say, 1)
     cluster.save_dump()
     cluster.restore_dump_elsewhere()

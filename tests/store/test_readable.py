@@ -33,7 +33,9 @@ PAST_THE_RULE: Final = {
     "send_batch()": "writes",
     "message_to_change()": "reads one message above floor_of(), for a change that says why it may not be",
     "edit_message()": "changes the message of message_to_change()",
-    "delete_message()": "changes the message of message_to_change()",
+    "erase_message()": "changes the message of message_to_change(), or one that erase_own_messages() has found",
+    "erase_own_messages()": "finds the messages that a user has sent, to delete them with the account",
+    "exported.messages": "after a user has left: the messages that the user has sent, for the user's own export",
     "add_participant()": "finds the seq of the last message that a user has written",
     "first_unseen()": "searches for a seq",
     "expired_upto()": "searches for a seq",
@@ -98,6 +100,7 @@ OWN_VIEWS: Final = {
     "edit_message()": "refuses a message that its sender has deleted; hides an edit from a user that blocks the sender",
     "hide_message()": "writes hidden; a silent message did not count as unread before",
     "retention.clear": "deletes rows of hidden with their messages",
+    "account_deletions.delete_rows": "deletes the rows of hidden of a user whose account is deleted",
     "analytics.note_storage": "names the table among those whose bytes are counted",
 }
 """Queries and functions that ask whether a user has deleted a message, or whether it is silent, and why they do."""
@@ -120,6 +123,7 @@ FLOORS: Final = {
     "send_one()": "has not read the whole row of the conversation",
     "marks.receipt_counts": "the conversation's floor, to read fewer messages: floor_of() each sender follows",
     "move_floors()": "moves floors",
+    "abandon_conversation()": "moves the floor of a conversation that nobody can read",
     "retention.unannounced": "what lies below the conversation's floor",
     "retention.below": "what lies below the conversation's floor",
     "retention.clear": "what lies below the conversation's floor",

@@ -169,7 +169,7 @@ async def shown(peer: str, headers: dict[str, str]) -> str:
     limits = Limits(Redis("redis://127.0.0.1:1"))
     services: Any = SimpleNamespace(proxies=PROXIES, answer_headers=AnswerHeaders(Origins(())), limits=limits)
     exchange = exchanged(Route("GET", "/", Access.OPEN, handler, request_class=RequestClass.OPEN), services, no_body)
-    return str(json.loads((await exchange(peer, headers, "", "/", {})).body))
+    return str(json.loads((await exchange(peer, headers, "", {})).body))
 
 
 @pytest.mark.parametrize(

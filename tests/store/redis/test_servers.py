@@ -76,7 +76,11 @@ async def test_user_who_may_do_no_more_than_needed_is_enough(own_redis: RedisSer
         await enter(redis, node, [user])
         assert (await beat(redis, node, inbox.position)).nodes == {node}
         assert await locate(redis, [user]) == [(node,)]
-        nursery.start_soon(inbox.follow, lambda entries: got.set())
+
+        async def note(_: object) -> None:
+            got.set()
+
+        nursery.start_soon(inbox.follow, note)
         assert await publish(redis, [(node, b"entry"), (other, b"gone")]) == []
         with trio.fail_after(DEADLINE_S):
             await got.wait()
