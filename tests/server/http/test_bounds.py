@@ -88,10 +88,11 @@ LONGEST: Final[dict[str, list[Ask]]] = {
     "POST /v1/tokens": [Ask("/v1/tokens", body={}, status=201)],
     "GET /v1/users/<username>": [Ask(f"/v1/users/{quote('1'.rjust(32, _USERNAME[0]))}")],
     "GET /v1/devices": [Ask("/v1/devices", _WHOLE, entries=("devices", DEVICES))],
-    "GET /v1/security-events": [Ask("/v1/security-events", _WHOLE, entries=("events", EVENTS))],
-    # The request is an event, too.
+    # The wrong password of the confirmation is an event, too.
+    "GET /v1/security-events": [Ask("/v1/security-events", _WHOLE, entries=("events", EVENTS + 1))],
+    # The request is one more.
     "GET /v1/ops/security-events": [
-        Ask("/v1/ops/security-events", {**_WHOLE, "username": "0".rjust(32, "u")}, entries=("events", EVENTS + 1)),
+        Ask("/v1/ops/security-events", {**_WHOLE, "username": "0".rjust(32, "u")}, entries=("events", EVENTS + 2)),
     ],
     "GET /v1/profile": [Ask("/v1/profile")],
     "PATCH /v1/profile": [Ask("/v1/profile", body={"gives_receipts": True})],
