@@ -9,6 +9,7 @@ The content of messages is opaque bytes to the server. This client does not encr
 | `requests` | a method for each request |
 | `connection`, `pending` | one connection: requests wait for their replies, pushes go to a callback |
 | `link`, `backoff` | a connection that reconnects whenever it is lost, and renews its token |
+| `renewal` | the renewal of a token in turn by all programs that share its login |
 | `mailbox` | all conversations that this device holds, and its cursor; like the next four without any I/O |
 | `held`, `participants` | one conversation and its messages; its participants |
 | `own`, `marks` | the user's own settings and contacts; marks that the server has yet to hear of |

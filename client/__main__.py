@@ -12,16 +12,16 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
-from functools import partial
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from getpass import getpass
 from pathlib import Path
 from typing import Final
 
 import trio
 
-from client import directory, login
+from client import directory
 from client.chat import COMMANDS, Answer, line_of, names_of, run_chat
 from client.commands import NotPossible
 from client.errors import (
@@ -29,12 +29,16 @@ from client.errors import (
     ConnectionLost,
     HttpRefused,
     InvalidAuthorities,
+    LoginBusy,
+    LoginReplaced,
     NoReply,
     OutcomeUnknown,
     Unreachable,
 )
 from client.http import Credentials, HttpClient, User
+from client.login import LoginFile
 from client.reasons import reason_of
+from client.renewal import RENEW_S, renew
 from client.rules import fault_of_password, fault_of_title, fault_of_username, title_of, username_of
 from client.terminal import local_time, printable
 from protocol.codes import CloseCode
@@ -137,17 +141,20 @@ async def log_in(arguments: argparse.Namespace) -> None:
 
 async def _log_in(http: HttpClient, username: str, password: str, *, keeps_account: bool = False) -> None:
     device_name = platform.node() or "terminal"
-    if (kept := login.load(http_url(), username)) is not None:
-        # Wrong passwords of strangers do not count for a device that the server knows, also if its token has expired.
-        http = http.with_token(kept.token)
-    made = await http.log_in(username, password, device_name, keeps_account=keeps_account)
-    login.save(http_url(), username, made)
+    stored = LoginFile(http_url(), username)
+    async with stored.locked():
+        if (kept := stored.load()) is not None:
+            # Wrong passwords of strangers do not count for a device that the server knows, even if its token has
+            # expired.
+            http = http.with_token(kept.token)
+        stored.save(await http.log_in(username, password, device_name, keeps_account=keeps_account))
 
 
 async def delete_account(arguments: argparse.Namespace) -> None:
     """`delete-account NAME [--messages]`"""
-    credentials, password = load_login(arguments.name), read_password(twice=False)
-    async with HttpClient(http_url(), token=credentials.token) as http:
+    load_login(arguments.name)
+    password = read_password(twice=False)
+    async with open_http(arguments.name) as http:
         await http.confirm(password)
         due = await http.delete_account(deletes_messages=arguments.messages)
     show(f"logged out everywhere; the account is deleted at {local_time(due)}")
@@ -156,8 +163,9 @@ async def delete_account(arguments: argparse.Namespace) -> None:
 
 async def export(arguments: argparse.Namespace) -> None:
     """`export NAME FILE`"""
-    credentials, password = load_login(arguments.name), read_password(twice=False)
-    async with HttpClient(http_url(), token=credentials.token) as http:
+    load_login(arguments.name)
+    password = read_password(twice=False)
+    async with open_http(arguments.name) as http:
         await http.confirm(password)
         found = await http.exports() or await http.ask_export()
         while (parts := found[0].parts) is None:
@@ -185,17 +193,17 @@ async def reset(arguments: argparse.Namespace) -> None:
 
 async def change_password(arguments: argparse.Namespace) -> None:
     """`password NAME [--others]`"""
-    credentials = load_login(arguments.name)
+    load_login(arguments.name)
     old = read_password(twice=False)
     new = read_password(twice=True, called="New password", variable="ALO_NEW_PASSWORD")
-    async with HttpClient(http_url(), token=credentials.token) as http:
+    async with open_http(arguments.name) as http:
         await http.change_password(old, new, ends_others=arguments.others)
     show("the password is changed" + (", and your other devices are logged out" if arguments.others else ""))
 
 
 async def list_sessions(arguments: argparse.Namespace) -> None:
     """`sessions NAME`"""
-    async with HttpClient(http_url(), token=load_login(arguments.name).token) as http:
+    async with open_http(arguments.name) as http:
         for device in await http.devices():
             client = f" ({printable(device.client)})" if device.client else ""
             this = ", this device" if device.is_this else ""
@@ -205,8 +213,7 @@ async def list_sessions(arguments: argparse.Namespace) -> None:
 
 async def log_out(arguments: argparse.Namespace) -> None:
     """`logout NAME [--others | --everywhere]`"""
-    credentials = load_login(arguments.name)
-    async with HttpClient(http_url(), token=credentials.token) as http:
+    async with open_http(arguments.name) as http:
         if arguments.others:
             await _confirmed(http, http.log_out_others)
         elif arguments.everywhere:
@@ -216,7 +223,9 @@ async def log_out(arguments: argparse.Namespace) -> None:
     if arguments.others:
         show(f"{arguments.name} is logged out everywhere else")
         return
-    login.forget(http_url(), arguments.name)
+    stored = LoginFile(http_url(), arguments.name)
+    async with stored.locked():
+        stored.forget()
     show(f"{arguments.name} is logged out" + (" everywhere" if arguments.everywhere else ""))
 
 
@@ -237,7 +246,7 @@ async def chat(arguments: argparse.Namespace) -> None:
         check(fault_of_title(arguments.group))
         arguments.group = title_of(arguments.group)
     credentials = load_login(arguments.name)
-    async with HttpClient(http_url(), token=credentials.token) as http:
+    async with open_http(arguments.name) as http:
         others = await find_users(http, arguments.others)
         names = [arguments.name, *arguments.others]
         conversation = await directory.find_or_create(
@@ -248,14 +257,13 @@ async def chat(arguments: argparse.Namespace) -> None:
             title = directory.title_of(conversation, credentials.user)
             show(f"{title}: type to send; /help lists the commands; /quit or Ctrl-D leaves")
     warn(NOT_ENCRYPTED)
-    keep = partial(login.save, http_url(), arguments.name)
+    stored = LoginFile(http_url(), arguments.name)
 
     async def decide(answer: Answer) -> None:
-        # With the present token: the chat may have renewed it.
-        async with HttpClient(http_url(), token=load_login(arguments.name).token) as http:
+        async with HttpClient(http_url(), token=stored.token) as http:
             await _decide(http, credentials.user, conversation, answer)
 
-    if not await run_chat(socket_urls(), credentials, conversation, called, show, warn, keep, decide):
+    if not await run_chat(socket_urls(), credentials, conversation, called, show, warn, stored, decide):
         raise CommandFailure("not everything was done")
 
 
@@ -277,7 +285,7 @@ async def _decide(http: HttpClient, me: bytes, conversation: Conversation, answe
 async def history(arguments: argparse.Namespace) -> None:
     """`history NAME WITH... [--group TITLE] [--limit N]`"""
     credentials = load_login(arguments.name)
-    async with HttpClient(http_url(), token=credentials.token) as http:
+    async with open_http(arguments.name) as http:
         others = [other.user for other in await find_users(http, arguments.others)]
         conversation = await directory.find(http, credentials.user, others, arguments.group)
         if conversation is None:
@@ -293,7 +301,7 @@ async def list_conversations(arguments: argparse.Namespace) -> None:
     """`list NAME`"""
     credentials = load_login(arguments.name)
     async with (
-        HttpClient(http_url(), token=credentials.token) as http,
+        open_http(arguments.name) as http,
         aclosing(directory.list_all(http)) as conversations,
     ):
         async for conversation in conversations:
@@ -310,12 +318,24 @@ def _summary(conversation: Conversation, credentials: Credentials) -> str:
 
 def load_login(username: str) -> Credentials:
     """The login kept for that name at the server that the environment names."""
-    credentials = login.load(http_url(), username)
+    credentials = LoginFile(http_url(), username).load()
     if credentials is None:
         raise CommandFailure(
             f"{username} is not logged in at {printable(http_url())}; do so with: python -m client login {username}"
         )
     return credentials
+
+
+@asynccontextmanager
+async def open_http(username: str) -> AsyncGenerator[HttpClient]:
+    """The server, asked with the stored token of that name, which is renewed first if it is a day old."""
+    credentials, stored = load_login(username), LoginFile(http_url(), username)
+    async with HttpClient(http_url(), token=stored.token) as http:
+        if time.time() - credentials.renewed >= RENEW_S:
+            # The command goes on with the token that it has; if that is no longer good, its refusal says so.
+            with suppress(HttpRefused, LoginBusy, LoginReplaced):
+                await renew(stored, credentials, http.renew)
+        yield http
 
 
 async def find_users(http: HttpClient, usernames: Sequence[str]) -> list[User]:
@@ -362,7 +382,7 @@ def sentence(error: ClientFailure, username: str) -> str:
             return f"the server has ended the connection: {printable(error.reason) or meaning_of(error.close_code)}"
         case NoReply() | OutcomeUnknown():
             return "no answer came in time; the server may have done it or not"
-        case InvalidAuthorities():
+        case InvalidAuthorities() | LoginBusy() | LoginReplaced():
             return printable(str(error))
         case _:
             return f"the server refused: {printable(str(error))}"

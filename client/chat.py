@@ -15,9 +15,9 @@ from client.commands import Command, NotPossible, help_lines, read_line
 from client.errors import HttpRefused, NoReply, OutcomeUnknown, RequestRefused, Unreachable
 from client.held import Entry
 from client.http import Credentials
-from client.link import OnToken
 from client.nursery import open_service_nursery
 from client.reasons import reason_of
+from client.renewal import LoginStore
 from client.session import Session, open_session
 from client.signs import Sign, Signs
 from client.terminal import local_time, printable, read_lines
@@ -84,7 +84,7 @@ async def run_chat(
     names: dict[bytes, str],
     show: Show,
     warn: Show,
-    on_token: OnToken,
+    login: LoginStore,
     decide: Decide,
 ) -> bool:
     """Chat until EOF or `/quit`, or until the conversation is declined; returns whether every line was acknowledged.
@@ -92,7 +92,7 @@ async def run_chat(
     :param names: of the participants.
     :param show: prints a line for the user to read.
     :param warn: prints a line about something that went wrong.
-    :param on_token: keeps the credentials that count from now on.
+    :param login: the store of the token.
     :param decide: answers a request.
     """
     signs = Signs(conversation.conversation)
@@ -107,7 +107,7 @@ async def run_chat(
     async with open_session(
         socket_urls,
         credentials,
-        on_token=on_token,
+        login=login,
         on_sign=show_sign,
         on_link=show_link,
         client=NAME,

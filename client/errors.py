@@ -31,6 +31,20 @@ class InvalidAuthorities(ClientFailure):
     """SSL_CERT_FILE or SSL_CERT_DIR cannot be used; the error says which, why, and what is allowed."""
 
 
+class LoginBusy(ClientFailure):
+    """Another program has held the lock of the stored login for too long: it has stopped, or waits for its server."""
+
+    def __init__(self, waited_s: float) -> None:
+        super().__init__(f"another program has locked the stored login for {waited_s:g} s; end it, or let it go on")
+
+
+class LoginReplaced(ClientFailure):
+    """The stored login is gone, or is of another device: the user has logged out, or in again."""
+
+    def __init__(self) -> None:
+        super().__init__("the stored login is gone, or is of another device")
+
+
 class HttpRefused(ClientFailure):
     """The server answered an HTTP request with an error.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
@@ -40,6 +41,12 @@ TIMEOUT_S: Final = 15.0
 
 MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
 """100 of the largest messages have 6.6 MiB, 100 conversations of 1,000 participants about 12; no page is larger."""
+
+STALE: Final = frozenset({"unauthenticated", "token_expired", "token_renewed", "token_reused"})
+"""Codes of refusals after which a program reads its stored login again, and tries once more with another token."""
+
+Token: TypeAlias = str | Callable[[], str | None] | None
+"""A token, or a function that gives the present one before each request: another program may renew it."""
 
 _CBOR: Final = "application/cbor"
 _T = TypeVar("_T", bound=Struct)
@@ -94,7 +101,7 @@ class HttpClient:
         self,
         base_url: str,
         *,
-        token: str | None = None,
+        token: Token = None,
         timeout_s: float = TIMEOUT_S,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -115,7 +122,7 @@ class HttpClient:
     ) -> None:
         await self._httpx.__aexit__(type_, value, traceback)
 
-    def with_token(self, token: str) -> HttpClient:
+    def with_token(self, token: Token) -> HttpClient:
         """The same connections with another device's token. Lives as long as this one; not to be entered itself."""
         other = object.__new__(HttpClient)
         other.__dict__.update(self.__dict__, _token=token)
@@ -189,7 +196,8 @@ class HttpClient:
         await self._send("PUT", "/v1/password-resets", {"token": token, "new_password": new_password})
 
     async def renew(self, credentials: Credentials) -> Credentials:
-        """A new token for the device with these credentials. Store it before you use it, and then use no other.
+        """A new token for the device with these credentials. Store it before you use it, and then use no other:
+        `client.renewal.renew` does so.
 
         :raises HttpRefused: `token_renewed` if the new token was used already, among others.
         """
@@ -315,25 +323,38 @@ class HttpClient:
         body: dict[str, Any] | None = None,
         query: dict[str, str | int | None] | None = None,
     ) -> tuple[int, bytes]:
+        token = self._present_token()
+        try:
+            return await self._send_with(token, method, path, body, query)
+        except HttpRefused as refused:
+            # Another program of this device may have renewed the token since it was read.
+            again = self._present_token()
+            if refused.code not in STALE or again == token:
+                raise
+        return await self._send_with(again, method, path, body, query)
+
+    def _present_token(self) -> str | None:
+        return self._token() if callable(self._token) else self._token
+
+    async def _send_with(
+        self,
+        token: str | None,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        query: dict[str, str | int | None] | None,
+    ) -> tuple[int, bytes]:
         status, data = await self._exchange(
             method,
             self._base_url + path,
             params={name: value for name, value in (query or {}).items() if value is not None},
-            headers=self._headers(body is not None),
+            headers=_headers(token, has_body=body is not None),
             content=None if body is None else cbor2.dumps(body),
         )
         if 200 <= status < 300:
             return status, data
         problem = _read(ProblemBody, status, data)
         raise HttpRefused(status, problem.code, problem.detail, problem.retry_after_ms)
-
-    def _headers(self, has_body: bool) -> dict[str, str]:
-        headers = {"Accept": _CBOR}
-        if has_body:
-            headers["Content-Type"] = _CBOR
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
-        return headers
 
     async def _exchange(self, method: str, url: str, **request: Any) -> tuple[int, bytes]:
         try:
@@ -351,6 +372,15 @@ class HttpClient:
             raise Unreachable(f"{url} did not answer within {self._timeout_s:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise Unreachable(f"{url}: {reason_of(error)}") from error
+
+
+def _headers(token: str | None, *, has_body: bool) -> dict[str, str]:
+    headers = {"Accept": _CBOR}
+    if has_body:
+        headers["Content-Type"] = _CBOR
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    return headers
 
 
 def _context(base_url: str) -> ssl.SSLContext:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 import trio
 
 from client import backoff
 from client.connection import NAME, PAGES_AHEAD, ClientConnection, OnPush, connect
-from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
+from client.errors import ConnectionLost, LoginBusy, LoginReplaced, NoReply, RequestRefused, Unreachable
 from client.http import Credentials
 from client.nursery import open_service_nursery
+from client.renewal import RENEW_S, LoginStore, MemoryLogin, present, renew
+from protocol.codes import CloseCode
 from protocol.frames import Push
 
-RENEW_S: Final = 86400.0
-"""The link renews a token once it is a day old, or when half of its life is over if that is earlier."""
+_STALE: Final = frozenset(
+    code.value for code in (CloseCode.UNAUTHENTICATED, CloseCode.TOKEN_EXPIRED, CloseCode.TOKEN_REUSED)
+)
+"""The connection was opened with a token that another program of this device may have renewed since."""
 
-OnToken: TypeAlias = Callable[[Credentials], object]
 _T = TypeVar("_T")
 
 
@@ -65,6 +68,7 @@ class Link:
 
     :param on_online: called after each welcome, with True if the news come by themselves.
     :param on_offline: called when a welcomed connection is lost, and no other one is there.
+    :param login: the store of the token; in memory, if None.
     :param cursor: gives the cursor that this device has stored; each hello asks for `PAGES_AHEAD` pages of the news
         since then.
     :param client: name and version of the program.
@@ -82,7 +86,7 @@ class Link:
         on_push: OnPush,
         on_online: Callable[[bool], object],
         on_offline: Callable[[], object],
-        on_token: OnToken | None,
+        login: LoginStore | None,
         cursor: Callable[[], bytes | None],
         client: str = NAME,
         longest_pause_s: float = backoff.MOST_S,
@@ -96,7 +100,8 @@ class Link:
         self._on_push = on_push
         self._on_online = on_online
         self._on_offline = on_offline
-        self._on_token = on_token
+        self._login = MemoryLogin(credentials) if login is None else login
+        self._lives_s = 0.0
         self._cursor = cursor
         self._client = client
         self._longest_pause_s = longest_pause_s
@@ -186,6 +191,8 @@ class Link:
 
     async def _live(self, life: _Life) -> None:
         """One connection from its beginning to its end."""
+        self.credentials = present(self._login, self.credentials)
+        shown = self.credentials.token
         cursor = self._cursor()
         pages = None if cursor is None else PAGES_AHEAD
 
@@ -197,7 +204,7 @@ class Link:
         try:
             async with connect(
                 life.url,
-                self.credentials.token,
+                shown,
                 on_push=on_push,
                 cursor=cursor,
                 pages=pages,
@@ -205,7 +212,7 @@ class Link:
             ) as connection:
                 await self._use(life, connection, is_resumed=cursor is not None)
         except ConnectionLost as lost:
-            if not lost.reconnect:
+            if not (lost.reconnect or self._may_retry(lost, shown)):
                 raise
             life.error = lost
         except Unreachable as unreachable:
@@ -237,36 +244,40 @@ class Link:
                         self.connection = self._life = None
 
     async def _keep_token(self, connection: ClientConnection) -> None:
-        rest_s = (connection.welcome.expires - connection.welcome.created) / 1e6
-        age_s = max(self.server_ms() / 1000 - self.credentials.renewed, 0)
-        wait_s = max(min(RENEW_S - age_s, (rest_s - age_s) / 2), 0)
-        failures = 0
+        self._lives_s = (connection.welcome.expires - connection.welcome.created) / 1e6 + self._age_s()
+        failures, pause_s = 0, 0.0
         while True:
-            await trio.sleep(wait_s)
+            await trio.sleep(max(min(RENEW_S, self._lives_s / 2) - self._age_s(), pause_s))
             pause_s = backoff.delay_s(failures)
             failures += 1
             try:
-                lives_s = await self._renew(connection)
-            except ConnectionLost:
+                await self._renew(connection)
+            except (ConnectionLost, LoginReplaced):
                 return
-            except NoReply:
-                wait_s = pause_s
+            except (NoReply, LoginBusy):
+                continue
             except RequestRefused as refused:
                 if refused.retry_after_ms is None:
                     return  # The close code at the end of the token says more.
-                wait_s = refused.retry_after_ms / 1000 + pause_s
+                pause_s += refused.retry_after_ms / 1000
             else:
-                failures = 0
-                wait_s = min(RENEW_S, lives_s / 2)
+                failures, pause_s = 0, 0.0
 
-    async def _renew(self, connection: ClientConnection) -> float:
-        """Get a new token and hand it on; returns the seconds for which it is good."""
-        asked_at = trio.current_time()
-        refreshed = await connection.refresh(self.credentials.token)
-        renewed = msgspec.structs.replace(self.credentials, token=refreshed.token, renewed=self.server_ms() / 1000)
-        if self._on_token is not None:
-            self._on_token(renewed)
-        # Only now: the program has stored the token before a server sees it.
-        self.credentials = renewed
-        now = connection.welcome.created + (asked_at - self._welcomed_at) * 1e6
-        return (refreshed.expires - now) / 1e6
+    def _age_s(self) -> float:
+        return max(self.server_ms() / 1000 - self.credentials.renewed, 0)
+
+    async def _renew(self, connection: ClientConnection) -> None:
+        """Get a new token, or take over that of another program."""
+
+        async def ask(held: Credentials) -> Credentials:
+            refreshed = await connection.refresh(held.token)
+            now_s = self.server_ms() / 1000
+            self._lives_s = refreshed.expires / 1e6 - now_s
+            return msgspec.structs.replace(held, token=refreshed.token, renewed=now_s)
+
+        # Only now: the new token is stored before a server sees it.
+        self.credentials = await renew(self._login, self.credentials, ask)
+
+    def _may_retry(self, lost: ConnectionLost, shown: str) -> bool:
+        """Whether the store has another token than the one shown, and the server refuses that one."""
+        return lost.close_code in _STALE and present(self._login, self.credentials).token != shown

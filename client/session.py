@@ -26,10 +26,11 @@ from client.errors import ConnectionLost, NoReply, OutcomeUnknown, Unreachable
 from client.follower import Follower
 from client.held import Entry
 from client.http import Credentials
-from client.link import Link, OnToken
+from client.link import Link
 from client.mailbox import HeldPush, Mailbox
 from client.mark_sender import MarkSender
 from client.nursery import open_service_nursery
+from client.renewal import LoginStore
 from client.signs import Sign
 from client.synchronizer import Synchronizer
 from client.watcher import Watcher
@@ -61,7 +62,7 @@ async def open_session(
     credentials: Credentials,
     *,
     mailbox: Mailbox | None = None,
-    on_token: OnToken | None = None,
+    login: LoginStore | None = None,
     on_sign: OnSign | None = None,
     on_link: OnLink | None = None,
     client: str = NAME,
@@ -74,8 +75,8 @@ async def open_session(
 
     :param socket_urls: gateways, tried in this order, the next one after each loss.
     :param mailbox: with everything that this device holds already; empty, if left out.
-    :param on_token: called with the new credentials whenever the token is renewed, for the caller to store before it
-        returns.
+    :param login: the store of the token, which the session renews: each program of this device has the same store. In
+        memory, if left out.
     :param on_sign: called with each `typing` push, and each `presence` push of a watched user.
     :param on_link: called with False when the connection is lost, and with True when the session is online again.
     :param client: name and version of the program, for the statistics of the server's operator.
@@ -85,7 +86,7 @@ async def open_session(
         socket_urls,
         credentials,
         mailbox,
-        on_token,
+        login,
         on_sign,
         on_link=on_link,
         client=client,
@@ -111,7 +112,7 @@ class Session:
         socket_urls: Sequence[str],
         credentials: Credentials,
         mailbox: Mailbox | None = None,
-        on_token: OnToken | None = None,
+        login: LoginStore | None = None,
         on_sign: OnSign | None = None,
         *,
         on_link: OnLink | None = None,
@@ -125,7 +126,7 @@ class Session:
             on_push=self._on_push,
             on_online=self._go_online,
             on_offline=self._go_offline,
-            on_token=on_token,
+            login=login,
             cursor=lambda: self.mailbox.cursor,
             client=client,
             longest_pause_s=longest_pause_s,

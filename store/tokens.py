@@ -1,8 +1,8 @@
 """The tokens of devices: looking up, renewing, forgetting. Only their hashes are stored.
 
 A token is 24 characters that all tokens of a device share, its family, and 40 of its own. A device has one token, and
-renews it every day; a token that has ended is known by its family, and whoever shows it has taken it from another
-(decision 35).
+renews it every day; a token that has ended is known by its family, and a program that shows it is
+one of two that have the device's tokens (decision 35).
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "participants": "participants who come, go and change",
         "postgres_faults": "connections to Postgres that break",
         "retention": "messages that disappear",
+        "shared_login": "programs that share one stored login",
         "tokens": "tokens that end, or are renewed or revoked",
     },
     "server/cluster": {

@@ -17,7 +17,6 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
-from client import login
 from client.__main__ import (
     DEFAULT_HTTP_URL,
     DEFAULT_SOCKET_URL,
@@ -30,6 +29,7 @@ from client.__main__ import (
 from client.chat import COMMANDS
 from client.errors import ConnectionLost, Unreachable
 from client.http import HttpClient
+from client.login import LoginFile
 from client.terminal import read_lines
 from protocol.codes import CloseCode
 from protocol.frames import Frame, Hello, Message, Presence, Request, Send, Tombstone, Typing
@@ -73,6 +73,11 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Respond], None]:
     return install
 
 
+def save_login() -> None:
+    """ann logged in here a moment ago."""
+    LoginFile(DEFAULT_HTTP_URL, "ann").save(replace(CREDENTIALS, renewed=time.time()))
+
+
 def sentence(capsys: pytest.CaptureFixture[str]) -> str:
     """The only line on stderr."""
     captured = capsys.readouterr()
@@ -113,7 +118,7 @@ def test_a_refusal_is_one_line_and_status_1(
     said: str,
 ) -> None:
     if (arguments, response, said) in LOGGED_IN_REFUSALS:
-        login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
+        save_login()
     serve(lambda _: response)
     assert main(arguments) == 1
     assert said in sentence(capsys)
@@ -155,7 +160,7 @@ def test_an_account_is_exported_and_deleted_with_the_password_shown_once_more(
             case _:
                 return answer({"due": 1_767_225_600_000_000})
 
-    login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
+    save_login()
     serve(respond)
     file = tmp_path / "ann.jsonl.gz"
     assert main(["export", "ann", str(file)]) == 0
@@ -179,7 +184,7 @@ def test_a_user_without_the_password_asks_for_a_mail_and_sets_another(
 def test_no_server_is_one_line_and_status_1(
     serve: Callable[[Respond], None], capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
+    save_login()
     serve(no_server)
     assert main(command) == 1
     assert "the server does not answer" in sentence(capsys)
@@ -304,7 +309,7 @@ def test_registering_also_logs_in(serve: Callable[[Respond], None], capsys: pyte
 
     serve(respond)
     assert main(["register", "ann"]) == 0
-    kept = login.load(DEFAULT_HTTP_URL, "ann")
+    kept = LoginFile(DEFAULT_HTTP_URL, "ann").load()
     assert kept is not None
     assert replace(kept, renewed=0.0) == CREDENTIALS
     assert 0 <= time.time() - kept.renewed < 60
@@ -336,7 +341,7 @@ class DevicesServer:
 def of_devices(serve: Callable[[Respond], None]) -> DevicesServer:
     server = DevicesServer()
     serve(server.respond)
-    login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
+    save_login()
     return server
 
 
@@ -353,7 +358,7 @@ def test_logging_out_forgets_the_login_that_has_ended(
 ) -> None:
     assert main(["logout", "ann", *options]) == 0
     assert of_devices.asked == [("DELETE", path, None)]
-    assert (login.load(DEFAULT_HTTP_URL, "ann") is not None) == stays
+    assert (LoginFile(DEFAULT_HTTP_URL, "ann").load() is not None) == stays
 
 
 def test_logging_out_everywhere_shows_the_password_if_the_server_wants_it(
@@ -404,7 +409,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 @pytest.fixture
 def logged_in(world: ClientWorld, monkeypatch: pytest.MonkeyPatch) -> ClientWorld:
     """A server that knows ann, who is logged in here, and bob."""
-    login.save(DEFAULT_HTTP_URL, "ann", CREDENTIALS)
+    save_login()
     monkeypatch.setattr("client.__main__.HttpClient", lambda url, token=None: world.http().with_token(token or ""))
     return world
 

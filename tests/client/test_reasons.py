@@ -13,7 +13,6 @@ import httpx
 import pytest
 import trio
 
-from client import login
 from client.__main__ import main, report
 from client.chat import why_not_done
 from client.commands import NotPossible
@@ -23,12 +22,15 @@ from client.errors import (
     ConnectionLost,
     HttpRefused,
     InvalidAuthorities,
+    LoginBusy,
+    LoginReplaced,
     NoReply,
     OutcomeUnknown,
     RequestRefused,
     Unreachable,
 )
 from client.http import HttpClient
+from client.login import LoginFile
 from client.reasons import UNKNOWN, reason_of
 from client.terminal import printable
 from protocol.codes import CloseCode
@@ -102,6 +104,8 @@ RAISED: list[ClientFailure] = [
     *(ConnectionLost(code.value, reason) for code in CloseCode for reason in ("", "because")),
     *(ConnectionLost(code, "") for code in (1005, 1006, 4499, 4999)),
     InvalidAuthorities("SSL_CERT_FILE must be a file of certificates: /nope: No such file or directory"),
+    LoginBusy(30.0),
+    LoginReplaced(),
 ]
 
 
@@ -222,7 +226,7 @@ def test_a_wrong_address_is_one_sentence(
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("ALO_HTTP_URL", address or " ")
-    login.save(address or " ", "ann", CREDENTIALS)
+    LoginFile(address or " ", "ann").save(CREDENTIALS)
     assert main(["list", "ann"]) == 1
     said = capsys.readouterr().err
     assert fault_of(said.removesuffix("\n")) is None, said

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from client.connection import CLOSE_TIMEOUT_S
@@ -13,6 +14,7 @@ from client.errors import ConnectionLost, OutcomeUnknown, RequestRefused, Unreac
 from client.http import Credentials
 from client.mailbox import Mailbox
 from client.mark_sender import MARK_INTERVAL_S
+from client.renewal import MemoryLogin
 from client.session import Session, open_session
 from client.signs import Sign
 from client.synchronizer import GAP_PATIENCE_S
@@ -204,8 +206,14 @@ async def test_a_token_is_renewed_before_it_expires_and_used_from_then_on(
 ) -> None:
     world.lifetime_us = HOUR_US
     kept: list[Credentials] = []
+
+    class RecordedLogin(MemoryLogin):
+        def save(self, credentials: Credentials) -> None:
+            super().save(credentials)
+            kept.append(credentials)
+
     world.faults[Refresh].append(refuse("unavailable", 50))
-    async with open_caught_up(on_token=kept.append):
+    async with open_caught_up(login=RecordedLogin(CREDENTIALS)):
         await let_pass(2 * 3600, why="the token is renewed several times")
         assert world.dialled == [GATEWAY], "the connection lives on"
         latest = kept[-1].token
@@ -214,6 +222,55 @@ async def test_a_token_is_renewed_before_it_expires_and_used_from_then_on(
     assert [each.token for each in kept] == world.tokens[1:]
     assert 2 <= len(kept) <= 5
     assert [frame.token for frame in world.requests if isinstance(frame, Hello)] == ["token", latest]
+
+
+@pytest.mark.parametrize(("age_s", "due_s"), [(0.0, 600.0), (200.0, 400.0), (1200.0, 0.0), (None, 0.0)])
+async def test_after_a_restart_the_age_of_the_stored_token_counts(
+    world: ClientWorld,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    age_s: float | None,
+    due_s: float,
+) -> None:
+    monkeypatch.setattr("client.link.RENEW_S", 600.0)
+    now_s = 1_700_000_000
+    world.told["created"] = now_s * 1_000_000
+    world.lifetime_us = 4_000_000_000_000_000
+    login = MemoryLogin(replace(CREDENTIALS, renewed=0.0 if age_s is None else now_s - age_s))
+    async with open_session(URLS, login.load() or CREDENTIALS, login=login) as session:
+        await session.wait_online()
+        if due_s:
+            await let_pass(due_s - 60, why="the token is almost old enough")
+            assert len(world.tokens) == 1
+        await let_pass(120, why="the token is old enough")
+        assert len(world.tokens) == 2
+
+
+@pytest.mark.parametrize("is_renewed", [True, False])
+async def test_a_session_that_shows_an_ended_token_goes_on_with_the_stored_one_if_that_is_another(
+    world: ClientWorld, autojump_clock: MockClock, is_renewed: bool
+) -> None:
+    """The connection was not told of the renewal by another program, and ends at the time that it was told."""
+    login = MemoryLogin(CREDENTIALS)
+    session = Session(URLS, CREDENTIALS, login=login)
+    async with trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            with pytest.raises(ConnectionLost) as lost:
+                await session.run()
+            assert lost.value.close_code == CloseCode.TOKEN_EXPIRED.value
+
+        nursery.start_soon(run)
+        await session.wait_caught_up()
+        if is_renewed:
+            login.save(replace(CREDENTIALS, token="by another"))
+        await world.link.close(CloseCode.TOKEN_EXPIRED)
+        if is_renewed:
+            await let_pass(60, why="the session reconnects")
+            assert session.is_online
+            await world.link.close(CloseCode.TOKEN_EXPIRED)
+    shown = [frame.token for frame in world.requests if isinstance(frame, Hello)]
+    assert shown == (["token", "by another"] if is_renewed else ["token"])
 
 
 async def test_a_push_arrives(world: ClientWorld, autojump_clock: MockClock) -> None:

@@ -11,8 +11,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client import login
 from client.http import Credentials
+from client.login import LoginFile
 from client.terminal import MAX_LINE_BYTES, local_time, printable, read_lines
 
 
@@ -94,35 +94,35 @@ SERVER = "http://127.0.0.1:8000"
 
 
 def test_a_login_is_kept_for_its_owner_alone(config: Path) -> None:
-    assert login.load(SERVER, "ann") is None
-    login.save(SERVER, "ann", Credentials(b"x" * 16, b"d" * 16, "old"))
-    login.save(SERVER, "ann", CREDENTIALS)
-    assert login.load(SERVER, "ann") == CREDENTIALS
+    assert LoginFile(SERVER, "ann").load() is None
+    LoginFile(SERVER, "ann").save(Credentials(b"x" * 16, b"d" * 16, "old"))
+    LoginFile(SERVER, "ann").save(CREDENTIALS)
+    assert LoginFile(SERVER, "ann").load() == CREDENTIALS
     [folder] = (config / "alo-shield").iterdir()
-    assert list(folder.iterdir()) == [login.path_of(SERVER, "ann")]
-    assert stat.S_IMODE(login.path_of(SERVER, "ann").stat().st_mode) == 0o600
+    assert list(folder.iterdir()) == [LoginFile(SERVER, "ann").path]
+    assert stat.S_IMODE(LoginFile(SERVER, "ann").path.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("other", ["http://127.0.0.1:9000", "https://127.0.0.1:8000", "http://chat.example", ".."])
 def test_a_login_is_of_one_server_and_kept_from_others(config: Path, other: str) -> None:
     """A server from `make run` on other ports must not get the first server's token, nor replace its login."""
-    login.save(SERVER, "ann", CREDENTIALS)
-    assert login.load(other, "ann") is None
-    login.save(other, "ann", Credentials(b"o" * 16, b"d" * 16, "other"))
-    assert login.load(SERVER, "ann") == login.load(SERVER + "/", "ann") == CREDENTIALS
+    LoginFile(SERVER, "ann").save(CREDENTIALS)
+    assert LoginFile(other, "ann").load() is None
+    LoginFile(other, "ann").save(Credentials(b"o" * 16, b"d" * 16, "other"))
+    assert LoginFile(SERVER, "ann").load() == LoginFile(SERVER + "/", "ann").load() == CREDENTIALS
     assert {path.name for path in config.iterdir()} == {"alo-shield"}
 
 
 @pytest.mark.parametrize("name", ["../ann", "a/b", "..", ".", "/etc/passwd", "a\nb", "Ä"])
 def test_a_login_stays_in_its_folder_whatever_the_name(config: Path, name: str) -> None:
-    login.save(SERVER, name, CREDENTIALS)
-    assert login.load(SERVER, name) == CREDENTIALS
-    assert login.path_of(SERVER, name).resolve().parent.parent == config / "alo-shield"
+    LoginFile(SERVER, name).save(CREDENTIALS)
+    assert LoginFile(SERVER, name).load() == CREDENTIALS
+    assert LoginFile(SERVER, name).path.resolve().parent.parent == config / "alo-shield"
 
 
 def test_a_login_that_cannot_be_read_is_none(config: Path) -> None:
-    login.save(SERVER, "ann", CREDENTIALS)
-    login.path_of(SERVER, "ann").write_text('{"user": "zz"')
-    assert login.load(SERVER, "ann") is None
-    login.path_of(SERVER, "ann").write_text('{"user": "zz", "device": "zz", "token": "t"}')
-    assert login.load(SERVER, "ann") is None
+    LoginFile(SERVER, "ann").save(CREDENTIALS)
+    LoginFile(SERVER, "ann").path.write_text('{"user": "zz"')
+    assert LoginFile(SERVER, "ann").load() is None
+    LoginFile(SERVER, "ann").path.write_text('{"user": "zz", "device": "zz", "token": "t"}')
+    assert LoginFile(SERVER, "ann").load() is None
