@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from client.http import Credentials
 from store import accounts, conversations, devices
 from store.postgres.driver import uuid, uuids
@@ -14,7 +16,7 @@ async def new_device(
     pool: Pool, user: bytes, name: str = "test", *, lifetime_s: float = TOKEN_LIFETIME_S
 ) -> Credentials:
     device, token, _ = await devices.add_device(pool, user, name, lifetime_s=lifetime_s)
-    return Credentials(user, device, token)
+    return Credentials(user, device, token, renewed=time.time())
 
 
 async def new_user(pool: Pool, username: str) -> Credentials:

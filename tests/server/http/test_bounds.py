@@ -92,7 +92,11 @@ LONGEST: Final[dict[str, list[Ask]]] = {
     "GET /v1/security-events": [Ask("/v1/security-events", _WHOLE, entries=("events", EVENTS + 1))],
     # The request is one more.
     "GET /v1/ops/security-events": [
-        Ask("/v1/ops/security-events", {**_WHOLE, "username": "0".rjust(32, "u")}, entries=("events", EVENTS + 2)),
+        Ask(
+            "/v1/ops/security-events",
+            {**_WHOLE, "username": "0".rjust(32, _USERNAME[0])},
+            entries=("events", EVENTS + 2),
+        ),
     ],
     "GET /v1/profile": [Ask("/v1/profile")],
     "PATCH /v1/profile": [Ask("/v1/profile", body={"gives_receipts": True})],
