@@ -16,6 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
+from store.emails import AccountNotice
 from store.postgres.driver import bigints, uuid, uuids
 from store.postgres.pool import Pool
 from store.security_events import SYSTEM, Source
@@ -36,18 +37,6 @@ class Closing(Struct, frozen=True):
 
     due: int
     has_begun: bool
-
-
-class ClosingNotice(Struct, frozen=True):
-    """A mail about an account that is to be deleted.
-
-    :ivar at: when, as text, in `zone`.
-    """
-
-    address: str
-    username: str
-    at: str
-    zone: str
 
 
 class DueDeletion(Struct, frozen=True):
@@ -97,10 +86,10 @@ async def keep(pool: Pool, user: bytes, *, source: Source = SYSTEM) -> bool:
     return bool(await pool.fetch(_sql.keep, {"user": uuid(user), "source": source.encoded()}))
 
 
-async def closing_notice(pool: Pool, user: bytes) -> ClosingNotice | None:
-    """The mail about the deletion to send; None if it is not wanted by now."""
+async def closing_notice(pool: Pool, user: bytes) -> AccountNotice | None:
+    """The mail about the deletion to send; None if it is not wanted by now. `at` is when that is due."""
     rows = await pool.fetch(_sql.closing_notice, {"user": uuid(user)})
-    return ClosingNotice(*rows[0]) if rows else None
+    return AccountNotice(*rows[0]) if rows else None
 
 
 async def next_due(pool: Pool) -> DueDeletion | None:

@@ -64,6 +64,18 @@ class Verification(Struct, frozen=True):
     token: str
 
 
+class AccountNotice(Struct, frozen=True):
+    """A mail about an account.
+
+    :ivar at: a time, as text, in `zone`; the function that returns the mail says which.
+    """
+
+    address: str
+    username: str
+    at: str
+    zone: str
+
+
 class DeviceNotice(Struct, frozen=True):
     """A mail about a new device, or one that was revoked since a token was reused.
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from store import sql
+from store.emails import AccountNotice
 from store.errors import TooManyExports, UnknownExport
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
@@ -46,18 +47,6 @@ class Export(Struct, frozen=True):
     expires: int | None
     parts: int | None
     size_bytes: int | None
-
-
-class ReadyNotice(Struct, frozen=True):
-    """A mail that an export can be fetched.
-
-    :ivar at: until when, as text, in `zone`.
-    """
-
-    address: str
-    username: str
-    at: str
-    zone: str
 
 
 def prefix_of(export: bytes) -> str:
@@ -110,10 +99,10 @@ async def note_ready(pool: Pool, export: bytes, *, parts: int, size_bytes: int) 
     return bool(await pool.fetch(_sql.note_ready, parameters))
 
 
-async def ready_notice(pool: Pool, export: bytes) -> ReadyNotice | None:
-    """The mail that an export can be fetched; None if it is not wanted by now."""
+async def ready_notice(pool: Pool, export: bytes) -> AccountNotice | None:
+    """The mail that an export can be fetched; None if it is not wanted by now. `at` is until when."""
     rows = await pool.fetch(_sql.ready_notice, {"export": uuid(export)})
-    return ReadyNotice(*rows[0]) if rows else None
+    return AccountNotice(*rows[0]) if rows else None
 
 
 async def old_exports(pool: Pool, *, limit: int) -> list[bytes]:

@@ -11,8 +11,8 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
+from store.emails import AccountNotice, token_text
 from store.emails import token_hash as mail_token_hash
-from store.emails import token_text
 from store.errors import ResetExpired, ResetUnknown
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
@@ -38,18 +38,6 @@ class ResetMail(Struct, frozen=True):
     address: str
     username: str
     token: str
-
-
-class ChangedNotice(Struct, frozen=True):
-    """A mail that the password was changed.
-
-    :ivar at: when the mail is written, as text, in `zone`.
-    """
-
-    address: str
-    username: str
-    at: str
-    zone: str
 
 
 async def ask(pool: Pool, *, username: str | None = None, address: str | None = None) -> None:
@@ -108,10 +96,10 @@ async def reset(pool: Pool, token: str, password_hash: str, *, source: Source = 
         raise ResetExpired
 
 
-async def changed_notice(pool: Pool, user: bytes) -> ChangedNotice | None:
-    """The mail that the password was changed; None if it is not wanted."""
+async def changed_notice(pool: Pool, user: bytes) -> AccountNotice | None:
+    """The mail that the password was changed; None if it is not wanted. `at` is when the mail is written."""
     rows = await pool.fetch(_sql.changed_notice, {"user": uuid(user)})
-    return ChangedNotice(*rows[0]) if rows else None
+    return AccountNotice(*rows[0]) if rows else None
 
 
 async def forget_resets(pool: Pool, *, limit: int) -> int:

@@ -49,7 +49,7 @@ class MailTasks:
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
         if mail := _needed(await emails.device_notice(self._pool, user.bytes, device.bytes)):
-            await self._tell("new_device", mail, key=f"{job.id} {device}")
+            await self._tell_of_device("new_device", mail, key=f"{job.id} {device}")
 
     async def token_reused(self, job: Job, user: UUID, device: UUID) -> None:
         """Tell a user that a device was revoked, since a token of it was shown that had ended.
@@ -57,9 +57,9 @@ class MailTasks:
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
         if mail := _needed(await emails.reuse_notice(self._pool, user.bytes, device.bytes)):
-            await self._tell("token_reused", mail, key=f"{job.id} {device}")
+            await self._tell_of_device("token_reused", mail, key=f"{job.id} {device}")
 
-    async def _tell(self, template: str, mail: emails.DeviceNotice, *, key: str) -> None:
+    async def _tell_of_device(self, template: str, mail: emails.DeviceNotice, *, key: str) -> None:
         await self._mailer.send(
             mail.address,
             template,
@@ -70,20 +70,16 @@ class MailTasks:
             zone=mail.zone,
         )
 
+    async def _tell_of_account(self, template: str, mail: emails.AccountNotice, *, key: str) -> None:
+        await self._mailer.send(mail.address, template, key=key, username=mail.username, at=mail.at, zone=mail.zone)
+
     async def account_closed(self, job: Job, user: UUID) -> None:
         """Tell a user that the account is to be deleted, and how to keep it: a thief may have asked for it.
 
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
         if mail := _needed(await account_deletions.closing_notice(self._pool, user.bytes)):
-            await self._mailer.send(
-                mail.address,
-                "account_closed",
-                key=f"{job.id} {user}",
-                username=mail.username,
-                at=mail.at,
-                zone=mail.zone,
-            )
+            await self._tell_of_account("account_closed", mail, key=f"{job.id} {user}")
 
     async def password_reset(self, job: Job, reset: UUID, user: UUID | None) -> None:
         """Send a link that sets another password.
@@ -103,14 +99,7 @@ class MailTasks:
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
         if mail := _needed(await password_resets.changed_notice(self._pool, user.bytes)):
-            await self._mailer.send(
-                mail.address,
-                "password_changed",
-                key=f"{job.id} {user}",
-                username=mail.username,
-                at=mail.at,
-                zone=mail.zone,
-            )
+            await self._tell_of_account("password_changed", mail, key=f"{job.id} {user}")
 
     async def export_ready(self, job: Job, user: UUID, export: UUID) -> None:
         """Tell a user that an export can be fetched: a thief may have asked for it.
@@ -118,14 +107,7 @@ class MailTasks:
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
         if mail := _needed(await exports.ready_notice(self._pool, export.bytes)):
-            await self._mailer.send(
-                mail.address,
-                "export_ready",
-                key=f"{job.id} {export}",
-                username=mail.username,
-                at=mail.at,
-                zone=mail.zone,
-            )
+            await self._tell_of_account("export_ready", mail, key=f"{job.id} {export}")
 
     async def digests(self, job: Job) -> None:
         """Enqueue a digest for each user whose hour has come and who has unread messages; in batches, until none is
