@@ -280,6 +280,17 @@ class ObjectMissing(Refused):
         self.key = key
 
 
+class ObjectDiffers(Refused):
+    """The object store has other bytes, or fewer, than were declared.
+
+    :ivar key: of the object.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the bytes of the object {key} are not those that were declared")
+        self.key = key
+
+
 class ObjectTooLarge(Refused):
     """The object has more bytes than its reader accepts."""
 

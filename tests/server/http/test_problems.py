@@ -22,7 +22,7 @@ INTERNAL = {
     *(errors.RecipientDeleted, errors.TempIdConflict, errors.TempIdExpired, errors.NotTheSender, errors.MessageDeleted),
     *(errors.RevisionConflict, errors.ExpiredCursor, errors.ForeignCursor),
     # Jobs and commands alone.
-    *(errors.BadJob, errors.BadKey, errors.ObjectMissing, errors.ObjectTooLarge),
+    *(errors.BadJob, errors.BadKey, errors.ObjectDiffers, errors.ObjectMissing, errors.ObjectTooLarge),
     *(errors.ObjectStoreRefused, errors.BadArchive),
     # Answered with a page for the browser (server/http/routes/mail_links.py).
     errors.UnsubscribeUnknown,

@@ -1,0 +1,105 @@
+"""Direct transfers: requests that an object store has signed, with which clients themselves upload and download files.
+
+An upload has one part (one PUT), or is an S3 *multipart upload*: parts in any order, in parallel, and one call that
+joins them. Each signed PUT names the length and the SHA-256 of its part, and the object store refuses other bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Part(Struct, frozen=True):
+    """A part of a file.
+
+    :ivar number: from 1.
+    :ivar digest: SHA-256, 32 bytes.
+    """
+
+    number: int
+    size_bytes: int
+    digest: bytes
+
+
+class PresignedRequest(Struct, frozen=True):
+    """A request that a client may send until its time is over.
+
+    :ivar headers: that the client must send unchanged; in lower case, without `host`.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+
+
+class ObjectState(Struct, frozen=True):
+    """An object as the object store describes it.
+
+    :ivar digest: the store's SHA-256 of an object that one PUT wrote, or of the digests of its parts; None if the store
+        keeps none.
+    """
+
+    size_bytes: int
+    digest: bytes | None
+
+
+class OpenMultipart(Struct, frozen=True):
+    """A multipart upload that is neither complete nor aborted.
+
+    :ivar begun: in microseconds since 1970, by the object store's clock.
+    """
+
+    key: str
+    upload: str
+    begun: int
+
+
+class DirectTransfers(Protocol):
+    """The calls of an object store for direct transfers; they raise as those of `Objects` do.
+
+    Signing needs no request to the object store. `upload` is the object store's name of a multipart upload.
+    """
+
+    def presign_get(self, key: str, *, expires_s: int) -> PresignedRequest:
+        """A download; it may be asked for in ranges. The answer is `application/octet-stream`, an attachment, and
+        `nosniff`."""
+
+    def presign_put(self, key: str, part: Part, *, expires_s: int) -> PresignedRequest:
+        """The upload of an object in one part."""
+
+    def presign_part(self, key: str, upload: str, part: Part, *, expires_s: int) -> PresignedRequest:
+        """The upload of one part."""
+
+    async def begin_multipart(self, key: str) -> str:
+        """Begin a multipart upload; returns its name."""
+
+    async def list_parts(self, key: str, upload: str) -> list[Part]:
+        """The parts that are there, by number.
+
+        :raises ObjectMissing: if the multipart upload is unknown, complete or aborted.
+        """
+
+    async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part]) -> None:
+        """Join all parts to the object. The object store checks their digests.
+
+        :raises ObjectMissing: if the multipart upload is unknown, complete or aborted.
+        :raises ObjectDiffers: if a part is missing or has other bytes.
+        """
+
+    async def abort_multipart(self, key: str, upload: str) -> None:
+        """Delete the parts that are there, and take no more; an unknown upload is not an error."""
+
+    async def list_multiparts(self, prefix: str, after: str = "", limit: int = 1000) -> list[OpenMultipart]:
+        """A page of the open multipart uploads whose keys begin with `prefix`, in order of their keys.
+
+        :param after: only those of keys beyond this one.
+        """
+
+    async def stat(self, key: str) -> ObjectState:
+        """The size and the digest of an object.
+
+        :raises ObjectMissing: if it does not exist.
+        """
