@@ -13,7 +13,7 @@
 | `open_files` | raises the limit of open files, and logs when it is reached |
 | `email_address` | checks and normalizes e-mail addresses |
 | `usernames` | the one form of each username, and the names that new users may take |
-| `reserved_names`, `lookalikes` | names that nobody gets; characters that look like ASCII |
+| `reserved_names`, `lookalikes` | names that no user gets; characters that look like ASCII |
 | `smtp_url` | parses the URL of a mail server |
 | `web_origins` | parses origins of web pages |
 """

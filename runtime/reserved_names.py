@@ -1,4 +1,4 @@
-"""Usernames that nobody gets: other users would take the owner for the operator or for the product."""
+"""Usernames that no user gets: other users would take the owner for the operator or for the product."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ async def direct_mark(pool: Pool, user: bytes, other: bytes) -> list[tuple[bytes
 
 
 class MessageStatus(Struct, frozen=True):
-    """Who has received and read a message.
+    """The participants that have received and read a message.
 
     :ivar sender: of the message.
     :ivar receipts: (user, delivered_seq, read_seq) of each recipient: the participants when the message was sent,

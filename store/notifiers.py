@@ -19,7 +19,8 @@ from store.quiet_hours import QuietHours
 _sql = sql.load("notifiers")
 
 MAX_NOTIFIERS: Final = 16
-"""Of one user: a few devices, each with a browser or two, and a webhook. Each is a call to a service per window."""
+"""The notifiers of one user: a few devices, each with a browser or two, and a webhook. Each is a call to a service
+per window."""
 
 NOTICE_KEPT_S: Final = 28 * 86400.0
 """How long push services keep a notice for a device that is off; a notice can be withdrawn until then."""

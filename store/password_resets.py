@@ -21,7 +21,8 @@ from store.security_events import SYSTEM, Source
 _sql = sql.load("password_resets")
 
 LIFETIME_S: Final = 3600.0
-"""How long the link in a mail is good: whoever asks for it waits for it. Mails lie in mailboxes for years."""
+"""The time for which the link in a mail is good: the user that asks for it waits for it. Mails lie in
+mailboxes for years."""
 
 WINDOW_S: Final = 86400.0
 MAX_ASKED: Final = 5

@@ -814,7 +814,7 @@ create index exports_user on exports (user_id);
 -- How many mails went to unverified addresses of a mailbox lately, for all users together. Users who remove or change
 -- the address do not change the count.
 create table mailboxes (
-    -- SHA-256 of the mailbox, as runtime.email_address.mailbox() writes it: whose it is is not kept.
+    -- SHA-256 of the mailbox, as runtime.email_address.mailbox() writes it: its owner is not kept.
     mailbox_hash bytea not null,
     asked int not null default 0,
     asked_since timestamptz not null default clock_timestamp(),
@@ -832,7 +832,7 @@ create table security_events (
     -- The user whose account it is; null: it concerns none, such as a login with an unknown name.
     user_id uuid,
     at timestamptz not null default clock_timestamp(),
-    -- Who acted. An operator is known only as one who has the operators' token.
+    -- The actor. An operator is known only as a holder of the operators' token.
     actor text not null,
     -- The device that acted, or that was made.
     device_id uuid,
@@ -841,7 +841,7 @@ create table security_events (
     -- The program that the request named as its own.
     client text,
     detail jsonb not null default '{}'::jsonb,
-    -- Events that anybody can cause at will are counted: the same event of a user in one hour has one row. Null: such
+    -- Events that any attacker can cause at will are counted: the same event of a user in one hour has one row. Null: such
     -- an event has a row of its own.
     hour timestamptz,
     times bigint not null default 1,
@@ -908,7 +908,7 @@ create table migrations (
 
 -- Functions, each in store/sql/functions/, in a file of its name.
 
--- No user takes part in a conversation any longer, as it is shown, or none that is not deleted: nobody can read its
+-- No user takes part in a conversation any longer, as it is shown, or none that is not deleted: no user can read its
 -- messages, and the next run of retention deletes them.
 -- abandon_conversation(p_conversation uuid) returns void
 

@@ -41,13 +41,13 @@ KINDS: Final[dict[str, str]] = {
 """The kinds of events -> what each says. A test causes each of them (`tests/server/http/test_security_events.py`)."""
 
 MAX_CLIENT_CHARACTERS: Final = 256
-"""Of the name of a client's program. Browsers name themselves in some 120."""
+"""The length of the name of a client's program. Browsers name themselves in some 120."""
 
 Actor: TypeAlias = Literal["user", "operator", "system"]
 
 
 class Source(Struct, frozen=True):
-    """Who causes an event, and from where.
+    """The actor of an event, and the actor's network and program.
 
     :ivar actor: `user`: a request with or without a token of the user; `operator`: one with the operators' token;
         `system`: a job.
@@ -85,7 +85,7 @@ def _address(text: str) -> str | None:
 
 
 SYSTEM: Final = Source("system")
-"""Of events that a job causes."""
+"""The source of events that a job causes."""
 
 
 class SecurityEvent(Struct, frozen=True):
@@ -126,8 +126,8 @@ async def note(
 ) -> None:
     """Note an event that no change comes with.
 
-    :param user: whose account it is; None: it concerns no user.
-    :param detail: what else to show; at most 1,024 characters of JSON, nothing secret.
+    :param user: the owner of the account; None: the event concerns no user.
+    :param detail: further facts to show; at most 1,024 characters of JSON, nothing secret.
     :param is_counted: events of one hour with the same kind, user and detail have one row: for events that anybody can
         cause at will.
     """

@@ -21,13 +21,13 @@ from store.postgres.pool import Pool
 log = structlog.get_logger(__name__)
 
 PART_BYTES: Final = 1_000_000
-"""Of lines in one part. Packed, none has more than 1 MiB, as no answer has: ciphertext does not shrink, and gzip adds
-less than a thousandth."""
+"""The bytes of lines in one part. Packed, no part has more than 1 MiB, as no answer has: ciphertext does not shrink,
+and gzip adds less than a thousandth."""
 
 CONTENT_TYPE: Final = "application/gzip"
 
 TIMEOUT_S: Final = 6 * 3600.0
-"""Of one attempt: a million messages take some minutes."""
+"""The time of one attempt: a million messages take some minutes."""
 
 OLD: Final = 20
 """Exports in one batch: one list and one deletion each."""

@@ -84,7 +84,7 @@ class MailTasks:
     async def password_reset(self, job: Job, reset: UUID, user: UUID | None) -> None:
         """Send a link that sets another password.
 
-        :param user: None: nobody was found, and there is nothing to send.
+        :param user: None: no user was found, and there is nothing to send.
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
         if mail := _needed(await password_resets.mail(self._pool, reset.bytes)):

@@ -345,7 +345,7 @@ class Connection:
                     case bytes():
                         yield from self._take_message(event)
                     case websocket.Ping(payload):
-                        # Of several pings the last alone needs an answer (RFC 6455, section 5.5.3).
+                        # Only the last of several pings needs an answer (RFC 6455, section 5.5.3).
                         pong = pong_frame(payload)
                         self._charge_control_frame()
                     case websocket.Close(code, _):

@@ -61,7 +61,7 @@ LIMITS: Final[dict[RequestClass, ClassLimits]] = {
     RequestClass.READ: ClassLimits("other reads", None, Allowance(300, 20)),
     RequestClass.WRITE: ClassLimits("changes", None, Allowance(300, 20)),
     RequestClass.SEARCH: ClassLimits(
-        "users by name: nobody needs all of them", None, Allowance(60, 0.2), is_exact=True
+        "users by name: no client needs all of them", None, Allowance(60, 0.2), is_exact=True
     ),
     RequestClass.LOGIN: ClassLimits(
         "passwords that are checked: guesses, and a core for each",

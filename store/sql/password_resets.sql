@@ -4,7 +4,7 @@ select ask_password_reset(%(username)s::text, %(address)s::text, %(lifetime_s)s:
                           %(most)s::int, %(accounts)s::int);
 
 -- name: mail
--- The fields of a mail with a link that sets another password. No row: it is void, or is for nobody.
+-- The fields of a mail with a link that sets another password. No row: it is void, or belongs to no user.
 select e.address, u.username, mail_token(r.id, 'reset')
 from password_resets r
 join users u on u.id = r.user_id

@@ -1,4 +1,4 @@
-"""Who may do what: a row for each route and each request frame, for `test_access.py`.
+"""Access by kind of caller: a row for each route and each request frame, for `test_access.py`.
 
 Alice is the administrator of a group with Bob and Carol. Dave was removed from it. Alice blocks Erin, and does not know
 Frank, a stranger. Grace has asked Alice to talk.

@@ -12,13 +12,13 @@ class SecurityEventAnswer(Struct, frozen=True):
     """An event of the security of an account.
 
     :ivar kind: such as `login`.
-    :ivar user: whose account it is; null: it concerns no user.
+    :ivar user: the owner of the account; null: the event concerns no user.
     :ivar at: microseconds since 1970-01-01T00:00Z.
     :ivar actor: a user, an operator or a job of the server acted.
     :ivar device: the device that acted, or that was made; null: none.
     :ivar network: that the request came from: of IPv4 the first 24 bits, of IPv6 the first 48; null: unknown.
     :ivar client: the program that the request named.
-    :ivar detail: what else belongs to this kind.
+    :ivar detail: further facts of this kind of event.
     :ivar times: more than 1: it happened several times in one hour, always alike.
     :ivar last: when it happened last, if such events are counted.
     """

@@ -1,4 +1,4 @@
--- No user takes part in a conversation any longer, as it is shown, or none that is not deleted: nobody can read its
+-- No user takes part in a conversation any longer, as it is shown, or none that is not deleted: no user can read its
 -- messages, and the next run of retention deletes them. They are not archived. The caller has locked the conversation.
 create or replace function abandon_conversation(p_conversation uuid) returns void language sql as $$
     update conversations c set floor_seq = c.last_seq, floor_changed = pg_current_xact_id()

@@ -7,7 +7,7 @@
 --
 -- p_kind: one of KINDS in store/security_events.py.
 -- p_user: the user whose account it is; null: it concerns no user.
--- p_source: who acted, and from where: Source.encoded() of store/security_events.py.
+-- p_source: the actor and the actor's network: Source.encoded() of store/security_events.py.
 -- p_detail: what else its user should know, in at most 1,024 characters; nothing secret, and no address of a person.
 -- p_device: the device that was made, if the source has none.
 -- p_is_counted: the event can be caused at will, such as a failed login: events of one hour with the same kind, user

@@ -680,7 +680,7 @@ create index exports_expires on exports (expires) where expires is not null;
 -- How many mails went to unverified addresses of a mailbox lately, for all users together. Users who remove or change
 -- the address do not change the count.
 create table mailboxes (
-    -- SHA-256 of the mailbox, as runtime.email_address.mailbox() writes it: whose it is is not kept.
+    -- SHA-256 of the mailbox, as runtime.email_address.mailbox() writes it: its owner is not kept.
     mailbox_hash bytea primary key check (length(mailbox_hash) = 32),
     asked int not null default 0 check (asked >= 0),
     asked_since timestamptz not null default clock_timestamp()
@@ -695,7 +695,7 @@ create table security_events (
     -- The user whose account it is; null: it concerns none, such as a login with an unknown name.
     user_id uuid,
     at timestamptz not null default clock_timestamp(),
-    -- Who acted. An operator is known only as one who has the operators' token.
+    -- The actor. An operator is known only as a holder of the operators' token.
     actor text not null check (actor in ('user', 'operator', 'system')),
     -- The device that acted, or that was made.
     device_id uuid,
@@ -704,7 +704,7 @@ create table security_events (
     -- The program that the request named as its own.
     client text check (length(client) between 1 and 256),
     detail jsonb not null default '{}' check (jsonb_typeof(detail) = 'object' and length(detail::text) <= 1024),
-    -- Events that anybody can cause at will are counted: the same event of a user in one hour has one row. Null: such
+    -- Events that any attacker can cause at will are counted: the same event of a user in one hour has one row. Null: such
     -- an event has a row of its own.
     hour timestamptz,
     times bigint not null default 1 check (times >= 1),
