@@ -5,7 +5,10 @@
 | `interface` | the calls that every object store has, and the form of keys |
 | `direct` | the calls with which clients upload and download files themselves |
 | `folder` | an object store in a folder of this machine |
-| `s3`, `sigv4` | an S3-compatible service; AWS Signature Version 4, which its requests carry |
+| `s3` | an S3-compatible service: its objects |
+| `s3_transfers` | direct transfers with such a service |
+| `s3_requests`, `s3_replies` | requests to it; the bodies of its answers |
+| `bucket`, `sigv4`, `service_clock` | its address; AWS Signature Version 4, which requests carry; its clock |
 | `url` | the forms of OBJECT_STORE_URL; opens the store that it names |
 | `archive` | messages that retention removes, written as objects and read back |
 """

@@ -11,12 +11,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from store.objects.interface import MAX_PAGE
+
 
 class Part(Struct, frozen=True):
     """A part of a file.
 
     :ivar number: from 1.
-    :ivar digest: SHA-256, 32 bytes.
+    :ivar digest: SHA-256, 32 bytes; empty in the list of a store that checks digests of parts, and does not list them.
     """
 
     number: int
@@ -33,6 +35,10 @@ class PresignedRequest(Struct, frozen=True):
     method: str
     url: str
     headers: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """Without the query, which has the signature."""
+        return f"PresignedRequest({self.method} {self.url.partition('?')[0]})"
 
 
 class ObjectState(Struct, frozen=True):
@@ -64,8 +70,8 @@ class DirectTransfers(Protocol):
     """
 
     def presign_get(self, key: str, *, expires_s: int) -> PresignedRequest:
-        """A download; it may be asked for in ranges. The answer is `application/octet-stream`, an attachment, and
-        `nosniff`."""
+        """A download; it may be asked for in ranges. The answer is `application/octet-stream` and an attachment; it is
+        `nosniff`, too, if the store lets the server say so, which S3 does not."""
 
     def presign_put(self, key: str, part: Part, *, expires_s: int) -> PresignedRequest:
         """The upload of an object in one part."""
@@ -77,25 +83,28 @@ class DirectTransfers(Protocol):
         """Begin a multipart upload; returns its name."""
 
     async def list_parts(self, key: str, upload: str) -> list[Part]:
-        """The parts that are there, by number.
+        """The parts that are there, by number; `missing_parts` compares them with those that were declared.
 
         :raises ObjectMissing: if the multipart upload is unknown, complete or aborted.
         """
 
     async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part]) -> None:
-        """Join all parts to the object. The object store checks their digests.
+        """Join all parts to the object. The digest of the object (`stat`) shows whether all of them are as declared.
 
-        :raises ObjectMissing: if the multipart upload is unknown, complete or aborted.
+        :param parts: all of them, by number.
+        :raises ObjectMissing: if the multipart upload is unknown, complete or aborted. An earlier call may have
+            completed it: `stat` tells.
         :raises ObjectDiffers: if a part is missing or has other bytes.
         """
 
     async def abort_multipart(self, key: str, upload: str) -> None:
         """Delete the parts that are there, and take no more; an unknown upload is not an error."""
 
-    async def list_multiparts(self, prefix: str, after: str = "", limit: int = 1000) -> list[OpenMultipart]:
+    async def list_multiparts(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> list[OpenMultipart]:
         """A page of the open multipart uploads whose keys begin with `prefix`, in order of their keys.
 
-        :param after: only those of keys beyond this one.
+        :param after: only those of keys beyond this one; the last key of the page before.
+        :param limit: the size of the page; only the last page has fewer. It has more if its last key has more uploads.
         """
 
     async def stat(self, key: str) -> ObjectState:
@@ -103,3 +112,13 @@ class DirectTransfers(Protocol):
 
         :raises ObjectMissing: if it does not exist.
         """
+
+
+def missing_parts(declared: Sequence[Part], found: Sequence[Part]) -> list[Part]:
+    """The declared parts that are not there, or that are there with other bytes."""
+    there = {part.number: part for part in found}
+    return [part for part in declared if not _is_there(part, there.get(part.number))]
+
+
+def _is_there(part: Part, found: Part | None) -> bool:
+    return found is not None and found.size_bytes == part.size_bytes and found.digest in (part.digest, b"")

@@ -21,9 +21,10 @@ from urllib.parse import unquote
 
 import httpx
 
+from store.objects.bucket import Bucket
 from store.objects.folder import Folder
-from store.objects.interface import Objects
-from store.objects.s3 import CONNECTIONS, S3, Bucket
+from store.objects.s3 import CONNECTIONS, S3
+from store.objects.sigv4 import Credentials
 
 _FILE: Final = re.compile(r"file://(?:localhost)?(/[^?#\0]*)")
 _S3: Final = re.compile(
@@ -42,9 +43,10 @@ def objects_url_fault(url: str) -> str:
     return ""
 
 
-def parse_objects_url(url: str) -> Path | Bucket | None:
+def parse_objects_url(url: str, public_url: str = "") -> Path | Bucket | None:
     """The folder or the bucket that a URL names; None for an empty one.
 
+    :param public_url: of the bucket.
     :raises ValueError: the text says what the URL should be, and repeats no part of it.
     """
     if not url:
@@ -68,21 +70,21 @@ def parse_objects_url(url: str) -> Path | Bucket | None:
     return Bucket(
         host=found["host"],
         name=found["bucket"],
-        region=region,
-        access_key=unquote(found["key"]),
-        secret_key=unquote(found["secret"]),
+        credentials=Credentials(unquote(found["key"]), unquote(found["secret"]), region),
         tls=tls == "true",
+        public_url=public_url,
     )
 
 
 @asynccontextmanager
-async def open_objects(url: str) -> AsyncGenerator[Objects | None, None]:
+async def open_objects(url: str, public_url: str = "") -> AsyncGenerator[Folder | S3 | None, None]:
     """The object store of this URL for the length of the block; None for an empty URL. Sends no request to a service.
 
+    :param public_url: scheme and host that presigned requests to a service name, if they are not those of `url`.
     :raises ValueError: if the URL cannot be read.
     :raises ObjectStoreRefused: if the folder cannot be created.
     """
-    place = parse_objects_url(url)
+    place = parse_objects_url(url, public_url)
     if place is None:
         yield None
     elif isinstance(place, Path):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from store.objects.sigv4 import encoded, signed_headers
+from store.objects.sigv4 import Credentials, encoded, presigned_query, signed_headers
 
 HOST = {"host": "examplebucket.s3.amazonaws.com"}
+CREDENTIALS = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "us-east-1")
 
 
 @pytest.mark.parametrize(
@@ -56,9 +57,7 @@ def test_signature_is_the_published_one(
         query,
         {**HOST, **headers},
         body,
-        access_key="AKIAIOSFODNN7EXAMPLE",
-        secret_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-        region="us-east-1",
+        credentials=CREDENTIALS,
         date="20130524T000000Z",
     )
     assert signed["authorization"].endswith(f",Signature={signature}")
@@ -66,3 +65,20 @@ def test_signature_is_the_published_one(
 
 def test_query_is_sorted_and_encoded_to_the_last_reserved_character() -> None:
     assert encoded({"b": "a b/ü+&=~", "a": ""}) == "a=&b=a%20b%2F%C3%BC%2B%26%3D~"
+
+
+def test_presigned_query_is_the_published_one() -> None:
+    """ "Authenticating Requests: Using Query Parameters"."""
+    query = presigned_query(
+        "GET", "/test.txt", {}, HOST, credentials=CREDENTIALS, date="20130524T000000Z", expires_s=86400
+    )
+    assert query == (
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256"
+        "&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request"
+        "&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host"
+        "&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+    )
+
+
+def test_credentials_do_not_show_themselves() -> None:
+    assert repr(CREDENTIALS) == "Credentials(us-east-1)"

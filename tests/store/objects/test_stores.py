@@ -16,10 +16,12 @@ from runtime.config import Config
 from store.errors import BadKey, ObjectMissing, ObjectStoreRefused, ObjectTooLarge, StoreError, Unavailable
 from store.objects import folder as folder_module
 from store.objects import interface as objects_module
-from store.objects import s3
+from store.objects import s3_requests
+from store.objects.bucket import Bucket
 from store.objects.folder import Folder
 from store.objects.interface import Objects, Usage, usage, walk
-from store.objects.s3 import S3, Bucket
+from store.objects.s3 import S3
+from store.objects.sigv4 import Credentials
 from store.objects.url import open_objects, parse_objects_url
 from tests.s3_server import s3_server
 from tests.store.store_world import silent_server
@@ -279,7 +281,7 @@ async def test_service_that_is_not_there_is_unavailable() -> None:
 
 
 async def test_service_that_does_not_answer_is_unavailable_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(s3_requests, "TIMEOUT_S", 0.1)
     async with silent_server() as server, service(SERVICE.format(port=server.port)) as objects:
         await all_calls(objects, Unavailable, r"no answer within 0\.1 s")
 
@@ -324,7 +326,7 @@ async def test_wrong_secret_is_refused_and_not_shown(s3_url: str) -> None:
     """The server checks signatures: with the right one all the tests above pass."""
     bucket = parse_objects_url(s3_url)
     assert isinstance(bucket, Bucket)
-    assert bucket.secret_key not in f"{bucket} {bucket!r}"
+    assert bucket.credentials.secret_key not in f"{bucket} {bucket!r}"
     assert "the-secret" not in repr(Config(object_store_url=SERVICE))
     wrong = s3_url.replace("@", "-the-secret@")
     async with service(wrong) as objects:
@@ -346,9 +348,9 @@ async def test_without_a_url_there_is_no_object_store() -> None:
 
 def test_parts_of_a_url_are_what_it_says() -> None:
     assert parse_objects_url("s3://k%2Fey:s%40%3Acret@[::1]:9000/some.bucket?region=eu-1&tls=false") == Bucket(
-        "[::1]:9000", "some.bucket", "eu-1", "k/ey", "s@:cret", tls=False
+        "[::1]:9000", "some.bucket", Credentials("k/ey", "s@:cret", "eu-1"), tls=False
     )
     assert parse_objects_url("s3://a:b@1.r2.cloudflarestorage.com/files") == Bucket(
-        "1.r2.cloudflarestorage.com", "files", "auto", "a", "b"
+        "1.r2.cloudflarestorage.com", "files", Credentials("a", "b", "auto")
     )
     assert parse_objects_url("file:///var/some%20objects") == Path("/var/some objects")

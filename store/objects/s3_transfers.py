@@ -1,0 +1,155 @@
+"""Direct transfers with an S3-compatible service: presigned requests, and multipart uploads with SHA-256 of each part.
+
+`docs/decisions/0041-presigned-requests-of-s3.md` says what services check of a presigned request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from store.errors import ObjectDiffers, ObjectMissing
+from store.objects.bucket import Bucket
+from store.objects.direct import ObjectState, OpenMultipart, Part, PresignedRequest, missing_parts
+from store.objects.interface import MAX_PAGE, check_key, check_prefix
+from store.objects.s3_replies import (
+    MultipartsPage,
+    StoredPart,
+    base64_of,
+    code_of,
+    digest_of,
+    join_of,
+    parse,
+    read_multiparts,
+    read_parts,
+    read_upload,
+)
+from store.objects.s3_requests import BUSY_CODES, Requests
+from store.objects.service_clock import amz_date
+from store.objects.sigv4 import presigned_query
+
+CONTENT_TYPE: Final = "application/octet-stream"
+
+_T = TypeVar("_T")
+
+
+class S3Transfers:
+    """The calls of `store.objects.direct.DirectTransfers`.
+
+    An answer to a presigned download has no `nosniff`: S3 lets a request choose only the headers that it names.
+    """
+
+    def __init__(self, bucket: Bucket, requests: Requests) -> None:
+        self._bucket = bucket
+        self._requests = requests
+
+    def __str__(self) -> str:
+        return str(self._bucket)
+
+    def presign_get(self, key: str, *, expires_s: int) -> PresignedRequest:
+        query = {"response-content-disposition": "attachment", "response-content-type": CONTENT_TYPE}
+        return self._presign("GET", key, query, {}, expires_s)
+
+    def presign_put(self, key: str, part: Part, *, expires_s: int) -> PresignedRequest:
+        return self._presign("PUT", key, {}, _headers(part), expires_s)
+
+    def presign_part(self, key: str, upload: str, part: Part, *, expires_s: int) -> PresignedRequest:
+        query = {"partNumber": str(part.number), "uploadId": upload}
+        return self._presign("PUT", key, query, _headers(part), expires_s)
+
+    async def begin_multipart(self, key: str) -> str:
+        headers = {"content-type": CONTENT_TYPE, "x-amz-checksum-algorithm": "SHA256"}
+        answer = await self._requests.ask("POST", check_key(key), query={"uploads": ""}, headers=headers)
+        upload = self._read("answer", read_upload, answer.body)
+        if not upload:
+            raise self._requests.refusal("it gives a multipart upload no name")
+        return upload
+
+    async def list_parts(self, key: str, upload: str) -> list[Part]:
+        with self._requests.deadline():
+            return [each.part for each in await self._stored_parts(check_key(key), upload)]
+
+    async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part]) -> None:
+        with self._requests.deadline():
+            stored = await self._stored_parts(check_key(key), upload)
+            if missing_parts(parts, [each.part for each in stored]):
+                raise ObjectDiffers(key)
+            body = join_of(parts, {each.part.number: each.etag for each in stored})
+            headers = {"content-type": "application/xml"}
+            answer = await self._requests.ask("POST", key, query={"uploadId": upload}, body=body, headers=headers)
+        # The status is 200 before the service has joined the parts. It sends spaces meanwhile.
+        reply = answer.body.strip()
+        if code := code_of(reply):
+            if code == "NoSuchUpload":
+                raise ObjectMissing(key)
+            # InvalidPart: another writer of the same bytes has come between, so the tag is another one.
+            raise self._requests.refusal(f"it joins no parts: {code}", may_pass=code in BUSY_CODES | {"InvalidPart"})
+        if self._read("answer", parse, reply).tag != "CompleteMultipartUploadResult":
+            raise self._requests.refusal("it does not say that it has joined the parts")
+
+    async def abort_multipart(self, key: str, upload: str) -> None:
+        try:
+            await self._requests.ask("DELETE", check_key(key), query={"uploadId": upload})
+        except ObjectMissing:
+            return
+
+    async def list_multiparts(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> list[OpenMultipart]:
+        query = {"uploads": "", "prefix": check_prefix(prefix), "max-uploads": str(min(limit, MAX_PAGE))}
+        if after:
+            query["key-marker"] = after
+        with self._requests.deadline():
+            page = await self._multiparts(query)
+            found = list(page.uploads)
+            while found and page.after and page.after[0] == found[-1].key:
+                # One key may have several uploads; the page after this one begins with another key.
+                key, upload = page.after
+                page = await self._multiparts({**query, "key-marker": key, "upload-id-marker": upload})
+                found += [each for each in page.uploads if each.key == key]
+            return found
+
+    async def stat(self, key: str) -> ObjectState:
+        answer = await self._requests.ask("HEAD", check_key(key), headers={"x-amz-checksum-mode": "ENABLED"})
+        checksum = answer.headers.get("x-amz-checksum-sha256", "")
+        digest = self._read("checksum", digest_of, checksum) if checksum else None
+        return ObjectState(self._read("size", int, answer.headers.get("content-length", "")), digest)
+
+    async def _stored_parts(self, key: str, upload: str) -> list[StoredPart]:
+        found: list[StoredPart] = []
+        query = {"uploadId": upload, "max-parts": str(MAX_PAGE)}
+        while True:
+            answer = await self._requests.ask("GET", key, query=query)
+            page = self._read("list", read_parts, answer.body)
+            found += page.parts
+            if not page.after or not page.parts:
+                return found
+            query["part-number-marker"] = page.after
+
+    async def _multiparts(self, query: Mapping[str, str]) -> MultipartsPage:
+        return self._read("list", read_multiparts, (await self._requests.ask("GET", "", query=query)).body)
+
+    def _presign(
+        self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], expires_s: int
+    ) -> PresignedRequest:
+        url = self._bucket.clients_url
+        path = self._bucket.path(check_key(key))
+        signed = presigned_query(
+            method,
+            path,
+            query,
+            {**headers, "host": urlsplit(url).netloc},
+            credentials=self._bucket.credentials,
+            date=amz_date(self._requests.clock.now()),
+            expires_s=expires_s,
+        )
+        return PresignedRequest(method, f"{url}{path}?{signed}", headers)
+
+    def _read(self, what: str, reader: Callable[[Any], _T], value: object) -> _T:
+        try:
+            return reader(value)
+        except ValueError as error:
+            raise self._requests.refusal(f"its {what} cannot be read ({error})") from None
+
+
+def _headers(part: Part) -> dict[str, str]:
+    return {"content-length": str(part.size_bytes), "x-amz-checksum-sha256": base64_of(part.digest)}
