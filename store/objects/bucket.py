@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from store.objects.sigv4 import Credentials
+from store.objects.sigv4 import SigningKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Bucket:
 
     host: str
     name: str
-    credentials: Credentials
+    credentials: SigningKey
     tls: bool = True
     public_url: str = ""
 

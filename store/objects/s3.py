@@ -12,7 +12,7 @@ from store.errors import ObjectMissing, ObjectStoreRefused, Unavailable
 from store.objects.bucket import Bucket
 from store.objects.interface import MAX_GET_BYTES, MAX_PAGE, Listing, check_key, check_prefix
 from store.objects.s3_replies import read_objects
-from store.objects.s3_requests import Requests
+from store.objects.s3_requests import ServiceRequests
 from store.objects.s3_transfers import S3Transfers
 
 CONNECTIONS: Final = 8
@@ -26,7 +26,7 @@ class S3(S3Transfers):
     """
 
     def __init__(self, bucket: Bucket, client: httpx.AsyncClient) -> None:
-        super().__init__(bucket, Requests(bucket, client))
+        super().__init__(bucket, ServiceRequests(bucket, client))
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         await self._requests.ask("PUT", check_key(key), body=data, headers={"content-type": content_type})

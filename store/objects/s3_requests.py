@@ -30,14 +30,14 @@ MAX_DRIFT_S: Final = 60.0
 """A refused request is sent again if its date was off by more. Services refuse a date that is 15 minutes off."""
 
 
-class Answer(Struct, frozen=True):
+class ServiceAnswer(Struct, frozen=True):
     """An answer of the service that is no error."""
 
     headers: Mapping[str, str]
     body: bytes
 
 
-class Requests:
+class ServiceRequests:
     """Sends requests to a service.
 
     :param client: used by this object alone.
@@ -58,7 +58,7 @@ class Requests:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
         max_bytes: int = MAX_REPLY_BYTES,
-    ) -> Answer:
+    ) -> ServiceAnswer:
         """The answer to one request.
 
         :param key: of an object; empty for the bucket.
@@ -104,7 +104,7 @@ class Requests:
 
     async def _exchange(
         self, method: str, key: str, query: Mapping[str, str], body: bytes, headers: Mapping[str, str], max_bytes: int
-    ) -> tuple[int, Answer]:
+    ) -> tuple[int, ServiceAnswer]:
         """Status and answer; once more if the service may have refused the date. HEAD has no code that says so."""
         signed_at = self.clock.now()
         found = await self._send(method, key, query, body, headers, max_bytes, signed_at)
@@ -121,7 +121,7 @@ class Requests:
         headers: Mapping[str, str],
         max_bytes: int,
         signed_at: float,
-    ) -> tuple[int, Answer]:
+    ) -> tuple[int, ServiceAnswer]:
         """Stops reading a body that is too long."""
         bucket = self._bucket
         signed = signed_headers(
@@ -145,4 +145,4 @@ class Requests:
                     data += chunk
                     if len(data) > max_bytes:
                         enough.cancel()
-        return response.status_code, Answer(response.headers, bytes(data))
+        return response.status_code, ServiceAnswer(response.headers, bytes(data))

@@ -25,7 +25,7 @@ from store.objects.s3_replies import (
     read_parts,
     read_upload,
 )
-from store.objects.s3_requests import BUSY_CODES, Requests
+from store.objects.s3_requests import BUSY_CODES, ServiceRequests
 from store.objects.service_clock import amz_date
 from store.objects.sigv4 import presigned_query
 
@@ -40,7 +40,7 @@ class S3Transfers:
     An answer to a presigned download has no `nosniff`: S3 lets a request choose only the headers that it names.
     """
 
-    def __init__(self, bucket: Bucket, requests: Requests) -> None:
+    def __init__(self, bucket: Bucket, requests: ServiceRequests) -> None:
         self._bucket = bucket
         self._requests = requests
 

@@ -18,7 +18,7 @@ ALGORITHM: Final = "AWS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
 
 
-class Credentials(Struct, frozen=True):
+class SigningKey(Struct, frozen=True):
     """An access key, its secret, and the region that signatures name."""
 
     access_key: str
@@ -26,7 +26,7 @@ class Credentials(Struct, frozen=True):
     region: str
 
     def __repr__(self) -> str:
-        return f"Credentials({self.region})"
+        return f"SigningKey({self.region})"
 
 
 def signed_headers(
@@ -36,7 +36,7 @@ def signed_headers(
     headers: Mapping[str, str],
     body: bytes,
     *,
-    credentials: Credentials,
+    credentials: SigningKey,
     date: str,
 ) -> dict[str, str]:
     """The headers of a request with those that authenticate it; all of them are signed.
@@ -61,7 +61,7 @@ def presigned_query(
     query: Mapping[str, str],
     headers: Mapping[str, str],
     *,
-    credentials: Credentials,
+    credentials: SigningKey,
     date: str,
     expires_s: int,
 ) -> str:
@@ -94,7 +94,7 @@ def _signature(
     headers: Mapping[str, str],
     payload: str,
     *,
-    credentials: Credentials,
+    credentials: SigningKey,
     date: str,
 ) -> str:
     canonical_headers = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in sorted(headers))
@@ -108,7 +108,7 @@ def _signed_names(headers: Mapping[str, str]) -> str:
     return ";".join(sorted(headers))
 
 
-def _scope(credentials: Credentials, date: str) -> str:
+def _scope(credentials: SigningKey, date: str) -> str:
     return f"{date[:8]}/{credentials.region}/s3/aws4_request"
 
 

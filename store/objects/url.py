@@ -24,7 +24,7 @@ import httpx
 from store.objects.bucket import Bucket
 from store.objects.folder import Folder
 from store.objects.s3 import CONNECTIONS, S3
-from store.objects.sigv4 import Credentials
+from store.objects.sigv4 import SigningKey
 
 _FILE: Final = re.compile(r"file://(?:localhost)?(/[^?#\0]*)")
 _S3: Final = re.compile(
@@ -70,7 +70,7 @@ def parse_objects_url(url: str, public_url: str = "") -> Path | Bucket | None:
     return Bucket(
         host=found["host"],
         name=found["bucket"],
-        credentials=Credentials(unquote(found["key"]), unquote(found["secret"]), region),
+        credentials=SigningKey(unquote(found["key"]), unquote(found["secret"]), region),
         tls=tls == "true",
         public_url=public_url,
     )

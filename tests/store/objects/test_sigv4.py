@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from store.objects.sigv4 import Credentials, encoded, presigned_query, signed_headers
+from store.objects.sigv4 import SigningKey, encoded, presigned_query, signed_headers
 
 HOST = {"host": "examplebucket.s3.amazonaws.com"}
-CREDENTIALS = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "us-east-1")
+CREDENTIALS = SigningKey("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "us-east-1")
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_presigned_query_is_the_published_one() -> None:
 
 
 def test_credentials_do_not_show_themselves() -> None:
-    assert repr(CREDENTIALS) == "Credentials(us-east-1)"
+    assert repr(CREDENTIALS) == "SigningKey(us-east-1)"

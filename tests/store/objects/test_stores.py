@@ -21,7 +21,7 @@ from store.objects.bucket import Bucket
 from store.objects.folder import Folder
 from store.objects.interface import Objects, Usage, usage, walk
 from store.objects.s3 import S3
-from store.objects.sigv4 import Credentials
+from store.objects.sigv4 import SigningKey
 from store.objects.url import open_objects, parse_objects_url
 from tests.s3_server import s3_server
 from tests.store.store_world import silent_server
@@ -348,9 +348,9 @@ async def test_without_a_url_there_is_no_object_store() -> None:
 
 def test_parts_of_a_url_are_what_it_says() -> None:
     assert parse_objects_url("s3://k%2Fey:s%40%3Acret@[::1]:9000/some.bucket?region=eu-1&tls=false") == Bucket(
-        "[::1]:9000", "some.bucket", Credentials("k/ey", "s@:cret", "eu-1"), tls=False
+        "[::1]:9000", "some.bucket", SigningKey("k/ey", "s@:cret", "eu-1"), tls=False
     )
     assert parse_objects_url("s3://a:b@1.r2.cloudflarestorage.com/files") == Bucket(
-        "1.r2.cloudflarestorage.com", "files", Credentials("a", "b", "auto")
+        "1.r2.cloudflarestorage.com", "files", SigningKey("a", "b", "auto")
     )
     assert parse_objects_url("file:///var/some%20objects") == Path("/var/some objects")
