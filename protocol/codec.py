@@ -31,8 +31,18 @@ from protocol.frames import (
 )
 from protocol.items import FROM_CLIENT, FROM_SERVER, items
 
-_NESTING_KEYS: Final = frozenset({Key.MESSAGES, Key.CONVERSATIONS, Key.PARTICIPANTS, Key.LAST_MESSAGE, Key.FORMER})
-"""Fields whose values are frames, or arrays of them."""
+_NESTING_KEYS: Final = frozenset(
+    {
+        Key.MESSAGES,
+        Key.CONVERSATIONS,
+        Key.PARTICIPANTS,
+        Key.LAST_MESSAGE,
+        Key.FORMER,
+        Key.TICKETS,
+        Key.DOWNLOADS,
+    }
+)
+"""Fields whose values are frames or other records, or arrays of them."""
 
 _ENCODE: Final = {
     struct: (type_, tuple((key, name) for key, name, _, _ in fields), any(key in _NESTING_KEYS for key, *_ in fields))

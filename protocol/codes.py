@@ -37,6 +37,11 @@ class ErrorCode(Enum):
     NOT_THE_SENDER = "not_the_sender"
     MESSAGE_DELETED = "message_deleted"
     REVISION_CONFLICT = "revision_conflict"
+    UNKNOWN_ATTACHMENT = "unknown_attachment"
+    ATTACHMENT_INCOMPLETE = "attachment_incomplete"
+    ATTACHMENT_USED = "attachment_used"
+    NO_OBJECT_STORE = "no_object_store"
+    QUOTA_EXCEEDED = "quota_exceeded"
     CURSOR_FOREIGN = "cursor_foreign"
     CURSOR_EXPIRED = "cursor_expired"
     UNAUTHENTICATED = "unauthenticated"
@@ -82,6 +87,21 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
     ErrorCode.REVISION_CONFLICT: ErrorInfo(
         "The message has another revision than the one you gave: read it, then edit that one.", False
     ),
+    ErrorCode.UNKNOWN_ATTACHMENT: ErrorInfo(
+        "An attachment does not exist, is not yours, or is gone: upload the file again.", False
+    ),
+    ErrorCode.ATTACHMENT_INCOMPLETE: ErrorInfo(
+        "The object store does not have an attachment or its thumbnail as declared: upload the missing parts, then"
+        " complete it.",
+        False,
+    ),
+    ErrorCode.ATTACHMENT_USED: ErrorInfo(
+        "An attachment belongs to another message, or is named twice: upload the file again.", False
+    ),
+    ErrorCode.NO_OBJECT_STORE: ErrorInfo("This deployment keeps no attachments.", False),
+    ErrorCode.QUOTA_EXCEEDED: ErrorInfo(
+        "The files are larger, or you have uploaded more, than is allowed; the limit says which of them.", False
+    ),
     ErrorCode.CURSOR_FOREIGN: ErrorInfo(
         "The cursor was not issued by this server's current database: go on without one.", False
     ),
@@ -97,7 +117,7 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
     ),
     ErrorCode.OVERLOADED: ErrorInfo("The server has more work queued than it accepts.", True),
     ErrorCode.UNAVAILABLE: ErrorInfo(
-        "Postgres or Redis cannot be reached; the request may or may not have taken effect.", True
+        "Postgres, Redis or the object store cannot be reached; the request may or may not have taken effect.", True
     ),
     ErrorCode.INTERNAL: ErrorInfo("A fault of the server, which has logged it.", True),
 }

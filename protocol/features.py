@@ -10,6 +10,11 @@ from typing import Final
 
 FEATURES: Final[dict[str, str]] = {
     "actors": "`actor`: the user who changed a group, or deleted another user's message",
+    "attachments": (
+        "`upload`, `parts`, `complete`, `download`, `abort`, with `attachment`, `thumbnail_of`, `files`, `tickets`,"
+        " `part_requests`, `stored_parts`, `wanted`, `downloads`, `size_bytes`, `media_type`, `digest`, `url`;"
+        " `attachments` and `thumbnail` of messages; `wants_downloads` in `history`"
+    ),
     "delete": "`delete`, for oneself and for everyone; `tombstone`",
     "edit": "`edit`",
     "groups": "conversations of the kind `group`; `participants`, `departed`, `settings`",

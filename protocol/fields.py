@@ -12,6 +12,8 @@ from protocol.frames import (
     REQUESTS,
     Conversation,
     Conversations,
+    DownloadTicket,
+    Edit,
     Error,
     Frame,
     Hello,
@@ -20,14 +22,16 @@ from protocol.frames import (
     Message,
     Messages,
     Participant,
+    Send,
     Stay,
     Sync,
+    Ticket,
     Tombstone,
     Type,
     name_of,
 )
 
-Record: TypeAlias = Frame | Participant | Stay
+Record: TypeAlias = Frame | Participant | Stay | Ticket | DownloadTicket
 Check: TypeAlias = Callable[[Any], Any]
 """Takes a decoded value, returns the field's value. Raises ValueError, which says what is allowed."""
 
@@ -123,11 +127,32 @@ def _row(shown: str, *checks: Check) -> Check:
     return check
 
 
+def _or_null(check: Check) -> Check:
+    return lambda value: None if value is None else check(value)
+
+
 _mark: Final = _row("[conversation, seq]", _id, _seq)
 _receipt: Final = _row("[user, delivered_seq, read_seq]", _id, _seq, _seq)
 _quiet_hours: Final = _row("[from_minute, until_minute, zone]", _uint(1439), _uint(1439), _text(limits.MAX_ZONE_BYTES))
 _count: Final = _row("[seq, delivered, read, recipients]", _seq, _seq, _seq, _seq)
-_limit: Final = _row("[limit, limit_value]", _text(64), _uint(2**32 - 1))
+_limit: Final = _row("[limit, limit_value]", _text(64), _uint(2**63 - 1))
+_digest: Final = _bytes(limits.DIGEST_BYTES, limits.DIGEST_BYTES)
+_size: Final = _uint(2**63 - 1, least=1)
+_media_type: Final = _visible(limits.MAX_MEDIA_TYPE_BYTES)
+_file: Final = _row(
+    "[size_bytes, media_type, part_digests, thumbnail]",
+    _size,
+    _media_type,
+    _bytes(limits.DIGEST_BYTES, limits.MAX_PARTS * limits.DIGEST_BYTES),
+    _or_null(_row("[size_bytes, digest] or null", _uint(limits.MAX_THUMBNAIL_FILE_BYTES, least=1), _digest)),
+)
+_header: Final = _row("[name, value]", _visible(limits.MAX_HEADER_BYTES), _text(limits.MAX_HEADER_BYTES))
+_part_request: Final = _row(
+    "[part, url, headers]",
+    _uint(limits.MAX_PARTS, least=1),
+    _visible(limits.MAX_URL_BYTES),
+    _array(limits.MAX_HEADERS, _header),
+)
 
 
 def _nested(*structs: type[Frame]) -> Check:
@@ -163,6 +188,18 @@ def _stay(value: Any) -> Stay:
     if _is_map(value):
         return read_record(value, Stay, RECORDS[Stay][1])
     raise ValueError("a map: stay")
+
+
+def _ticket(value: Any) -> Ticket:
+    if _is_map(value):
+        return read_record(value, Ticket, RECORDS[Ticket][1])
+    raise ValueError("a map: ticket")
+
+
+def _download(value: Any) -> DownloadTicket:
+    if _is_map(value):
+        return read_record(value, DownloadTicket, RECORDS[DownloadTicket][1])
+    raise ValueError("a map: download ticket")
 
 
 def _is_map(value: Any) -> bool:
@@ -220,7 +257,7 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.EXPIRES: _time,
     Key.KEEP_ALIVE_MS: _uint(2**32 - 1),
     Key.LIMIT: _text(64),
-    Key.LIMIT_VALUE: _uint(2**32 - 1),
+    Key.LIMIT_VALUE: _uint(2**63 - 1),
     Key.REPLY_TO: _seq,
     Key.PARTICIPANTS_VERSION: _seq,
     Key.IS_ADMIN: _bool,
@@ -230,6 +267,21 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.COUNTS: _array(limits.MAX_COUNT, _count),
     Key.LAST_SEEN: _time,
     Key.LIFETIME_S: _uint(2**32 - 1),
+    Key.ATTACHMENTS: _array(limits.MAX_ATTACHMENTS, _id, least=1),
+    Key.THUMBNAIL: _bytes(1, limits.MAX_THUMBNAIL_BYTES),
+    Key.ATTACHMENT: _id,
+    Key.THUMBNAIL_OF: _id,
+    Key.FILES: _array(limits.MAX_ATTACHMENTS, _file, least=1),
+    Key.TICKETS: _array(2 * limits.MAX_ATTACHMENTS, _ticket),
+    Key.PART_REQUESTS: _array(limits.MAX_PART_REQUESTS, _part_request),
+    Key.STORED_PARTS: _uint(limits.MAX_PARTS),
+    Key.WANTED: _array(limits.MAX_WANTED, _id, least=1),
+    Key.DOWNLOADS: _array(2 * limits.MAX_WANTED, _download),
+    Key.WANTS_DOWNLOADS: _bool,
+    Key.SIZE_BYTES: _size,
+    Key.MEDIA_TYPE: _media_type,
+    Key.DIGEST: _digest,
+    Key.URL: _visible(limits.MAX_URL_BYTES),
     Key.GIVES_RECEIPTS: _bool,
     Key.SHOWS_PRESENCE: _bool,
     Key.QUIET_HOURS: _quiet_hours,
@@ -283,6 +335,9 @@ OPTIONAL: Final = frozenset(
         Key.UNCOUNTED_SEQS,
         Key.ACTOR,
         Key.FORMER,
+        Key.THUMBNAIL,
+        Key.THUMBNAIL_OF,
+        Key.WANTS_DOWNLOADS,
     }
 )
 """Fields that a frame may leave out; absent and None mean the same."""
@@ -293,8 +348,10 @@ OPTIONAL_IN: Final[dict[type[Record], frozenset[Key]]] = {
     List: frozenset({Key.CURSOR}),
     Conversations: frozenset({Key.CURSOR}),
     Error: frozenset({Key.RETRY_AFTER_MS}),
-    Messages: frozenset({Key.FIRST_SEQ}),
-    Message: frozenset({Key.TEMP_ID, Key.REVISION, Key.EDITED}),
+    Messages: frozenset({Key.FIRST_SEQ, Key.DOWNLOADS}),
+    Message: frozenset({Key.TEMP_ID, Key.REVISION, Key.EDITED, Key.ATTACHMENTS}),
+    Send: frozenset({Key.ATTACHMENTS}),
+    Edit: frozenset({Key.ATTACHMENTS}),
     Conversation: frozenset({Key.PARTICIPANTS}),
     Participant: frozenset({Key.REVISION, Key.DELIVERED_SEQ, Key.READ_SEQ, Key.SINCE_SEQ}),
     Stay: frozenset({Key.DELIVERED_SEQ, Key.READ_SEQ}),
@@ -316,7 +373,8 @@ def _type_of(struct: type[Record]) -> int | None:
 
 
 RECORDS: Final[dict[type[Record], tuple[int | None, tuple[Field, ...]]]] = {
-    struct: (_type_of(struct), fields_of(struct)) for struct in (*REQUESTS, *REPLIES, *PUSHES, Participant, Stay)
+    struct: (_type_of(struct), fields_of(struct))
+    for struct in (*REQUESTS, *REPLIES, *PUSHES, Participant, Stay, Ticket, DownloadTicket)
 }
 """Struct -> type and fields."""
 

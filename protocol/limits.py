@@ -28,6 +28,53 @@ MAX_MARKS: Final = 256
 MAX_CLIENT_BYTES: Final = 64
 """Name and version of a client. Short, because it appears in logs and statistics; a browser's User-Agent has 110."""
 
+MAX_ATTACHMENTS: Final = 10
+"""Attachments of a message, and files of an `upload`: a row of photos. Telegram's albums have 10."""
+
+ATTACHMENT_PART_BYTES: Final = 8 * 1024 * 1024
+"""A larger file is uploaded in parts of this size, the last one shorter. S3 wants at least 5 MiB; at 1 MB/s an
+interruption costs 8 s."""
+
+MAX_ATTACHMENT_BYTES: Final = 2 * 1024**3
+"""A file. The operator may set another number (MAX_ATTACHMENT_BYTES). WhatsApp and Telegram allow 2 GB."""
+
+MAX_PARTS: Final = 2048
+"""Parts of a file, whatever the operator sets: 16 GiB, whose digests take 64 KiB, as much as a content."""
+
+MAX_ATTACHMENT_BYTES_PER_DAY: Final = 5 * 1024**3
+MAX_ATTACHMENT_BYTES_PER_USER: Final = 10 * 1024**3
+MAX_OPEN_UPLOADS: Final = 100
+"""Bytes that a user may declare in a day (UTC), bytes that the messages and uploads of a user may occupy, and uploads
+that no message has yet. The operator may set other numbers. Protects the operator's storage."""
+
+UNATTACHED_HOURS: Final = 24
+"""An upload that no message has taken after this time is given up."""
+
+MAX_THUMBNAIL_BYTES: Final = 16 * 1024
+"""A thumbnail in a message itself: a blurred preview of 64 pixels has 2 KiB, one of 200 pixels 10."""
+
+MAX_THUMBNAIL_FILE_BYTES: Final = 512 * 1024
+"""A thumbnail in the object store: it has one part."""
+
+MAX_MEDIA_TYPE_BYTES: Final = 127
+"""RFC 6838 allows 127 bytes for each half; the longest of IANA's list has 84 in all."""
+
+DIGEST_BYTES: Final = 32
+"""SHA-256."""
+
+MAX_PART_REQUESTS: Final = 32
+"""Presigned requests of one reply: 256 MiB of a file, at some 700 bytes each."""
+
+MAX_URL_BYTES: Final = 1024
+MAX_HEADERS: Final = 8
+MAX_HEADER_BYTES: Final = 256
+"""Of a presigned request: a URL of S3 with its signature has some 500 bytes, and two headers belong to it."""
+
+MAX_WANTED: Final = 100
+MAX_PAGE_DOWNLOADS: Final = 40
+"""Attachments of one `download`, and of one page of `history` with tickets: each may have a thumbnail, so there may be
+twice as many tickets. With the page they fit into a WebSocket message."""
+
 MAX_FEATURES: Final = 256
 MAX_FEATURE_BYTES: Final = 32
 MAX_LIMITS: Final = 256
@@ -109,7 +156,8 @@ MAX_FRAMES: Final = 4096
 time: a message full of the smallest frames would take a third of a second to refuse, these take 30 ms."""
 
 MAX_FIELDS: Final = 23
-"""Fields of a frame, its type among them: the largest map whose head is one byte. The largest frame has 13."""
+"""Fields of a frame, its type among them: the largest map whose head is one byte. The largest frame, `conversation`,
+has 22."""
 
 MAX_NESTING: Final = 4
 """Depth of containers in a frame from a client: map, `marks`, mark. Protects the decoder's stack."""
@@ -263,6 +311,32 @@ FRAME_NESTING: Final = Limit("frame_nesting", MAX_NESTING, f"{MAX_NESTING} level
 HELLO_SECONDS: Final = Limit(
     "hello_seconds", int(HELLO_TIMEOUT_S), f"{HELLO_TIMEOUT_S:g} s from accepting to a complete hello", "close 4000"
 )
+ATTACHMENT_BYTES: Final = Limit(
+    "attachment_bytes",
+    MAX_ATTACHMENT_BYTES,
+    f"{MAX_ATTACHMENT_BYTES} bytes of a file, unless the operator has set another number",
+    "error `quota_exceeded`",
+)
+ATTACHMENT_BYTES_PER_DAY: Final = Limit(
+    "attachment_bytes_per_day",
+    MAX_ATTACHMENT_BYTES_PER_DAY,
+    f"{MAX_ATTACHMENT_BYTES_PER_DAY} bytes that a user declares in a day (UTC), unless the operator has set another"
+    " number",
+    "error `quota_exceeded`",
+)
+ATTACHMENT_BYTES_PER_USER: Final = Limit(
+    "attachment_bytes_per_user",
+    MAX_ATTACHMENT_BYTES_PER_USER,
+    f"{MAX_ATTACHMENT_BYTES_PER_USER} bytes of a user's uploads and attachments, unless the operator has set another"
+    " number",
+    "error `quota_exceeded`",
+)
+OPEN_UPLOADS_PER_USER: Final = Limit(
+    "open_uploads_per_user",
+    MAX_OPEN_UPLOADS,
+    f"{MAX_OPEN_UPLOADS} uploads that no message has, unless the operator has set another number",
+    "error `quota_exceeded`",
+)
 SILENT_SECONDS: Final = Limit(
     "silent_seconds", int(2 * KEEP_ALIVE_S), f"{2 * KEEP_ALIVE_S:g} s without a byte, a ping between them", "close 4004"
 )
@@ -280,6 +354,10 @@ NAMED: Final = (
     FRAME_NESTING,
     HELLO_SECONDS,
     SILENT_SECONDS,
+    ATTACHMENT_BYTES,
+    ATTACHMENT_BYTES_PER_DAY,
+    ATTACHMENT_BYTES_PER_USER,
+    OPEN_UPLOADS_PER_USER,
 )
 
 
@@ -297,6 +375,9 @@ class Size(NamedTuple):
 
 
 SIZES: Final = (
+    Size("attachment_part_bytes", ATTACHMENT_PART_BYTES, "bytes of each part of a file but the last (18.2)"),
+    Size("attachments_per_download", MAX_WANTED, "elements of `wanted`"),
+    Size("attachments_per_message", MAX_ATTACHMENTS, "elements of `attachments` and `files`"),
     Size("bad_frames_per_second", BAD_FRAMES_PER_S, "unknown, invalid or unexpected frames a second in the long run"),
     Size("client_bytes", MAX_CLIENT_BYTES, "bytes of `client`"),
     Size("content_bytes", MAX_CONTENT_BYTES, "bytes of `content`"),
@@ -312,6 +393,9 @@ SIZES: Final = (
     Size("participants", MAX_PARTICIPANTS, "participants of a conversation"),
     Size("receipts_participants", MAX_SHOWN, "participants up to whom receipts are told one by one (5.8)"),
     Size("temp_id_days", TEMP_ID_DAYS, "days for which a `temp_id` that holds a time is remembered (4.2)"),
+    Size("thumbnail_bytes", MAX_THUMBNAIL_BYTES, "bytes of `thumbnail`"),
+    Size("thumbnail_file_bytes", MAX_THUMBNAIL_FILE_BYTES, "bytes of a thumbnail in the object store (18.3)"),
+    Size("unattached_hours", UNATTACHED_HOURS, "hours after which an upload that no message has is given up (18.7)"),
     Size("users_per_watch", MAX_WATCHED, "users in a `watch`"),
 )
 

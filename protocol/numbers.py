@@ -49,7 +49,8 @@ class Key(IntEnum):
     EDITED = 21
     CURSOR = 22
     MORE = 23
-    # From here on keys take two bytes. Frames that are sent for each message have only `reply_to` among these.
+    # From here on keys take two bytes. Frames that are sent for each message have only `reply_to`,
+    # `attachments` and `thumbnail` among these.
     COUNT = 24
     BEFORE = 25
     AFTER = 26
@@ -85,6 +86,21 @@ class Key(IntEnum):
     COUNTS = 56
     LAST_SEEN = 57
     LIFETIME_S = 58
+    ATTACHMENTS = 59
+    THUMBNAIL = 60
+    ATTACHMENT = 61
+    THUMBNAIL_OF = 62
+    FILES = 63
+    TICKETS = 64
+    PART_REQUESTS = 65
+    STORED_PARTS = 66
+    WANTED = 67
+    DOWNLOADS = 68
+    WANTS_DOWNLOADS = 69
+    SIZE_BYTES = 70
+    MEDIA_TYPE = 71
+    DIGEST = 72
+    URL = 73
     PAGES = 80
     GIVES_RECEIPTS = 90
     SHOWS_PRESENCE = 91
@@ -127,6 +143,11 @@ class Type(IntEnum):
     PING = 13
     BYE = 14
     STATUS = 15
+    UPLOAD = 20
+    PARTS = 21
+    COMPLETE = 22
+    DOWNLOAD = 23
+    ABORT = 24
     ERROR = 64
     WELCOME = 65
     SENT = 66
@@ -138,6 +159,9 @@ class Type(IntEnum):
     PONG = 72
     REFRESHED = 73
     STATUSES = 74
+    TICKETS = 75
+    PART_REQUESTS = 76
+    DOWNLOADS = 77
     MESSAGE = 128
     TOMBSTONE = 129
     CONVERSATION = 130

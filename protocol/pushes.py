@@ -16,6 +16,8 @@ class Message(Struct, frozen=True, gc=False):
     :ivar revision: None for 0, as it was sent.
     :ivar edited: when this revision was made; None if there was none.
     :ivar reply_to: the seq of the message that it answers; None if it answers none.
+    :ivar attachments: ids, in the order that the sender gave; None if it has none.
+    :ivar thumbnail: a small ciphertext beside the content; None if it has none.
     """
 
     TYPE: ClassVar = Type.MESSAGE
@@ -32,6 +34,8 @@ class Message(Struct, frozen=True, gc=False):
     revision: int | None = None
     edited: int | None = None
     reply_to: int | None = None
+    attachments: list[bytes] | None = None
+    thumbnail: bytes | None = None
 
 
 class Tombstone(Struct, frozen=True, gc=False):

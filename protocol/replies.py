@@ -9,6 +9,43 @@ from msgspec import Struct
 from protocol.numbers import Type
 from protocol.pushes import Conversation, Message, Tombstone
 
+PartRequest: TypeAlias = tuple[int, str, list[tuple[str, str]]]
+"""A presigned PUT of a part: the part's number, from 1; the URL; the headers that belong to it, in lower case."""
+
+
+class Ticket(Struct, frozen=True):
+    """The permission to upload a file. Part of `Tickets`, no frame by itself.
+
+    :ivar expires: until when the requests are good, in microseconds since 1970.
+    :ivar attachment: the id of the upload, and of the attachment that it becomes.
+    :ivar thumbnail_of: the attachment whose thumbnail this is; None: it is none.
+    :ivar part_requests: of its first parts.
+    """
+
+    expires: int
+    attachment: bytes
+    thumbnail_of: bytes | None
+    part_requests: list[PartRequest]
+
+
+class DownloadTicket(Struct, frozen=True, gc=False):
+    """The permission to download a file. Part of `Downloads` and `Messages`, no frame by itself.
+
+    :ivar expires: until when the URL is good, in microseconds since 1970.
+    :ivar thumbnail_of: as in `Ticket`.
+    :ivar size_bytes: of the ciphertext.
+    :ivar media_type: as the sender declared it.
+    :ivar digest: SHA-256 of a file of one part; of a larger one, SHA-256 of the joined SHA-256 of its parts.
+    """
+
+    expires: int
+    attachment: bytes
+    thumbnail_of: bytes | None
+    size_bytes: int
+    media_type: str
+    digest: bytes
+    url: str
+
 
 class Error(Struct, frozen=True, gc=False):
     """The reply to a request that was refused.
@@ -100,6 +137,7 @@ class Messages(Struct, frozen=True):
 
     :ivar more: there are more messages in the same direction.
     :ivar first_seq: the first seq of the conversation that this user may read.
+    :ivar downloads: the tickets of the first `limits.MAX_PAGE_DOWNLOADS` attachments of the page, if asked for.
     """
 
     TYPE: ClassVar = Type.MESSAGES
@@ -107,6 +145,7 @@ class Messages(Struct, frozen=True):
     more: bool
     messages: list[Message | Tombstone]
     first_seq: int | None = None
+    downloads: list[DownloadTicket] | None = None
 
 
 class Conversations(Struct, frozen=True):
@@ -152,7 +191,59 @@ class Statuses(Struct, frozen=True):
     receipts: list[tuple[bytes, int, int]]
 
 
+class Tickets(Struct, frozen=True):
+    """The reply to `Upload`.
+
+    :ivar tickets: in the order of the files; that of a thumbnail comes right after that of its file.
+    """
+
+    TYPE: ClassVar = Type.TICKETS
+    request: int
+    tickets: list[Ticket]
+
+
+class PartRequests(Struct, frozen=True):
+    """The reply to `Parts`.
+
+    :ivar more: other parts, with greater numbers, are missing, too.
+    :ivar expires: until when the requests are good, in microseconds since 1970.
+    :ivar part_requests: (part, URL, headers) of the first parts that are missing, in the order of their numbers.
+    :ivar stored_parts: the number of parts that the object store has.
+    """
+
+    TYPE: ClassVar = Type.PART_REQUESTS
+    request: int
+    more: bool
+    expires: int
+    part_requests: list[PartRequest]
+    stored_parts: int
+
+
+class Downloads(Struct, frozen=True):
+    """The reply to `Download`.
+
+    :ivar downloads: of those attachments that the user may read, each followed by that of its thumbnail.
+    """
+
+    TYPE: ClassVar = Type.DOWNLOADS
+    request: int
+    downloads: list[DownloadTicket]
+
+
 Reply: TypeAlias = (
-    Error | Welcome | Sent | Done | Revised | Synced | Messages | Conversations | Pong | Refreshed | Statuses
+    Error
+    | Welcome
+    | Sent
+    | Done
+    | Revised
+    | Synced
+    | Messages
+    | Conversations
+    | Pong
+    | Refreshed
+    | Statuses
+    | Tickets
+    | PartRequests
+    | Downloads
 )
 REPLIES: Final[tuple[type[Reply], ...]] = get_args(Reply)

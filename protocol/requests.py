@@ -33,6 +33,8 @@ class Send(Struct, frozen=True, gc=False):
     """A message for a conversation. Answered by `Sent` once it is committed; idempotent on (user, `temp_id`).
 
     :ivar reply_to: the seq of the message that it answers, if any.
+    :ivar attachments: ids of uploads that are complete, of which the message takes possession.
+    :ivar thumbnail: a small ciphertext beside the content.
     """
 
     TYPE: ClassVar = Type.SEND
@@ -44,6 +46,8 @@ class Send(Struct, frozen=True, gc=False):
     ephemeral_public_key: bytes | None
     temp_id: bytes
     reply_to: int | None = None
+    attachments: list[bytes] | None = None
+    thumbnail: bytes | None = None
 
 
 class MarkDelivered(Struct, frozen=True):
@@ -74,6 +78,8 @@ class Edit(Struct, frozen=True, gc=False):
     :ivar revision: of the message as this device knows it, 0 if it was never edited. If it is not the stored one,
         another device was quicker: `revision_conflict`. The server does an edit that is repeated after a lost reply
         once, and answers it alike, also if other edits have followed.
+    :ivar attachments: of the message from now on: those that it keeps, and new ones; None: none.
+    :ivar thumbnail: as in `Send`, instead of the one before.
     """
 
     TYPE: ClassVar = Type.EDIT
@@ -85,6 +91,8 @@ class Edit(Struct, frozen=True, gc=False):
     nonce: bytes | None
     ephemeral_public_key: bytes | None
     revision: int
+    attachments: list[bytes] | None = None
+    thumbnail: bytes | None = None
 
 
 class Delete(Struct, frozen=True, gc=False):
@@ -141,6 +149,7 @@ class History(Struct, frozen=True, gc=False):
     :ivar before: only those with a smaller seq. Without `after` the page is the newest of them, newest first.
     :ivar after: only those with a greater seq; then the page is the oldest of them, oldest first.
     :ivar count: the greatest number of messages.
+    :ivar wants_downloads: the reply has the download tickets of the page's attachments, too; None for false.
     """
 
     TYPE: ClassVar = Type.HISTORY
@@ -149,6 +158,7 @@ class History(Struct, frozen=True, gc=False):
     count: int | None
     before: int | None
     after: int | None
+    wants_downloads: bool | None = None
 
 
 class List(Struct, frozen=True, gc=False):
@@ -196,10 +206,68 @@ class Status(Struct, frozen=True, gc=False):
     seq: int
 
 
+class Upload(Struct, frozen=True):
+    """Declare files, before their ciphertext goes to the object store. Answered by `Tickets`.
+
+    :ivar files: (size in bytes, media type, digests of the parts, thumbnail). The digests are SHA-256, 32 bytes for
+        each part of `limits.ATTACHMENT_PART_BYTES`, joined. The thumbnail is (size in bytes, its SHA-256), or None.
+    """
+
+    TYPE: ClassVar = Type.UPLOAD
+    request: int
+    files: list[tuple[int, str, bytes, tuple[int, bytes] | None]]
+
+
+class Parts(Struct, frozen=True, gc=False):
+    """Ask for the presigned requests of parts that the object store does not have. Answered by `PartRequests`.
+
+    :ivar after: only parts with a greater number.
+    :ivar attachment: an upload of the user's own, or the thumbnail of one.
+    """
+
+    TYPE: ClassVar = Type.PARTS
+    request: int
+    after: int | None
+    attachment: bytes
+
+
+class Complete(Struct, frozen=True):
+    """All parts of these uploads, and of their thumbnails, are in the object store. Answered by `Done`, once the server
+    has seen them there; doing it again changes nothing."""
+
+    TYPE: ClassVar = Type.COMPLETE
+    request: int
+    attachments: list[bytes]
+
+
+class Download(Struct, frozen=True):
+    """Ask for the download tickets of attachments. Answered by `Downloads`.
+
+    :ivar wanted: ids of attachments.
+    """
+
+    TYPE: ClassVar = Type.DOWNLOAD
+    request: int
+    wanted: list[bytes]
+
+
+class Abort(Struct, frozen=True):
+    """Give up uploads that no message has, with their thumbnails. Answered by `Done`."""
+
+    TYPE: ClassVar = Type.ABORT
+    request: int
+    attachments: list[bytes]
+
+
 BatchedRequest: TypeAlias = Send | MarkDelivered | MarkRead
 """The requests that the server serves in batches, together with those of other connections (`SPEC.md`, 10.3)."""
 
-QueuedRequest: TypeAlias = Edit | Delete | SetTyping | Watch | Sync | History | List | Refresh | Status
+TransferRequest: TypeAlias = Upload | Parts | Complete | Download | Abort
+"""The requests about files in the object store (`SPEC.md`, section 18)."""
+
+QueuedRequest: TypeAlias = (
+    Edit | Delete | SetTyping | Watch | Sync | History | List | Refresh | Status | TransferRequest
+)
 """The requests that wait in a queue of the connection, and are served one after the other (`SPEC.md`, 10.3)."""
 
 Request: TypeAlias = Hello | BatchedRequest | QueuedRequest | Ping | Bye

@@ -220,6 +220,18 @@ class MessageDeleted(Refused):
     """The message was deleted, so there is nothing to edit."""
 
 
+class UnknownAttachment(Refused):
+    """An attachment does not exist, is another user's or a thumbnail, or is gone."""
+
+
+class AttachmentIncomplete(Refused):
+    """The object store was not seen to have an attachment, or its thumbnail, as declared."""
+
+
+class AttachmentUsed(Refused):
+    """An attachment belongs to another message, or is named twice."""
+
+
 class NotAccepted(Refused):
     """Some users, by their settings, do not accept messages from this user, or groups that this user adds them to.
 

@@ -34,17 +34,17 @@ _FIRST: Final = bytes(16)
 class Orphan(Struct, frozen=True):
     """An orphaned attachment.
 
-    :ivar keys: of its objects.
+    :ivar key: of its object.
     """
 
     id: bytes
-    keys: tuple[str, ...]
+    key: str
 
 
 async def orphaned(pool: Pool, *, limit: int) -> list[Orphan]:
     """Orphaned attachments, whose objects the caller deletes now; includes those of unfinished batches."""
     rows = await pool.fetch(_sql.orphaned, {"unused_s": UNUSED_S, "limit": limit})
-    return [Orphan(id_, tuple(key for key in keys if key is not None)) for id_, *keys in rows]
+    return [Orphan(*row) for row in rows]
 
 
 async def remove(pool: Pool, attachments: Sequence[Orphan]) -> int:

@@ -415,6 +415,9 @@ create table messages (
     is_silent boolean not null default false,
     -- The id by which the sender's devices know the message until they are told its seq.
     temp_id uuid,
+    -- The ids of its attachments, in the sender's order, and a small thumbnail, which is ciphertext. Null: none.
+    attachments uuid[],
+    thumbnail bytea,
     constraint messages_pkey primary key (conversation_id, seq),
     constraint messages_deleted check (deleted is null or content = '\x'::bytea and nonce is null),
     constraint messages_deleted_by check (deleted_by is null or deleted is not null and deleted_by <> sender_id),
@@ -464,15 +467,23 @@ create table sends (
 );
 create index sends_created on sends (created);
 
--- A file in the object store: uploaded first, then part of a message.
+-- A file in the object store: declared, uploaded, then part of a message. A thumbnail is a file of its own, which becomes
+-- part of a message, and loses it, together with the file that it shows.
 create table attachments (
     id uuid not null,
     user_id uuid not null,
     object_key text not null,
-    file_name text,
     size_bytes bigint not null,
-    mime_type text not null,
-    thumbnail_key text,
+    media_type text not null,
+    -- SHA-256 of the ciphertext; of a file in several parts, of part_digests.
+    digest bytea not null,
+    -- SHA-256 of each part, joined. Null once the upload is complete.
+    part_digests bytea,
+    -- The object store's name of the multipart upload. Null: the file has one part.
+    upload text,
+    thumbnail_of uuid,
+    -- When the object store was seen to have the file as declared. Only such a file becomes part of a message.
+    completed timestamptz,
     conversation_id uuid,
     seq bigint,
     created timestamptz not null default clock_timestamp(),
@@ -481,16 +492,20 @@ create table attachments (
     orphaned timestamptz,
     constraint attachments_pkey primary key (id),
     constraint attachments_object unique (object_key),
+    constraint attachments_thumbnail unique (thumbnail_of),
     constraint attachments_check check ((conversation_id is null) = (seq is null)),
-    constraint attachments_file_name_check check (length(file_name) >= 1 and length(file_name) <= 255),
-    constraint attachments_mime_type_check check (length(mime_type) >= 1 and length(mime_type) <= 127),
+    constraint attachments_completed check (conversation_id is null or completed is not null),
+    constraint attachments_digest_check check (length(digest) = 32),
+    constraint attachments_media_type_check check (length(media_type) >= 1 and length(media_type) <= 127),
     constraint attachments_orphaned check (orphaned is null or conversation_id is null),
-    constraint attachments_size_bytes_check check (size_bytes >= 1 and size_bytes <= '5368709120'::bigint),
+    constraint attachments_part_digests_check check (length(part_digests) > 0 and (length(part_digests) % 32) = 0),
+    constraint attachments_parts check ((completed is null) = (part_digests is not null)),
+    constraint attachments_size_bytes_check check (size_bytes >= 1 and size_bytes <= '5497558138880'::bigint),
     constraint attachments_message foreign key (conversation_id, seq) references messages(conversation_id, seq),
+    constraint attachments_thumbnail_of_fkey foreign key (thumbnail_of) references attachments(id) on delete set null,
     constraint attachments_user_id_fkey foreign key (user_id) references users(id)
 );
 create index attachments_of_message on attachments (conversation_id, seq) where conversation_id is not null;
-create index attachments_thumbnail on attachments (thumbnail_key) where thumbnail_key is not null;
 create index attachments_unused on attachments (created) where conversation_id is null;
 create trigger attachments_orphaned before update of conversation_id on attachments for each row when
     (old.conversation_id is not null and new.conversation_id is null) execute function mark_orphaned();
@@ -1145,8 +1160,8 @@ create table migrations (
 -- The messages of a conversation that a participant may read, as this participant sees them.
 -- readable_messages(c conversations, p participants) returns table(seq bigint, id uuid, sender_id uuid, created
 --     timestamptz, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision int, edited
---     timestamptz, reply_to bigint, temp_id uuid, is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent
---     boolean)
+--     timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea, temp_id uuid, is_gone boolean, deleted_by
+--     uuid, deleted timestamptz, is_silent boolean)
 
 -- The recipients of a message, and their marks: all users who took part when it was sent, other than its sender.
 -- recipients_of(p_conversation uuid, p_seq bigint, p_sender uuid) returns table(user_id uuid, delivered_seq bigint,

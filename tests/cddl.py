@@ -40,6 +40,13 @@ STRICTER = (
     (re.compile(r"counted = \[seq, seq, seq, seq\]"), "counted = {0: seq, 1: seq, 2: seq, 3: seq}"),
     (re.compile(r"allowed = \[limit, limit-value\]"), "allowed = {0: limit, 1: limit-value}"),
     (re.compile(r"quiet-hours = \[minute, minute, zone\]"), "quiet-hours = {0: minute, 1: minute, 2: zone}"),
+    (
+        re.compile(r"file = \[size, media-type, part-digests, thumbnail-file / null\]"),
+        "file = {0: size, 1: media-type, 2: part-digests, ? 3: thumbnail-file}",
+    ),
+    (re.compile(r"thumbnail-file = \[1..524288, digest\]"), "thumbnail-file = {0: uint .and (1..524288), 1: digest}"),
+    (re.compile(r"part-request = \[part, url, (\[.*?\])\]"), r"part-request = {0: part, 1: url, 2: \1}"),
+    (re.compile(r"header = \[header-name, (.*)\]"), r"header = {0: header-name, 1: \1}"),
     (re.compile(r'\.regexp "(.*?)"'), r'.regexp "^\1$"'),
     (re.compile(r"40: message / tombstone"), "(40: message // 40: tombstone)"),
 )
@@ -94,13 +101,55 @@ def _check(data: bytes, types: range) -> None:
 def _validate(root: str, frame: bytes, item: dict[int, Any]) -> None:
     if pycddl is None:
         return
-    for key, size in ((Key.MARKS, 2), (Key.HEADS, 2), (Key.RECEIPTS, 3), (Key.COUNTS, 4), (Key.LIMITS, 2)):
-        if isinstance(marks := item.get(key), list):
-            maps = [dict(enumerate(mark)) if isinstance(mark, list) and len(mark) == size else None for mark in marks]
-            frame = cbor2.dumps(item | {int(key): maps})
-    if isinstance(quiet := item.get(Key.QUIET_HOURS), list):
-        frame = cbor2.dumps(item | {int(Key.QUIET_HOURS): dict(enumerate(quiet)) if len(quiet) == 3 else None})
+    if not ROWS.keys().isdisjoint(item):
+        item = _with_maps(item)
+        frame = cbor2.dumps(item)
     _schema(root).validate_cbor(frame)
+
+
+ROWS = {Key.MARKS: 2, Key.HEADS: 2, Key.RECEIPTS: 3, Key.COUNTS: 4, Key.LIMITS: 2, Key.FILES: 4, Key.PART_REQUESTS: 3}
+ROWS |= {Key.QUIET_HOURS: 3, Key.TICKETS: 0}
+"""Field whose value is an array of arrays, or an array, or has such fields -> the number of elements of each array."""
+
+
+def _with_maps(item: dict[int, Any]) -> dict[int, Any]:
+    """A frame, or a map within one, in which maps stand for the arrays within arrays."""
+    made = dict(item)
+    for key in ROWS.keys() & item.keys():
+        value = item[key]
+        if not isinstance(value, list):
+            continue
+        match key:
+            case Key.QUIET_HOURS:
+                made[key] = _row(value, ROWS[key])
+            case Key.TICKETS:
+                made[key] = [_with_maps(each) if isinstance(each, dict) else each for each in value]
+            case Key.FILES:
+                made[key] = [_file(each) for each in value]
+            case Key.PART_REQUESTS:
+                made[key] = [_part_request(each) for each in value]
+            case _:
+                made[key] = [_row(each, ROWS[key]) for each in value]
+    return made
+
+
+def _row(value: Any, size: int) -> dict[int, Any] | None:
+    return dict(enumerate(value)) if isinstance(value, list) and len(value) == size else None
+
+
+def _file(value: Any) -> dict[int, Any] | None:
+    file = _row(value, ROWS[Key.FILES])
+    if file is None or file[3] is not None:
+        return file and file | {3: _row(file[3], 2)}
+    del file[3]
+    return file
+
+
+def _part_request(value: Any) -> dict[int, Any] | None:
+    request = _row(value, ROWS[Key.PART_REQUESTS])
+    if request is not None and isinstance(request[2], list):
+        request[2] = [_row(each, 2) for each in request[2]]
+    return request
 
 
 @cache

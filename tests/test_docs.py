@@ -46,6 +46,7 @@ def test_the_page_of_configuration_has_every_variable_with_its_default_and_meani
 
 
 REACH_NO_OTHER_USER = {"hello", "refresh", "ping", "bye", "sync", "history", "list"}
+REACH_NO_OTHER_USER |= {"upload", "parts", "complete", "download", "abort"}
 """Requests that act on the user's own connection, or read what the requests of the page have changed."""
 
 

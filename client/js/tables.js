@@ -8,9 +8,10 @@ export const SUBPROTOCOL = 'alo.v1' // 1.1
 // 2.3
 export const TYPES = {
   hello: 1, send: 2, mark_delivered: 3, mark_read: 4, edit: 5, delete: 6, set_typing: 7, watch: 8, sync: 9,
-  history: 10, list: 11, refresh: 12, ping: 13, bye: 14, status: 15,
+  history: 10, list: 11, refresh: 12, ping: 13, bye: 14, status: 15, upload: 20, parts: 21, complete: 22,
+  download: 23, abort: 24,
   error: 64, welcome: 65, sent: 66, done: 67, revised: 68, synced: 69, messages: 70, conversations: 71, pong: 72,
-  refreshed: 73, statuses: 74,
+  refreshed: 73, statuses: 74, tickets: 75, part_requests: 76, downloads: 77,
   message: 128, tombstone: 129, conversation: 130, typing: 131, presence: 132, lag: 133, receipts: 134, cursor: 135,
   move: 136, receipt_counts: 137, participants: 138, departed: 139, settings: 140, profile: 141, own_settings: 148,
   contact: 149,
@@ -25,7 +26,9 @@ export const KEYS = {
   active_at: 34, participants: 35, username: 36, joined_seq: 37, delivered_seq: 38, read_seq: 39, last_message: 40,
   users: 41, is_online: 42, is_typing: 43, for_everyone: 44, heads: 45, expires: 46, keep_alive_ms: 47, limit: 48,
   limit_value: 49, reply_to: 50, participants_version: 51, is_admin: 52, display_name: 53, joiners_see_all: 54,
-  receipts: 55, counts: 56, last_seen: 57, lifetime_s: 58, pages: 80, gives_receipts: 90, shows_presence: 91,
+  receipts: 55, counts: 56, last_seen: 57, lifetime_s: 58, attachments: 59, thumbnail: 60, attachment: 61,
+  thumbnail_of: 62, files: 63, tickets: 64, part_requests: 65, stored_parts: 66, wanted: 67, downloads: 68,
+  wants_downloads: 69, size_bytes: 70, media_type: 71, digest: 72, url: 73, pages: 80, gives_receipts: 90, shows_presence: 91,
   quiet_hours: 92, contacts_revision: 93, is_contact: 94, is_blocked: 95, muted_until: 96, own_revision: 97,
   participant_count: 98, is_request: 99, asked_by: 100, messages_from: 101, groups_from: 102, client: 105,
   features: 106, limits: 107, since_seq: 110, uncounted_seqs: 111, actor: 112, former: 113, left_seq: 114,

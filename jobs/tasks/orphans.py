@@ -16,7 +16,7 @@ from store.postgres.pool import Pool
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 100
-"""Attachments in one transaction, and in one deletion: 200 objects; the store deletes eight at a time."""
+"""Attachments in one transaction, and in one deletion; the store deletes eight objects at a time."""
 
 CONVERSATIONS: Final = 1000
 """Conversations in which one run looks for attachments below the floor: three probes of an index each, some 10 ms in
@@ -61,7 +61,7 @@ class Orphans:
         if not orphaned:
             return 0
         # No object was ever stored under an invalid key; one such row must not stop the others.
-        keys = [key for each in orphaned for key in each.keys if is_key(key)]
+        keys = [each.key for each in orphaned if is_key(each.key)]
         # Objects first: after a crash, the row leads the next run to them.
         await objects.delete(keys)
         removed = await orphans.remove(self._pool, orphaned)

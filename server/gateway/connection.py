@@ -26,9 +26,12 @@ from protocol.codes import CloseCode, ErrorCode
 from protocol.encoded import with_fields
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.frames import (
+    Abort,
     Bye,
+    Complete,
     Delete,
     Done,
+    Download,
     Edit,
     Hello,
     History,
@@ -36,6 +39,7 @@ from protocol.frames import (
     MarkDelivered,
     MarkRead,
     Move,
+    Parts,
     Ping,
     Pong,
     Refresh,
@@ -44,6 +48,7 @@ from protocol.frames import (
     SetTyping,
     Status,
     Sync,
+    Upload,
     Watch,
     Welcome,
 )
@@ -393,7 +398,22 @@ class Connection:
                     self._leave_if_idle()
                 case Hello():
                     self._start_soon(self._greet, frame)
-                case Delete() | Edit() | History() | List() | Refresh() | SetTyping() | Status() | Sync() | Watch():
+                case (
+                    Abort()
+                    | Complete()
+                    | Delete()
+                    | Download()
+                    | Edit()
+                    | History()
+                    | List()
+                    | Parts()
+                    | Refresh()
+                    | SetTyping()
+                    | Status()
+                    | Sync()
+                    | Upload()
+                    | Watch()
+                ):
                     self._count(frame.request)
                     self._enqueue(frame)
                 case _:

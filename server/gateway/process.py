@@ -99,6 +99,10 @@ USES_S: Final = 60.0
 """Time between looks for connected devices whose use was noted an hour ago (`store.device_uses`): 2 ms for 10,000."""
 
 
+_SERVED_FEATURES: Final = [name for name in features.NAMES if name != "attachments"]
+"""A deployment without an object store has no attachments."""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayStatistics:
     """A snapshot.
@@ -152,7 +156,7 @@ class SocketGateway:
         self._admission: AdmissionGate[Connection] = AdmissionGate(MAX_ADMITTED_AT_ONCE, ADMISSION_S)
         self._client_counts = ClientCounts()
         told = limits.told(**{limits.CONNECTIONS_PER_ADDRESS.name: config.max_address_connections})
-        self.told = encode_fields(Welcome(0, 0, b"", b"", 0, 0, 0, features.NAMES, told), ("features", "limits"))
+        self.told = encode_fields(Welcome(0, 0, b"", b"", 0, 0, 0, _SERVED_FEATURES, told), ("features", "limits"))
         self._turns = trio.Semaphore(LEAVING_AT_ONCE)
         self._connections: set[Connection] = set()
         self._all_gone = trio.Event()

@@ -10,6 +10,8 @@ from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from protocol.frames import Error
 from store.errors import (
+    AttachmentIncomplete,
+    AttachmentUsed,
     DeviceRevoked,
     ExpiredCursor,
     ForeignCursor,
@@ -28,6 +30,7 @@ from store.errors import (
     TokenReused,
     TokenUnknown,
     Unavailable,
+    UnknownAttachment,
     UnknownMessage,
 )
 from store.redis.client import RedisError
@@ -50,6 +53,9 @@ _CODES: Final[dict[type[Any], ErrorCode]] = {
     NotTheSender: ErrorCode.NOT_THE_SENDER,
     MessageDeleted: ErrorCode.MESSAGE_DELETED,
     RevisionConflict: ErrorCode.REVISION_CONFLICT,
+    UnknownAttachment: ErrorCode.UNKNOWN_ATTACHMENT,
+    AttachmentIncomplete: ErrorCode.ATTACHMENT_INCOMPLETE,
+    AttachmentUsed: ErrorCode.ATTACHMENT_USED,
     ForeignCursor: ErrorCode.CURSOR_FOREIGN,
     ExpiredCursor: ErrorCode.CURSOR_EXPIRED,
     TokenUnknown: ErrorCode.UNAUTHENTICATED,

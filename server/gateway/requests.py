@@ -15,17 +15,21 @@ from protocol.codec import encode
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from protocol.frames import (
+    Abort,
+    Complete,
     Conversation,
     Conversations,
     Cursor,
     Delete,
     Done,
+    Download,
     Edit,
     Hello,
     History,
     Lag,
     List,
     Messages,
+    Parts,
     Refresh,
     Refreshed,
     Reply,
@@ -37,6 +41,7 @@ from protocol.frames import (
     Synced,
     Tombstone,
     Typing,
+    Upload,
     Watch,
     name_of,
 )
@@ -77,6 +82,8 @@ class RequestHandler:
         """Serve a request; returns the encoded reply. Raises only `trio.Cancelled`: then the outcome is unknown."""
         try:
             return await self._serve(connection, frame)
+        except RequestError as error:
+            return encode(error_reply(error))
         except StoreError as error:
             if isinstance(error, RedisError):
                 # The text comes from Redis and is for the operator, for example that its memory is full.
@@ -114,6 +121,8 @@ class RequestHandler:
                 )
                 connection.expire_in((expires - now) / 1e6)
                 return encode(Refreshed(frame.request, token, expires))
+            case Upload() | Parts() | Complete() | Download() | Abort():
+                raise RequestError(frame.request, ErrorCode.NO_OBJECT_STORE, "")
             case _:
                 assert_never(frame)
 

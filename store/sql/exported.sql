@@ -76,8 +76,8 @@ order by a.day limit %(limit)s;
 -- name: uploads
 -- Files that no message has taken.
 select a.id::text, jsonb_build_object(
-    'kind', 'upload', 'object', a.object_key, 'file_name', a.file_name, 'size_bytes', a.size_bytes,
-    'mime_type', a.mime_type, 'created', a.created)::text
+    'kind', 'upload', 'attachment', a.id, 'object', a.object_key, 'size_bytes', a.size_bytes,
+    'media_type', a.media_type, 'thumbnail_of', a.thumbnail_of, 'completed', a.completed, 'created', a.created)::text
 from attachments a
 where a.user_id = %(user)s::uuid and a.conversation_id is null and a.orphaned is null and a.id::text > %(after)s
 order by a.id::text limit %(limit)s;
@@ -116,7 +116,7 @@ order by t.id limit %(limit)s;
 
 -- name: messages
 -- The messages of a conversation that the user may read, in some of its seqs; or those alone that the user has sent, if
--- the user has left. With their attachments. Content is as the server has it: encrypted. No row: the conversation ends
+-- the user has left. With their attachments, and the thumbnails of these. Content is as the server has it: encrypted. No row: the conversation ends
 -- before. The key of the last row, which has no line, says how far the page goes.
 with place as (
     select c as conversation, p as participant, p.user_id is not null as takes_part,
@@ -126,12 +126,12 @@ with place as (
     where c.id = %(conversation)s::uuid and c.last_seq > %(after)s::bigint
 ), found as (
     select m.seq, m.id, m.sender_id, m.created, m.content_type, m.content, m.nonce, m.ephemeral_public_key, m.revision,
-           m.edited, m.reply_to, m.is_gone
+           m.edited, m.reply_to, m.attachments, m.thumbnail, m.is_gone
     from place l cross join lateral readable_messages(l.conversation, l.participant) m
     where l.takes_part and m.seq > %(after)s::bigint and m.seq <= l.upto
     union all
     select m.seq, m.id, m.sender_id, m.created, m.content_type, m.content, m.nonce, m.ephemeral_public_key, m.revision,
-           m.edited, m.reply_to, m.deleted is not null
+           m.edited, m.reply_to, m.attachments, m.thumbnail, m.deleted is not null
     from place l join messages m on m.conversation_id = %(conversation)s::uuid
     where not l.takes_part and m.sender_id = %(user)s::uuid and m.seq > %(after)s::bigint and m.seq <= l.upto
 )
@@ -142,9 +142,12 @@ select f.seq, jsonb_build_object(
     'nonce', translate(encode(f.nonce, 'base64'), E'\n', ''),
     'ephemeral_public_key', translate(encode(f.ephemeral_public_key, 'base64'), E'\n', ''),
     'revision', f.revision, 'edited', f.edited, 'reply_to', f.reply_to,
+    'thumbnail', case when not f.is_gone then translate(encode(f.thumbnail, 'base64'), E'\n', '') end,
     'attachments', (
-        select jsonb_agg(jsonb_build_object('object', a.object_key, 'file_name', a.file_name,
-                                            'size_bytes', a.size_bytes, 'mime_type', a.mime_type) order by a.object_key)
+        select jsonb_agg(jsonb_build_object(
+            'attachment', a.id, 'object', a.object_key, 'size_bytes', a.size_bytes, 'media_type', a.media_type,
+            'thumbnail_of', a.thumbnail_of
+        ) order by array_position(f.attachments, coalesce(a.thumbnail_of, a.id)), a.thumbnail_of nulls first)
         from attachments a
         where a.conversation_id = %(conversation)s::uuid and a.seq = f.seq and not f.is_gone))::text
 from found f

@@ -9,7 +9,7 @@ with batch as (
 )
 update attachments a set orphaned = coalesce(a.orphaned, clock_timestamp())
 from batch b where a.id = b.id
-returning a.id, a.object_key, a.thumbnail_key;
+returning a.id, a.object_key;
 
 -- name: remove
 -- The rows of orphaned attachments whose objects are gone. One row: how many were deleted here.
@@ -52,8 +52,7 @@ select (select v.id from conversation v where v.id is not null order by v.n desc
 -- Those keys of which no attachment knows, and which were written so long ago that the row would be there.
 select o.key from unnest(%(keys)s::text[], %(modified)s::bigint[]) o(key, modified)
 where o.modified < extract(epoch from now() - make_interval(secs => %(unused_s)s)) * 1000000
-  and not exists (select from attachments a where a.object_key = o.key)
-  and not exists (select from attachments a where a.thumbnail_key = o.key);
+  and not exists (select from attachments a where a.object_key = o.key);
 
 -- name: position
 -- Where a sweep is, and how often it has moved.

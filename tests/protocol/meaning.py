@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol.frames import Participant, Stay
-from tests.protocol.strategies import RECORDS, Record
+from tests.protocol.strategies import RECORDS, Nested, Record
 
 
 def meaning(record: Record) -> dict[str, Any]:
     """Field names to values, byte strings in hex; `type` is the frame's name; absent fields are left out."""
     fields = {name: _value(getattr(record, name)) for name in record.__struct_fields__}
-    type_ = {} if isinstance(record, Participant | Stay) else {"type": record.TYPE.name.lower()}
+    type_ = {} if isinstance(record, Nested) else {"type": record.TYPE.name.lower()}
     return type_ | {name: value for name, value in fields.items() if value is not None}
 
 

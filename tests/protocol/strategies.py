@@ -16,6 +16,7 @@ from protocol.frames import (
     REPLIES,
     REQUESTS,
     Conversation,
+    DownloadTicket,
     Frame,
     Key,
     Message,
@@ -24,12 +25,14 @@ from protocol.frames import (
     Reply,
     Request,
     Stay,
+    Ticket,
     Tombstone,
     Type,
 )
 
-Record = Frame | Participant | Stay
-RECORDS: tuple[type[Record], ...] = (*REQUESTS, *REPLIES, *PUSHES, Participant, Stay)
+Nested = Participant | Stay | Ticket | DownloadTicket
+Record = Frame | Nested
+RECORDS: tuple[type[Record], ...] = (*REQUESTS, *REPLIES, *PUSHES, Participant, Stay, Ticket, DownloadTicket)
 
 
 def uints(most: int) -> st.SearchStrategy[int]:
@@ -63,6 +66,18 @@ def arrays(elements: st.SearchStrategy[Any], least: int, most: int) -> st.Search
     return st.lists(elements, min_size=least, max_size=6) | elements.map(lambda element: [element] * most)
 
 
+digests = st.binary(min_size=32, max_size=32)
+sizes = uints(2**63 - 1).filter(bool)
+visible_texts = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=64)
+files = st.tuples(
+    sizes,
+    visible_texts,
+    st.sampled_from([b"\x07" * 32, b"\x07" * 32 * limits.MAX_PARTS]),
+    st.none() | st.tuples(st.integers(1, limits.MAX_THUMBNAIL_FILE_BYTES), digests),
+)
+part_requests = st.tuples(
+    st.integers(1, limits.MAX_PARTS), visible_texts, st.lists(st.tuples(visible_texts, texts(64)), max_size=2)
+)
 marks = arrays(st.tuples(ids, seqs), 1, limits.MAX_MARKS)
 stored = st.deferred(lambda: records(Message) | records(Tombstone))
 
@@ -115,7 +130,7 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "expires": microseconds,
     "keep_alive_ms": milliseconds,
     "limit": texts(64),
-    "limit_value": milliseconds,
+    "limit_value": microseconds,
     "reply_to": seqs,
     "participants_version": seqs,
     "is_admin": st.booleans(),
@@ -141,12 +156,27 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "own_revision": uints(2**31 - 1),
     "client": st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=64),
     "features": arrays(texts(32), 0, limits.MAX_FEATURES),
-    "limits": arrays(st.tuples(texts(64), milliseconds), 0, limits.MAX_LIMITS),
+    "limits": arrays(st.tuples(texts(64), microseconds), 0, limits.MAX_LIMITS),
     "since_seq": seqs,
     "uncounted_seqs": arrays(seqs, 0, limits.MAX_UNCOUNTED),
     "actor": ids,
     "former": st.lists(st.deferred(lambda: records(Stay)), max_size=3),
     "left_seq": seqs,
+    "attachments": arrays(ids, 1, limits.MAX_ATTACHMENTS),
+    "thumbnail": binaries(limits.MAX_THUMBNAIL_BYTES).filter(bool),
+    "attachment": ids,
+    "thumbnail_of": ids,
+    "files": arrays(files, 1, limits.MAX_ATTACHMENTS),
+    "tickets": st.lists(st.deferred(lambda: records(Ticket)), max_size=2),
+    "part_requests": arrays(part_requests, 0, limits.MAX_PART_REQUESTS),
+    "stored_parts": uints(limits.MAX_PARTS),
+    "wanted": arrays(ids, 1, limits.MAX_WANTED),
+    "downloads": st.lists(st.deferred(lambda: records(DownloadTicket)), max_size=3),
+    "wants_downloads": st.booleans(),
+    "size_bytes": sizes,
+    "media_type": visible_texts,
+    "digest": digests,
+    "url": visible_texts,
 }
 
 
@@ -224,6 +254,19 @@ def full(struct_: type[Record]) -> Any:
         "features": ["edit", "typing"],
         "limits": [("content_bytes", 65_536), ("participants", 1000)],
         "uncounted_seqs": [7],
+        "attachments": [b"\x77" * 16],
+        "thumbnail": b"\xfa\xce",
+        "attachment": b"\x77" * 16,
+        "thumbnail_of": b"\x88" * 16,
+        "files": [(70_000, "application/octet-stream", b"\x07" * 32, (2_000, b"\x08" * 32))],
+        "part_requests": [(1, "https://files.example.org/a?part=1", [("content-length", "70000")])],
+        "stored_parts": 2,
+        "wanted": [b"\x77" * 16],
+        "wants_downloads": True,
+        "size_bytes": 70_000,
+        "media_type": "application/octet-stream",
+        "digest": b"\x07" * 32,
+        "url": "https://files.example.org/a",
         "actor": b"\x66" * 16,
     }
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)
@@ -231,7 +274,9 @@ def full(struct_: type[Record]) -> Any:
     samples |= dict.fromkeys(("created", "edited", "active_at", "expires"), 1_790_000_000_000_010)
     ids = {"conversation": 1, "temp_id": 2, "message": 3, "sender": 4, "user": 4, "device": 5, "asked_by": 6}
     samples |= {name: bytes([17 * digit]) * 16 for name, digit in ids.items()}
-    nested = {"messages", "conversations", "participants", "last_message", "former"} & set(struct_.__struct_fields__)
+    nested = {"messages", "conversations", "participants", "last_message", "former", "tickets", "downloads"} & set(
+        struct_.__struct_fields__
+    )
     for name in nested:
         samples[name] = {
             "messages": lambda: [full(Message), full(Tombstone)],
@@ -239,6 +284,8 @@ def full(struct_: type[Record]) -> Any:
             "participants": lambda: [full(Participant)],
             "last_message": lambda: full(Message),
             "former": lambda: [full(Stay)],
+            "tickets": lambda: [full(Ticket)],
+            "downloads": lambda: [full(DownloadTicket)],
         }[name]()
     return struct_(**{name: samples[name] for name in struct_.__struct_fields__})
 
@@ -260,6 +307,8 @@ def head(major: int, argument: int, width: int | None = None) -> bytes:
 def reference(value: Any) -> bytes:
     """Core deterministic encoding (RFC 8949, section 4.2.1) of what frames are made of, by the letter of the RFC."""
     match value:
+        case None:
+            return b"\xf6"
         case bool():
             return b"\xf5" if value else b"\xf4"
         case int():
@@ -279,7 +328,7 @@ def reference(value: Any) -> bytes:
 def as_map(record: Record) -> dict[int, Any]:
     """A frame as a map for CBOR: its type and fields by their keys, and the same for the frames within it."""
     fields = {int(Key[name.upper()]): _as_item(getattr(record, name)) for name in record.__struct_fields__}
-    type_ = {} if isinstance(record, Participant | Stay) else {0: int(record.TYPE)}
+    type_ = {} if isinstance(record, Nested) else {0: int(record.TYPE)}
     return type_ | {key: value for key, value in fields.items() if value is not None}
 
 

@@ -18,6 +18,7 @@ from protocol.frames import (
     REPLIES,
     REQUESTS,
     Conversation,
+    DownloadTicket,
     Frame,
     Key,
     Message,
@@ -26,6 +27,7 @@ from protocol.frames import (
     Reply,
     Request,
     Stay,
+    Ticket,
     Tombstone,
 )
 from tests.cddl import InvalidFrame, accepts, check_from_client, check_from_server, rule_of
@@ -113,6 +115,26 @@ def test_a_frame_fits_its_own_rule_and_no_other(struct: type[Frame]) -> None:
 
 
 ID = bytes(16)
+FILE = [70_000, "image/png", bytes(64), [2000, bytes(32)]]
+FILES = [
+    *([FILE] * count for count in (1, 10, 11)),
+    *([[*FILE[:3], thumbnail]] for thumbnail in (None, True, [], [1], [0, bytes(32)], [524_288, bytes(32)])),
+    *([[*FILE[:3], thumbnail]] for thumbnail in ([524_289, bytes(32)], [1, bytes(31)], [1, bytes(33)])),
+    *([[size, *FILE[1:]]] for size in (0, 1, 2**63 - 1, 2**63, True, 1.0)),
+    *([[1, media_type, bytes(32), None]] for media_type in ("", "a", "a" * 127, "a" * 128, "two words", "é", b"a")),
+    *([[1, "a", bytes(size), None]] for size in (0, 31, 32, 65_536, 65_537)),
+    *([FILE[:3]], [[*FILE, 1]], [FILE, None], FILE),
+]
+PART_REQUEST = [1, "https://files.example.org/a", [["content-length", "70000"]]]
+PART_REQUESTS = [
+    *([PART_REQUEST] * count for count in (1, 32, 33)),
+    *([[part, *PART_REQUEST[1:]]] for part in (0, 2048, 2049, True)),
+    *([[1, url, []]] for url in ("", "a" * 1024, "a" * 1025, "two words", b"a")),
+    *([[1, "a", [["a", "two words"]] * count]] for count in (8, 9)),
+    *([[1, "a", [header]]] for header in ([], ["a"], ["a", "b", "c"], ["", "b"], ["a", ""], ["a" * 257, "b"])),
+    *([[1, "a", [header]]] for header in (["a", "b" * 256], ["a", "b" * 257], ["é", "b"], ["a", 1], "a")),
+    *([PART_REQUEST[:2]], [[*PART_REQUEST, 1]], [None]),
+]
 VALUES = [
     *(None, True, False, 0.0, 1.5, cbor2.undefined),
     *(-(2**64), -1, 0, 1, 100, 101, 2**16 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1),
@@ -129,6 +151,11 @@ VALUES = [
     *([as_map(full(struct))] * 101 for struct in (Message, Tombstone, Conversation)),
     *([as_map(full(Participant))] * count for count in (1000, 1001)),
     *([as_map(full(Stay))] * count for count in (100, 101)),
+    *([as_map(full(Ticket))] * count for count in (20, 21)),
+    *([as_map(full(DownloadTicket))] * count for count in (200, 201)),
+    *FILES,
+    *PART_REQUESTS,
+    *([ID] * count for count in (10, 11)),
 ]
 
 

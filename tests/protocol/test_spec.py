@@ -22,6 +22,8 @@ from protocol.frames import (
     REQUESTS,
     Bye,
     Conversation,
+    Downloads,
+    DownloadTicket,
     Frame,
     Hello,
     Key,
@@ -30,6 +32,8 @@ from protocol.frames import (
     Ping,
     Stay,
     Sync,
+    Ticket,
+    Tickets,
     Tombstone,
     Type,
     name_of,
@@ -218,24 +222,33 @@ _BORDERS: dict[str, tuple[list[Any], list[Any]]] = {
     "time": ([0, 2**63 - 1], [-1, 2**63]),
     "milliseconds": ([0, 2**32 - 1], [-1, 2**32]),
     "boolean": ([True, False], [0, 1]),
+    "digest": ([bytes(32)], [bytes(31), bytes(33)]),
     "`message` or `tombstone` frame": (
         [as_map(full(Message)), as_map(full(Tombstone))],
         [as_map(full(Conversation)), {}],
     ),
 }
 _CELL = re.compile(
-    r"^(id|seq|time|milliseconds|boolean|number|visible ASCII text|text|opaque bytes|array|"
+    r"^(id|seq|time|milliseconds|boolean|digest|number|visible ASCII text|text|opaque bytes|array|"
     r"`message` or `tombstone` frame)\b"
     r"(?:,? (?:of )?(?:at most )?(\d+)(?: to (\d+))?)?"
 )
 
 
+WITHIN: dict[type[Record], tuple[type[Frame], Key]] = {
+    Participant: (Conversation, Key.PARTICIPANTS),
+    Stay: (Conversation, Key.FORMER),
+    Ticket: (Tickets, Key.TICKETS),
+    DownloadTicket: (Downloads, Key.DOWNLOADS),
+}
+"""Record that is no frame -> a frame that has it, and the field."""
+
+
 def _is_read(struct: type[Record], key: int, value: Any) -> bool:
     item = as_map(full(struct)) | {key: value}
-    if struct is Participant:
-        item = as_map(full(Conversation)) | {int(Key.PARTICIPANTS): [item]}
-    if struct is Stay:
-        item = as_map(full(Conversation)) | {int(Key.FORMER): [item]}
+    if struct in WITHIN:
+        frame_of, outer = WITHIN[struct]
+        item = as_map(full(frame_of)) | {int(outer): [item]}
     decode = decode_from_client if struct in REQUESTS else decode_from_server
     try:
         [frame] = decode(cbor2.dumps(item))
@@ -332,7 +345,9 @@ def test_examples_of_the_spec_are_frames() -> None:
     shown = set()
     for text in re.findall(r"^    ([0-9a-f]{8,})$", SPEC, re.MULTILINE):
         data = bytes.fromhex(text)
-        frames = list((decode_from_client if data[2] < Type.ERROR and data[2] != 0x18 else decode_from_server)(data))
+        frames = list(
+            (decode_from_client if (data[3] if data[2] == 0x18 else data[2]) < Type.ERROR else decode_from_server)(data)
+        )
         assert b"".join(map(encode, frames)) == data  # type: ignore[arg-type]
         shown |= set(map(type, frames))
     assert shown == {*REQUESTS, *REPLIES, *PUSHES}

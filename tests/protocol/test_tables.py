@@ -20,6 +20,8 @@ from protocol.frames import (
     REQUESTS,
     Conversation,
     Done,
+    Downloads,
+    DownloadTicket,
     Edit,
     Frame,
     Key,
@@ -126,7 +128,7 @@ def test_every_key_of_a_frame_that_is_sent_for_each_message_takes_one_byte() -> 
     """These are the frames of sends, deliveries and reads; other frames, and the fields in `few`, are rarer: their keys
     may take two bytes."""
     for struct in (Send, Sent, Message, Tombstone, MarkDelivered, MarkRead, Done, Edit, Revised, Sync, Synced):
-        few = {"reply_to", "count", "pages", "actor"}
+        few = {"reply_to", "attachments", "thumbnail", "count", "pages", "actor"}
         assert max(Key[name.upper()] for name in struct.__struct_fields__ if name not in few) <= 23, struct
 
 
@@ -140,6 +142,9 @@ def test_the_largest_frames_fit_into_one_websocket_message() -> None:
         bytes(limits.MAX_NONCE_BYTES),
         bytes(limits.MAX_PUBLIC_KEY_BYTES),
         b"t" * 16,
+        limits.MAX_SEQ,
+        [b"a" * 16] * limits.MAX_ATTACHMENTS,
+        bytes(limits.MAX_THUMBNAIL_BYTES),
     )
     assert 3 * len(encode(send)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES
     push = Message(
@@ -149,6 +154,8 @@ def test_the_largest_frames_fit_into_one_websocket_message() -> None:
         2**63 - 1,
         b"s" * 16,
         *[getattr(send, name) for name in ("content_type", "content", "nonce", "ephemeral_public_key")],
+        attachments=send.attachments,
+        thumbnail=send.thumbnail,
     )
     assert len(encode(push)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES
     marks = MarkDelivered(limits.MAX_REQUEST, [(b"c" * 16, limits.MAX_SEQ)] * limits.MAX_MARKS)
@@ -173,3 +180,14 @@ def test_the_largest_frames_fit_into_one_websocket_message() -> None:
         former=[Stay(b"u" * 16, None, None, limits.MAX_SEQ, b"a" * 16, limits.MAX_SEQ)] * limits.MAX_FORMER,
     )
     assert len(encode(conversation)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES
+    download = DownloadTicket(
+        2**63 - 1,
+        b"a" * 16,
+        b"t" * 16,
+        2**63 - 1,
+        "m" * limits.MAX_MEDIA_TYPE_BYTES,
+        bytes(32),
+        "u" * limits.MAX_URL_BYTES,
+    )
+    page_bytes = len(encode(Downloads(limits.MAX_REQUEST, [download] * limits.MAX_PAGE_DOWNLOADS * 2)))
+    assert limits.MAX_PAGE_BYTES + page_bytes <= limits.MAX_WEBSOCKET_MESSAGE_BYTES - 20_000

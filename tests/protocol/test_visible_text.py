@@ -97,6 +97,8 @@ TEXTS: dict[Key, str] = {
     Key.GROUPS_FROM: "one of a table",
     Key.FEATURES: "each is one of a table",
     Key.LIMITS: "each has one of a table",
+    Key.MEDIA_TYPE: "ASCII that can be seen, for the client's program",
+    Key.URL: "ASCII that can be seen, for the client's program",
     Key.QUIET_HOURS: "has a zone of the IANA database",
 }
 """Each field of the wire that has a text -> the rule of it."""

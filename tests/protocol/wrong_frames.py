@@ -6,7 +6,7 @@ from typing import Any
 
 import cbor2
 
-from protocol.frames import Conversation, Key, Message, Participant, Stay, Typing
+from protocol.frames import Conversation, DownloadTicket, Key, Message, Participant, Stay, Ticket, Typing
 from tests.protocol.strategies import as_map, full
 
 NO_ID: list[Any] = [b"c" * 15, b"c" * 17, "c" * 16, 5, b"", []]
@@ -37,6 +37,10 @@ NO_COUNTS: list[Any] = [
     *([1, 1, 1], [1, 1, 1, 1, 1], [-1, 1, 1, 1], [1, True, 1, 1], [1, 1, 2**63, 1], [1, 1, 1, -1]),
     *([b"u" * 16, 1, 1, 1], None, 5),
 ]
+
+
+FILE: list[Any] = [70_000, "image/png", bytes(32), [2000, bytes(32)]]
+PART_REQUEST: list[Any] = [1, "https://files.example.org/a", [["content-length", "70000"]]]
 
 
 def no_bytes(least: int, most: int) -> list[Any]:
@@ -103,7 +107,7 @@ WRONG: dict[Key, list[Any]] = {
     Key.EXPIRES: NO_TIME,
     Key.KEEP_ALIVE_MS: NO_MS,
     Key.LIMIT: no_text(64),
-    Key.LIMIT_VALUE: NO_MS,
+    Key.LIMIT_VALUE: NO_TIME,
     Key.REPLY_TO: NO_SEQ,
     Key.PARTICIPANTS_VERSION: NO_SEQ,
     Key.IS_ADMIN: NO_BOOL,
@@ -130,7 +134,7 @@ WRONG: dict[Key, list[Any]] = {
     Key.FEATURES: [5, {}, "edit", ["edit"] * 257, *([each] for each in no_text(32)), [None]],
     Key.LIMITS: [
         *(5, {}, [["a", 1]] * 257, [["a"]], [["a", 1, 1]], [[1, "a"]], [None], ["a", 1], [{"a": 1}]),
-        *([["a", each]] for each in NO_MS),
+        *([["a", each]] for each in NO_TIME),
         *([[each, 1]] for each in no_text(64)),
     ],
     Key.SINCE_SEQ: NO_SEQ,
@@ -138,5 +142,35 @@ WRONG: dict[Key, list[Any]] = {
     Key.ACTOR: NO_ID,
     Key.FORMER: [*no_frames(), [as_map(full(Stay))] * 101],
     Key.LEFT_SEQ: NO_SEQ,
+    Key.ATTACHMENTS: [5, {}, [], [b"c" * 16] * 11, *([each] for each in NO_ID)],
+    Key.THUMBNAIL: no_bytes(1, 16_384),
+    Key.ATTACHMENT: NO_ID,
+    Key.THUMBNAIL_OF: NO_ID,
+    Key.FILES: [
+        *(5, {}, [], FILE, [None], [FILE[:3]], [[*FILE, 1]], [FILE] * 11),
+        *([[size, *FILE[1:]]] for size in (0, -1, 2**63, True, 1.0)),
+        *([[1, each, *FILE[2:]]] for each in ("", "a" * 128, "two words", "é", b"a", None)),
+        *([[1, "a", each, None]] for each in (b"", bytes(31), "a", None)),
+        *(
+            [[1, "a", bytes(32), each]]
+            for each in ([], [1], [0, bytes(32)], [524_289, bytes(32)], [1, bytes(31)], True)
+        ),
+    ],
+    Key.TICKETS: [*no_frames(), [as_map(full(Ticket))] * 21],
+    Key.PART_REQUESTS: [
+        *(5, {}, [None], PART_REQUEST, [PART_REQUEST] * 33, [PART_REQUEST[:2]], [[*PART_REQUEST, 1]]),
+        *([[part, "a", []]] for part in (0, 2049, True, 1.0)),
+        *([[1, each, []]] for each in ("", "a" * 1025, "two words", b"a", None)),
+        *([[1, "a", each]] for each in (None, {}, ["a"], [["a"]], [["a", "b", "c"]], [["a", "b"]] * 9, [["", "b"]])),
+        *([[1, "a", [each]]] for each in (["a", ""], ["a" * 257, "b"], ["a", "b" * 257], ["two words", "b"], ["a", 1])),
+    ],
+    Key.STORED_PARTS: [-1, 2049, True, 1.0],
+    Key.WANTED: [5, {}, [], [b"c" * 16] * 101, *([each] for each in NO_ID)],
+    Key.DOWNLOADS: [*no_frames(), [as_map(full(DownloadTicket))] * 201],
+    Key.WANTS_DOWNLOADS: NO_BOOL,
+    Key.SIZE_BYTES: [0, -1, 2**63, True, 1.0],
+    Key.MEDIA_TYPE: ["", "a" * 128, "two words", "é", b"a", 5],
+    Key.DIGEST: [bytes(31), bytes(33), "a" * 32, 5],
+    Key.URL: ["", "a" * 1025, "two words", "é", b"a", 5],
 }
 """Field -> values that a receiver refuses. Request has none: a receiver cannot answer a frame with a wrong one."""

@@ -114,10 +114,11 @@ async def plant_rows(pool: Pool, alice: Credentials, group: bytes) -> None:
         "insert into notices (user_id, notifier_id, name, told, times, unread, delivered, read)"
         " select %(user)s, null, 'zq-notice', now(), 1, 1, 0, 0",
         "insert into read_windows (conversation_id, seq, created, user_id) values (%(group)s, 1, now(), %(user)s)",
-        "insert into attachments (id, user_id, object_key, file_name, size_bytes, mime_type)"
-        " values (%(other)s, %(user)s, 'attachments/unused', 'zq-file', 1, 'image/png')",
-        "insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq)"
-        " values (gen_random_uuid(), %(user)s, 'attachments/used', 1, 'image/png', %(group)s, 1)",
+        "insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed)"
+        " values (%(other)s, %(user)s, 'attachments/unused', 1, 'image/png', sha256(''), now())",
+        "insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed, conversation_id,"
+        " seq)"
+        " values (gen_random_uuid(), %(user)s, 'attachments/used', 1, 'image/png', sha256(''), now(), %(group)s, 1)",
         "insert into stays values (%(group)s, %(user)s, 0, 0, 0, 0, null, now())",
         "insert into withheld (conversation_id, user_id) select c.id, %(user)s from conversations c"
         " where c.kind = 'group' and not exists (select from shown_participants p"

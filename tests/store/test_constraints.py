@@ -45,27 +45,41 @@ IMPOSSIBLE = {
         "insert into password_resets (id, token_hash, expires) values (gen_random_uuid(), sha256('x'), now())"
     ),
     "a second key of mails": "insert into mail_key (key) select key from mail_key",
-    "an attachment of half a message": (
-        "insert into attachments (id, user_id, object_key, size_bytes, mime_type, seq)"
-        " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', 1)"
-    ),
+    "an attachment of half a message": ("insert into attachments {file}, seq) values ({good}, 1)"),
     "an attachment of no message": (
-        "insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq)"
-        " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', '{group}', 99)"
+        "insert into attachments {file}, conversation_id, seq) values ({good}, '{group}', 99)"
     ),
     "an orphaned attachment of a message": (
         "with sent as (insert into messages {message} values ('{group}', 1, {rest}, null, null))"
-        " insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq, orphaned)"
-        " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', '{group}', 1, now())"
+        " insert into attachments {file}, conversation_id, seq, orphaned) values ({good}, '{group}', 1, now())"
+    ),
+    "an incomplete attachment of a message": (
+        "with sent as (insert into messages {message} values ('{group}', 1, {rest}, null, null))"
+        " insert into attachments {file}, part_digests, conversation_id, seq)"
+        " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', sha256('x'), null, sha256('x'), '{group}', 1)"
     ),
     "an attachment of no size": (
-        "insert into attachments (id, user_id, object_key, size_bytes, mime_type)"
-        " values (gen_random_uuid(), '{alice}', 'k', 0, 'a/b')"
+        "insert into attachments {file}) values (gen_random_uuid(), '{alice}', 'k', 0, 'a/b', sha256('x'), now())"
+    ),
+    "an attachment with half a digest": (
+        "insert into attachments {file}) values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', '\\x00', now())"
+    ),
+    "an incomplete attachment without digests of its parts": (
+        "insert into attachments {file}) values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', sha256('x'), null)"
+    ),
+    "a complete attachment with digests of its parts": (
+        "insert into attachments {file}, part_digests) values ({good}, sha256('x'))"
+    ),
+    "half a digest of a part": (
+        "insert into attachments {file}, part_digests)"
+        " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', sha256('x'), null, '\\x00')"
     ),
 }
 """A statement for each impossible state; the rest of its row is valid."""
 
 MESSAGE = "(conversation_id, seq, id, sender_id, created, content_type, content, reply_to, deleted)"
+FILE = "(id, user_id, object_key, size_bytes, media_type, digest, completed"
+GOOD = "gen_random_uuid(), '{alice}', 'k', 1, 'a/b', sha256('x'), now()"
 REST = "gen_random_uuid(), '{alice}', now(), 'text', 'x'"
 
 
@@ -73,7 +87,9 @@ REST = "gen_random_uuid(), '{alice}', now(), 'text', 'x'"
 async def test_impossible_state_is_refused(pool: Pool, alice: Credentials, bob: Credentials, name: str) -> None:
     await new_direct(pool, alice, bob)
     ids = {"alice": alice.user.hex(), "group": (await new_group(pool, alice, bob)).hex()}
-    statement = IMPOSSIBLE[name].format(**ids, message=MESSAGE, rest=REST.format(**ids))
+    statement = IMPOSSIBLE[name].format(
+        **ids, message=MESSAGE, rest=REST.format(**ids), file=FILE, good=GOOD.format(**ids)
+    )
     with pytest.raises(DatabaseError) as refused:
         await pool.fetch(statement)
     assert refused.value.sqlstate[:2] == "23", "a constraint refuses the row, not a mistake in the statement"

@@ -100,8 +100,8 @@ insert into emails (user_id, address, verified, wants_digest, next_digest, seed,
            sha256(uuid_send(id)) from users;
 insert into mailboxes (mailbox_hash, asked_since)
     select sha256(uuid_send(id)), now() - case when username like '%7' then interval '2 days' else '0' end from users;
-insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq)
-    select m.id, m.sender_id, 'attachments/' || m.id, 1, 'image/jpeg', m.conversation_id, m.seq
+insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed, conversation_id, seq)
+    select m.id, m.sender_id, 'attachments/' || m.id, 1, 'image/jpeg', sha256(''), now(), m.conversation_id, m.seq
     from messages m where m.seq = 1;
 insert into outbox (conversation_id, seq) select conversation_id, seq from messages order by created;
 insert into read_windows (conversation_id, seq, created) select conversation_id, seq, created from messages;

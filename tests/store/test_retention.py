@@ -23,6 +23,7 @@ from store.retention import FloorMoves, below, clear, move_floors, note_announce
 from tests.ageing import age
 from tests.people import new_group, new_user
 from tests.store.store_world import a_message
+from tests.uploads import new_upload
 
 DAY_S = 86_400
 
@@ -152,11 +153,7 @@ async def test_rows_about_deleted_messages_go_with_them_and_attachments_are_orph
         await revisions.edit(pool, bob.user, talk, seq, 0, "text", b"x", None, None)
     for seq in (2, 5):
         await revisions.delete_for_me(pool, alice.user, talk, seq)
-        await pool.fetch(
-            "insert into attachments (id, user_id, object_key, size_bytes, mime_type, conversation_id, seq)"
-            " values (gen_random_uuid(), %s, %s, 1, 'a/b', %s, %s)",
-            (uuid(bob.user), f"key {seq}", uuid(talk), seq),
-        )
+        await new_upload(pool, bob.user, key=f"key {seq}", message=(talk, seq))
     await move(pool, days=50)
     assert await clear_all(pool, batch=2) == [2, 1]
     assert await pool.fetch("select array_agg(seq) from revisions") == [([4],)]

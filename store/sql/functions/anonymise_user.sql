@@ -40,7 +40,7 @@ begin
     ));
     delete from dead_jobs j where j.payload ->> 'user' = p_user::text;
     -- A job deletes their objects, and then the rows.
-    update attachments a set orphaned = coalesce(a.orphaned, clock_timestamp()), file_name = null
+    update attachments a set orphaned = coalesce(a.orphaned, clock_timestamp())
     where a.user_id = p_user and a.conversation_id is null;
     perform note_security_event('account_deleted', p_user, '{"actor": "system"}');
     -- In the order of their keys, as marks and sends lock them.

@@ -9,8 +9,8 @@ declare
     told uuid[];
 begin
     update messages e
-    set content_type = '', content = '', nonce = null, ephemeral_public_key = null, deleted = clock_timestamp(),
-        deleted_by = p_by
+    set content_type = '', content = '', nonce = null, ephemeral_public_key = null, attachments = null,
+        thumbnail = null, deleted = clock_timestamp(), deleted_by = p_by
     where e.conversation_id = c.id and e.seq = m.seq;
     perform note_revision(c.id, m.seq);
     told := array(select h.user_id from holders_of(c, m) h);

@@ -12,11 +12,11 @@
 -- for.
 create or replace function readable_messages(c conversations, p participants) returns table (
     seq bigint, id uuid, sender_id uuid, created timestamptz, content_type text, content bytea, nonce bytea,
-    ephemeral_public_key bytea, revision int, edited timestamptz, reply_to bigint, temp_id uuid, is_gone boolean,
-    deleted_by uuid, deleted timestamptz, is_silent boolean
+    ephemeral_public_key bytea, revision int, edited timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea,
+    temp_id uuid, is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent boolean
 ) language sql stable parallel safe as $$
     select m.seq, m.id, m.sender_id, m.created, m.content_type, m.content, m.nonce, m.ephemeral_public_key, m.revision,
-           m.edited, m.reply_to, case when m.sender_id = p.user_id then m.temp_id end,
+           m.edited, m.reply_to, m.attachments, m.thumbnail, case when m.sender_id = p.user_id then m.temp_id end,
            m.deleted is not null or m.is_silent and m.sender_id <> p.user_id or exists (
                -- The offset makes Postgres look up each message by the key. Without it, it may hash all that the user
                -- has hidden.

@@ -339,6 +339,9 @@ create table messages (
     is_silent boolean not null default false,
     -- The id by which the sender's devices know the message until they are told its seq.
     temp_id uuid,
+    -- The ids of its attachments, in the sender's order, and a small thumbnail, which is ciphertext. Null: none.
+    attachments uuid[],
+    thumbnail bytea,
     primary key (conversation_id, seq),
     constraint messages_numbers check (least(seq, reply_to) >= 1 and reply_to < seq and revision >= 0),
     constraint messages_deleted check (deleted is null or content = '' and nonce is null),
@@ -387,15 +390,23 @@ create table sends (
 );
 create index sends_created on sends (created);
 
--- A file in the object store: uploaded first, then part of a message.
+-- A file in the object store: declared, uploaded, then part of a message. A thumbnail is a file of its own, which becomes
+-- part of a message, and loses it, together with the file that it shows.
 create table attachments (
     id uuid primary key,
     user_id uuid not null references users,
-    object_key text not null,
-    file_name text check (length(file_name) between 1 and 255),
-    size_bytes bigint not null check (size_bytes between 1 and 5368709120),
-    mime_type text not null check (length(mime_type) between 1 and 127),
-    thumbnail_key text,
+    object_key text collate "C" not null,
+    size_bytes bigint not null check (size_bytes between 1 and 5497558138880),
+    media_type text not null check (length(media_type) between 1 and 127),
+    -- SHA-256 of the ciphertext; of a file in several parts, of part_digests.
+    digest bytea not null check (length(digest) = 32),
+    -- SHA-256 of each part, joined. Null once the upload is complete.
+    part_digests bytea check (length(part_digests) > 0 and length(part_digests) % 32 = 0),
+    -- The object store's name of the multipart upload. Null: the file has one part.
+    upload text,
+    thumbnail_of uuid references attachments on delete set null,
+    -- When the object store was seen to have the file as declared. Only such a file becomes part of a message.
+    completed timestamptz,
     conversation_id uuid,
     seq bigint,
     created timestamptz not null default clock_timestamp(),
@@ -403,13 +414,15 @@ create table attachments (
     -- can take it.
     orphaned timestamptz,
     constraint attachments_object unique (object_key),
+    constraint attachments_thumbnail unique (thumbnail_of),
     constraint attachments_message foreign key (conversation_id, seq) references messages,
     check ((conversation_id is null) = (seq is null)),
-    constraint attachments_orphaned check (orphaned is null or conversation_id is null)
+    constraint attachments_orphaned check (orphaned is null or conversation_id is null),
+    constraint attachments_completed check (conversation_id is null or completed is not null),
+    constraint attachments_parts check ((completed is null) = (part_digests is not null))
 );
 create index attachments_of_message on attachments (conversation_id, seq) where conversation_id is not null;
 create index attachments_unused on attachments (created) where conversation_id is null;
-create index attachments_thumbnail on attachments (thumbnail_key) where thumbnail_key is not null;
 
 -- Lifetimes (decision 23): when to look for expired messages in each conversation, and what remains to be done about
 -- those below its floor. Apart from conversations and without a foreign key: sends do not touch it, and its updates

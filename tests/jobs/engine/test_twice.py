@@ -174,8 +174,9 @@ async def folder(tmp_path: Path) -> Folder:
 
 ATTACHMENTS = f"""
 {USERS}
-insert into attachments (id, user_id, object_key, size_bytes, mime_type, created)
-    select gen_random_uuid(), u.id, 'attachments/' || u.username, 1, 'image/jpeg', now() - interval '2 days'
+insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, part_digests, created)
+    select gen_random_uuid(), u.id, 'attachments/' || u.username, 1, 'image/jpeg', sha256(''), sha256(''),
+           now() - interval '2 days'
     from users u;
 """
 
