@@ -203,7 +203,6 @@ async def test_no_row_has_what_the_user_has_chosen(pool: Pool, redis_url: str, d
         "emails",
         "notifiers",
         "messages",
-        "attachments",
         "dead_jobs",
         "notices",
     }
