@@ -92,7 +92,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "schema": "store/schema.sql",
         "unread": "unread counts",
     },
-    "store/objects": {"stores": "what each object store has to do"},
+    "store/objects": {"stores": "what each object store has to do", "transfers": "what clients do with it themselves"},
     "store/postgres": {"statements": "which statements write"},
 }
 """Folder -> the subjects of its test files that are not named after a module, and the meaning of each."""

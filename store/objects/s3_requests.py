@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -23,16 +23,23 @@ MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
 BUSY: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """Statuses after which a retry may help: rate limits, two writers of one key, and faults."""
 
-BUSY_CODES: Final = frozenset({"InternalError", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown"})
-"""Codes of the same errors, where the status is 200: a join has begun its answer before it fails."""
+BUSY_CODES: Final = frozenset(
+    {"InternalError", "InvalidPart", "OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown"}
+)
+"""Codes of the same errors of a join. InvalidPart: the same bytes have been written again meanwhile."""
 
 MAX_DRIFT_S: Final = 60.0
 """A refused request is sent again if its date was off by more. Services refuse a date that is 15 minutes off."""
 
 
 class ServiceAnswer(Struct, frozen=True):
-    """An answer of the service that is no error."""
+    """An answer of the service.
 
+    :ivar code: S3's code, if it is an error.
+    """
+
+    status: int
+    code: str
     headers: Mapping[str, str]
     body: bytes
 
@@ -58,10 +65,12 @@ class ServiceRequests:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
         max_bytes: int = MAX_REPLY_BYTES,
+        errors: Container[str] = (),
     ) -> ServiceAnswer:
         """The answer to one request.
 
         :param key: of an object; empty for the bucket.
+        :param errors: codes of errors that are answers, too.
         :raises ObjectMissing: if the service has no such object, or no such multipart upload.
         :raises ObjectTooLarge: if the body is longer than `max_bytes`.
         :raises Unavailable: if there is no answer in time, or a retry may help.
@@ -69,17 +78,18 @@ class ServiceRequests:
         """
         try:
             with self.deadline():
-                status, answer = await self._exchange(method, key, query or {}, body, headers or {}, max_bytes)
+                answer = await self._exchange(method, key, query or {}, body, headers or {}, max_bytes)
         except httpx.HTTPError as error:
             raise Unavailable("the object store", str(self._bucket), f"{type(error).__name__}: {error}") from None
-        if 200 <= status < 300:
+        if 200 <= answer.status < 300:
             if len(answer.body) > max_bytes:
                 raise ObjectTooLarge(key, max_bytes)
             return answer
-        code = code_of(answer.body)
-        if status == 404 and key and code != "NoSuchBucket":
+        if answer.code in errors:
+            return answer
+        if answer.status == 404 and key and answer.code != "NoSuchBucket":
             raise ObjectMissing(key)
-        raise self.refusal(f"status {status} {code}".rstrip(), may_pass=status in BUSY)
+        raise self.refusal(f"status {answer.status} {answer.code}".rstrip(), may_pass=answer.status in BUSY)
 
     @contextmanager
     def deadline(self) -> Iterator[None]:
@@ -104,11 +114,11 @@ class ServiceRequests:
 
     async def _exchange(
         self, method: str, key: str, query: Mapping[str, str], body: bytes, headers: Mapping[str, str], max_bytes: int
-    ) -> tuple[int, ServiceAnswer]:
-        """Status and answer; once more if the service may have refused the date. HEAD has no code that says so."""
+    ) -> ServiceAnswer:
+        """Sends the request once more if the service may have refused the date. HEAD has no code that says so."""
         signed_at = self.clock.now()
         found = await self._send(method, key, query, body, headers, max_bytes, signed_at)
-        if found[0] not in (400, 403) or abs(self.clock.now() - signed_at) < MAX_DRIFT_S:
+        if found.status not in (400, 403) or abs(self.clock.now() - signed_at) < MAX_DRIFT_S:
             return found
         return await self._send(method, key, query, body, headers, max_bytes, self.clock.now())
 
@@ -121,7 +131,7 @@ class ServiceRequests:
         headers: Mapping[str, str],
         max_bytes: int,
         signed_at: float,
-    ) -> tuple[int, ServiceAnswer]:
+    ) -> ServiceAnswer:
         """Stops reading a body that is too long."""
         bucket = self._bucket
         signed = signed_headers(
@@ -145,4 +155,5 @@ class ServiceRequests:
                     data += chunk
                     if len(data) > max_bytes:
                         enough.cancel()
-        return response.status_code, ServiceAnswer(response.headers, bytes(data))
+        status = response.status_code
+        return ServiceAnswer(status, "" if status < 300 else code_of(bytes(data)), response.headers, bytes(data))

@@ -1,6 +1,6 @@
 """Direct transfers with an S3-compatible service: presigned requests, and multipart uploads with SHA-256 of each part.
 
-`docs/decisions/0041-presigned-requests-of-s3.md` says what services check of a presigned request.
+`docs/decisions/0042-presigned-requests-of-s3.md` says what services check of a presigned request.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from store.objects.bucket import Bucket
 from store.objects.direct import ObjectState, OpenMultipart, Part, PresignedRequest, missing_parts
 from store.objects.interface import MAX_PAGE, check_key, check_prefix
 from store.objects.s3_replies import (
-    MultipartsPage,
     StoredPart,
     base64_of,
     code_of,
@@ -30,6 +29,9 @@ from store.objects.service_clock import amz_date
 from store.objects.sigv4 import presigned_query
 
 CONTENT_TYPE: Final = "application/octet-stream"
+
+JOIN_ERRORS: Final = frozenset({"BadDigest", "InvalidPart", "NoSuchUpload"})
+"""Codes of a join that have the status 400 or 404, or 200."""
 
 _T = TypeVar("_T")
 
@@ -77,16 +79,20 @@ class S3Transfers:
                 raise ObjectDiffers(key)
             body = join_of(parts, {each.part.number: each.etag for each in stored})
             headers = {"content-type": "application/xml"}
-            answer = await self._requests.ask("POST", key, query={"uploadId": upload}, body=body, headers=headers)
-        # The status is 200 before the service has joined the parts. It sends spaces meanwhile.
+            query = {"uploadId": upload}
+            answer = await self._requests.ask("POST", key, query=query, body=body, headers=headers, errors=JOIN_ERRORS)
+        # An error may have the status 200: a service begins its answer before it joins, and sends spaces meanwhile.
         reply = answer.body.strip()
-        if code := code_of(reply):
-            if code == "NoSuchUpload":
+        match code_of(reply):
+            case "NoSuchUpload":
                 raise ObjectMissing(key)
-            # InvalidPart: another writer of the same bytes has come between, so the tag is another one.
-            raise self._requests.refusal(f"it joins no parts: {code}", may_pass=code in BUSY_CODES | {"InvalidPart"})
-        if self._read("answer", parse, reply).tag != "CompleteMultipartUploadResult":
-            raise self._requests.refusal("it does not say that it has joined the parts")
+            case "BadDigest":
+                raise ObjectDiffers(key)
+            case "":
+                if self._read("answer", parse, reply).tag != "CompleteMultipartUploadResult":
+                    raise self._requests.refusal("it does not say that it has joined the parts")
+            case code:
+                raise self._requests.refusal(f"it joins no parts: {code}", may_pass=code in BUSY_CODES)
 
     async def abort_multipart(self, key: str, upload: str) -> None:
         try:
@@ -95,18 +101,22 @@ class S3Transfers:
             return
 
     async def list_multiparts(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> list[OpenMultipart]:
-        query = {"uploads": "", "prefix": check_prefix(prefix), "max-uploads": str(min(limit, MAX_PAGE))}
-        if after:
-            query["key-marker"] = after
+        """Reads the list from its beginning for each page: not every service has it in order of keys."""
+        query = {"uploads": "", "prefix": check_prefix(prefix), "max-uploads": str(MAX_PAGE)}
+        found: list[OpenMultipart] = []
         with self._requests.deadline():
-            page = await self._multiparts(query)
-            found = list(page.uploads)
-            while found and page.after and page.after[0] == found[-1].key:
-                # One key may have several uploads; the page after this one begins with another key.
-                key, upload = page.after
-                page = await self._multiparts({**query, "key-marker": key, "upload-id-marker": upload})
-                found += [each for each in page.uploads if each.key == key]
-            return found
+            while True:
+                answer = await self._requests.ask("GET", "", query=query)
+                page = self._read("list", read_multiparts, answer.body)
+                found += page.uploads
+                if not page.after or not page.uploads:
+                    break
+                query["key-marker"], query["upload-id-marker"] = page.after
+        following = sorted((each for each in found if each.key > after), key=lambda each: (each.key, each.upload))
+        if len(following) <= limit:
+            return following
+        # With the other uploads of its last key: the next page begins beyond that key.
+        return [each for each in following if each.key <= following[limit - 1].key]
 
     async def stat(self, key: str) -> ObjectState:
         answer = await self._requests.ask("HEAD", check_key(key), headers={"x-amz-checksum-mode": "ENABLED"})
@@ -124,9 +134,6 @@ class S3Transfers:
             if not page.after or not page.parts:
                 return found
             query["part-number-marker"] = page.after
-
-    async def _multiparts(self, query: Mapping[str, str]) -> MultipartsPage:
-        return self._read("list", read_multiparts, (await self._requests.ask("GET", "", query=query)).body)
 
     def _presign(
         self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], expires_s: int

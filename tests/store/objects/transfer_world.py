@@ -1,0 +1,114 @@
+"""An object store and clients that send its presigned requests, changed by the tests at one point or another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final, Protocol
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import httpx
+import msgspec
+import trio
+
+from store.objects.direct import DirectTransfers, Part, PresignedRequest
+from store.objects.interface import Objects
+
+PART_BYTES: Final = 5 * 1024 * 1024
+"""S3's minimum for all parts but the last."""
+
+
+class Store(Objects, DirectTransfers, Protocol):
+    """Either kind."""
+
+
+@dataclass(frozen=True)
+class World:
+    """An empty object store.
+
+    :ivar late: a context in which the object store signs as of so many seconds ago.
+    """
+
+    objects: Store
+    client: httpx.AsyncClient = field(repr=False)
+    late: AbstractContextManager[None]
+
+    async def send(self, request: PresignedRequest, body: bytes = b"") -> httpx.Response:
+        """Send it as it is."""
+        return await self.client.request(request.method, request.url, headers=dict(request.headers), content=body)
+
+    async def send_part_of(self, request: PresignedRequest, body: bytes) -> bytes:
+        """Send the head and these bytes, and say that there are no more; the answer, which may be empty."""
+        parts = urlsplit(request.url)
+        head = f"{request.method} {parts.path}?{parts.query} HTTP/1.1\r\nhost: {parts.netloc}\r\nconnection: close\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        stream = await trio.open_tcp_stream(parts.hostname or "", parts.port or 80)
+        answer = b""
+        async with stream:
+            try:
+                await stream.send_all(head.encode() + b"\r\n" + body)
+                await stream.send_eof()
+                async for piece in stream:
+                    answer += piece
+            except trio.BrokenResourceError:
+                pass  # it has read enough
+        return answer
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Upload an object in one part, as a client does."""
+        answer = await self.send(self.objects.presign_put(key, part_of(data), expires_s=60), data)
+        assert answer.is_success, answer.text
+
+    async def put_part(self, key: str, upload: str, data: bytes, number: int) -> Part:
+        part = part_of(data, number)
+        answer = await self.send(self.objects.presign_part(key, upload, part, expires_s=60), data)
+        assert answer.is_success, answer.text
+        return part
+
+    async def get(self, key: str) -> bytes:
+        """Download an object, as a client does."""
+        answer = await self.send(self.objects.presign_get(key, expires_s=60))
+        assert answer.is_success, answer.text
+        return answer.content
+
+
+def part_of(data: bytes, number: int = 1) -> Part:
+    return Part(number, len(data), sha256(data).digest())
+
+
+def composite(parts: list[Part]) -> bytes:
+    """The digest of an object that has these parts."""
+    return sha256(b"".join(part.digest for part in parts)).digest()
+
+
+def altered(request: PresignedRequest) -> Iterator[tuple[str, PresignedRequest]]:
+    """The same request with each component of its URL and each header changed, or left out.
+
+    HTTP libraries add a missing content-length.
+    """
+    url = urlsplit(request.url)
+    pairs = parse_qsl(url.query, keep_blank_values=True)
+    for n, (name, value) in enumerate(pairs):
+        for what, query in (
+            (f"{name} changed", [*pairs[:n], (name, f"{value}1"), *pairs[n + 1 :]]),
+            (f"{name} left out", [*pairs[:n], *pairs[n + 1 :]]),
+        ):
+            yield what, msgspec.structs.replace(request, url=url._replace(query=urlencode(query)).geturl())
+    for name in request.headers:
+        yield f"{name} changed", _with_headers(request, {**request.headers, name: _other(name, request.headers[name])})
+        if name != "content-length":
+            yield f"{name} left out", _with_headers(request, {k: v for k, v in request.headers.items() if k != name})
+    yield "another key", msgspec.structs.replace(request, url=url._replace(path=f"{url.path}2").geturl())
+    for method in {"GET", "PUT", "POST", "DELETE"} - {request.method}:
+        yield method, msgspec.structs.replace(request, method=method)
+
+
+def _with_headers(request: PresignedRequest, headers: Mapping[str, str]) -> PresignedRequest:
+    return msgspec.structs.replace(request, headers=headers)
+
+
+def _other(name: str, value: str) -> str:
+    """A valid value that is another one."""
+    return str(int(value) + 1) if name == "content-length" else value[::-1]
