@@ -32,7 +32,7 @@ BUCKET: Final = "chat-files"
 KEY: Final = SigningKey("planted", "planted-secret-of-s3", "us-east-1")
 START_TIMEOUT_S: Final = 60.0
 
-SOCKETS: Final = Path("/tmp")  # noqa: S108
+SOCKETS: Final = Path("/tmp")
 """Where SeaweedFS makes sockets, whatever it is told; killed, it leaves them."""
 
 _PORTS: Final = tuple(f"-{name}.port{kind}" for name in ("master", "volume", "filer", "s3") for kind in ("", ".grpc"))

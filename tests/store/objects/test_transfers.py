@@ -18,7 +18,7 @@ from store.objects.direct import ObjectState, Part, PresignedRequest, missing_pa
 from store.objects.s3 import S3
 from store.objects.url import open_objects
 from tests.s3_server import s3_server
-from tests.store.objects.transfer_world import PART_BYTES, World, altered, composite, part_of
+from tests.store.objects.transfer_world import PART_BYTES, TransferWorld, altered, composite, part_of
 from tests.waiting import DEADLINE_S
 
 KEY = "attachments/ab/0123456789ab"
@@ -34,13 +34,13 @@ def s3_url() -> Iterator[str]:
 
 
 @pytest.fixture(params=["a service"])
-async def world(request: pytest.FixtureRequest) -> AsyncGenerator[World, None]:
+async def world(request: pytest.FixtureRequest) -> AsyncGenerator[TransferWorld, None]:
     async with (
         open_objects(request.getfixturevalue("s3_url")) as objects,
         httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as client,
     ):
         assert isinstance(objects, S3)
-        yield World(objects, client, signed_earlier(objects, EXPIRES_S + 60))
+        yield TransferWorld(objects, client, signed_earlier(objects, EXPIRES_S + 60))
         await objects.delete([entry.key for entry in await objects.list("")])
         for left in await objects.list_multiparts(""):
             await objects.abort_multipart(left.key, left.upload)
@@ -55,11 +55,11 @@ def signed_earlier(objects: S3, seconds: float) -> Iterator[None]:
         yield
 
 
-def put_request(world: World) -> PresignedRequest:
+def put_request(world: TransferWorld) -> PresignedRequest:
     return world.objects.presign_put(KEY, part_of(DATA), expires_s=EXPIRES_S)
 
 
-async def is_there(world: World, key: str = KEY) -> bool:
+async def is_there(world: TransferWorld, key: str = KEY) -> bool:
     try:
         await world.objects.stat(key)
     except ObjectMissing:
@@ -67,7 +67,7 @@ async def is_there(world: World, key: str = KEY) -> bool:
     return True
 
 
-async def refused(world: World, request: PresignedRequest, body: bytes) -> bool:
+async def refused(world: TransferWorld, request: PresignedRequest, body: bytes) -> bool:
     """Whether the object store refuses a request. An HTTP library may refuse to send one that contradicts itself."""
     length = request.headers.get("content-length")
     if length is not None and int(length) != len(body):
@@ -76,14 +76,14 @@ async def refused(world: World, request: PresignedRequest, body: bytes) -> bool:
     return 400 <= (await world.send(request, body)).status_code < 500
 
 
-async def test_client_uploads_an_object_and_downloads_it(world: World) -> None:
+async def test_client_uploads_an_object_and_downloads_it(world: TransferWorld) -> None:
     await world.put(KEY, DATA)
     assert await world.objects.stat(KEY) == ObjectState(len(DATA), part_of(DATA).digest)
     assert await world.objects.get(KEY) == DATA
     assert await world.get(KEY) == DATA
 
 
-async def test_download_is_never_rendered_and_may_be_resumed(world: World) -> None:
+async def test_download_is_never_rendered_and_may_be_resumed(world: TransferWorld) -> None:
     await world.put(KEY, DATA)
     request = world.objects.presign_get(KEY, expires_s=EXPIRES_S)
     answer = await world.send(request)
@@ -96,13 +96,13 @@ async def test_download_is_never_rendered_and_may_be_resumed(world: World) -> No
     assert rest.headers["etag"] == etag
 
 
-async def test_upload_of_other_bytes_is_refused_and_stores_nothing(world: World) -> None:
+async def test_upload_of_other_bytes_is_refused_and_stores_nothing(world: TransferWorld) -> None:
     for body in (OTHER, DATA[:-1], b"", DATA[::-1]):
         assert await refused(world, put_request(world), body), len(body)
         assert not await is_there(world)
 
 
-async def test_upload_of_other_bytes_with_their_true_length_is_refused(world: World) -> None:
+async def test_upload_of_other_bytes_with_their_true_length_is_refused(world: TransferWorld) -> None:
     request = put_request(world)
     for body in (DATA[:-1], DATA + b"?", b""):
         honest = {**request.headers, "content-length": str(len(body))}
@@ -110,7 +110,7 @@ async def test_upload_of_other_bytes_with_their_true_length_is_refused(world: Wo
         assert not await is_there(world)
 
 
-async def test_upload_without_a_length_is_refused(world: World) -> None:
+async def test_upload_without_a_length_is_refused(world: TransferWorld) -> None:
     async def pieces() -> AsyncGenerator[bytes, None]:
         yield DATA
 
@@ -121,7 +121,7 @@ async def test_upload_without_a_length_is_refused(world: World) -> None:
     assert not await is_there(world)
 
 
-async def test_interrupted_upload_stores_nothing_and_may_be_sent_again(world: World) -> None:
+async def test_interrupted_upload_stores_nothing_and_may_be_sent_again(world: TransferWorld) -> None:
     request = put_request(world)
     await world.send_part_of(request, DATA[:5000])
     assert not await is_there(world)
@@ -129,7 +129,7 @@ async def test_interrupted_upload_stores_nothing_and_may_be_sent_again(world: Wo
     assert await world.objects.get(KEY) == DATA
 
 
-async def test_altered_upload_is_refused(world: World) -> None:
+async def test_altered_upload_is_refused(world: TransferWorld) -> None:
     request = put_request(world)
     for what, wrong in altered(request):
         assert await refused(world, wrong, DATA if wrong.method in ("PUT", "POST") else b""), what
@@ -137,7 +137,7 @@ async def test_altered_upload_is_refused(world: World) -> None:
     assert (await world.send(request, DATA)).is_success, "the request itself is good"
 
 
-async def test_altered_download_is_refused(world: World) -> None:
+async def test_altered_download_is_refused(world: TransferWorld) -> None:
     await world.put(KEY, DATA)
     await world.put(f"{KEY}2", OTHER)
     request = world.objects.presign_get(KEY, expires_s=EXPIRES_S)
@@ -147,7 +147,7 @@ async def test_altered_download_is_refused(world: World) -> None:
     assert await world.get(f"{KEY}2") == OTHER
 
 
-async def test_expired_request_is_refused(world: World) -> None:
+async def test_expired_request_is_refused(world: TransferWorld) -> None:
     upload = await world.objects.begin_multipart(KEY)
     await world.put(f"{KEY}2", DATA)
     with world.late:
@@ -161,7 +161,7 @@ async def test_expired_request_is_refused(world: World) -> None:
     assert await world.objects.list_parts(KEY, upload) == []
 
 
-async def test_upload_may_be_sent_again_and_never_changes_the_object(world: World) -> None:
+async def test_upload_may_be_sent_again_and_never_changes_the_object(world: TransferWorld) -> None:
     await world.put(KEY, DATA)
     await world.put(KEY, DATA)
     assert await refused(world, put_request(world), OTHER)
@@ -173,7 +173,7 @@ def file_of(count: int) -> list[bytes]:
     return [bytes([n]) * (PART_BYTES if n < count else 1000) for n in range(1, count + 1)]
 
 
-async def test_parts_may_come_at_once_and_in_any_order(world: World) -> None:
+async def test_parts_may_come_at_once_and_in_any_order(world: TransferWorld) -> None:
     file = file_of(3)
     declared = [part_of(data, number) for number, data in enumerate(file, 1)]
     upload = await world.objects.begin_multipart(KEY)
@@ -195,7 +195,7 @@ async def test_parts_may_come_at_once_and_in_any_order(world: World) -> None:
     assert await world.objects.list_multiparts("") == []
 
 
-async def test_altered_or_wrong_part_is_refused(world: World) -> None:
+async def test_altered_or_wrong_part_is_refused(world: TransferWorld) -> None:
     upload = await world.objects.begin_multipart(KEY)
     request = world.objects.presign_part(KEY, upload, part_of(DATA), expires_s=EXPIRES_S)
     for what, wrong in altered(request):
@@ -206,7 +206,7 @@ async def test_altered_or_wrong_part_is_refused(world: World) -> None:
     assert await world.objects.list("") == []
 
 
-async def test_interrupted_part_is_not_there_and_may_be_sent_again(world: World) -> None:
+async def test_interrupted_part_is_not_there_and_may_be_sent_again(world: TransferWorld) -> None:
     upload = await world.objects.begin_multipart(KEY)
     part = part_of(DATA)
     await world.send_part_of(world.objects.presign_part(KEY, upload, part, expires_s=EXPIRES_S), DATA[:5000])
@@ -216,7 +216,7 @@ async def test_interrupted_part_is_not_there_and_may_be_sent_again(world: World)
     assert await world.get(KEY) == DATA
 
 
-async def test_writers_of_one_part_at_once_leave_the_right_bytes(world: World) -> None:
+async def test_writers_of_one_part_at_once_leave_the_right_bytes(world: TransferWorld) -> None:
     upload = await world.objects.begin_multipart(KEY)
     part = part_of(DATA)
     request = world.objects.presign_part(KEY, upload, part, expires_s=EXPIRES_S)
@@ -236,7 +236,7 @@ async def test_writers_of_one_part_at_once_leave_the_right_bytes(world: World) -
     assert await world.get(KEY) == DATA
 
 
-async def test_join_without_all_parts_is_refused_and_leaves_those_that_are_there(world: World) -> None:
+async def test_join_without_all_parts_is_refused_and_leaves_those_that_are_there(world: TransferWorld) -> None:
     file = file_of(2)
     declared = [part_of(data, number) for number, data in enumerate(file, 1)]
     upload = await world.objects.begin_multipart(KEY)
@@ -254,7 +254,7 @@ async def test_join_without_all_parts_is_refused_and_leaves_those_that_are_there
     assert await world.get(KEY) == b"".join(file)
 
 
-async def test_object_with_other_bytes_than_declared_is_seen_at_the_join_or_by_its_digest(world: World) -> None:
+async def test_object_with_other_bytes_than_declared_is_seen_at_the_join_or_by_its_digest(world: TransferWorld) -> None:
     """The signature of each part prevents it; here the object store was asked to sign something else."""
     upload = await world.objects.begin_multipart(KEY)
     await world.put_part(KEY, upload, OTHER, 1)
@@ -267,7 +267,7 @@ async def test_object_with_other_bytes_than_declared_is_seen_at_the_join_or_by_i
         assert (await world.objects.stat(KEY)).digest == composite([part_of(OTHER)]) != composite(declared)
 
 
-async def test_second_join_finds_no_upload_and_changes_nothing(world: World) -> None:
+async def test_second_join_finds_no_upload_and_changes_nothing(world: TransferWorld) -> None:
     upload = await world.objects.begin_multipart(KEY)
     part = await world.put_part(KEY, upload, DATA, 1)
     await world.objects.complete_multipart(KEY, upload, [part])
@@ -279,7 +279,7 @@ async def test_second_join_finds_no_upload_and_changes_nothing(world: World) -> 
     assert await world.objects.stat(KEY) == before
 
 
-async def test_joins_at_once_make_one_whole_object(world: World) -> None:
+async def test_joins_at_once_make_one_whole_object(world: TransferWorld) -> None:
     upload = await world.objects.begin_multipart(KEY)
     part = await world.put_part(KEY, upload, DATA, 1)
     joined: list[bool] = []
@@ -300,7 +300,7 @@ async def test_joins_at_once_make_one_whole_object(world: World) -> None:
     assert await world.get(KEY) == DATA
 
 
-async def test_aborted_upload_takes_no_more_parts(world: World) -> None:
+async def test_aborted_upload_takes_no_more_parts(world: TransferWorld) -> None:
     upload = await world.objects.begin_multipart(KEY)
     part = await world.put_part(KEY, upload, DATA, 1)
     request = world.objects.presign_part(KEY, upload, part, expires_s=EXPIRES_S)
@@ -315,7 +315,7 @@ async def test_aborted_upload_takes_no_more_parts(world: World) -> None:
     assert not await is_there(world)
 
 
-async def test_upload_may_begin_again_after_an_abort(world: World) -> None:
+async def test_upload_may_begin_again_after_an_abort(world: TransferWorld) -> None:
     first = await world.objects.begin_multipart(KEY)
     await world.put_part(KEY, first, OTHER, 1)
     await world.objects.abort_multipart(KEY, first)
@@ -327,7 +327,7 @@ async def test_upload_may_begin_again_after_an_abort(world: World) -> None:
     assert await world.get(KEY) == DATA
 
 
-async def test_unknown_upload_has_no_parts_and_cannot_be_joined(world: World) -> None:
+async def test_unknown_upload_has_no_parts_and_cannot_be_joined(world: TransferWorld) -> None:
     known = await world.objects.begin_multipart(KEY)
     part = await world.put_part(KEY, known, DATA, 1)
     unknown = known[:-1] + ("0" if known[-1] != "0" else "1")
@@ -343,7 +343,7 @@ async def test_unknown_upload_has_no_parts_and_cannot_be_joined(world: World) ->
     assert [part.number for part in await world.objects.list_parts(KEY, known)] == [1]
 
 
-async def test_open_uploads_are_listed_by_key_page_after_page(world: World) -> None:
+async def test_open_uploads_are_listed_by_key_page_after_page(world: TransferWorld) -> None:
     keys = [f"attachments/{n:02d}/x" for n in range(5)]
     uploads = {key: await world.objects.begin_multipart(key) for key in reversed(keys)}
     await world.objects.begin_multipart("other/x")
@@ -358,7 +358,7 @@ async def test_open_uploads_are_listed_by_key_page_after_page(world: World) -> N
     assert await world.objects.list_multiparts("attachments/", keys[-1]) == []
 
 
-async def test_uploads_of_one_key_are_on_one_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_uploads_of_one_key_are_on_one_page(world: TransferWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_transfers, "MAX_PAGE", 2)
     uploads = {await world.objects.begin_multipart(KEY) for _ in range(3)}
     await world.objects.begin_multipart(f"{KEY}2")
@@ -368,7 +368,7 @@ async def test_uploads_of_one_key_are_on_one_page(world: World, monkeypatch: pyt
     assert [each.key for each in await world.objects.list_multiparts("attachments/", KEY)] == [f"{KEY}2"]
 
 
-async def test_parts_are_listed_page_after_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_parts_are_listed_page_after_page(world: TransferWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_transfers, "MAX_PAGE", 2)
     upload = await world.objects.begin_multipart(KEY)
     for number in (5, 1, 4, 2, 3):
@@ -376,13 +376,13 @@ async def test_parts_are_listed_page_after_page(world: World, monkeypatch: pytes
     assert [part.number for part in await world.objects.list_parts(KEY, upload)] == [1, 2, 3, 4, 5]
 
 
-async def test_missing_object_has_no_state(world: World) -> None:
+async def test_missing_object_has_no_state(world: TransferWorld) -> None:
     with pytest.raises(ObjectMissing, match=KEY):
         await world.objects.stat(KEY)
     assert await refused(world, world.objects.presign_get(KEY, expires_s=EXPIRES_S), b"")
 
 
-async def test_invalid_key_is_refused_before_anything_is_signed(world: World) -> None:
+async def test_invalid_key_is_refused_before_anything_is_signed(world: TransferWorld) -> None:
     part = part_of(DATA)
     for key in ("", "/a", "../a", "a/../b", "a//b", "a b", "a?b", ".new/x"):
         with pytest.raises(BadKey):
@@ -403,7 +403,7 @@ async def test_invalid_key_is_refused_before_anything_is_signed(world: World) ->
             await world.objects.stat(key)
 
 
-async def test_presigned_request_does_not_show_its_signature(world: World) -> None:
+async def test_presigned_request_does_not_show_its_signature(world: TransferWorld) -> None:
     """A bearer of the URL may send it, so no log may have it."""
     request = put_request(world)
     secret = [value for _, value in httpx.URL(request.url).params.multi_items() if len(value) >= 32]

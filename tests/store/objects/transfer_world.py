@@ -25,7 +25,7 @@ class Store(Objects, DirectTransfers, Protocol):
 
 
 @dataclass(frozen=True)
-class World:
+class TransferWorld:
     """An empty object store.
 
     :ivar late: a context in which the object store signs as of so many seconds ago.
