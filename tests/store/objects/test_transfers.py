@@ -16,6 +16,7 @@ from store.errors import BadKey, ObjectDiffers, ObjectMissing, Unavailable
 from store.objects import s3_transfers
 from store.objects.direct import ObjectState, Part, PresignedRequest, missing_parts
 from store.objects.s3 import S3
+from store.objects.service_clock import ServiceClock
 from store.objects.url import open_objects
 from tests.s3_server import s3_server
 from tests.store.objects.transfer_world import PART_BYTES, TransferWorld, altered, composite, part_of
@@ -40,18 +41,17 @@ async def world(request: pytest.FixtureRequest) -> AsyncGenerator[TransferWorld,
         httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as client,
     ):
         assert isinstance(objects, S3)
-        yield TransferWorld(objects, client, signed_earlier(objects, EXPIRES_S + 60))
+        yield TransferWorld(objects, client, signed_earlier(EXPIRES_S + 60))
         await objects.delete([entry.key for entry in await objects.list("")])
         for left in await objects.list_multiparts(""):
             await objects.abort_multipart(left.key, left.upload)
 
 
 @contextmanager
-def signed_earlier(objects: S3, seconds: float) -> Iterator[None]:
-    clock = objects._requests.clock
-    now = clock.now
+def signed_earlier(seconds: float) -> Iterator[None]:
+    now = ServiceClock.now
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clock, "now", lambda: now() - seconds)
+        patch.setattr(ServiceClock, "now", lambda clock: now(clock) - seconds)
         yield
 
 
