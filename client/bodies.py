@@ -27,6 +27,8 @@ class MessageBody(Struct, frozen=True):
     reply_to: int | None
     is_deleted: bool
     actor: bytes | None = None
+    attachments: list[bytes] | None = None
+    thumbnail: bytes | None = None
 
     def as_frame(self) -> Message | Tombstone:
         if self.is_deleted or self.content_type is None or self.content is None:
@@ -44,6 +46,8 @@ class MessageBody(Struct, frozen=True):
             revision=self.revision or None,
             edited=self.edited,
             reply_to=self.reply_to,
+            attachments=self.attachments,
+            thumbnail=self.thumbnail,
         )
 
 

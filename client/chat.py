@@ -211,7 +211,7 @@ class _Chat:
     async def edit(self, text: str) -> None:
         message = self._own_last()
         self._say_if_offline()
-        await self._session.edit(message, text.encode())
+        await self._session.edit(message, text.encode(), attachments=message.attachments, thumbnail=message.thumbnail)
 
     async def delete(self, _: str) -> None:
         message = self._own_last()

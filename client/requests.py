@@ -59,14 +59,29 @@ class Requests(ABC):
         nonce: bytes | None = None,
         ephemeral_public_key: bytes | None = None,
         reply_to: int | None = None,
+        attachments: list[bytes] | None = None,
+        thumbnail: bytes | None = None,
         timeout_s: float = REPLY_TIMEOUT_S,
     ) -> Sent:
         """Send one message; returns when it is committed. Raises what `request` raises.
 
         :param temp_id: 16 bytes, best a UUID of version 7. To retry, use the same: the server stores the message once.
         :param reply_to: the seq of the message that it answers.
+        :param attachments: ids of complete uploads of the user's own, 1 to `limits.MAX_ATTACHMENTS`.
+        :param thumbnail: ciphertext of 1 to `limits.MAX_THUMBNAIL_BYTES` bytes.
         """
-        frame = Send(0, conversation, content_type, content, nonce, ephemeral_public_key, temp_id, reply_to)
+        frame = Send(
+            0,
+            conversation,
+            content_type,
+            content,
+            nonce,
+            ephemeral_public_key,
+            temp_id,
+            reply_to,
+            attachments,
+            thumbnail,
+        )
         return expect(Sent, await self.request(frame, timeout_s=timeout_s))
 
     async def mark_delivered(self, marks: list[tuple[bytes, int]], *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
@@ -93,13 +108,27 @@ class Requests(ABC):
         content_type: str = "application/octet-stream",
         nonce: bytes | None = None,
         ephemeral_public_key: bytes | None = None,
+        attachments: list[bytes] | None = None,
+        thumbnail: bytes | None = None,
         timeout_s: float = REPLY_TIMEOUT_S,
     ) -> Revised:
         """Put other content into a message of the user's own; returns its new revision. Raises what `request` raises.
 
         :param revision: the known one, 0 for a message as it was sent. To retry, give the same.
+        :param attachments: of the message from now on: those that it keeps, and new ones; None: none.
         """
-        frame = Edit(0, conversation, seq, content_type, content, nonce, ephemeral_public_key, revision)
+        frame = Edit(
+            0,
+            conversation,
+            seq,
+            content_type,
+            content,
+            nonce,
+            ephemeral_public_key,
+            revision,
+            attachments,
+            thumbnail,
+        )
         return expect(Revised, await self.request(frame, timeout_s=timeout_s))
 
     async def delete(

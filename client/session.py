@@ -228,6 +228,8 @@ class Session:
         nonce: bytes | None = None,
         ephemeral_public_key: bytes | None = None,
         reply_to: int | None = None,
+        attachments: list[bytes] | None = None,
+        thumbnail: bytes | None = None,
         temp_id: bytes | None = None,
         timeout_s: float = SEND_TIMEOUT_S,
     ) -> Sent:
@@ -237,6 +239,8 @@ class Session:
         the server may or may not store the message; if it does, catching up brings it.
 
         :param reply_to: the seq of the message that it answers.
+        :param attachments: ids of complete uploads of the user's own.
+        :param thumbnail: a small ciphertext beside the content.
         :param temp_id: 16 bytes; a UUID of version 7, by the server's clock, if left out.
         :raises RequestRefused: by an error that is not retryable.
         :raises OutcomeUnknown: if no acknowledgement came within `timeout_s` seconds.
@@ -260,6 +264,8 @@ class Session:
                 nonce=nonce,
                 ephemeral_public_key=ephemeral_public_key,
                 reply_to=reply_to,
+                attachments=attachments,
+                thumbnail=thumbnail,
             )
 
         sending[key] = None
@@ -284,6 +290,8 @@ class Session:
                 ephemeral_public_key,
                 key,
                 reply_to=reply_to,
+                attachments=attachments,
+                thumbnail=thumbnail,
             )
         )
         return sent
@@ -298,12 +306,16 @@ class Session:
         *,
         nonce: bytes | None = None,
         ephemeral_public_key: bytes | None = None,
+        attachments: list[bytes] | None = None,
+        thumbnail: bytes | None = None,
         timeout_s: float = SEND_TIMEOUT_S,
     ) -> Revised:
         """Put other content of the same type into a message of the user's own; returns when that is committed, and
         held.
 
         :param message: as it is held; if another device was quicker, the server refuses: `revision_conflict`.
+        :param attachments: of the message from now on: those that it keeps, and new ones; None: none.
+        :param thumbnail: instead of the one before; None: none.
         :raises RequestRefused: by an error that is not retryable.
         :raises NoReply: if the server may have done it or not; `Unreachable`: if it has not.
         """
@@ -317,6 +329,8 @@ class Session:
                 content_type=message.content_type,
                 nonce=nonce,
                 ephemeral_public_key=ephemeral_public_key,
+                attachments=attachments,
+                thumbnail=thumbnail,
             )
 
         revised = await self._link.insist(ask, timeout_s)
@@ -335,6 +349,8 @@ class Session:
                 revised.revision,
                 revised.edited,
                 message.reply_to,
+                attachments,
+                thumbnail,
             )
         )
         return revised

@@ -68,10 +68,12 @@ export class Client extends EventEmitter {
   }
 
   // Returns the `sent` once the message is committed, over as many connections as it takes (4.2, 4.3).
-  send(conversation, content, { contentType = 'text/plain', nonce, key, replyTo, tempId = this.#newTempId() } = {}) {
+  // `attachments`: ids of complete uploads of the user's own (18.6).
+  send(conversation, content, options = {}) {
+    const { contentType = 'text/plain', nonce, key, replyTo, attachments, thumbnail, tempId = this.#newTempId() } = options
     const frame = {
       type: 'send', conversation, content_type: contentType, content, nonce, ephemeral_public_key: key, temp_id: tempId,
-      reply_to: replyTo,
+      reply_to: replyTo, attachments, thumbnail,
     }
     return new Promise((resolve, reject) => {
       const send = { frame, resolve, reject, isOut: false }
