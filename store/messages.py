@@ -16,6 +16,8 @@ from protocol.frames import Message, Tombstone
 from protocol.limits import TEMP_ID_DAYS
 from store import sql
 from store.errors import (
+    AttachmentIncomplete,
+    AttachmentUsed,
     DatabaseError,
     Locked,
     NotAParticipant,
@@ -26,6 +28,7 @@ from store.errors import (
     TempIdConflict,
     TempIdExpired,
     Unavailable,
+    UnknownAttachment,
     UnknownMessage,
 )
 from store.participant_lists import ParticipantsCache
@@ -53,6 +56,8 @@ _SEND: Final = Statement(
         "nonce": BYTEAS,
         "ephemeral_public_key": BYTEAS,
         "reply_to": BIGINTS,
+        "attachments": TEXTS,
+        "thumbnail": BYTEAS,
     },
 )
 
@@ -79,7 +84,7 @@ _REMEMBERED_MS: Final = TEMP_ID_DAYS * 86_400_000
 
 
 class NewMessage(Struct, frozen=True, gc=False):
-    """A send as a client requests it; ids are 16 bytes."""
+    """A send as a client requests it; ids are 16 bytes, those of attachments included."""
 
     conversation: bytes
     sender: bytes
@@ -89,6 +94,13 @@ class NewMessage(Struct, frozen=True, gc=False):
     nonce: bytes | None
     ephemeral_public_key: bytes | None
     reply_to: int | None = None
+    attachments: list[bytes] | None = None
+    thumbnail: bytes | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of its content and thumbnail."""
+        return len(self.content) + len(self.thumbnail or b"")
 
     def digest(self) -> bytes:
         """A digest of everything that a retry with the same temp_id must repeat. 32 bytes."""
@@ -98,6 +110,10 @@ class NewMessage(Struct, frozen=True, gc=False):
         framed = [b"-" if part is None else b"%d:%b" % (len(part), part) for part in parts]
         if self.reply_to is not None:
             framed.append(b"%d" % self.reply_to)
+        if self.attachments is not None:
+            framed.append(b"a%b" % b"".join(self.attachments))
+        if self.thumbnail is not None:
+            framed.append(b"t%b" % self.thumbnail)
         return blake2b(b"".join(framed), digest_size=32).digest()
 
 
@@ -129,7 +145,8 @@ async def send(
     """Commit a batch in one transaction and one round trip; one outcome for each, in order.
 
     One bad message fails alone: where Postgres refuses the batch, each message is tried by itself. Outcomes are
-    `Committed`, `NotAParticipant`, `TempIdConflict`, `TempIdExpired`, `UnknownMessage` (to reply to), `Unavailable`
+    `Committed`, `NotAParticipant`, `TempIdConflict`, `TempIdExpired`, `UnknownMessage` (to reply to),
+    `UnknownAttachment`, `AttachmentIncomplete`, `AttachmentUsed`, `Unavailable`
     (the outcome is unknown; a retry with the same temp_id finds out), `Locked`, `Overloaded`, or `StoreError` for a
     fault.
 
@@ -267,8 +284,21 @@ def _parameters(cache: ParticipantsCache, batch: list[NewMessage]) -> tuple[dict
         "nonce": [message.nonce for message in batch],
         "ephemeral_public_key": [message.ephemeral_public_key for message in batch],
         "reply_to": [message.reply_to for message in batch],
+        "attachments": None,
+        "thumbnail": None,
     }
+    if any(message.attachments is not None for message in batch):
+        parameters["attachments"] = [
+            None if message.attachments is None else _array(message.attachments) for message in batch
+        ]
+    if any(message.thumbnail is not None for message in batch):
+        parameters["thumbnail"] = [message.thumbnail for message in batch]
     return parameters, cached
+
+
+def _array(ids_: list[bytes]) -> str:
+    """The text of a uuid[]: Postgres has no arrays of arrays of different lengths."""
+    return f"{{{','.join(map(bytes.hex, ids_))}}}"
 
 
 def _message_ids(count: int) -> list[bytes]:
@@ -282,6 +312,9 @@ _REFUSED: Final[dict[str, type[StoreError]]] = {
     "closed": RecipientDeleted,
     "conflict": TempIdConflict,
     "unknown": UnknownMessage,
+    "unattachable": UnknownAttachment,
+    "incomplete": AttachmentIncomplete,
+    "used": AttachmentUsed,
     "locked": Locked,
 }
 

@@ -22,7 +22,7 @@ from store.rows import message_of
 _sql = sql.load("retention")
 
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of contents that `below` returns: 500 messages of the largest size would be 32 MiB."""
+"""Bytes of messages that `below` returns: 500 messages of the largest size would be 40 MiB."""
 
 
 class FloorMoves(Struct, frozen=True):

@@ -11,11 +11,14 @@ from protocol.frames import Message, Tombstone
 from protocol.limits import CURSOR_DAYS
 from store import sql
 from store.errors import (
+    AttachmentIncomplete,
+    AttachmentUsed,
     MessageDeleted,
     NotAParticipant,
     NotTheSender,
     Refused,
     RevisionConflict,
+    UnknownAttachment,
     UnknownMessage,
 )
 from store.postgres.driver import uuid, uuids
@@ -29,6 +32,9 @@ _REFUSED: Final[dict[str, type[Refused]]] = {
     "foreign": NotTheSender,
     "deleted": MessageDeleted,
     "conflict": RevisionConflict,
+    "unattachable": UnknownAttachment,
+    "incomplete": AttachmentIncomplete,
+    "used": AttachmentUsed,
 }
 
 
@@ -57,17 +63,21 @@ async def edit(
     content: bytes,
     nonce: bytes | None,
     ephemeral_public_key: bytes | None,
+    attachments: list[bytes] | None = None,
+    thumbnail: bytes | None = None,
 ) -> tuple[MessageChange, int, int]:
     """Replace the content of one of the user's messages; return the change, the new revision, and the time of the edit
     (microseconds).
 
     :param revision: the revision that the edit replaces. A repeat of the same edit is answered like the first time,
         even if other edits followed: the change is then the message after this edit, not as it is now.
+    :param attachments: ids, of the message from now on; those that it does not keep are orphaned.
     :raises NotAParticipant: if the user is not a participant of the conversation.
     :raises UnknownMessage: if the message does not exist, or the user may not see it.
     :raises NotTheSender: if it is another user's.
     :raises MessageDeleted: if it was deleted, for everyone or for this user.
     :raises RevisionConflict: if it has another revision.
+    :raises UnknownAttachment, AttachmentIncomplete, AttachmentUsed: if it cannot have an attachment.
     """
     parameters = {
         "user": uuid(user),
@@ -78,6 +88,8 @@ async def edit(
         "content": content,
         "nonce": nonce,
         "ephemeral_public_key": ephemeral_public_key,
+        "attachments": None if attachments is None else uuids(attachments),
+        "thumbnail": thumbnail,
     }
     [(outcome, message, created, new, edited, participants, reply_to, hidden_for, temp_id)] = await pool.fetch(
         _sql.edit, parameters
@@ -98,6 +110,8 @@ async def edit(
         new,
         edited,
         reply_to,
+        attachments,
+        thumbnail,
     )
     return MessageChange(revised, participants or [], outcome == "edited", hidden_for), new, edited
 

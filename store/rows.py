@@ -23,6 +23,8 @@ def message_of(
     revision: int | None,
     edited: int | None,
     reply_to: int | None,
+    attachments: list[bytes] | None,
+    thumbnail: bytes | None,
     temp_id: bytes | None,
     is_gone: bool,
     deleted_by: bytes | None,
@@ -45,6 +47,8 @@ def message_of(
         revision,
         edited,
         reply_to,
+        attachments,
+        thumbnail,
     )
 
 

@@ -1010,13 +1010,14 @@ create table migrations (
 -- digest_after(p_hour int, p_zone text, p_after timestamptz) returns timestamptz
 
 -- A digest of the content of an edit: a retry has the same.
--- edit_digest(p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea) returns bytea
+-- edit_digest(p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_attachments uuid[],
+--     p_thumbnail bytea) returns bytea
 
--- Replaces the content of a message.
+-- Replaces the content of a message, and its attachments: those that it does not keep are orphaned.
 -- edit_message(p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint, p_content_type text, p_content bytea,
---     p_nonce bytea, p_ephemeral_public_key bytea, out outcome text, out id uuid, out created bigint, out revision
---     bigint, out edited bigint, out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id
---     uuid) returns record
+--     p_nonce bytea, p_ephemeral_public_key bytea, p_attachments uuid[], p_thumbnail bytea, out outcome text, out id
+--     uuid, out created bigint, out revision bigint, out edited bigint, out participant_ids uuid[], out reply_to
+--     bigint, out hidden_for uuid, out temp_id uuid) returns record
 
 -- Records the ends of runs.
 -- end_jobs(p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[], p_tracebacks
@@ -1095,6 +1096,10 @@ create table migrations (
 -- can send no more.
 -- leave_conversations(p_user uuid, p_limit int) returns bigint
 
+-- Locks those of some files that a message could take now, with their thumbnails: they belong to none and are not
+-- orphaned.
+-- lock_attachments(p_ids uuid[]) returns uuid[]
+
 -- Makes changes about one pair of users wait for each other.
 -- lock_pair(p_user uuid, p_other uuid) returns void
 
@@ -1111,6 +1116,9 @@ create table migrations (
 -- Whether a user may do in a group what its administrators may do: every participant may while the group shows no
 -- administrator.
 -- may_change(p_conversation uuid, p_user uuid) returns boolean
+
+-- The bytes of a message that a page counts: content, thumbnail, nonce, key and the ids of its attachments.
+-- message_bytes(m messages) returns integer
 
 -- The message that a user wants to change, if the user may read it, and what decides about the change.
 -- message_to_change(p_user uuid, p_conversation uuid, p_seq bigint, out conversation conversations, out me
@@ -1161,11 +1169,14 @@ create table migrations (
 -- readable_messages(c conversations, p participants) returns table(seq bigint, id uuid, sender_id uuid, created
 --     timestamptz, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision int, edited
 --     timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea, temp_id uuid, is_gone boolean, deleted_by
---     uuid, deleted timestamptz, is_silent boolean)
+--     uuid, deleted timestamptz, is_silent boolean, size int)
 
 -- The recipients of a message, and their marks: all users who took part when it was sent, other than its sender.
 -- recipients_of(p_conversation uuid, p_seq bigint, p_sender uuid) returns table(user_id uuid, delivered_seq bigint,
 --     read_seq bigint)
+
+-- Why a message of p_user cannot have these attachments, by the first that it cannot have; null: it can.
+-- refused_attachment(p_user uuid, p_ids uuid[], p_held uuid[], p_conversation uuid, p_seq bigint) returns text
 
 -- A participant leaves a group (p_user and p_other are the same), or an administrator removes a participant.
 -- remove_participant(p_user uuid, p_conversation uuid, p_other uuid, out outcome text, out participant_ids uuid[], out
@@ -1189,14 +1200,14 @@ create table migrations (
 -- Commits a batch of sends in one transaction and one round trip.
 -- send_batch(p_lock_ms int, p_conversations uuid[], p_conversation uuid[], p_known_version bigint[], p_id uuid[],
 --     p_sender uuid[], p_temp_id uuid[], p_digest bytea[], p_content_type text[], p_content bytea[], p_nonce bytea[],
---     p_ephemeral_public_key bytea[], p_reply_to bigint[]) returns table(n bigint, outcome text, seq bigint, id uuid,
---     created bigint, recipients_version bigint, participant_ids uuid[])
+--     p_ephemeral_public_key bytea[], p_reply_to bigint[], p_attachments text[], p_thumbnail bytea[]) returns table(n
+--     bigint, outcome text, seq bigint, id uuid, created bigint, recipients_version bigint, participant_ids uuid[])
 
 -- Commits a batch of one send.
 -- send_one(p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
 --     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to
---     bigint, out outcome text, out seq bigint, out id uuid, out created bigint, out recipients_version bigint, out
---     participant_ids uuid[]) returns record
+--     bigint, p_attachments uuid[], p_thumbnail bytea, out outcome text, out seq bigint, out id uuid, out created
+--     bigint, out recipients_version bigint, out participant_ids uuid[]) returns record
 
 -- A user blocks another user, or ends the block.
 -- set_blocked(p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean, out outcome text, out shown uuid[],
@@ -1218,6 +1229,9 @@ create table migrations (
 
 -- The administrator who deleted a message for everyone, as a user is shown it.
 -- shown_deleter(p_deleted_by uuid, p_conversation uuid, p_seq bigint, p_user uuid) returns uuid
+
+-- A message takes these files, and their thumbnails; those that it has already stay.
+-- take_attachments(p_conversation uuid, p_seq bigint, p_ids uuid[]) returns void
 
 -- Whether a setting (users.messages_from, users.groups_from) lets another user begin a conversation.
 -- takes_from(p_setting text, p_is_contact boolean) returns boolean
@@ -1254,7 +1268,7 @@ create table migrations (
 -- unseen_messages(p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot[],
 --     p_limit int, p_bytes bigint) returns table(conversation uuid, seq bigint, id uuid, created bigint, sender uuid,
 --     content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision int, edited bigint, reply_to
---     bigint, temp_id uuid, is_gone boolean, deleted_by uuid, is_beyond boolean)
+--     bigint, attachments uuid[], thumbnail bytea, temp_id uuid, is_gone boolean, deleted_by uuid, is_beyond boolean)
 
 -- The form in which the name of a deleted user is kept.
 -- username_hash(p_username text) returns bytea

@@ -80,6 +80,9 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "wrong_bodies": "bodies that are refused",
     },
     "store": {
+        "binding": "the files that a message takes",
+        "binding_changes": "the files that edits and deletions keep, take and lose",
+        "binding_races": "files that several transactions want",
         "constraints": "impossible states",
         "history": "the history of Postgres that cursors belong to",
         "interleavings": "transactions at the same time",

@@ -147,6 +147,8 @@ class RequestHandler:
             frame.content,
             frame.nonce,
             frame.ephemeral_public_key,
+            frame.attachments,
+            frame.thumbnail,
         )
         self._push_change(connection, change)
         return Revised(frame.request, revision, edited)

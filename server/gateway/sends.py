@@ -50,7 +50,7 @@ class Sends:
             "the send queue",
             self._commit,
             self._settle,
-            lambda pending: len(pending.message.content) + 256,
+            lambda pending: pending.message.size_bytes + 256,
             source_of=lambda pending: pending.message.sender,
             key_of=lambda pending: pending.message.conversation,
         )
@@ -69,8 +69,10 @@ class Sends:
             frame.nonce,
             frame.ephemeral_public_key,
             frame.reply_to,
+            frame.attachments,
+            frame.thumbnail,
         )
-        charged = cost_of_pushes(self._participants.size(frame.conversation), len(frame.content))
+        charged = cost_of_pushes(self._participants.size(frame.conversation), message.size_bytes)
         self.lanes.submit_nowait(PendingSend(connection, frame.request, message, charged))
         connection.budget.charge(connection.heard_at, charged)
 
@@ -88,7 +90,7 @@ class Sends:
                 self._hub.offer(pending.connection, encode(_sent(pending.request, outcome)))
                 if outcome.is_new:
                     self._deliver(pending, outcome)
-                    cost = cost_of_pushes(len(outcome.participants), len(pending.message.content))
+                    cost = cost_of_pushes(len(outcome.participants), pending.message.size_bytes)
             else:
                 self._hub.offer(pending.connection, encode(store_error_reply(pending.request, outcome)))
             if cost != pending.charged:
@@ -110,6 +112,8 @@ class Sends:
                 message.nonce,
                 message.ephemeral_public_key,
                 reply_to=message.reply_to,
+                attachments=message.attachments,
+                thumbnail=message.thumbnail,
             )
         )
         push = AddressedPush(

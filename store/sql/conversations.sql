@@ -71,7 +71,7 @@ select 0 as kind, me.user_id, me.conversation_id, me.asked_by,
                order by u.seq desc limit %(uncounted)s) latest) end,
        m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.temp_id, m.is_gone, m.deleted_by
+       m.attachments, m.thumbnail, m.temp_id, m.is_gone, m.deleted_by
 from page me
 left join lateral readable_messages(me.c, me.participant) m on m.seq = me.last_seq
 union all
@@ -88,7 +88,7 @@ select 1, me.user_id, me.conversation_id, p.user_id, coalesce(p.changed_by, p.us
             else p.delivered_seq end,
        case when p.user_id = me.user_id then greatest(p.read_seq, me.private_read_seq) else p.read_seq end,
        null, null, null, null, null, p.role = 'admin', null,
-       null, null, null, null, null, null, null, null, null, null, null, null, null, null
+       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
 from people p
 join page me on me.conversation_id = p.conversation_id
 cross join lateral (select * from users u where u.id = p.user_id limit 1) u
@@ -100,7 +100,7 @@ select 1, me.user_id, me.conversation_id, me.user_id, coalesce((me.participant).
        greatest((me.participant).delivered_seq, me.private_delivered_seq),
        greatest((me.participant).read_seq, me.private_read_seq),
        null, null, null, null, null, (me.participant).role = 'admin', null,
-       null, null, null, null, null, null, null, null, null, null, null, null, null, null
+       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
 from page me
 cross join lateral (select * from users u where u.id = me.user_id limit 1) u
 where me.size > %(most)s and (
@@ -111,7 +111,7 @@ select 2, me.user_id, me.conversation_id, f.user_id, coalesce(f.removed_by, f.us
        f.since_seq, f.left_seq, case when me.size <= %(most)s then f.delivered_seq else -1 end,
        case when me.size <= %(most)s then f.read_seq else -1 end,
        (extract(epoch from f.departed) * 1000000)::bigint, null, null, null, null, null, null, null,
-       null, null, null, null, null, null, null, null, null, null, null, null, null, null
+       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
 from page me
 cross join lateral (
     select * from former_stays(me.conversation_id) s

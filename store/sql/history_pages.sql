@@ -14,19 +14,18 @@ from participants me join conversations c on c.id = me.conversation_id
 where me.conversation_id = %(conversation)s and me.user_id = (select reader.user_id from reader)
 
 -- name: newest
--- The newest messages above a seq, newest first. One row with nulls: there are none. size: the bytes of content, nonce and
--- key. fits: the sizes up to the message are within the bytes of a page, or it is the first; others come without content.
+-- The newest messages above a seq, newest first. One row with nulls: there are none. size: message_bytes. fits: the
+-- sizes up to the message are within the bytes of a page, or it is the first; others come without content and thumbnail.
 m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
 case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
-(extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.temp_id, m.is_gone, m.deleted_by, m.size, m.fits
+(extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.attachments,
+case when m.fits then m.thumbnail end, m.temp_id, m.is_gone, m.deleted_by, m.size, m.fits
 from participants me
 join conversations c on c.id = me.conversation_id
 left join lateral (
     select page.*, row_number() over onward = 1 or sum(page.size) over onward <= %(bytes)s as fits
     from (
-        select m.*, octet_length(m.content) + octet_length(coalesce(m.nonce, ''))
-                    + octet_length(coalesce(m.ephemeral_public_key, '')) as size
-        from readable_messages(c, me) m where m.seq > %(after)s order by m.seq desc limit %(limit)s
+        select m.* from readable_messages(c, me) m where m.seq > %(after)s order by m.seq desc limit %(limit)s
     ) page
     window onward as (order by page.seq desc)
 ) m on true

@@ -2,7 +2,8 @@
 -- A batch of sends in one transaction; see send_batch() in functions/.
 select n, outcome, seq, id, created, recipients_version, participant_ids
 from send_batch(%(lock_ms)s, %(conversations)s, %(conversation)s, %(known_version)s, %(id)s, %(sender)s, %(temp_id)s,
-                %(digest)s, %(content_type)s, %(content)s, %(nonce)s, %(ephemeral_public_key)s, %(reply_to)s);
+                %(digest)s, %(content_type)s, %(content)s, %(nonce)s, %(ephemeral_public_key)s, %(reply_to)s,
+                %(attachments)s, %(thumbnail)s);
 
 -- name: sent_before
 -- The first answers to old sends, where they are still known.
@@ -14,20 +15,19 @@ join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id;
 
 -- name: history_before
 -- A page of history, newest first. One row with nulls: the user takes part, and the page is empty. fits: the message is
--- within the bytes of a page (contents, nonces and keys), or the first of the page; others come without content.
+-- within the bytes of a page (message_bytes), or the first of the page; others come without content
+-- and thumbnail.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.temp_id, m.is_gone, m.deleted_by, floor_of(c, p) + 1, m.fits
+       m.attachments, case when m.fits then m.thumbnail end, m.temp_id, m.is_gone, m.deleted_by, floor_of(c, p) + 1, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
     select page.*, row_number() over onward = 1
                    or coalesce(sum(page.size) over onward <= %(bytes)s::bigint, true) as fits
     from (
-        select m.*, octet_length(m.content) + octet_length(coalesce(m.nonce, ''))
-                    + octet_length(coalesce(m.ephemeral_public_key, '')) as size
-        from readable_messages(c, p) m where m.seq < %(before)s order by m.seq desc limit %(limit)s
+        select m.* from readable_messages(c, p) m where m.seq < %(before)s order by m.seq desc limit %(limit)s
     ) page
     window onward as (order by page.seq desc)
 ) m on true
@@ -39,17 +39,14 @@ order by m.seq desc;
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.temp_id, m.is_gone, m.deleted_by, floor_of(c, p) + 1, m.fits
+       m.attachments, case when m.fits then m.thumbnail end, m.temp_id, m.is_gone, m.deleted_by, floor_of(c, p) + 1, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
     select page.*, row_number() over onward = 1
                    or coalesce(sum(page.size) over onward <= %(bytes)s::bigint, true) as fits
     from (
-        select m.*, octet_length(m.content) + octet_length(coalesce(m.nonce, ''))
-                    + octet_length(coalesce(m.ephemeral_public_key, '')) as size
-        from readable_messages(c, p) m
-        where m.seq > %(after)s and m.seq < %(before)s
+        select m.* from readable_messages(c, p) m where m.seq > %(after)s and m.seq < %(before)s
         order by m.seq limit %(limit)s
     ) page
     window onward as (order by page.seq)
@@ -62,16 +59,15 @@ order by m.seq;
 -- message. fits: like history_before; those nearest to the seq fit first.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
-       (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.temp_id, m.is_gone, m.deleted_by, m.fits
+       (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.attachments,
+       case when m.fits then m.thumbnail end, m.temp_id, m.is_gone, m.deleted_by, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
     select page.*, row_number() over outward = 1
                    or coalesce(sum(page.size) over outward <= %(bytes)s::bigint, true) as fits
     from (
-        select m.*, octet_length(m.content) + octet_length(coalesce(m.nonce, ''))
-                    + octet_length(coalesce(m.ephemeral_public_key, '')) as size
-        from (
+        select m.* from (
             (select * from readable_messages(c, p) m where m.seq <= %(around)s order by m.seq desc limit %(older)s)
             union all
             (select * from readable_messages(c, p) m where m.seq > %(around)s order by m.seq limit %(newer)s)
@@ -88,7 +84,7 @@ order by m.seq;
 -- sender alone. Also messages for none of these users: the caller needs their seqs.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.temp_id, m.deleted is not null, m.deleted_by,
+       m.attachments, m.thumbnail, m.temp_id, m.deleted is not null, m.deleted_by,
        array(select h.user_id from holders_of(c, m) h where h.user_id = any(%(users)s::uuid[])),
        array(select h.user_id from hiders_of(c, m) h where h.user_id = any(%(users)s::uuid[]))
 from conversations c

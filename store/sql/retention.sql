@@ -32,15 +32,15 @@ select e.conversation_id, e.wants_archive from expiries e where not e.is_cleared
 
 -- name: below
 -- The oldest messages at or below a floor, as their senders saw them last, oldest first: within a number of
--- bytes of content, or the first message. They do not change again.
+-- bytes (message_bytes), or the first message. They do not change again.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       null::uuid, m.deleted is not null, m.deleted_by
+       m.attachments, m.thumbnail, null::uuid, m.deleted is not null, m.deleted_by
 from (
-    select oldest.*, sum(octet_length(oldest.content)) over (order by oldest.seq) as bytes,
+    select oldest.*, sum(oldest.size) over (order by oldest.seq) as bytes,
            row_number() over (order by oldest.seq) as n
     from (
-        select * from messages m
+        select m.*, message_bytes(m) as size from messages m
         where m.conversation_id = %(conversation)s::uuid
           and m.seq <= (select c.floor_seq from conversations c where c.id = %(conversation)s::uuid)
         order by m.seq limit %(limit)s

@@ -14,14 +14,14 @@ from store.marks import MessageStatus
 from store.messages import HistoryPage
 
 MAX_PAGE_BYTES: Final = 1024 * 1024
-"""The most of an answer. One message has at most 92 KB, one conversation 130 KB."""
+"""The most of an answer. One message has at most 114 KB, one conversation 152 KB."""
 
-MESSAGE_BYTES: Final = 1024
-"""The most of a message in JSON, but for the base64 of its content, nonce and key. The content type has 64 bytes, and
-JSON escapes some with six."""
+MESSAGE_BYTES: Final = 1536
+"""The most of a message in JSON, but for the base64 of its content, thumbnail, nonce and key. The content type has 64
+bytes, and JSON escapes some with six; ten ids of attachments take 350."""
 
 MAX_CONTENT_BYTES: Final = (MAX_PAGE_BYTES - (MAX_LIMIT + 1) * MESSAGE_BYTES) * 3 // 4
-"""The most of the contents, nonces and keys of a page of history: base64 makes four bytes of three."""
+"""The most of the contents, thumbnails, nonces and keys of a page of history: base64 makes four bytes of three."""
 
 
 class MessageAnswer(Struct, frozen=True, gc=False):
@@ -34,6 +34,8 @@ class MessageAnswer(Struct, frozen=True, gc=False):
     :ivar revision: how often it was edited.
     :ivar edited: microseconds since 1970-01-01T00:00Z; null if it was not edited.
     :ivar reply_to: the `seq` of the message that it answers.
+    :ivar attachments: the ids of its attachments; null: it has none.
+    :ivar thumbnail: a small preview beside the content, which is ciphertext, too.
     """
 
     conversation: Ident
@@ -50,6 +52,8 @@ class MessageAnswer(Struct, frozen=True, gc=False):
     revision: int | None = None
     edited: int | None = None
     reply_to: int | None = None
+    attachments: list[Ident] | None = None
+    thumbnail: bytes | None = None
 
 
 class HistoryAnswer(Struct, frozen=True):
@@ -111,6 +115,8 @@ def message_body(message: Message | Tombstone, encoding: Encoding) -> MessageAns
         revision=message.revision or 0,
         edited=message.edited,
         reply_to=message.reply_to,
+        attachments=None if message.attachments is None else [ident(each) for each in message.attachments],
+        thumbnail=message.thumbnail,
     )
 
 
@@ -142,5 +148,10 @@ def most_bytes_of(message: Message | Tombstone) -> int:
     """The most that a message has in JSON, which is more than in CBOR."""
     if isinstance(message, Tombstone):
         return MESSAGE_BYTES
-    parts = (message.content, message.nonce or b"", message.ephemeral_public_key or b"")
+    parts = (
+        message.content,
+        message.nonce or b"",
+        message.ephemeral_public_key or b"",
+        message.thumbnail or b"",
+    )
     return MESSAGE_BYTES + sum((len(part) + 2) // 3 * 4 for part in parts)

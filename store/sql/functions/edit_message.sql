@@ -1,4 +1,4 @@
--- Replaces the content of a message.
+-- Replaces the content of a message, and its attachments: those that it does not keep are orphaned.
 --
 -- p_revision: the revision that the client has edited.
 -- outcome:
@@ -9,19 +9,22 @@
 --   'foreign': p_user is not its sender
 --   'deleted': it was deleted, for everyone or for p_user
 --   'conflict': it has another revision
+--   'unattachable', 'incomplete', 'used': it cannot have the attachments (refused_attachment)
 -- participant_ids: the users to tell.
 -- hidden_for: a blocker of the sender, who sees a tombstone from now on: nothing that a blocked user writes comes
 --     through.
 create or replace function edit_message(
     p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint,
     p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
+    p_attachments uuid[], p_thumbnail bytea,
     out outcome text, out id uuid, out created bigint, out revision bigint, out edited bigint,
     out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id uuid
 ) language plpgsql as $$
 declare
     target record;
     old messages;
-    digest bytea := edit_digest(p_content_type, p_content, p_nonce, p_ephemeral_public_key);
+    digest bytea := edit_digest(
+        p_content_type, p_content, p_nonce, p_ephemeral_public_key, p_attachments, p_thumbnail);
     stamp timestamptz;
 begin
     select * into target from message_to_change(p_user, p_conversation, p_seq);
@@ -37,7 +40,9 @@ begin
         when old.revision = p_revision + 1
              and (old.content_type, old.content) = (p_content_type, p_content)
              and old.nonce is not distinct from p_nonce
-             and old.ephemeral_public_key is not distinct from p_ephemeral_public_key then 'again'
+             and old.ephemeral_public_key is not distinct from p_ephemeral_public_key
+             and old.attachments is not distinct from p_attachments
+             and old.thumbnail is not distinct from p_thumbnail then 'again'
         else 'conflict' end;
     stamp := old.edited;
     if outcome = 'conflict' and old.revision > p_revision + 1 then
@@ -50,12 +55,25 @@ begin
             outcome := 'again';
         end if;
     end if;
+    if outcome = 'edited' and p_attachments is not null then
+        outcome := coalesce(
+            refused_attachment(p_user, p_attachments, lock_attachments(p_attachments), p_conversation, p_seq), outcome);
+    end if;
     if outcome = 'edited' then
         stamp := greatest(clock_timestamp(), old.created, old.edited);
         update messages m
         set content_type = p_content_type, content = p_content, nonce = p_nonce,
-            ephemeral_public_key = p_ephemeral_public_key, revision = old.revision + 1, edited = stamp
+            ephemeral_public_key = p_ephemeral_public_key, attachments = p_attachments, thumbnail = p_thumbnail,
+            revision = old.revision + 1, edited = stamp
         where m.conversation_id = p_conversation and m.seq = p_seq;
+        if old.attachments is not null then
+            update attachments a set conversation_id = null, seq = null
+            where a.conversation_id = p_conversation and a.seq = p_seq
+              and coalesce(a.thumbnail_of, a.id) <> all(coalesce(p_attachments, '{}'));
+        end if;
+        if p_attachments is not null then
+            perform take_attachments(p_conversation, p_seq, p_attachments);
+        end if;
         perform note_revision(p_conversation, p_seq, digest, stamp);
         insert into hidden (user_id, conversation_id, seq)
         select p.user_id, p_conversation, p_seq from participants p

@@ -6,6 +6,7 @@
 -- is_gone: the participant sees a tombstone, since the message was deleted for everyone or by the participant, or its
 --     sender was blocked when sending it.
 -- deleted_by: the administrator whom the tombstone names; see shown_deleter().
+-- size: see message_bytes().
 -- deleted, is_silent: as stored. is_gone includes them.
 --
 -- Postgres inlines this function: a query computes only the columns that it uses, of only the messages that it asks
@@ -13,7 +14,7 @@
 create or replace function readable_messages(c conversations, p participants) returns table (
     seq bigint, id uuid, sender_id uuid, created timestamptz, content_type text, content bytea, nonce bytea,
     ephemeral_public_key bytea, revision int, edited timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea,
-    temp_id uuid, is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent boolean
+    temp_id uuid, is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent boolean, size int
 ) language sql stable parallel safe as $$
     select m.seq, m.id, m.sender_id, m.created, m.content_type, m.content, m.nonce, m.ephemeral_public_key, m.revision,
            m.edited, m.reply_to, m.attachments, m.thumbnail, case when m.sender_id = p.user_id then m.temp_id end,
@@ -21,6 +22,6 @@ create or replace function readable_messages(c conversations, p participants) re
                -- The offset makes Postgres look up each message by the key. Without it, it may hash all that the user
                -- has hidden.
                select from hidden h where h.user_id = p.user_id and h.conversation_id = c.id and h.seq = m.seq offset 0
-           ), shown_deleter(m.deleted_by, c.id, m.seq, p.user_id), m.deleted, m.is_silent
+           ), shown_deleter(m.deleted_by, c.id, m.seq, p.user_id), m.deleted, m.is_silent, message_bytes(m)
     from messages m where m.conversation_id = c.id and m.seq > floor_of(c, p)
 $$;

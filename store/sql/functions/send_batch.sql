@@ -5,12 +5,15 @@
 --     locks are waited for as long, or for 200 ms.
 -- p_conversations: the conversations of the batch, each once.
 -- p_known_version: the recipients_version that the caller knows, or null.
+-- p_attachments: the ids of attachments of each send, as the text of an array. Null: no send of the batch has any; as
+--     p_thumbnail.
 -- outcome:
 --   'sent': new
 --   'silent': new, and its sender is blocked: only the sender's devices are to be told
 --   'again': a retry of the same send; the row is the first answer
 --   'conflict': the temp_id was used for another message
 --   'unknown': p_reply_to is not a message that the sender may read
+--   'unattachable', 'incomplete', 'used': it cannot have its attachments (refused_attachment)
 --   'stranger': the sender takes no part, or the conversation does not exist
 --   'closed': the conversation is direct, and its other user is deleted
 --   'locked': nothing was done
@@ -18,7 +21,8 @@
 create or replace function send_batch(
     p_lock_ms int, p_conversations uuid[],
     p_conversation uuid[], p_known_version bigint[], p_id uuid[], p_sender uuid[], p_temp_id uuid[], p_digest bytea[],
-    p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[], p_reply_to bigint[]
+    p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[], p_reply_to bigint[],
+    p_attachments text[], p_thumbnail bytea[]
 ) returns table (
     n bigint, outcome text, seq bigint, id uuid, created bigint, recipients_version bigint, participant_ids uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '200ms' as $$
@@ -28,6 +32,9 @@ declare
     stamp timestamptz;
     held uuid[];
     locked uuid[];
+    named uuid[];
+    takeable uuid[];
+    refused text[];
 begin
     if p_lock_ms > 0 then
         perform set_config('lock_timeout', p_lock_ms::text, true);
@@ -37,7 +44,8 @@ begin
         -- costs more than all statements of send_one().
         return query select 1::bigint, o.* from send_one(
             p_lock_ms, p_conversation[1], p_known_version[1], p_id[1], p_sender[1], p_temp_id[1], p_digest[1],
-            p_content_type[1], p_content[1], p_nonce[1], p_ephemeral_public_key[1], p_reply_to[1]) o;
+            p_content_type[1], p_content[1], p_nonce[1], p_ephemeral_public_key[1], p_reply_to[1],
+            p_attachments[1]::uuid[], p_thumbnail[1]) o;
         return;
     end if;
     -- In id order, so that batches of two nodes never wait for each other in a circle.
@@ -54,14 +62,37 @@ begin
             );
         end if;
     end if;
+    if p_attachments is not null then
+        named := array(select unnest(i.attachments::uuid[]) from unnest(p_attachments) as i(attachments));
+        takeable := lock_attachments(named);
+        if cardinality(named) > (select count(distinct i.id) from unnest(named) as i(id)) then
+            -- Two sends name one file: whether the second can have it depends on the outcome of the first.
+            return query
+            select i.n, o.*
+            from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type, p_content,
+                        p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail)
+                with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
+                                     content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail, n)
+            cross join lateral send_one(
+                p_lock_ms, i.conversation_id, i.known_version, i.id, i.sender_id, i.temp_id, i.digest, i.content_type,
+                i.content, i.nonce, i.ephemeral_public_key, i.reply_to, i.attachments::uuid[], i.thumbnail) o
+            order by i.n;
+            return;
+        end if;
+        refused := array(
+            select case when i.attachments is not null then
+                       refused_attachment(i.sender_id, i.attachments::uuid[], takeable, null, null) end
+            from unnest(p_sender, p_attachments) with ordinality as i(sender_id, attachments, n) order by i.n
+        );
+    end if;
     stamp := clock_timestamp();
     -- This statement has a new snapshot: it sees commits from while we waited for the locks, and so each duplicate.
     return query
     with input as (
         select * from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type,
-                             p_content, p_nonce, p_ephemeral_public_key, p_reply_to)
+                             p_content, p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail)
             with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
-                                 content, nonce, ephemeral_public_key, reply_to, n)
+                                 content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail, n)
     ), duplicate as (
         select i.n, s.seq, s.message_id, s.created,
                s.digest = i.digest and s.conversation_id = i.conversation_id as same
@@ -77,12 +108,13 @@ begin
         where not exists (select from duplicate d where d.n = i.n) and not c.is_closed
           and (locked is null or i.conversation_id <> all(locked))
           and (i.reply_to is null or i.reply_to > floor_of(c, p) and i.reply_to <= c.last_seq)
+          and refused[i.n] is null
         window in_conversation as (partition by i.conversation_id order by i.n)
     ), to_messages as (
         insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
-                              ephemeral_public_key, reply_to, is_silent, temp_id)
+                              ephemeral_public_key, reply_to, is_silent, temp_id, attachments, thumbnail)
         select b.conversation_id, b.seq, b.id, b.sender_id, b.created, b.content_type, b.content, b.nonce,
-               b.ephemeral_public_key, b.reply_to, b.blocker_id is not null, b.temp_id
+               b.ephemeral_public_key, b.reply_to, b.blocker_id is not null, b.temp_id, b.attachments::uuid[], b.thumbnail
         from numbered b
     ), to_sends as (
         -- In key order, so that two nodes that retry the same sends never deadlock.
@@ -128,9 +160,9 @@ begin
            case when b.blocker_id is not null then 'silent' when b.n is not null then 'sent'
                 when d.same then 'again' when d.n is not null then 'conflict'
                 when i.conversation_id = any(locked) then 'locked'
-                when (i.reply_to is not null or c.is_closed) and exists (
+                when (i.reply_to is not null or c.is_closed or refused[i.n] is not null) and exists (
                     select from participants p where p.conversation_id = i.conversation_id and p.user_id = i.sender_id
-                ) then case when c.is_closed then 'closed' else 'unknown' end
+                ) then case when c.is_closed then 'closed' else coalesce(refused[i.n], 'unknown') end
                 else 'stranger' end,
            coalesce(b.seq, d.seq), coalesce(b.id, d.message_id),
            (extract(epoch from coalesce(b.created, d.created)) * 1000000)::bigint,
@@ -142,4 +174,11 @@ begin
     left join duplicate d on d.n = i.n
     left join conversations c on c.id = i.conversation_id
     order by i.n;
+    if p_attachments is not null then
+        -- Of the sends that were committed here, not of those that are repeated.
+        perform take_attachments(s.conversation_id, s.seq, i.attachments::uuid[])
+        from unnest(p_sender, p_temp_id, p_id, p_attachments) as i(sender_id, temp_id, id, attachments)
+        join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id and s.message_id = i.id
+        where i.attachments is not null;
+    end if;
 end $$;

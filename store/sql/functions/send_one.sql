@@ -2,7 +2,7 @@
 create or replace function send_one(
     p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
-    p_reply_to bigint,
+    p_reply_to bigint, p_attachments uuid[], p_thumbnail bytea,
     out outcome text, out seq bigint, out id uuid, out created bigint, out recipients_version bigint,
     out participant_ids uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan as $$
@@ -46,6 +46,14 @@ begin
         ) then 'closed' else 'stranger' end;
         return;
     end if;
+    if p_attachments is not null then
+        outcome := case when not exists (
+            select from participants p where p.conversation_id = p_conversation and p.user_id = p_sender
+        ) then 'stranger' else refused_attachment(p_sender, p_attachments, lock_attachments(p_attachments), null, null) end;
+        if outcome is not null then
+            return;
+        end if;
+    end if;
     if p_reply_to is not null then
         select greatest(p.joined_seq, conversation.floor_seq) into floor from participants p
         where p.conversation_id = p_conversation and p.user_id = p_sender;
@@ -75,9 +83,12 @@ begin
     end if;
     stamp := greatest(clock_timestamp(), conversation.active_at);
     insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
-                          ephemeral_public_key, reply_to, is_silent, temp_id)
+                          ephemeral_public_key, reply_to, is_silent, temp_id, attachments, thumbnail)
     values (p_conversation, send_one.seq, p_id, p_sender, stamp, p_content_type, p_content, p_nonce,
-            p_ephemeral_public_key, p_reply_to, silent, p_temp_id);
+            p_ephemeral_public_key, p_reply_to, silent, p_temp_id, p_attachments, p_thumbnail);
+    if p_attachments is not null then
+        perform take_attachments(p_conversation, send_one.seq, p_attachments);
+    end if;
     insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
     values (p_sender, p_temp_id, p_conversation, p_digest, send_one.seq, p_id, stamp);
     insert into outbox (conversation_id, seq, created) values (p_conversation, send_one.seq, stamp);

@@ -4,15 +4,15 @@
 -- p_after: for each conversation, only messages with a greater seq.
 -- p_newest: for each, of the added messages only this number, the last ones of the conversation; null: all.
 -- p_snapshot: the snapshot for each.
--- p_limit, p_bytes: the result ends after p_limit messages or p_bytes of content. It then has one row more, with
+-- p_limit, p_bytes: the result ends after p_limit messages or p_bytes of them (message_bytes). It then has one row more, with
 --     is_beyond.
 create or replace function unseen_messages(
     p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot[], p_limit int,
     p_bytes bigint
 ) returns table (
     conversation uuid, seq bigint, id uuid, created bigint, sender uuid, content_type text, content bytea, nonce bytea,
-    ephemeral_public_key bytea, revision int, edited bigint, reply_to bigint, temp_id uuid, is_gone boolean,
-    deleted_by uuid, is_beyond boolean
+    ephemeral_public_key bytea, revision int, edited bigint, reply_to bigint, attachments uuid[], thumbnail bytea,
+    temp_id uuid, is_gone boolean, deleted_by uuid, is_beyond boolean
 ) language plpgsql stable as $$
 declare
     first bigint;
@@ -48,7 +48,7 @@ begin
             where me.conversation_id = p_conversation[n] and me.user_id = p_user
             order by each.seq limit p_limit + 1
         loop
-            bytes := bytes + octet_length(m.content);
+            bytes := bytes + m.size;
             conversation := p_conversation[n];
             seq := m.seq;
             if messages = p_limit or messages > 0 and bytes > p_bytes then
@@ -67,6 +67,8 @@ begin
             revision := nullif(m.revision, 0);
             edited := (extract(epoch from m.edited) * 1000000)::bigint;
             reply_to := m.reply_to;
+            attachments := m.attachments;
+            thumbnail := m.thumbnail;
             temp_id := m.temp_id;
             is_gone := m.is_gone;
             deleted_by := m.deleted_by;

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from client.http import Credentials
 from protocol.limits import (
+    MAX_ATTACHMENTS,
     MAX_NONCE_BYTES,
     MAX_PARTICIPANTS,
     MAX_PUBLIC_KEY_BYTES,
@@ -76,10 +77,11 @@ insert into participants (conversation_id, user_id, role, joined_seq, since_seq,
            2147483647, pg_temp.id(0, 1 - mod(n, 2))
     from conversations_to_be, generate_series(0, size - 1) n;
 insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce, ephemeral_public_key,
-                      revision, edited, reply_to)
+                      revision, edited, reply_to, attachments, thumbnail)
     select c.id, {base} + s, gen_random_uuid(), pg_temp.id(0, 1), now(), repeat(chr(1), 64),
            decode(repeat('ff', c.content), 'hex'),
-           decode(repeat('ff', 64), 'hex'), decode(repeat('ff', 2048), 'hex'), 2147483647, now(), {base} + s - 1
+           decode(repeat('ff', 64), 'hex'), decode(repeat('ff', 2048), 'hex'), 2147483647, now(), {base} + s - 1,
+           array_fill(pg_temp.id(0, 0), array[10]), nullif(decode(repeat('ff', 16384 * (c.content / 65536)), 'hex'), '')
     from conversations_to_be c, generate_series(1, messages) s;
 
 insert into analytics (day, metric, value)
@@ -109,7 +111,7 @@ async def fill(pool: Pool) -> Credentials:
         notifiers=MAX_NOTIFIERS,
         shown=MAX_SHOWN,
         base=BASE,
-        even=MAX_CONTENT_BYTES // MAX_LIMIT - MAX_NONCE_BYTES - MAX_PUBLIC_KEY_BYTES,
+        even=MAX_CONTENT_BYTES // MAX_LIMIT - MAX_NONCE_BYTES - MAX_PUBLIC_KEY_BYTES - 17 * MAX_ATTACHMENTS,
         first_day=FIRST_DAY,
         events=EVENTS,
     )

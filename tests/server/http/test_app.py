@@ -89,6 +89,8 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, encoding:
             "revision": 0,
             "edited": None,
             "reply_to": None,
+            "attachments": None,
+            "thumbnail": None,
         }
         assert history.body == {"messages": [message], "cursor": None}
         assert one.body["last_message"] == message

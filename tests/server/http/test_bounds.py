@@ -12,6 +12,7 @@ import pytest
 
 from protocol.frames import Conversation, Message, Participant, Tombstone
 from protocol.limits import (
+    MAX_ATTACHMENTS,
     MAX_CONTENT_TYPE_BYTES,
     MAX_NONCE_BYTES,
     MAX_PARTICIPANTS,
@@ -234,6 +235,8 @@ def test_a_conversation_and_a_message_count_at_least_as_many_bytes_as_they_have(
         revision=small,
         edited=great,
         reply_to=great,
+        attachments=[user] * MAX_ATTACHMENTS,
+        thumbnail=b"x",
     )
     tombstone = Tombstone(user, great, user, great, user, user)
     participant = Participant(user, small, _USERNAME, great, great, great, False, NAME, great, user)
