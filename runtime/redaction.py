@@ -19,6 +19,8 @@ _RULES: Final = (
     (re.compile(r"\balo_[A-Za-z0-9_-]{40,}"), "alo_..."),
     (re.compile(r"\bwhsec_[A-Za-z0-9+/=]+"), "whsec_..."),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 ..."),
+    # Signatures of requests to an object store: whoever has one may send the request.
+    (re.compile(r"(?i)(signature\s?=\s?)(?!\.\.\.)[^\s&'\",)]+"), r"\1..."),
     # User and password of a URL.
     (re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/@'\"]*@", re.IGNORECASE), r"\1...@"),
     # The path and the query of a URL: those of webhooks and push services are secrets of their users.

@@ -39,11 +39,11 @@ class PartsPage(Struct, frozen=True):
 class MultipartsPage(Struct, frozen=True):
     """A page of multipart uploads.
 
-    :ivar after: the parameters `key-marker` and `upload-id-marker` of the next page; None on the last one.
+    :ivar after: the parameters of the next page; empty on the last one.
     """
 
     uploads: Sequence[OpenMultipart]
-    after: tuple[str, str] | None
+    after: Mapping[str, str]
 
 
 def parse(reply: bytes) -> ElementTree.Element:
@@ -103,8 +103,10 @@ def read_multiparts(reply: bytes) -> MultipartsPage:
         OpenMultipart(_text(each, "Key"), _text(each, "UploadId"), _time(each, "Initiated"))
         for each in root.iter("Upload")
     ]
-    after = _text(root, "NextKeyMarker"), _text(root, "NextUploadIdMarker")
-    return MultipartsPage(uploads, after if _is_truncated(root) else None)
+    # Garage refuses an empty name of an upload.
+    markers = {"key-marker": _text(root, "NextKeyMarker"), "upload-id-marker": _text(root, "NextUploadIdMarker")}
+    after = {name: value for name, value in markers.items() if value}
+    return MultipartsPage(uploads, after if _is_truncated(root) else {})
 
 
 def join_of(parts: Sequence[Part], etags: Mapping[int, str]) -> bytes:

@@ -111,7 +111,7 @@ class S3Transfers:
                 found += page.uploads
                 if not page.after or not page.uploads:
                     break
-                query["key-marker"], query["upload-id-marker"] = page.after
+                query |= page.after
         following = sorted((each for each in found if each.key > after), key=lambda each: (each.key, each.upload))
         if len(following) <= limit:
             return following

@@ -26,6 +26,8 @@ KEPT: Final = (
 )
 """Texts without secrets stay as they are."""
 
+SIGNATURE: Final = "0123456789abcdef" * 4
+
 SECRET: Final = {
     "a token": f"no route for /v1/email/verifications/{first_token()}",
     "a header": f"headers: Authorization: Bearer {PLANTED}-0123456789",
@@ -37,6 +39,9 @@ SECRET: Final = {
     "the URL of Redis without a user": f"redis://{PLANTED}@redis",
     "a password of sentinels": f"redis+sentinel://a,b/chat?sentinel_password={PLANTED}",
     "the URL of an object store": f"s3://key:{PLANTED}@h:9000/bucket",
+    "a presigned URL": f"HTTPStatusError for url 'https://h/b/k?X-Amz-Expires=60&X-Amz-Signature={SIGNATURE}'",
+    "the target of a presigned URL": f"GET /files/a?expires=1&signature={SIGNATURE} HTTP/1.1",
+    "a header of AWS": f"AWS4-HMAC-SHA256 Credential=key/20260101/auto/s3/aws4_request,Signature={SIGNATURE}",
     "the URL of a mail server": f"smtps://a:{PLANTED}@h",
     "the address of a webhook": f"no answer from https://hooks.example.org/services/{PLANTED}?key={PLANTED}",
     "a push endpoint": f"POST 'https://push.example.org/send/{PLANTED}' failed",
