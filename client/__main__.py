@@ -121,11 +121,11 @@ def check(fault: str | None) -> None:
 
 
 async def register(arguments: argparse.Namespace) -> None:
-    """`register NAME`"""
+    """`register NAME [--invitation CODE]`"""
     check(fault_of_username(arguments.name))
     password = read_password(twice=True)
     async with HttpClient(http_url()) as http:
-        await http.register(arguments.name, password)
+        await http.register(arguments.name, password, invitation=arguments.invitation)
         await _log_in(http, arguments.name, password)
     show(f"registered and logged in as {arguments.name}")
 
@@ -357,6 +357,10 @@ OF_CODES: Final = {
     "account_closed": "the account is to be deleted; keep it with: python -m client login {username} --keep",
     "unknown_reset": "the link is no longer valid; ask for another: python -m client reset {username}",
     "reset_expired": "the link is too old; ask for another: python -m client reset {username}",
+    "registration_closed": "the server takes no new users",
+    "invitation_required": "the server wants an invitation; give its code: python -m client register {username}"
+    " --invitation CODE",
+    "invitation_void": "the server does not accept that invitation, or no longer; ask its operator for another",
     "username_taken": "the name {username} is taken; choose another",
 }
 """Code of a problem -> the line for the user."""
@@ -421,7 +425,8 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    add("register", register, "make an account and log in")
+    command = add("register", register, "make an account and log in")
+    command.add_argument("--invitation", metavar="CODE", help="the code that the server's operator has given you")
     command = add("login", log_in, "log in on this machine")
     command.add_argument("--keep", action="store_true", help="keep an account that is to be deleted")
     command = add("reset", reset, "ask for a mail that lets you set another password")

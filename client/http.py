@@ -128,9 +128,15 @@ class HttpClient:
         other.__dict__.update(self.__dict__, _token=token)
         return other
 
-    async def register(self, username: str, password: str) -> User:
-        """:raises HttpRefused: `username_taken`, among others."""
-        return await self._ask(User, "POST", "/v1/users", {"username": username, "password": password})
+    async def register(self, username: str, password: str, *, invitation: str | None = None) -> User:
+        """
+        :param invitation: its code, if the server wants one (`invitation_required`).
+        :raises HttpRefused: `username_taken`, `registration_closed`, `invitation_void`, among others.
+        """
+        body = {"username": username, "password": password}
+        if invitation is not None:
+            body["invitation"] = invitation
+        return await self._ask(User, "POST", "/v1/users", body)
 
     async def log_in(
         self, username: str, password: str, device_name: str, *, keeps_account: bool = False

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import pairwise
+from typing import Final, Literal, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
 
 from protocol.limits import MAX_ADDRESS_CONNECTIONS
@@ -21,6 +22,11 @@ from runtime.web_origins import web_origins_fault
 from store.objects.url import objects_url_fault
 from store.postgres.driver import is_url
 from store.redis.url import redis_url_fault
+
+RegistrationMode: TypeAlias = Literal["open", "invitation", "closed"]
+"""Who may register: everybody, a user with an invitation, or nobody."""
+
+REGISTRATION_MODES: Final = get_args(RegistrationMode)
 
 
 class ConfigError(Exception):
@@ -84,6 +90,9 @@ class Config:
     rate_limit_factor: float = 1.0
     """Multiplies the limits on HTTP requests of one address or user (`docs/http.md`), such as 10 where all users of a
     company share an address."""
+    registration: str = "open"
+    """Who may register: everybody (`open`), users with an invitation (`invitation`, made by `python -m store
+    invitations`), or nobody (`closed`)."""
     new_conversations_per_day: int = 50
     """Conversations with strangers that a user may begin in 24 hours. Each stranger whom the user adds to a group
     counts as one, too."""
@@ -141,6 +150,10 @@ class Config:
         return self.redis_jobs_url or self.redis_url
 
     @property
+    def registration_mode(self) -> RegistrationMode:
+        return cast("RegistrationMode", self.registration)
+
+    @property
     def notice_pauses(self) -> list[float]:
         return [float(text) for text in self.notice_pauses_s.split(",")]
 
@@ -186,6 +199,8 @@ class Config:
         yield "CORS_ORIGINS", fault, not fault
         factor = "must be 0.1 to 1000000"
         yield "RATE_LIMIT_FACTOR", factor, 0.1 <= self.rate_limit_factor <= 1_000_000
+        modes = "must be open, invitation or closed"
+        yield "REGISTRATION", modes, self.registration in REGISTRATION_MODES
         starts = "must be 0 (none) to 1000000"
         yield "NEW_CONVERSATIONS_PER_DAY", starts, 0 <= self.new_conversations_per_day <= 1_000_000
         yield "WORKER_CONCURRENCY", "must be 1 to 1000", 1 <= self.worker_concurrency <= 1000

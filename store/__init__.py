@@ -9,7 +9,7 @@ Folders:
 | `objects` | files under keys, in a folder or an S3-compatible service; archives of messages |
 | `batching` | group commit: items that queue during one commit go out with the next one |
 | `sql` | queries by name, stored functions, migrations |
-| `cli` | `python -m store archive` and `restored` |
+| `cli` | `python -m store archive`, `invitations` and `restored` |
 
 Query modules, a function for each query of the `.sql` file of the same name:
 
@@ -17,6 +17,7 @@ Query modules, a function for each query of the `.sql` file of the same name:
 |---|---|
 | `accounts`, `devices`, `tokens` | users; their devices; the tokens of devices |
 | `device_uses` | when devices were used last |
+| `invitations` | codes with which users register, where the operator wants that |
 | `account_deletions`, `password_resets` | accounts that their users delete, step by step; another password by mail |
 | `exports`, `exported` | exports of accounts; the data in them |
 | `profiles`, `contacts` | what users show of themselves; contacts and blocking |

@@ -1,5 +1,6 @@
 """`python -m store migrate`: the process `release`, which runs before the other processes of a new version start.
 `python -m store archive`: prints archives.
+`python -m store invitations`: makes, lists and revokes invitations.
 `python -m store restored`: begins another history after a data directory was restored from a copy (docs/backup.md)."""
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import structlog
 
 from runtime.config import Config
 from runtime.process import run_process
-from store.cli.archive import USAGE, print_archive
+from store.cli.archive import USAGE as ARCHIVE_USAGE
+from store.cli.archive import print_archive
+from store.cli.invitations import USAGE as INVITATIONS_USAGE
+from store.cli.invitations import command_of
 from store.cli.restored import restored
 from store.errors import StoreError
 from store.postgres.migrate import migrate
@@ -46,10 +50,13 @@ def main() -> None:
             run_process("release", _release, StoreError)
         case ["archive", ("list" | "read") as what, conversation]:
             _archive(what, conversation)
+        case ["invitations", *rest]:
+            run_process("invitations", command_of(rest), StoreError, BrokenPipeError)
         case ["restored"]:
             run_process("restored", restored, StoreError)
         case _:
-            sys.exit(f"usage: python -m store migrate\n       python -m store restored\n       {USAGE}")
+            usages = ["python -m store migrate", "python -m store restored", INVITATIONS_USAGE, ARCHIVE_USAGE]
+            sys.exit("usage: " + "\n       ".join(usages))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import os
 from msgspec import Struct
 
 from store import sql
-from store.errors import DatabaseError, PasswordChanged, UnknownUser, UsernameTaken
+from store.errors import DatabaseError, InvitationVoid, PasswordChanged, UnknownUser, UsernameTaken
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.security_events import SYSTEM, Source
+from store.tokens import token_hash
 
 _sql = sql.load("accounts")
 
@@ -23,26 +24,33 @@ class Account(Struct, frozen=True):
     password_hash: str
 
 
-async def add_user(pool: Pool, username: str, password_hash: str, *, source: Source = SYSTEM) -> bytes:
+async def add_user(
+    pool: Pool, username: str, password_hash: str, *, invitation: str | None = None, source: Source = SYSTEM
+) -> bytes:
     """Add a user; return the new id.
 
+    :param invitation: its code; the same transaction takes one use of it. None: the user needs none.
     :raises UsernameTaken: if another user has that name, or had it when the account was deleted, a short time ago.
+    :raises InvitationVoid: if there is no such invitation, or it has expired or has no use left.
     """
     user = os.urandom(16)
     parameters = {
         "user": uuid(user),
         "username": username,
         "password_hash": password_hash,
+        "code_hash": None if invitation is None else token_hash(invitation),
         "source": source.encoded(),
     }
     try:
-        rows = await pool.fetch(_sql.add_user, parameters)
+        [(outcome,)] = await pool.fetch(_sql.add_user, parameters)
     except DatabaseError as error:
         if error.constraint != "users_username":
             raise
         raise UsernameTaken from None
-    if not rows:
+    if outcome == "taken":
         raise UsernameTaken
+    if outcome == "void":
+        raise InvitationVoid
     return user
 
 

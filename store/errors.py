@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 
 class StoreError(Exception):
@@ -75,6 +76,17 @@ class Overloaded(StoreError):
 
 class Locked(StoreError):
     """Another transaction kept the rows locked. Nothing was done; retry later."""
+
+
+class InvitationVoid(StoreError):
+    """There is no invitation with this code, or it was revoked, has expired, or has no use left."""
+
+
+class UnknownInvitation(StoreError):
+    """There is no invitation with this id, or no longer."""
+
+    def __init__(self, invitation: bytes) -> None:
+        super().__init__(f"there is no invitation {UUID(bytes=invitation)}")
 
 
 class TooManyMails(StoreError):

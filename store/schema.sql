@@ -131,6 +131,25 @@ create table former_usernames (
 );
 create index former_usernames_until on former_usernames (until);
 
+-- Invitations: codes with which new users register, if the operator wants that (store/invitations.py). Rows go some time
+-- after their end.
+create table invitations (
+    id uuid not null,
+    -- The hash of the code; the code itself is not stored.
+    code_hash bytea not null,
+    created timestamptz not null default clock_timestamp(),
+    expires timestamptz not null,
+    -- How many users may register with it, and how many have. The security event of each of them names the invitation.
+    most_uses int not null,
+    uses int not null default 0,
+    constraint invitations_pkey primary key (id),
+    constraint invitations_code unique (code_hash),
+    constraint invitations_code_hash_check check (length(code_hash) = 32),
+    constraint invitations_most_uses_check check (most_uses >= 1),
+    constraint invitations_uses check (uses >= 0 and uses <= most_uses)
+);
+create index invitations_expires on invitations (expires);
+
 -- When each user was online last. Apart from users, so that the rows that change all day are small and updated in
 -- place.
 create table last_seen (
@@ -949,6 +968,10 @@ create table migrations (
 -- A user becomes a participant of a group.
 -- add_participant(p_user uuid, p_conversation uuid, p_other uuid, p_limit int, p_starts int, p_places int, out outcome
 --     text, out participant_ids uuid[], out participants_version bigint, out wait_s float8) returns record
+
+-- Adds a user.
+-- add_user(p_user uuid, p_username text, p_password_hash text, p_code_hash bytea, p_source jsonb, out outcome text)
+--     returns text
 
 -- The last step of the deletion of an account: what is left of the user goes, but for the row in users, which others'
 -- rows refer to.

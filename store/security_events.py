@@ -19,7 +19,7 @@ from store.postgres.pool import Pool
 _sql = sql.load("security_events")
 
 KINDS: Final[dict[str, str]] = {
-    "registered": "the account was made",
+    "registered": "the account was made: `invitation` is the id of the one that the user had, if one was needed",
     "login": "the first device of the user logged in",
     "new_device": "a further device logged in; the user gets a mail, if the user wants that",
     "login_failed": "a login with a wrong password; without a user: with an unknown name",
@@ -37,6 +37,8 @@ KINDS: Final[dict[str, str]] = {
     "account_deleted": "the account was deleted; all earlier events are, too",
     "operator_request": "an operator sent a request: `route` says which",
     "events_read": "an operator read the security events of the user",
+    "invitation_made": "an operator made an invitation: `invitation` is its id, `uses` how many users may use it",
+    "invitation_revoked": "an operator revoked an invitation: `invitation` is its id",
 }
 """The kinds of events -> what each says. A test causes each of them (`tests/server/http/test_security_events.py`)."""
 

@@ -1,8 +1,8 @@
 """The tasks `forget`, `expired_tokens` and `old_security_events` delete what nothing needs.
 
 These are idempotency keys so old that retries are refused, changes so old that a cursor from before them is refused,
-names of deleted users that others may take, jobs that died long ago, counts of mails before their window, tokens that
-ended long ago, and security events older than the deployment keeps them.
+names of deleted users that others may take, invitations that have expired, jobs that died long ago, counts of mails
+before their window, tokens that ended long ago, and security events older than the deployment keeps them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from jobs.engine.job import Job
 from jobs.tasks.batches import in_batches
 from store.account_deletions import forget_usernames
 from store.emails import forget_mailboxes
+from store.invitations import forget_invitations
 from store.jobs import forget_dead
 from store.messages import forget_temp_ids
 from store.password_resets import forget_resets
@@ -42,7 +43,8 @@ class Forgetting:
         self._events_days = events_days
 
     async def forget(self, job: Job) -> None:
-        """Delete old keys, changes, names, dead jobs and counts of mails, until none are left or the time is over."""
+        """Delete old keys, changes, names, invitations, dead jobs and counts of mails, until none are left or the time
+        is over."""
         await in_batches(job, self._forget_some, "rows checked")
 
     async def expired_tokens(self, job: Job) -> None:
@@ -59,6 +61,7 @@ class Forgetting:
             + await forget_revisions(self._pool, limit=BATCH)
             + await forget_resets(self._pool, limit=BATCH)
             + await forget_usernames(self._pool, limit=BATCH)
+            + await forget_invitations(self._pool, limit=BATCH)
             + await forget_dead(self._pool, days=DEAD_JOBS_DAYS, limit=BATCH)
             + await forget_mailboxes(self._pool, limit=BATCH)
         )

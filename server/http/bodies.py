@@ -32,6 +32,8 @@ Username = Annotated[str, Meta(min_length=1, max_length=usernames.MAX_TYPED_CHAR
 """A username that a user chooses; `username_in` checks the rest."""
 Password = Annotated[str, Meta(min_length=MIN_PASSWORD_CHARACTERS, max_length=MAX_TYPED_CHARACTERS)]
 """A password that a user chooses; `server.http.passwords` checks the rest."""
+Invitation = Annotated[str, Meta(max_length=64)]
+"""The code of an invitation."""
 Minute = Annotated[int, Meta(ge=0, le=1439)]
 Client = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_BYTES, pattern="^[ -~]*$")]
 
@@ -42,10 +44,12 @@ class Register(Struct):
     :ivar username: 1 to 32 letters and digits of one script, and the signs `_.-`; the first is a letter or a digit.
         The server keeps it in lower case and composed, as the answer shows it. It does not change.
     :ivar password: 8 to 256 characters, none of them a control character; neither common nor close to the username.
+    :ivar invitation: the code of an invitation, if the server takes users with one alone.
     """
 
     username: Username
     password: Password
+    invitation: Invitation | None = None
 
 
 class LogIn(Struct):

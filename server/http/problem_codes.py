@@ -46,6 +46,9 @@ class ProblemCode(Enum):
     WRONG_CREDENTIALS = "wrong_credentials"
     CONFIRMATION_REQUIRED = "confirmation_required"
     ACCOUNT_CLOSED = "account_closed"
+    REGISTRATION_CLOSED = "registration_closed"
+    INVITATION_REQUIRED = "invitation_required"
+    INVITATION_VOID = "invitation_void"
     NOT_ACCEPTED = "not_accepted"
     NOT_AN_ADMINISTRATOR = "not_an_administrator"
     NOT_FOUND = "not_found"
@@ -142,6 +145,19 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         403,
         "Account closed",
         "You have asked to delete the account, which happens at `due`. Log in with `keeps_account` to keep it.",
+    ),
+    ProblemCode.REGISTRATION_CLOSED: ProblemInfo(
+        403, "Registration closed", "This server takes no new users. Log in with an account that you have."
+    ),
+    ProblemCode.INVITATION_REQUIRED: ProblemInfo(
+        403,
+        "Invitation required",
+        "This server takes users with an invitation alone. Ask its operator for one, and send its code.",
+    ),
+    ProblemCode.INVITATION_VOID: ProblemInfo(
+        403,
+        "Invitation void",
+        "The code of the invitation is wrong, or it was revoked, has expired, or was used as often as it may be.",
     ),
     ProblemCode.NOT_ACCEPTED: ProblemInfo(
         403,

@@ -22,6 +22,7 @@ from store.errors import (
     AccountClosed,
     DeviceRevoked,
     GroupFull,
+    InvitationVoid,
     LastAdministrator,
     Locked,
     NotAccepted,
@@ -85,7 +86,7 @@ class ProblemAnswer(Struct, frozen=True):
     :ivar instance: the request, as the server's log names it.
     :ivar retry_after_ms: there if and only if the same request may succeed later.
     :ivar users: the users that a `not_accepted` is about.
-    :ivar errors: the fields that an `invalid_body` or a `weak_password` is about.
+    :ivar errors: the fields that are wrong or missing: of an `invalid_body`, a `weak_password` and the like.
     :ivar due: when an account is deleted, in microseconds since 1970-01-01T00:00Z: of an `account_closed`.
     """
 
@@ -189,6 +190,10 @@ REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
     GroupFull: (ProblemCode.GROUP_FULL, f"the group already has {MAX_PARTICIPANTS} participants, the maximum"),
     NotARequest: (ProblemCode.NOT_A_REQUEST, "the conversation is not a request: leave it, or block the user"),
     AccountClosed: (ProblemCode.ACCOUNT_CLOSED, "the account is to be deleted: log in with keeps_account to keep it"),
+    InvitationVoid: (
+        ProblemCode.INVITATION_VOID,
+        "no user can register with this code, or none any longer: ask the operator for another invitation",
+    ),
     UsernameTaken: (ProblemCode.USERNAME_TAKEN, "choose another username"),
     InvalidCursor: (ProblemCode.INVALID_CURSOR, "cursor must be one that this endpoint returned, unchanged"),
     UnknownZone: (ProblemCode.INVALID_BODY, "zone must be a time zone of the IANA database, such as Europe/Berlin"),

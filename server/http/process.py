@@ -63,6 +63,7 @@ async def serve_web(config: Config) -> None:
             ops_token=config.ops_token,
             offered=offered_by(config),
             proxies=proxies,
+            registration=config.registration_mode,
             starts_per_day=config.new_conversations_per_day,
             account_deletion_s=config.account_deletion_days * 86400,
             objects=objects,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from runtime.config import RegistrationMode
 from server.http.announcements import Announcements
 from server.http.answer_headers import AnswerHeaders
 from server.http.conditional import EntityTags
@@ -30,6 +31,7 @@ class Services:
     :ivar offered: the notifiers that workers have keys for.
     :ivar proxies: those that may name the client's address.
     :ivar ops_token: the operators' token; empty if the application has no routes for operators.
+    :ivar registration: who may register.
     :ivar starts_per_day: conversations with strangers that a user may begin in 24 hours.
     :ivar objects: the object store; None if the deployment has none.
     :ivar account_deletion_s: seconds from a user's request to delete the account to its deletion.
@@ -48,6 +50,7 @@ class Services:
     uses: DeviceUses
     proxies: TrustedProxies
     ops_token: str
+    registration: RegistrationMode
     starts_per_day: int
     token_lifetime_s: float
     account_deletion_s: float
@@ -63,6 +66,7 @@ def services_of(
     ops_token: str = "",
     offered: Offered = WEBHOOKS,
     proxies: TrustedProxies = NO_PROXIES,
+    registration: RegistrationMode = "open",
     starts_per_day: int = conversations.STARTS_PER_DAY,
     account_deletion_s: float = 14 * 86400.0,
     objects: Objects | None = None,
@@ -91,6 +95,7 @@ def services_of(
         uses=DeviceUses(pool),
         proxies=proxies,
         ops_token=ops_token,
+        registration=registration,
         starts_per_day=starts_per_day,
         token_lifetime_s=token_lifetime_s,
         account_deletion_s=account_deletion_s,

@@ -1,14 +1,6 @@
 -- name: add_user
--- Adds a user; a taken name violates users_username. No row: a deleted user had the name, a short time ago.
-with made as (
-    insert into users (id, username, password_hash)
-    select %(user)s::uuid, %(username)s, %(password_hash)s
-    where not exists (
-        select from former_usernames f where f.username_hash = username_hash(%(username)s) and f.until > now()
-    )
-    returning id
-)
-select note_security_event('registered', made.id, %(source)s::jsonb) from made;
+-- See add_user() in functions/.
+select add_user(%(user)s::uuid, %(username)s, %(password_hash)s, %(code_hash)s::bytea, %(source)s::jsonb);
 
 -- name: password_hash_of
 -- The hash of a user's password.

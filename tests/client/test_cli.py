@@ -96,6 +96,9 @@ REFUSALS = [
     (["reset", "ann", "--token", "x"], refusal(404, "unknown_reset"), "reset ann"),
     (["reset", "ann", "--token", "x"], refusal(410, "reset_expired"), "too old"),
     (["register", "ann"], refusal(409, "username_taken"), "the name ann is taken"),
+    (["register", "ann"], refusal(403, "registration_closed"), "takes no new users"),
+    (["register", "ann"], refusal(403, "invitation_required"), "register ann --invitation CODE"),
+    (["register", "ann", "--invitation", "x"], refusal(403, "invitation_void"), "ask its operator for another"),
     (["register", "ann"], refusal(400, "invalid_body"), "does not accept that: because"),
     (["login", "ann"], refusal(401, "wrong_credentials"), "wrong password, or there is no user called ann"),
     (["login", "ann"], refusal(500, "internal"), "500 internal"),
@@ -178,6 +181,24 @@ def test_a_user_without_the_password_asks_for_a_mail_and_sets_another(
     assert main(["reset", "ann"]) == 0
     assert main(["reset", "ann", "--token", "abc"]) == 0
     assert "the password is set" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("invitation", [None, "alo_code"])
+def test_the_code_of_an_invitation_is_sent_with_the_name(
+    serve: Callable[[Respond], None], invitation: str | None
+) -> None:
+    sent: list[Any] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.append((request.url.path, cbor2.loads(request.content)))
+        if request.url.path == "/v1/users":
+            return answer({"user": ME, "username": "ann"}, 201)
+        return answer({"user": ME, "device": DEVICE, "token": "token"}, 201)
+
+    serve(respond)
+    assert main(["register", "ann", *([] if invitation is None else ["--invitation", invitation])]) == 0
+    (path, body), (then, _) = sent
+    assert (path, body.get("invitation"), then) == ("/v1/users", invitation, "/v1/devices")
 
 
 @pytest.mark.parametrize("command", [["register", "ann"], ["login", "ann"], ["list", "ann"], ["chat", "ann", "bob"]])

@@ -157,6 +157,7 @@ _ADMINISTRATOR_ALONE: Final = {**outsiders("not_found"), Persona.PARTICIPANT: "n
 _OWNER: Final = (*OUTSIDERS, Persona.PARTICIPANT)
 
 ROWS: Final[dict[str, Row]] = {
+    "GET /v1/registration": Row(),
     "POST /v1/users": Row(body=lambda _: {"username": f"u{uuid4().hex[:12]}", "password": PASSWORD}),
     "POST /v1/devices": Row(body=lambda _: {"username": "alice", "password": PASSWORD, "name": "Phone"}),
     "GET /v1/users/<username>": Row(lambda _: {"username": "alice"}),

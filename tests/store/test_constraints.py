@@ -44,6 +44,20 @@ IMPOSSIBLE = {
     "a link that sets the password of no user": (
         "insert into password_resets (id, token_hash, expires) values (gen_random_uuid(), sha256('x'), now())"
     ),
+    "an invitation by its code": (
+        "insert into invitations (id, code_hash, expires, most_uses) values (gen_random_uuid(), 'alo_x', now(), 1)"
+    ),
+    "a second invitation with a code": (
+        "insert into invitations (id, code_hash, expires, most_uses)"
+        " select gen_random_uuid(), sha256('x'), now(), 1 from generate_series(1, 2)"
+    ),
+    "an invitation for nobody": (
+        "insert into invitations (id, code_hash, expires, most_uses) values (gen_random_uuid(), sha256('x'), now(), 0)"
+    ),
+    "an invitation that more have used than may": (
+        "insert into invitations (id, code_hash, expires, most_uses, uses)"
+        " values (gen_random_uuid(), sha256('x'), now(), 1, 2)"
+    ),
     "a second key of mails": "insert into mail_key (key) select key from mail_key",
     "an attachment of half a message": ("insert into attachments {file}, seq) values ({good}, 1)"),
     "an attachment of no message": (

@@ -335,6 +335,7 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "contacts_contact",  # delete_contacts
         "account_deletions_due",  # the account to delete next
         "account_deletions_untold",  # untold
+        "invitations_expires",  # open_invitations, forget_invitations
         "former_usernames_until",  # forget_usernames
         "dead_jobs_user",  # anonymise_user
         "contacts_blockers",  # users who see neither the profile nor the typing of a user

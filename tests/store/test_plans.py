@@ -24,6 +24,7 @@ from store import (
     exported,
     exports,
     history_pages,
+    invitations,
     jobs,
     last_seen,
     list_pages,
@@ -237,6 +238,7 @@ class Traffic:
             lambda: revisions.revised_since(pool, [user], ago_s=5),
             lambda: self.sync(user, here),
             lambda: accounts.add_user(pool, f"new{self.turn}", "x"),
+            lambda: self.invite(),
             lambda: emails.email_settings_of(pool, user),
             lambda: emails.verify(pool, "token"),
             lambda: emails.unsubscribe(pool, "token"),
@@ -420,6 +422,15 @@ class Traffic:
         await account_deletions.note_told(pool, await account_deletions.untold(pool))
         await account_deletions.forget_usernames(pool, limit=10)
 
+    async def invite(self) -> None:
+        pool = self.pool
+        invitation, code, _ = await invitations.add(pool, uses=2, lifetime_s=60)
+        await invitations.check(pool, code)
+        await accounts.add_user(pool, f"invited{self.turn}", "x", invitation=code)
+        await invitations.open_invitations(pool)
+        await invitations.revoke(pool, invitation)
+        await invitations.forget_invitations(pool, limit=10)
+
     async def reset_password(self, user: bytes) -> None:
         pool = self.pool
         await password_resets.ask(pool, username=f"user{self.turn}")
@@ -495,6 +506,7 @@ async def test_plans_made_on_empty_tables_do_not_outlive_them(single: Pool) -> N
 SMALL = {
     "function_sets": "a row for each set of functions that was applied",
     "history": "one row",
+    "invitations": "as many as operators make by command, until they expire",
     "mail_key": "one row",
     "migrations": "a row for each numbered file",
     "paused_tasks": "a row for each task at most",

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from runtime.config import RegistrationMode
+
+
+class RegistrationAnswer(Struct, frozen=True):
+    """Who may register at this server.
+
+    :ivar mode: `open`: everybody; `invitation`: a user with the code of an invitation; `closed`: nobody.
+    """
+
+    mode: RegistrationMode
+
 
 class ResetAskedAnswer(Struct, frozen=True):
     """A mail is on its way, if there is such an account with a verified address.

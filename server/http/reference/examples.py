@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from server.http import bodies, notifiers
-from server.http.answers.accounts import DeletionAnswer, ResetAskedAnswer
+from server.http.answers.accounts import DeletionAnswer, RegistrationAnswer, ResetAskedAnswer
 from server.http.answers.conversations import ConversationAnswer, ListAnswer, ParticipantAnswer, ParticipantsAnswer
 from server.http.answers.devices import (
     ConfirmedAnswer,
@@ -151,6 +151,7 @@ _BOB_IN_GROUP: Final = {"conversation": str(GROUP), "other": str(BOB)}
 _EXPORT: Final = ExportAnswer(_id(EXPORT), _AT, None, None, None, None)
 
 EXAMPLES: Final[Mapping[str, Example]] = {
+    "GET /v1/registration": Example(answer=RegistrationAnswer("open")),
     "POST /v1/users": Example(
         body=bodies.Register("frank", PASSWORD), answer=RegisteredAnswer(_id(ALICE), "frank"), status=201
     ),

@@ -28,11 +28,13 @@ from server.http.routes import (
     profiles,
     quiet_hours,
     reference,
+    registration,
     security_events,
 )
 from server.http.routing import Access, Route
 
 _FILES: Final = (
+    registration,
     accounts,
     account_deletions,
     password_resets,
@@ -58,6 +60,7 @@ _FILES: Final = (
 ROUTES: Final[tuple[Route, ...]] = tuple(route for file in _FILES for route in file.routes.declared)
 
 OPEN: Final = {
+    "GET /v1/registration": "a client asks before its user chooses a name",
     "POST /v1/users": "a new user has no device yet",
     "POST /v1/devices": "the password is checked",
     "POST /v1/email/verifications": "the token is from a mail",

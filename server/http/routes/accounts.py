@@ -1,4 +1,4 @@
-"""Registering, logging in with a device, and other users by name."""
+"""Logging in with a device, and other users by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from runtime.usernames import form_of
 from server.http import bodies
-from server.http.answers.devices import LoggedInAnswer, RegisteredAnswer
+from server.http.answers.devices import LoggedInAnswer
 from server.http.answers.people import UserAnswer, user_body
 from server.http.authentication import bearer_token
 from server.http.encoding import IDENT
@@ -31,45 +31,11 @@ from store.tokens import Identity
 routes = Routes()
 
 
-class NewUser(Struct, frozen=True):
-    username: str
-    password_hash: str
-
-
 class NewDevice(Struct, frozen=True):
     user: bytes
     password_hash: str
     name: str
     client: str | None
-
-
-async def _hash_password(request: Request[bodies.Register]) -> NewUser:
-    body, source = request.body, address_key(request.address)
-    username = bodies.username_in(body)
-    return NewUser(username, await request.services.passwords.hash(body.password, username, source=source))
-
-
-@routes.open_write(
-    "POST /v1/users",
-    body=bodies.Register,
-    prepare=_hash_password,
-    announces=NOTHING,
-    answer=RegisteredAnswer,
-    statuses=[201],
-    problems=[
-        ProblemCode.INVALID_USERNAME,
-        ProblemCode.USERNAME_RESERVED,
-        ProblemCode.USERNAME_TAKEN,
-        ProblemCode.WEAK_PASSWORD,
-    ],
-    request_class=RequestClass.REGISTRATION,
-)
-async def register(request: Request[NewUser]) -> Answer:
-    """Register a user."""
-    new = request.body
-    source = source_of(request)
-    user = await accounts.add_user(request.services.pool, new.username, new.password_hash, source=source)
-    return Answer(RegisteredAnswer(IDENT[request.encoding](user), new.username), 201)
 
 
 async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:

@@ -108,6 +108,22 @@ create table former_usernames (
 );
 create index former_usernames_until on former_usernames (until);
 
+-- Invitations: codes with which new users register, if the operator wants that (store/invitations.py). Rows go some time
+-- after their end.
+create table invitations (
+    id uuid primary key,
+    -- The hash of the code; the code itself is not stored.
+    code_hash bytea not null check (length(code_hash) = 32),
+    created timestamptz not null default clock_timestamp(),
+    expires timestamptz not null,
+    -- How many users may register with it, and how many have. The security event of each of them names the invitation.
+    most_uses int not null check (most_uses >= 1),
+    uses int not null default 0,
+    constraint invitations_code unique (code_hash),
+    constraint invitations_uses check (uses between 0 and most_uses)
+);
+create index invitations_expires on invitations (expires);
+
 -- When each user was online last. Apart from users, so that the rows that change all day are small and updated in
 -- place.
 create table last_seen (

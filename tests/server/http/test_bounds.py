@@ -154,6 +154,7 @@ LONGEST: Final[dict[str, list[Ask]]] = {
         Ask("/v1/ops/analytics", {"from": FIRST_DAY, "until": "2026-01-01"}, entries=("days", 366)),
     ],
     "GET /healthz": [Ask("/healthz")],
+    "GET /v1/registration": [Ask("/v1/registration")],
     "GET /readyz": [Ask("/readyz")],
     "GET /openapi.json": [Ask("/openapi.json")],
     "GET /docs": [Ask("/docs")],

@@ -23,7 +23,7 @@ INTERNAL = {
     *(errors.RevisionConflict, errors.ExpiredCursor, errors.ForeignCursor),
     # Jobs and commands alone.
     *(errors.BadJob, errors.BadKey, errors.ObjectDiffers, errors.ObjectMissing, errors.ObjectTooLarge),
-    *(errors.ObjectStoreRefused, errors.BadArchive),
+    *(errors.ObjectStoreRefused, errors.BadArchive, errors.UnknownInvitation),
     # Answered with a page for the browser (server/http/routes/mail_links.py).
     errors.UnsubscribeUnknown,
 }

@@ -20,7 +20,7 @@ from jobs.tasks.account_deletions import AccountDeletions
 from server.http.app import create_app
 from server.http.passwords import HASHER
 from server.http.services import Services
-from store import account_deletions, accounts, devices, emails, password_resets, security_events, tokens
+from store import account_deletions, accounts, devices, emails, invitations, password_resets, security_events, tokens
 from store.errors import DatabaseError
 from store.postgres.pool import Pool
 from store.security_events import KINDS, Source
@@ -43,6 +43,7 @@ class Owner:
 
     :ivar http: with the token of the user's device.
     :ivar other: another device of the user.
+    :ivar invitation: the last one that an operator made.
     """
 
     pool: Pool
@@ -50,6 +51,7 @@ class Owner:
     user: Credentials
     other: Credentials
     services: Services
+    invitation: bytes = b""
 
     async def send(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> int:
         """Send a request as a program with a name; return the status."""
@@ -161,6 +163,15 @@ async def read_as_operator(owner: Owner) -> None:
         assert await owner.send("GET", "/v1/ops/security-events?username=alice", token=OPS_TOKEN) == 200
 
 
+async def make_invitation(owner: Owner) -> None:
+    owner.invitation, _, _ = await invitations.add(owner.pool, uses=3, lifetime_s=60)
+
+
+async def revoke_invitation(owner: Owner) -> None:
+    await make_invitation(owner)
+    await invitations.revoke(owner.pool, owner.invitation)
+
+
 OTHER: Final = "the other device"
 """Stands for its id in a detail."""
 
@@ -182,10 +193,15 @@ CAUSES: Final[dict[str, tuple[Callable[[Owner], Awaitable[None]], dict[str, Any]
     "email_removed": (remove_email, {}),
     "operator_request": (ask_as_operator, {"detail": {"route": "GET /v1/ops/analytics"}, "times": 2}),
     "events_read": (read_as_operator, {"times": 2}),
+    "invitation_made": (make_invitation, {"detail": {"uses": "3"}}),
+    "invitation_revoked": (revoke_invitation, {}),
 }
 """Each kind -> requests that cause one such event, some of them repeatedly, and what the event says."""
 
-OF_OPERATORS: Final = frozenset(("operator_request", "events_read"))
+OF_COMMANDS: Final = frozenset(("invitation_made", "invitation_revoked"))
+"""Caused by commands of operators, not by requests."""
+
+OF_OPERATORS: Final = frozenset(("operator_request", "events_read")) | OF_COMMANDS
 OF_SYSTEM: Final = frozenset(("token_reused", "account_deleted"))
 """The server acts by itself: no request is their source."""
 
@@ -236,11 +252,13 @@ async def test_a_request_causes_one_event_that_says_who_acted_and_from_where(
             key: str(UUID(bytes=owner.other.device)) if value is OTHER else value
             for key, value in expected["detail"].items()
         }
+        if owner.invitation:
+            expected["detail"]["invitation"] = str(UUID(bytes=owner.invitation))
         assert (event.detail, event.times, event.last is None) == (*expected.values(), event.times == 1)
         assert event.actor == ("operator" if kind in OF_OPERATORS else "system" if kind in OF_SYSTEM else "user")
-        assert event.client == (None if kind in OF_SYSTEM else AGENT)
+        assert event.client == (None if kind in OF_SYSTEM | OF_COMMANDS else AGENT)
         assert (event.device == owner.user.device) == (kind in OF_DEVICES)
-        assert (event.user is None) == (kind == "operator_request")
+        assert (event.user is None) == (kind in {"operator_request", *OF_COMMANDS})
 
 
 @pytest.mark.parametrize(("path", "revoked"), [("/v1/devices/others", {"other"}), ("/v1/devices", {"other", "user"})])
