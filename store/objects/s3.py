@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import httpx
+import structlog
 import trio
 
 from store.errors import ObjectMissing, ObjectStoreRefused, Unavailable
@@ -15,8 +16,16 @@ from store.objects.s3_replies import read_objects
 from store.objects.s3_requests import ServiceRequests
 from store.objects.s3_transfers import S3Transfers
 
+log = structlog.get_logger(__name__)
+
 CONNECTIONS: Final = 8
 """To the service; more requests wait. Each is a TLS session that stays open."""
+
+CLOCK_S: Final = 600.0
+"""Between questions for the service's time: a bad quartz drifts by 60 ms in that time."""
+
+CLOCK_RETRY_S: Final = 10.0
+"""After a question without an answer."""
 
 
 class S3(S3Transfers):
@@ -27,6 +36,20 @@ class S3(S3Transfers):
 
     def __init__(self, bucket: Bucket, client: httpx.AsyncClient) -> None:
         super().__init__(bucket, ServiceRequests(bucket, client))
+
+    async def keep_time(self) -> None:
+        """Until cancelled, ask for the service's time now and then: a process that only signs has no other way."""
+        while True:
+            try:
+                await self._requests.ask("HEAD", "")
+            except ObjectStoreRefused as error:
+                # Its answer has a date all the same.
+                log.warning("object_store_refuses", error=str(error))
+            except Unavailable as error:
+                log.warning("object_store_is_away", error=str(error))
+                await trio.sleep(CLOCK_RETRY_S)
+                continue
+            await trio.sleep(CLOCK_S)
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         await self._requests.ask("PUT", check_key(key), body=data, headers={"content-type": content_type})

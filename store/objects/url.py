@@ -76,6 +76,15 @@ def parse_objects_url(url: str, public_url: str = "") -> Path | Bucket | None:
     )
 
 
+async def keep_time(objects: Folder | S3 | None) -> None:
+    """Until cancelled, keep the time by a service's clock, which ends the requests that this process signs.
+
+    A folder has the clock of this machine.
+    """
+    if isinstance(objects, S3):
+        await objects.keep_time()
+
+
 @asynccontextmanager
 async def open_objects(url: str, public_url: str = "") -> AsyncGenerator[Folder | S3 | None, None]:
     """The object store of this URL for the length of the block; None for an empty URL. Sends no request to a service.

@@ -5,14 +5,19 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from email.utils import formatdate
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import trio
 from structlog.testing import capture_logs
 
 from store.errors import ObjectStoreRefused
+from store.objects import s3
 from store.objects.service_clock import SUSPICIOUS_S, ServiceClock
+from store.objects.url import keep_time, open_objects
 from tests.store.objects.scripted_service import ServiceReply, ServiceRequest, scripted
+from tests.waiting import DEADLINE_S
 
 HOUR_S = 3600.0
 LATE = b"<Error><Code>RequestTimeTooSkewed</Code></Error>"
@@ -77,6 +82,42 @@ async def test_presigned_requests_have_the_time_of_the_service() -> None:
         [after] = parse_qs(urlsplit(objects.presign_get("a", expires_s=60).url).query)["X-Amz-Date"]
     assert off_by(before, 0) < 10
     assert off_by(after, HOUR_S) < 10
+
+
+async def test_process_that_only_signs_asks_for_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, again after a while, and sooner if the service was away or gave no time."""
+    monkeypatch.setattr(s3, "CLOCK_S", 0.0)
+    monkeypatch.setattr(s3, "CLOCK_RETRY_S", 0.0)
+    replies = [ServiceReply(status=503), ServiceReply(status=403), ServiceReply(), ServiceReply(ahead_s=HOUR_S)]
+    asked: list[tuple[str, str]] = []
+    enough = trio.Event()
+
+    def script(each: ServiceRequest) -> ServiceReply:
+        asked.append((each.method, each.path))
+        if len(asked) > len(replies):
+            enough.set()
+        return replies[min(len(asked), len(replies)) - 1]
+
+    with capture_logs() as logs, trio.fail_after(DEADLINE_S):
+        async with scripted(script) as objects, trio.open_nursery() as nursery:
+            nursery.start_soon(keep_time, objects)
+            await enough.wait()
+            nursery.cancel_scope.cancel()
+            [date] = parse_qs(urlsplit(objects.presign_get("a", expires_s=60).url).query)["X-Amz-Date"]
+    assert set(asked) == {("HEAD", "/bucket")}
+    assert off_by(date, HOUR_S) < 10
+    assert [event["event"] for event in logs] == [
+        "object_store_is_away",
+        "object_store_refuses",
+        "object_store_clock_differs",
+    ]
+
+
+async def test_a_folder_has_the_clock_of_this_machine(tmp_path: Path) -> None:
+    async with open_objects(tmp_path.as_uri()) as objects:
+        with trio.fail_after(DEADLINE_S):
+            await keep_time(objects)
+            await keep_time(None)
 
 
 async def test_operators_are_told_once_of_a_clock_that_differs() -> None:
