@@ -25,7 +25,7 @@ from server.http.routes import ROUTES
 from server.http.services import services_of
 from server.transport.addresses import proxies_of
 from server.transport.listener import listen
-from store.objects.url import open_objects
+from store.objects.url import keep_time, open_objects
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
 from store.redis.client import Redis
@@ -71,6 +71,7 @@ async def serve_web(config: Config) -> None:
             rate_limit_factor=config.rate_limit_factor,
         )
         services.start_soon(shared.uses.run)
+        services.start_soon(keep_time, objects)
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         services.start_soon(_tell_ready, config, pool, redis)
         refuse = partial(refused_head, services=shared)

@@ -72,7 +72,7 @@ def parse_objects_url(url: str, public_url: str = "") -> Path | Bucket | None:
         name=found["bucket"],
         credentials=SigningKey(unquote(found["key"]), unquote(found["secret"]), region),
         tls=tls == "true",
-        public_url=public_url,
+        public_url=public_url.rstrip("/"),
     )
 
 

@@ -355,4 +355,7 @@ def test_parts_of_a_url_are_what_it_says() -> None:
     assert parse_objects_url("s3://a:b@1.r2.cloudflarestorage.com/files") == Bucket(
         "1.r2.cloudflarestorage.com", "files", SigningKey("a", "b", "auto")
     )
+    bucket = parse_objects_url("s3://a:b@h/files", "https://files.example/")
+    assert isinstance(bucket, Bucket)
+    assert (bucket.url, bucket.clients_url) == ("https://h", "https://files.example")
     assert parse_objects_url("file:///var/some%20objects") == Path("/var/some objects")
