@@ -84,6 +84,9 @@ class Config:
     """Sender of mail: `ADDRESS`, or `NAME <ADDRESS>`. SMTP_URL needs it."""
     public_url: str = ""
     """URL of `web` for users, such as `https://chat.example`: links in mails begin with it. SMTP_URL needs it."""
+    public_files_url: str = ""
+    """URL at which clients reach the files of the object store, such as `https://files.example`. Empty: for a folder
+    that of PUBLIC_URL, or HOST and PORT; for a service that of OBJECT_STORE_URL."""
     cors_origins: str = ""
     """Origins of web pages whose scripts may read answers of `web` (CORS), separated by commas, such as
     `https://chat.example`. Empty: pages of `web`'s own origin alone."""
@@ -152,6 +155,12 @@ class Config:
     @property
     def registration_mode(self) -> RegistrationMode:
         return cast("RegistrationMode", self.registration)
+
+    @property
+    def files_url(self) -> str:
+        """The URL of `web` for clients, which serves the files of a folder."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_files_url or self.public_url or f"http://{host}:{self.port}"
 
     @property
     def notice_pauses(self) -> list[float]:
@@ -237,6 +246,8 @@ class Config:
             not self.offline_notice_url or _has_scheme(self.offline_notice_url, "http", "https"),
         )
         yield from self._mail_rules()
+        files = "must be an http:// or https:// URL of at most 200 characters, without a query, or empty"
+        yield "PUBLIC_FILES_URL", files, not self.public_files_url or _is_base(self.public_files_url)
         shown = "must be at least 16 characters of ASCII without spaces, or empty"
         yield "OPS_TOKEN", shown, not self.ops_token or (len(self.ops_token) >= 16 and _is_visible(self.ops_token))
         yield from self._notifier_rules()
@@ -250,9 +261,7 @@ class Config:
         fault = sender_fault(self.mail_from) if self.mail_from or self.smtp_url else ""
         yield "MAIL_FROM", fault, not fault
         link = "must be an http:// or https:// URL of at most 200 characters, without a query; SMTP_URL needs it"
-        is_good = _has_scheme(self.public_url, "http", "https") and not set(self.public_url) & set('?# <>"')
-        is_short = self.public_url.isascii() and len(self.public_url) <= 200
-        yield "PUBLIC_URL", link, is_good and is_short if self.public_url or self.smtp_url else True
+        yield "PUBLIC_URL", link, _is_base(self.public_url) if self.public_url or self.smtp_url else True
 
     def _notifier_rules(self) -> Iterator[tuple[str, str, bool]]:
         signs = "must be whsec_ and base64 of 24 to 64 bytes, or empty"
@@ -304,6 +313,12 @@ def _are_networks(text: str) -> bool:
         return all(ip_network(each.strip()) for each in text.split(",") if each.strip())
     except ValueError:
         return False
+
+
+def _is_base(url: str) -> bool:
+    """Whether paths can be appended to this URL."""
+    is_good = _has_scheme(url, "http", "https") and not set(url) & set('?# <>"')
+    return is_good and url.isascii() and len(url) <= 200
 
 
 def _has_scheme(url: str, *schemes: str) -> bool:

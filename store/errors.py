@@ -323,6 +323,25 @@ class ObjectTooLarge(Refused):
         self.key = key
 
 
+class PartBusy(Refused):
+    """Another request is writing this part, or the upload is being completed.
+
+    :ivar key: of the object.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"another request is writing a part of {key}")
+        self.key = key
+
+
+class TicketInvalid(Refused):
+    """The URL is no ticket of this object store, or one for another method or key."""
+
+
+class TicketExpired(Refused):
+    """The ticket's time is over."""
+
+
 class BadKey(Refused):
     """This cannot be the key of an object: `store.objects.interface.Objects` describes keys."""
 

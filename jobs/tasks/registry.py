@@ -54,7 +54,7 @@ async def open_work(config: Config, pool: Pool) -> AsyncGenerator[Work, None]:
     mailer = Mailer(config.smtp_url, mail_from=config.mail_from, public_url=config.public_url)
     async with (
         open_notifiers(config, mailer if mailer.is_configured else None) as notifiers,
-        open_objects(config.object_store_url) as objects,
+        open_objects(config.object_store_url, config.public_files_url, config.files_url) as objects,
         trio.open_nursery() as nursery,
     ):
         await nursery.start(bus.run)

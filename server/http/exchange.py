@@ -92,15 +92,16 @@ def has_secret(route: Route) -> bool:
     return route.answer is not None and not SECRETS.isdisjoint(field.name for field in fields(route.answer))
 
 
-def refused(error: Exception, headers: Headers, services: Services) -> Reply:
+def refused(error: Exception, headers: Headers, services: Services, rule: str = "none") -> Reply:
     """The answer to a request that comes to no route.
 
     :param headers: of the request.
+    :param rule: for the log.
     """
     names = names_of(headers)
     outside = SERVED.set(names)
     try:
-        problem = problem_of(error, "none")
+        problem = problem_of(error, rule)
     finally:
         SERVED.reset(outside)
     return _refusal(problem, headers, names, services)

@@ -21,7 +21,8 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
 - Hypercorn keeps a connection that its client has closed until the idle timeout. Here it is closed at once.
 - Hypercorn starts a task for each request that waits for the idle timeout. Here each connection has one.
 - Hypercorn writes head and body separately. Here one write has both, up to `FLUSH_BYTES`.
-- Hypercorn has a task and two queues for each request. Here the connection's own task answers hot reads (`PlainReads`).
+- Hypercorn has a task and two queues for each request. Here the connection's own task answers hot reads (`PlainReads`),
+  and takes and sends files (`DirectRequests`), whose bytes pass neither h11 nor any queue.
 
 The server speaks no HTTP/2: a proxy that speaks it to clients speaks HTTP/1.1 to us, and one connection could begin
 thousands of requests at once.
@@ -30,7 +31,7 @@ thousands of requests at once.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 from time import time
@@ -52,6 +53,7 @@ from hypercorn.utils import parse_socket_addr, wrap_app
 
 from protocol.limits import MAX_ADDRESS_CONNECTIONS
 from server.http.exchange import Reply
+from server.http.files.wire import Wire
 from server.http.open_connections import MAX_CONNECTIONS, OpenConnections
 from server.http.problem_codes import MAX_HEAD_BYTES
 from server.http.request_heads import ASK_FOR_BODY, accepted_head
@@ -106,6 +108,19 @@ class PlainReads(Protocol):
         """The request that begins at `start`; None if it is incomplete, or the application has to answer it."""
 
 
+class DirectRequests(Protocol):
+    """Requests whose bodies, or answers, go between the socket and a file."""
+
+    def find(self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], /) -> Any | None:
+        """The request for `serve`; None if the application has to answer it.
+
+        :param target: a path with its query.
+        """
+
+    async def serve(self, request: Any, wire: Wire, /) -> bool:
+        """Answer; False if the client is gone. Raises no error but cancellation."""
+
+
 Refuse: TypeAlias = Callable[[int], Reply]
 """From the status that h11, `accepted_head` or this file proposes to the answer to a head that is refused."""
 
@@ -119,6 +134,7 @@ class _Shared:
     context: WorkerContext
     state: dict[str, Any]
     plain: PlainReads
+    direct: DirectRequests | None
     refuse: Refuse
     proxies: TrustedProxies
     open: OpenConnections
@@ -131,6 +147,7 @@ async def serve_http(
     listening: socket.socket,
     terminated: trio.Event,
     *,
+    direct: DirectRequests | None = None,
     proxies: TrustedProxies = NO_PROXIES,
     max_address_connections: int = MAX_ADDRESS_CONNECTIONS,
     max_connections: int = MAX_CONNECTIONS,
@@ -143,6 +160,7 @@ async def serve_http(
     :param app: an ASGI application, for all requests that the thin path leaves. It calls `ASK_FOR_BODY` of the scope's
         state before it waits for a body.
     :param listening: as `server.transport.listener.listen` returns it; closed when `terminated`.
+    :param direct: requests for neither of them.
     :param proxies: those that may send a PROXY header.
     :param max_address_connections: of one address, or one /64 of IPv6.
     :param max_connections: of all addresses.
@@ -162,7 +180,7 @@ async def serve_http(
     lifespan = Lifespan(wrapped, config, state)
 
     open_connections = OpenConnections(max_connections, max_address_connections, proxies)
-    shared = _Shared(wrapped, config, context, state, plain, refuse, proxies, open_connections)
+    shared = _Shared(wrapped, config, context, state, plain, direct, refuse, proxies, open_connections)
 
     async def serve(sock: socket.socket, peer: str) -> None:
         connection = HttpConnection(shared, trio.SocketStream(trio.socket.from_stdlib_socket(sock)), peer)
@@ -224,7 +242,9 @@ class HttpConnection(TCPServer):
                 self.protocol = Http1(
                     *(self.app, self.config, self.context, task_group, self.state, False),
                     *((self._peer, 0), server, self.protocol_send),
+                    descriptor=self.stream.socket.fileno(),
                     plain=self._shared.plain,
+                    direct=self._shared.direct,
                     refuse=self._shared.refuse,
                 )
                 task_group.spawn(self._watch)
@@ -381,13 +401,17 @@ class _Requests(h11.Connection):
 class Http1(H11Protocol):
     """The requests of a connection, one after the other."""
 
-    def __init__(self, *arguments: Any, plain: PlainReads, refuse: Refuse) -> None:
+    def __init__(
+        self, *arguments: Any, descriptor: int, plain: PlainReads, direct: DirectRequests | None, refuse: Refuse
+    ) -> None:
         super().__init__(*arguments)
+        self._descriptor = descriptor
         self._plain = plain
+        self._direct = direct
         self._refuse = refuse
         self._held = b""
         self._declared = 0
-        self.connection = _Requests(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+        self.connection = self._requests()
         self.connection_state[ASK_FOR_BODY] = self.ask_for_body
 
     async def handle(self, event: Event) -> None:
@@ -397,6 +421,14 @@ class Http1(H11Protocol):
                 return
             event = RawData(rest)
         await super().handle(event)
+
+    def _requests(self) -> _Requests:
+        return _Requests(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the connection takes no more requests."""
+        return self.context.terminated.is_set() or self.keep_alive_requests >= self.config.keep_alive_max_requests
 
     @property
     def has_begun_head(self) -> bool:
@@ -431,9 +463,7 @@ class Http1(H11Protocol):
             assert self.client is not None
             reply = await found.answer(self.client[0])
             self.keep_alive_requests += 1
-            is_last = (
-                self.context.terminated.is_set() or self.keep_alive_requests >= self.config.keep_alive_max_requests
-            )
+            is_last = self.is_last
             await self.send(RawData(_encoded(reply, self.config, is_last=is_last)))
             if is_last:
                 await self.send(Closed())
@@ -451,14 +481,30 @@ class Http1(H11Protocol):
             await self.send(Closed())
             return
         self._declared = next((int(value) for name, value in head.headers if name == b"content-length"), 0)
+        if self._direct is not None and (found := self._direct.find(head.method, head.target, head.headers)):
+            await self._serve_directly(self._direct, found, head)
+            return
         await super()._create_stream(head)
+
+    async def _serve_directly(self, direct: DirectRequests, found: Any, head: h11.Request) -> None:
+        assert self.client is not None
+        self.keep_alive_requests += 1
+        wire = _Wire(self, self.client[0], self._descriptor, head, self._declared)
+        if await direct.serve(found, wire) and not wire.is_last:
+            # h11 has not seen the body.
+            self.connection = self._requests()
+            if wire.received:  # h11 takes no bytes for the end
+                self.connection.receive_data(wire.received)
+            await self.send(Updated(idle=True))
+        else:
+            await self.send(Closed())
 
     async def ask_for_body(self) -> None:
         """Answer 100 (Continue) to a client that holds the body of its request back, and to no other."""
-        if self._is_body_held_back():
+        if self.is_body_held_back():
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
 
-    def _is_body_held_back(self) -> bool:
+    def is_body_held_back(self) -> bool:
         connection = self.connection
         return isinstance(connection, h11.Connection) and connection.client_is_waiting_for_100_continue
 
@@ -466,7 +512,7 @@ class Http1(H11Protocol):
         connection = self.connection
         if isinstance(event, h11.Response) and (
             (connection.their_state is h11.SEND_BODY and self._declared > DRAIN_BYTES)
-            or self._is_body_held_back()
+            or self.is_body_held_back()
             or self.context.terminated.is_set()
         ):
             headers = [*event.headers, (b"connection", b"close")]
@@ -536,18 +582,74 @@ class _Drain:
             await self._protocol.go_on()
 
 
+class _Wire:
+    """The connection of a direct request; `server.http.files.wire` describes it.
+
+    :ivar received: bytes that came behind the head.
+    """
+
+    def __init__(self, protocol: Http1, peer: str, descriptor: int, head: h11.Request, declared: int) -> None:
+        self.peer = peer
+        self.descriptor = descriptor
+        names = {name for name, _ in head.headers}
+        self.left = None if b"transfer-encoding" in names else declared
+        self.has_answered = False
+        self._protocol = protocol
+        self.received, _ = protocol.connection.trailing_data
+        closing = any(name == b"connection" and b"close" in value.lower() for name, value in head.headers)
+        self._is_only = closing or head.http_version != b"1.1"
+
+    @property
+    def is_last(self) -> bool:
+        return self._is_only or self.left != 0 or self._protocol.is_last
+
+    @property
+    def is_body_held_back(self) -> bool:
+        return not self.received and self._protocol.is_body_held_back()
+
+    def take_received(self) -> bytes:
+        assert self.left is not None
+        taken, self.received = self.received[: self.left], self.received[self.left :]
+        self.left -= len(taken)
+        return taken
+
+    async def ask_for_body(self) -> None:
+        await self._protocol.ask_for_body()
+
+    async def answer(self, reply: Reply, *, has_body: bool = True) -> None:
+        self.has_answered = True
+        data = _encoded(reply, self._protocol.config, is_last=self.is_last)
+        await self._protocol.send(RawData(data if has_body else data[: data.index(b"\r\n\r\n") + 4]))
+
+    async def begin_answer(self, status: int, headers: Mapping[str, str], size_bytes: int) -> None:
+        self.has_answered = True
+        data = _encoded_head(status, headers, size_bytes, self._protocol.config, is_last=self.is_last)
+        await self._protocol.send(RawData(data))
+
+
 _date: tuple[int, bytes] = (0, b"")
 
 
 def _encoded(reply: Reply, config: Config, *, is_last: bool) -> bytes:
     """An answer in bytes, as h11 writes it."""
+    size_bytes = None if reply.status in (204, 304) else len(reply.body)
+    return _encoded_head(reply.status, reply.headers, size_bytes, config, is_last=is_last) + reply.body
+
+
+def _encoded_head(
+    status: int, headers: Mapping[str, str], size_bytes: int | None, config: Config, *, is_last: bool
+) -> bytes:
+    """The head of an answer.
+
+    :param size_bytes: of the body; None: the answer can have none.
+    """
     global _date
     second = int(time())
     if _date[0] != second:
         _date = (second, b"".join(b"%b: %b\r\n" % header for header in config.response_headers("h11")))
-    lines = [f"HTTP/1.1 {reply.status} \r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in reply.headers.items()]
-    if reply.status not in (204, 304):
-        lines.append(f"content-length: {len(reply.body)}\r\n")
+    lines = [f"HTTP/1.1 {status} \r\n"]
+    lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+    if size_bytes is not None:
+        lines.append(f"content-length: {size_bytes}\r\n")
     end = b"connection: close\r\n\r\n" if is_last else b"\r\n"
-    return b"".join(("".join(lines).encode("latin-1"), _date[1], end, reply.body))
+    return b"".join(("".join(lines).encode("latin-1"), _date[1], end))

@@ -10,10 +10,12 @@ from typing import Final
 
 from server.http.request_headers import Headers
 
-EXPOSED: Final = "ETag, Link, Retry-After, X-Request-ID"
+EXPOSED: Final = "Content-Range, ETag, Link, Retry-After, X-Request-ID"
 """Headers of answers that scripts may read, beside those that the Fetch standard always shows."""
 
-ALLOWED: Final = "Authorization, Content-Type, If-None-Match, X-Request-ID, traceparent, X-No-Compression"
+ALLOWED: Final = (
+    "Authorization, Content-Type, If-None-Match, If-Range, Range, X-Request-ID, traceparent, X-No-Compression"
+)
 """Headers that scripts may send, beside those that the Fetch standard always allows."""
 
 MAX_AGE_S: Final = 7200

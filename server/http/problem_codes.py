@@ -39,6 +39,9 @@ class ProblemCode(Enum):
     USERNAME_RESERVED = "username_reserved"
     INVALID_QUERY = "invalid_query"
     INVALID_CURSOR = "invalid_cursor"
+    NO_CONTENT_RANGE = "no_content_range"
+    WRONG_SIZE = "wrong_size"
+    WRONG_DIGEST = "wrong_digest"
     UNAUTHENTICATED = "unauthenticated"
     TOKEN_EXPIRED = "token_expired"  # noqa: S105
     DEVICE_REVOKED = "device_revoked"
@@ -51,6 +54,7 @@ class ProblemCode(Enum):
     INVITATION_VOID = "invitation_void"
     NOT_ACCEPTED = "not_accepted"
     NOT_AN_ADMINISTRATOR = "not_an_administrator"
+    TICKET_INVALID = "ticket_invalid"
     NOT_FOUND = "not_found"
     UNKNOWN_MESSAGE = "unknown_message"
     UNKNOWN_DEVICE = "unknown_device"
@@ -59,6 +63,8 @@ class ProblemCode(Enum):
     UNKNOWN_RESET = "unknown_reset"
     UNKNOWN_NOTIFIER = "unknown_notifier"
     UNKNOWN_USER = "unknown_user"
+    UNKNOWN_FILE = "unknown_file"
+    UNKNOWN_UPLOAD = "unknown_upload"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     REQUEST_TIMEOUT = "request_timeout"
     USERNAME_TAKEN = "username_taken"
@@ -66,14 +72,18 @@ class ProblemCode(Enum):
     NOT_A_REQUEST = "not_a_request"
     NOTIFIER_NOT_OFFERED = "notifier_not_offered"
     EXPORT_NOT_OFFERED = "export_not_offered"
+    PART_BUSY = "part_busy"
     TOO_MANY_NOTIFIERS = "too_many_notifiers"
     GROUP_FULL = "group_full"
     LAST_ADMINISTRATOR = "last_administrator"
     RESET_EXPIRED = "reset_expired"
     VERIFICATION_EXPIRED = "verification_expired"
+    TICKET_EXPIRED = "ticket_expired"
+    LENGTH_REQUIRED = "length_required"
     BODY_TOO_LARGE = "body_too_large"
     URI_TOO_LONG = "uri_too_long"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     MISDIRECTED_REQUEST = "misdirected_request"
     HEAD_TOO_LARGE = "head_too_large"
     TOO_MANY_CONNECTIONS = "too_many_connections"
@@ -86,6 +96,7 @@ class ProblemCode(Enum):
     UNKNOWN_TRANSFER_ENCODING = "unknown_transfer_encoding"
     UNKNOWN_VERSION = "unknown_version"
     UNAVAILABLE = "unavailable"
+    STORAGE_FULL = "storage_full"
 
     @property
     def info(self) -> ProblemInfo:
@@ -125,6 +136,13 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         "A parameter of the query is wrong, unknown or given twice; the detail says what is allowed.",
     ),
     ProblemCode.INVALID_CURSOR: ProblemInfo(400, "Invalid cursor", "This endpoint did not give out the cursor."),
+    ProblemCode.NO_CONTENT_RANGE: ProblemInfo(
+        400, "No Content-Range", "A part of a file is uploaded whole, without `Content-Range`."
+    ),
+    ProblemCode.WRONG_SIZE: ProblemInfo(400, "Wrong size", "The body has not the size that was declared."),
+    ProblemCode.WRONG_DIGEST: ProblemInfo(
+        400, "Wrong digest", "The SHA-256 of the body is not the one that was declared; nothing is stored."
+    ),
     ProblemCode.UNAUTHENTICATED: ProblemInfo(401, "Unauthenticated", "The token is missing or unknown. Log in again."),
     ProblemCode.TOKEN_EXPIRED: ProblemInfo(401, "Token expired", "The token has expired. Log in again."),
     ProblemCode.DEVICE_REVOKED: ProblemInfo(401, "Device revoked", "The user has revoked this device. Log in again."),
@@ -167,6 +185,11 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.NOT_AN_ADMINISTRATOR: ProblemInfo(
         403, "Not an administrator", "Only an administrator of the group may do that."
     ),
+    ProblemCode.TICKET_INVALID: ProblemInfo(
+        403,
+        "Ticket invalid",
+        "The server has not signed this URL, or not for this method. Send the URL unchanged, or ask for a new one.",
+    ),
     ProblemCode.NOT_FOUND: ProblemInfo(
         404, "Not found", "The path or the conversation does not exist, or you may not see it."
     ),
@@ -187,6 +210,8 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ),
     ProblemCode.UNKNOWN_NOTIFIER: ProblemInfo(404, "Unknown notifier", "You have no notifier with that id."),
     ProblemCode.UNKNOWN_USER: ProblemInfo(404, "Unknown user", "No user has that name or id."),
+    ProblemCode.UNKNOWN_FILE: ProblemInfo(404, "Unknown file", "The file was deleted, or is not complete."),
+    ProblemCode.UNKNOWN_UPLOAD: ProblemInfo(404, "Unknown upload", "The upload is complete, aborted or unknown."),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemInfo(
         405, "Method not allowed", "The path exists, but not with this method."
     ),
@@ -204,6 +229,12 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.EXPORT_NOT_OFFERED: ProblemInfo(
         409, "Export not offered", "This deployment has no object store, which exports are kept in."
     ),
+    ProblemCode.PART_BUSY: ProblemInfo(
+        409,
+        "Part busy",
+        "Another request is uploading the same part, or a connection that broke has not ended yet.",
+        retry=True,
+    ),
     ProblemCode.TOO_MANY_NOTIFIERS: ProblemInfo(
         409, "Too many notifiers", f"You have {MAX_NOTIFIERS} notifiers, which is the most: remove one first."
     ),
@@ -217,6 +248,10 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.VERIFICATION_EXPIRED: ProblemInfo(
         410, "Verification expired", "The token is too old. Set the address again to get a new one."
     ),
+    ProblemCode.TICKET_EXPIRED: ProblemInfo(410, "Ticket expired", "The time of the URL is over. Ask for a new one."),
+    ProblemCode.LENGTH_REQUIRED: ProblemInfo(
+        411, "Length required", "An upload has `Content-Length`, and is not chunked; the connection is closed."
+    ),
     ProblemCode.BODY_TOO_LARGE: ProblemInfo(
         413, "Body too large", f"Bodies have at most {MAX_BODY_BYTES // 1024} KiB."
     ),
@@ -227,6 +262,9 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         415,
         "Unsupported media type",
         "The body is neither JSON nor CBOR by its `Content-Type`, or it is compressed (`Content-Encoding`).",
+    ),
+    ProblemCode.RANGE_NOT_SATISFIABLE: ProblemInfo(
+        416, "Range not satisfiable", "The file ends before the range begins; `Content-Range` has its size."
     ),
     ProblemCode.MISDIRECTED_REQUEST: ProblemInfo(
         421,
@@ -281,5 +319,8 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         "Unavailable",
         "Postgres or Redis cannot be reached, or too much is queued. Try again.",
         retry=True,
+    ),
+    ProblemCode.STORAGE_FULL: ProblemInfo(
+        507, "Storage full", "The server has no room for the file, and has told its operator.", retry=True
     ),
 }

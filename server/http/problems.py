@@ -30,9 +30,12 @@ from store.errors import (
     NotAParticipant,
     NotARequest,
     Overloaded,
+    PartBusy,
     PasswordChanged,
     ResetExpired,
     ResetUnknown,
+    TicketExpired,
+    TicketInvalid,
     TokenExpired,
     TokenRenewed,
     TokenReused,
@@ -173,6 +176,8 @@ REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
         ProblemCode.CONFIRMATION_REQUIRED,
         "show the password to POST /v1/confirmations, then repeat the request",
     ),
+    TicketInvalid: (ProblemCode.TICKET_INVALID, "the server has not signed this URL, or not for this method"),
+    TicketExpired: (ProblemCode.TICKET_EXPIRED, "the time of the URL is over: ask for a new one"),
     PasswordChanged: (ProblemCode.WRONG_CREDENTIALS, "wrong password"),
     UnknownMessage: (ProblemCode.UNKNOWN_MESSAGE, "the message does not exist, or you may not see it"),
     UnknownNotifier: (ProblemCode.UNKNOWN_NOTIFIER, "you have no notifier with that id"),
@@ -247,6 +252,9 @@ def problem_of(error: Exception, route: str) -> Problem:
         case NotAccepted():
             detail = "these users do not accept messages, or groups, from you"
             return Problem(ProblemCode.NOT_ACCEPTED, detail, users=error.users)
+        case PartBusy():
+            detail = "another request is uploading the same part"
+            return Problem(ProblemCode.PART_BUSY, detail, retry_after_s=RETRY_AFTER_S)
         case Unavailable() | Overloaded() | Locked() | RedisError():
             log.warning("request_refused", route=route, error=str(error))
             return Problem(ProblemCode.UNAVAILABLE, "try again", retry_after_s=RETRY_AFTER_S)

@@ -16,6 +16,7 @@ from runtime.web_origins import web_origins
 from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.app import create_app
+from server.http.files.service import FILES_EACH, file_service
 from server.http.hot_path import HotPath
 from server.http.hypercorn_seam import serve_http
 from server.http.offered import offered_by
@@ -50,7 +51,10 @@ async def serve_web(config: Config) -> None:
     proxies = proxies_of(config)
     terminated = trio.Event()
     sock = listen(config.host, config.port)
-    async with open_objects(config.object_store_url) as objects, trio.open_nursery() as services:
+    async with (
+        open_objects(config.object_store_url, config.public_files_url, config.files_url) as objects,
+        trio.open_nursery() as services,
+    ):
         await services.start(watch_signals, terminated)
         await services.start(redis.run)
         services.start_soon(writer.run)
@@ -75,15 +79,18 @@ async def serve_web(config: Config) -> None:
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         services.start_soon(_tell_ready, config, pool, redis)
         refuse = partial(refused_head, services=shared)
+        room = room_for_connections() - config.database_pool
+        files = file_service(shared, room // 2)
         await serve_http(
             create_app(shared),
             HotPath(shared, ROUTES),
             refuse,
             sock,
             terminated,
+            direct=files,
             proxies=proxies,
             max_address_connections=config.max_address_connections,
-            max_connections=min(MAX_CONNECTIONS, room_for_connections() - config.database_pool),
+            max_connections=min(MAX_CONNECTIONS, room - files.most * FILES_EACH if files else room),
             grace_s=GRACE_S,
         )
         with trio.move_on_after(SIGN_OFF_TIMEOUT_S):

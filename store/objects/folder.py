@@ -2,52 +2,62 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import trio
 
-from store.errors import BadKey, ObjectMissing, ObjectStoreRefused, ObjectTooLarge, Unavailable
+from store.errors import ObjectStoreRefused, ObjectTooLarge, PartBusy, Unavailable
+from store.objects.direct import ObjectState, OpenMultipart, Part, PresignedRequest
+from store.objects.folder_files import NEW, NewObject, OpenObject, Sink, may_lead, remove_older
+from store.objects.folder_multiparts import Multiparts, check_part
 from store.objects.interface import MAX_GET_BYTES, MAX_PAGE, TIMEOUT_S, Listing, StoredObject, check_key, check_prefix
+from store.objects.tickets import Ticket, Tickets, read_or_make_secret
+from store.objects.tree import Tree, write_all
 
 THREADS: Final = 8
 """Calls at a time; more wait. A disk does not do more at once."""
-
-NEW: Final = ".new"
-"""The folder for files that are being written, before they get their names. No part of a key begins with a dot."""
 
 ABANDONED_S: Final = 86400.0
 """A file in `NEW` that is older than this was abandoned by a process that crashed."""
 
 _T = TypeVar("_T")
 
+# In the class `list` is a method.
+_Parts: TypeAlias = list[Part]
+_Page: TypeAlias = list[OpenMultipart]
+
 
 class Folder:
-    """Objects as files below one folder, which `start` creates. `store.objects.interface` describes the calls.
+    """Objects as files below one folder, which `start` creates. `store.objects.interface` and `store.objects.direct`
+    describe the calls.
 
     A call that takes too long continues in its thread: its effect is whole, or not there.
+
+    :param files_url: the URL of `web` for clients, which serves the presigned requests.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files_url: str = "") -> None:
         self._path = path
-        self._new = path / NEW
+        self._files_url = files_url.rstrip("/")
+        self._tree = Tree(path)
+        self._multiparts = Multiparts(self._tree)
         self._threads = trio.CapacityLimiter(THREADS)
+        self._tickets: Tickets | None = None
 
     def __str__(self) -> str:
         return str(self._path)
 
     async def start(self) -> None:
-        """Create the folder, and remove the unfinished files of processes that crashed.
+        """Create the folder with its secret, and remove the unfinished files of processes that crashed.
 
         :raises ObjectStoreRefused: if that fails.
         """
-        await self._run(self._start)
+        self._tickets = Tickets(await self._run(self._start), self._files_url)
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """A folder keeps no content types."""
@@ -60,12 +70,76 @@ class Folder:
 
     async def delete(self, keys: Sequence[str]) -> None:
         assert len(keys) <= MAX_PAGE
-        paths = [self._path / check_key(key) for key in keys]
-        await self._run(lambda: _delete(paths))
+        for key in keys:
+            check_key(key)
+        await self._run(lambda: self._delete(keys))
 
     async def list(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> Listing:
         check_prefix(prefix)
         return await self._run(lambda: list(islice(self._walk("", prefix, after), min(limit, MAX_PAGE))))
+
+    def presign_get(self, key: str, *, expires_s: int) -> PresignedRequest:
+        return PresignedRequest("GET", self.tickets.url("GET", check_key(key), expires_s=expires_s), {})
+
+    def presign_put(self, key: str, part: Part, *, expires_s: int) -> PresignedRequest:
+        return self._presigned_put(key, part, None, expires_s)
+
+    def presign_part(self, key: str, upload: str, part: Part, *, expires_s: int) -> PresignedRequest:
+        return self._presigned_put(key, part, upload, expires_s)
+
+    def _presigned_put(self, key: str, part: Part, upload: str | None, expires_s: int) -> PresignedRequest:
+        check_part(part)
+        url = self.tickets.url("PUT", check_key(key), expires_s=expires_s, part=part, upload=upload)
+        return PresignedRequest("PUT", url, {"content-length": str(part.size_bytes)})
+
+    async def begin_multipart(self, key: str) -> str:
+        check_key(key)
+        return await self._run(lambda: self._multiparts.begin(key))
+
+    async def list_parts(self, key: str, upload: str) -> _Parts:
+        check_key(key)
+        return await self._run(lambda: self._multiparts.parts(key, upload))
+
+    async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part]) -> None:
+        check_key(key)
+        await self._run(lambda: self._multiparts.complete(key, upload, parts))
+
+    async def abort_multipart(self, key: str, upload: str) -> None:
+        check_key(key)
+        await self._run(lambda: self._multiparts.abort(key, upload))
+
+    async def list_multiparts(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> _Page:
+        check_prefix(prefix)
+        return await self._run(lambda: self._multiparts.list(prefix, after, limit))
+
+    async def stat(self, key: str) -> ObjectState:
+        """There is a digest of objects that clients have uploaded, if the file system keeps extended attributes."""
+        check_key(key)
+        return await self._run(lambda: self._stat(key))
+
+    @property
+    def tickets(self) -> Tickets:
+        """The tickets of this folder, after `start`."""
+        assert self._tickets is not None, "start() reads the secret"
+        return self._tickets
+
+    def open_object(self, key: str) -> OpenObject:
+        """An object to be read. Blocking.
+
+        :raises ObjectMissing: if it does not exist.
+        """
+        return OpenObject(self._tree, check_key(key))
+
+    def open_sink(self, ticket: Ticket) -> Sink:
+        """The place for the bytes of an upload. Blocking.
+
+        :raises ObjectMissing: if the multipart upload is unknown, complete or aborted.
+        :raises PartBusy: if another request is writing the part.
+        """
+        assert ticket.part is not None
+        if ticket.upload is None:
+            return NewObject(self._tree, check_key(ticket.key), ticket.part.digest)
+        return self._multiparts.open_part(check_key(ticket.key), ticket.upload, ticket.part)
 
     async def _run(self, call: Callable[[], _T]) -> _T:
         try:
@@ -73,92 +147,52 @@ class Folder:
                 return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
         except trio.TooSlowError:
             raise Unavailable("the object store", str(self), f"no answer within {TIMEOUT_S:g} s") from None
+        except PartBusy as error:
+            raise Unavailable("the object store", str(self), str(error)) from None
         except OSError as error:
             raise ObjectStoreRefused(str(self), f"{error.strerror}: {error.filename}") from None
+        except ValueError as error:
+            raise ObjectStoreRefused(str(self), str(error)) from None
 
-    def _start(self) -> None:
-        self._new.mkdir(parents=True, exist_ok=True)
-        for file in self._new.iterdir():
-            with suppress(FileNotFoundError):
-                if time.time() - file.stat().st_mtime > ABANDONED_S:
-                    file.unlink()
+    def _start(self) -> bytes:
+        self._path.mkdir(parents=True, exist_ok=True)
+        with self._tree.folder(NEW, make=True):
+            pass
+        remove_older(self._tree, time.time() - ABANDONED_S)
+        return read_or_make_secret(self._tree)
 
     def _put(self, key: str, data: bytes) -> None:
-        target, new = self._path / key, self._new / secrets.token_hex(16)
-        try:
-            with new.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            self._make_folder(target.parent)
-            new.replace(target)
-        except (IsADirectoryError, NotADirectoryError, FileExistsError):
-            raise BadKey(key) from None
-        finally:
-            new.unlink(missing_ok=True)
-        _sync(target.parent)
+        with closing(NewObject(self._tree, key)) as new:
+            write_all(new.descriptor, data)
+            new.keep()
 
-    def _make_folder(self, folder: Path) -> None:
-        """With its parents, each of them durable: a file is lost if the name of its folder is lost."""
-        if folder.is_dir():
-            return
-        self._make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
+    def _delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._tree.remove(key)
 
     def _get(self, key: str, max_bytes: int) -> bytes:
-        try:
-            with (self._path / key).open("rb") as file:
-                data = file.read(max_bytes + 1)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise ObjectMissing(key) from None
+        with closing(self.open_object(key)) as found, open(found.descriptor, "rb", closefd=False) as file:
+            data = file.read(max_bytes + 1)
         if len(data) > max_bytes:
             raise ObjectTooLarge(key, max_bytes)
         return data
+
+    def _stat(self, key: str) -> ObjectState:
+        with closing(self.open_object(key)) as found:
+            return ObjectState(found.size_bytes, found.digest)
 
     def _walk(self, folder: str, prefix: str, after: str) -> Iterator[StoredObject]:
         """The objects in a folder and below, in order of their keys.
 
         :param folder: empty, or with a slash at its end.
         """
-        for name in self._names(folder):
+        for name in self._tree.names(folder):
             key = folder + name
-            if not _may_lead(key, prefix, after):
+            if name.startswith(".") or not may_lead(key, prefix, after):
                 continue
             if name.endswith("/"):
                 yield from self._walk(key, prefix, after)
             else:
                 with suppress(FileNotFoundError):  # deleted in the meantime
-                    status = (self._path / key).stat()
+                    status = self._tree.status(key)
                     yield StoredObject(key, status.st_size, status.st_mtime_ns // 1000)
-
-    def _names(self, folder: str) -> Sequence[str]:
-        """The names in a folder; those of folders end with a slash, as in keys, so that they sort like keys."""
-        try:
-            with os.scandir(self._path / folder) as found:
-                names = [each.name + "/" * each.is_dir() for each in found if not each.name.startswith(".")]
-        except FileNotFoundError:
-            return []
-        return sorted(names)
-
-
-def _may_lead(key: str, prefix: str, after: str) -> bool:
-    """Whether an object, or one in a folder, can be on the page."""
-    if key.endswith("/"):
-        return (key.startswith(prefix) or prefix.startswith(key)) and key >= after[: len(key)]
-    return key.startswith(prefix) and key > after
-
-
-def _delete(paths: Sequence[Path]) -> None:
-    # Without an fsync: a file that comes back after a power cut has no row, and the sweep removes it.
-    for path in paths:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

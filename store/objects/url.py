@@ -86,10 +86,13 @@ async def keep_time(objects: Folder | S3 | None) -> None:
 
 
 @asynccontextmanager
-async def open_objects(url: str, public_url: str = "") -> AsyncGenerator[Folder | S3 | None, None]:
+async def open_objects(
+    url: str, public_url: str = "", web_url: str = ""
+) -> AsyncGenerator[Folder | S3 | None, None]:
     """The object store of this URL for the length of the block; None for an empty URL. Sends no request to a service.
 
     :param public_url: scheme and host that presigned requests to a service name, if they are not those of `url`.
+    :param web_url: the URL at which clients reach `web`, which serves the files of a folder.
     :raises ValueError: if the URL cannot be read.
     :raises ObjectStoreRefused: if the folder cannot be created.
     """
@@ -97,7 +100,7 @@ async def open_objects(url: str, public_url: str = "") -> AsyncGenerator[Folder 
     if place is None:
         yield None
     elif isinstance(place, Path):
-        folder = Folder(place)
+        folder = Folder(place, web_url)
         await folder.start()
         yield folder
     else:

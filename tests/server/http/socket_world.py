@@ -14,6 +14,7 @@ import trio
 from hypercorn.typing import Framework
 
 from server.http.app import create_app
+from server.http.files.service import FILES_EACH, file_service
 from server.http.hot_path import HotPath
 from server.http.hypercorn_seam import PlainReads, Refuse, serve_http
 from server.http.request_heads import refused_head
@@ -22,6 +23,9 @@ from server.http.services import Services
 from server.transport.listener import listen
 from store.postgres.pool import Pool
 from tests.server.http_world import open_services
+
+TRANSFERS = 16
+"""Transfers of files at a time."""
 
 
 @dataclass
@@ -138,8 +142,8 @@ async def serving_api(services: Services, **limits: Any) -> AsyncGenerator[HttpS
     :param limits: of `serve_http`.
     """
     refuse = partial(refused_head, services=services)
-    proxies = services.proxies
-    async with serving(create_app(services), HotPath(services, ROUTES), refuse, proxies=proxies, **limits) as server:
+    given = {"direct": file_service(services, TRANSFERS * FILES_EACH), "proxies": services.proxies, **limits}
+    async with serving(create_app(services), HotPath(services, ROUTES), refuse, **given) as server:
         yield server
 
 

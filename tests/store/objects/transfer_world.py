@@ -13,11 +13,12 @@ import httpx
 import msgspec
 import trio
 
+from protocol.limits import ATTACHMENT_PART_BYTES
 from store.objects.direct import DirectTransfers, Part, PresignedRequest
 from store.objects.interface import Objects
 
-PART_BYTES: Final = 5 * 1024 * 1024
-"""S3's minimum for all parts but the last."""
+PART_BYTES: Final = ATTACHMENT_PART_BYTES
+"""Of all parts but the last: a folder takes no other size, and S3 no less than 5 MiB."""
 
 
 class Store(Objects, DirectTransfers, Protocol):
@@ -62,8 +63,11 @@ class TransferWorld:
         assert answer.is_success, answer.text
 
     async def put_part(self, key: str, upload: str, data: bytes, number: int) -> Part:
+        """Upload a part; again, if another client is uploading it."""
         part = part_of(data, number)
-        answer = await self.send(self.objects.presign_part(key, upload, part, expires_s=60), data)
+        request = self.objects.presign_part(key, upload, part, expires_s=60)
+        while (answer := await self.send(request, data)).status_code == 409:
+            pass
         assert answer.is_success, answer.text
         return part
 
