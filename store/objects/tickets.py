@@ -61,20 +61,20 @@ class Tickets:
     """Makes and checks tickets.
 
     :param base: the URL before the path, without a slash at its end.
-    :param now: the time in seconds since 1970.
+    :ivar now: the time in seconds since 1970.
     """
 
     def __init__(self, secret: bytes, base: str, now: Callable[[], float] = time) -> None:
         self._secret = secret
         self._base = base
-        self._now = now
+        self.now = now
 
     def url(self, method: str, key: str, *, expires_s: int, part: Part | None = None, upload: str | None = None) -> str:
         """The URL that allows a request for so many seconds.
 
         :param method: GET or PUT.
         """
-        query = f"expires={int(self._now()) + expires_s}"
+        query = f"expires={int(self.now()) + expires_s}"
         if part is not None:
             query += f"&size={part.size_bytes}&digest={part.digest.hex()}"
             if upload is not None:
@@ -95,7 +95,7 @@ class Tickets:
         signed = self._signature("GET" if method == "HEAD" else method, key, query.rpartition("&signature=")[0])
         if not hmac.compare_digest(signed, found["signature"]):
             raise TicketInvalid
-        left_s = int(found["expires"]) - self._now()
+        left_s = int(found["expires"]) - self.now()
         if left_s <= 0:
             raise TicketExpired
         if (found["size"] is None) != (method in ("GET", "HEAD")):

@@ -86,9 +86,7 @@ async def keep_time(objects: Folder | S3 | None) -> None:
 
 
 @asynccontextmanager
-async def open_objects(
-    url: str, public_url: str = "", web_url: str = ""
-) -> AsyncGenerator[Folder | S3 | None, None]:
+async def open_objects(url: str, public_url: str = "", web_url: str = "") -> AsyncGenerator[Folder | S3 | None, None]:
     """The object store of this URL for the length of the block; None for an empty URL. Sends no request to a service.
 
     :param public_url: scheme and host that presigned requests to a service name, if they are not those of `url`.

@@ -113,13 +113,14 @@ class HttpServer:
 
 @asynccontextmanager
 async def serving(
-    app: Framework, plain: PlainReads, refuse: Refuse, **settings: Any
+    app: Framework, plain: PlainReads, refuse: Refuse, *, port: int = 0, **settings: Any
 ) -> AsyncGenerator[HttpServer, None]:
     """Serve an application and a thin path.
 
+    :param port: 0: any.
     :param settings: of `serve_http`.
     """
-    listening = listen("127.0.0.1", 0)
+    listening = listen("127.0.0.1", port)
     server = HttpServer(listening.getsockname()[1], trio.Event(), trio.Event())
 
     async def serve() -> None:
@@ -148,12 +149,14 @@ async def serving_api(services: Services, **limits: Any) -> AsyncGenerator[HttpS
 
 
 @asynccontextmanager
-async def open_server(pool: Pool, redis_url: str, **settings: Any) -> AsyncGenerator[HttpServer, None]:
+async def open_server(
+    pool: Pool, redis_url: str, *, port: int = 0, **settings: Any
+) -> AsyncGenerator[HttpServer, None]:
     """Serve the product's routes with services of their own.
 
     :param settings: of `services_of`.
     """
-    async with open_services(pool, redis_url, **settings) as services, serving_api(services) as server:
+    async with open_services(pool, redis_url, **settings) as services, serving_api(services, port=port) as server:
         yield server
 
 

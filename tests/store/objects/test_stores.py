@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -185,15 +186,14 @@ async def test_prefix_of_no_key_is_refused(objects: Objects) -> None:
 
 
 async def test_folder_that_does_not_answer_is_unavailable_in_time(
-    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe without a writer stands for a disk that hangs."""
     monkeypatch.setattr(folder_module, "TIMEOUT_S", 0.1)
-    pipe = tmp_path / "stuck"
-    os.mkfifo(pipe)
+    answers = threading.Event()
+    monkeypatch.setattr(os, "fsync", lambda _: answers.wait())
     with pytest.raises(Unavailable, match=r"no answer within 0\.1 s"):
-        await folder.get("stuck")
-    os.close(os.open(pipe, os.O_WRONLY))  # ends the thread
+        await folder.put("stuck", b"x", "text/plain")
+    answers.set()  # ends the thread
 
 
 async def test_file_is_on_the_disk_before_it_has_its_name(
@@ -201,22 +201,22 @@ async def test_file_is_on_the_disk_before_it_has_its_name(
 ) -> None:
     """The names of the folders that lead to it are durable, too: each is synced."""
     done: list[str] = []
-    fsync, replace = os.fsync, Path.replace
+    fsync, rename = os.fsync, os.rename
 
     def note_fsync(descriptor: int) -> None:
         done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).relative_to(tmp_path)}")
         fsync(descriptor)
 
-    def note_replace(self: Path, target: Path) -> Path:
-        done.append(f"rename to {target.relative_to(tmp_path)}")
-        return replace(self, target)
+    def note_rename(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        done.append(f"rename to {target}")
+        rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "fsync", note_fsync)
-    monkeypatch.setattr(Path, "replace", note_replace)
+    monkeypatch.setattr(os, "rename", note_rename)
     await folder.put("a/b/c", b"x", "text/plain")
     written, *rest = done
     assert written.startswith("sync .new/")
-    assert rest == ["sync .", "sync a", "rename to a/b/c", "sync a/b"]
+    assert rest == ["sync .", "sync a", "rename to c", "sync a/b"]
 
 
 async def test_failed_put_leaves_the_former_object_and_no_other_file(

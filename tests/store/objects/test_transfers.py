@@ -5,8 +5,9 @@ Clients in these tests send what they were given, or something else; the object 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,7 +19,9 @@ from store.objects.direct import ObjectState, Part, PresignedRequest, missing_pa
 from store.objects.s3 import S3
 from store.objects.service_clock import ServiceClock
 from store.objects.url import open_objects
+from store.postgres.pool import Pool
 from tests.s3_server import s3_server
+from tests.server.http.files.file_world import open_files
 from tests.store.objects.transfer_world import PART_BYTES, TransferWorld, altered, composite, part_of
 from tests.waiting import DEADLINE_S
 
@@ -34,24 +37,33 @@ def s3_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["a service"])
-async def world(request: pytest.FixtureRequest) -> AsyncGenerator[TransferWorld, None]:
-    async with (
-        open_objects(request.getfixturevalue("s3_url")) as objects,
-        httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as client,
-    ):
-        assert isinstance(objects, S3)
-        yield TransferWorld(objects, client, signed_earlier(EXPIRES_S + 60))
-        await objects.delete([entry.key for entry in await objects.list("")])
-        for left in await objects.list_multiparts(""):
-            await objects.abort_multipart(left.key, left.upload)
+@pytest.fixture(params=["a folder", "a service"])
+async def world(
+    request: pytest.FixtureRequest, pool: Pool, redis_url: str, tmp_path: Path
+) -> AsyncGenerator[TransferWorld, None]:
+    """An empty object store of either kind. `web` serves the folder."""
+    async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as client:
+        if request.param == "a folder":
+            async with open_files(pool, redis_url, tmp_path / "some objects") as (folder, _):
+                yield TransferWorld(folder, client, signed_earlier(folder.tickets))
+        else:
+            async with open_objects(request.getfixturevalue("s3_url")) as objects:
+                assert isinstance(objects, S3)
+                yield TransferWorld(objects, client, signed_earlier(ServiceClock))
+                await objects.delete([entry.key for entry in await objects.list("")])
+                for left in await objects.list_multiparts(""):
+                    await objects.abort_multipart(left.key, left.upload)
 
 
 @contextmanager
-def signed_earlier(seconds: float) -> Iterator[None]:
-    now = ServiceClock.now
+def signed_earlier(clock: object) -> Iterator[None]:
+    """So that the request has expired.
+
+    :param clock: its method `now` gives the time of signatures.
+    """
+    now: Callable[..., float] = clock.now  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ServiceClock, "now", lambda clock: now(clock) - seconds)
+        patch.setattr(clock, "now", lambda *clocks: now(*clocks) - EXPIRES_S - 60)
         yield
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from embedded.ports import free_port
 from store.objects.direct import Part, PresignedRequest
 from store.objects.folder import Folder
 from store.postgres.pool import Pool
@@ -31,9 +32,10 @@ async def open_files(
     """
     :param settings: of `services_of`.
     """
-    folder = Folder(path)
+    port = free_port()
+    folder = Folder(path, f"http://127.0.0.1:{port}")
     await folder.start()
-    async with open_server(pool, redis_url, objects=folder, **settings) as server:
+    async with open_server(pool, redis_url, port=port, objects=folder, **settings) as server:
         yield folder, server
 
 
