@@ -6,7 +6,7 @@
 | `direct` | the calls with which clients upload and download files themselves |
 | `folder` | an object store in a folder of this machine |
 | `folder_files`, `folder_multiparts` | its files while they are read or written; its multipart uploads |
-| `tree`, `tickets` | files below a folder, past no symbolic link; signed URLs of them, which `web` serves |
+| `tree`, `signed_urls` | files below a folder, past no symbolic link; signed URLs of them, which `web` serves |
 | `s3` | an S3-compatible service: its objects |
 | `s3_transfers` | direct transfers with such a service |
 | `s3_requests`, `s3_replies` | requests to it; the bodies of its answers |

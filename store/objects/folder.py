@@ -16,7 +16,7 @@ from store.objects.direct import ObjectState, OpenMultipart, Part, PresignedRequ
 from store.objects.folder_files import NEW, NewObject, OpenObject, Sink, may_lead, remove_older
 from store.objects.folder_multiparts import Multiparts, check_part
 from store.objects.interface import MAX_GET_BYTES, MAX_PAGE, TIMEOUT_S, Listing, StoredObject, check_key, check_prefix
-from store.objects.tickets import Ticket, Tickets, read_or_make_secret
+from store.objects.signed_urls import SignedUrl, UrlSigner, read_or_make_secret
 from store.objects.tree import Tree, write_all
 
 THREADS: Final = 8
@@ -47,7 +47,7 @@ class Folder:
         self._tree = Tree(path)
         self._multiparts = Multiparts(self._tree)
         self._threads = trio.CapacityLimiter(THREADS)
-        self._tickets: Tickets | None = None
+        self._signer: UrlSigner | None = None
 
     def __str__(self) -> str:
         return str(self._path)
@@ -57,7 +57,7 @@ class Folder:
 
         :raises ObjectStoreRefused: if that fails.
         """
-        self._tickets = Tickets(await self._run(self._start), self._files_url)
+        self._signer = UrlSigner(await self._run(self._start), self._files_url)
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """A folder keeps no content types."""
@@ -79,7 +79,7 @@ class Folder:
         return await self._run(lambda: list(islice(self._walk("", prefix, after), min(limit, MAX_PAGE))))
 
     def presign_get(self, key: str, *, expires_s: int) -> PresignedRequest:
-        return PresignedRequest("GET", self.tickets.url("GET", check_key(key), expires_s=expires_s), {})
+        return PresignedRequest("GET", self.signer.url("GET", check_key(key), expires_s=expires_s), {})
 
     def presign_put(self, key: str, part: Part, *, expires_s: int) -> PresignedRequest:
         return self._presigned_put(key, part, None, expires_s)
@@ -89,7 +89,7 @@ class Folder:
 
     def _presigned_put(self, key: str, part: Part, upload: str | None, expires_s: int) -> PresignedRequest:
         check_part(part)
-        url = self.tickets.url("PUT", check_key(key), expires_s=expires_s, part=part, upload=upload)
+        url = self.signer.url("PUT", check_key(key), expires_s=expires_s, part=part, upload=upload)
         return PresignedRequest("PUT", url, {"content-length": str(part.size_bytes)})
 
     async def begin_multipart(self, key: str) -> str:
@@ -118,10 +118,10 @@ class Folder:
         return await self._run(lambda: self._stat(key))
 
     @property
-    def tickets(self) -> Tickets:
+    def signer(self) -> UrlSigner:
         """The tickets of this folder, after `start`."""
-        assert self._tickets is not None, "start() reads the secret"
-        return self._tickets
+        assert self._signer is not None, "start() reads the secret"
+        return self._signer
 
     def open_object(self, key: str) -> OpenObject:
         """An object to be read. Blocking.
@@ -130,7 +130,7 @@ class Folder:
         """
         return OpenObject(self._tree, check_key(key))
 
-    def open_sink(self, ticket: Ticket) -> Sink:
+    def open_sink(self, ticket: SignedUrl) -> Sink:
         """The place for the bytes of an upload. Blocking.
 
         :raises ObjectMissing: if the multipart upload is unknown, complete or aborted.

@@ -19,7 +19,7 @@ from server.http.problems import Problem
 from server.http.request_headers import Headers
 from store.objects.folder import Folder
 from store.objects.folder_files import OpenObject
-from store.objects.tickets import Ticket
+from store.objects.signed_urls import SignedUrl
 
 ALWAYS: Final[Mapping[str, str]] = {
     "content-type": "application/octet-stream",
@@ -34,7 +34,7 @@ ALWAYS: Final[Mapping[str, str]] = {
 async def download(
     folder: Folder,
     threads: LowPriorityThreads,
-    ticket: Ticket,
+    ticket: SignedUrl,
     headers: Headers,
     common: Mapping[str, str],
     wire: Wire,

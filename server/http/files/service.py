@@ -28,7 +28,7 @@ from server.http.request_ids import names_of
 from server.http.services import Services
 from store.errors import ObjectMissing, ObjectStoreRefused, Unavailable
 from store.objects.folder import Folder
-from store.objects.tickets import PATH
+from store.objects.signed_urls import PATH
 
 log = structlog.get_logger(__name__)
 
@@ -130,7 +130,7 @@ class FileService:
         if method not in ("GET", "HEAD", "PUT"):
             detail = f"this path takes {METHODS}"
             raise Problem(ProblemCode.METHOD_NOT_ALLOWED, detail, more_headers={"allow": METHODS})
-        ticket = self._folder.tickets.check(method, request.path, request.query)
+        ticket = self._folder.signer.check(method, request.path, request.query)
         if self._transfers >= self.most:
             raise Problem(ProblemCode.UNAVAILABLE, "too many transfers at a time", retry_after_s=RETRY_AFTER_S)
         common = services.answer_headers.of(headers, names_of(headers))

@@ -18,13 +18,13 @@ from server.http.request_headers import Headers
 from store.objects.direct import Part
 from store.objects.folder import Folder
 from store.objects.folder_files import Sink
-from store.objects.tickets import Ticket
+from store.objects.signed_urls import SignedUrl
 
 
 async def upload(
     folder: Folder,
     threads: LowPriorityThreads,
-    ticket: Ticket,
+    ticket: SignedUrl,
     headers: Headers,
     common: Mapping[str, str],
     wire: Wire,
@@ -69,7 +69,7 @@ def _check_head(headers: Headers, part: Part, wire: Wire) -> None:
         raise Problem(ProblemCode.WRONG_SIZE, f"the ticket is for {part.size_bytes} bytes, not {wire.left}")
 
 
-def _open(folder: Folder, ticket: Ticket, lease: Lease) -> Sink:
+def _open(folder: Folder, ticket: SignedUrl, lease: Lease) -> Sink:
     sink = folder.open_sink(ticket)
     lease.on_close(sink.close)
     return sink

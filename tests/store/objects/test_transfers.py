@@ -45,7 +45,7 @@ async def world(
     async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as client:
         if request.param == "a folder":
             async with open_files(pool, redis_url, tmp_path / "some objects") as (folder, _):
-                yield TransferWorld(folder, client, signed_earlier(folder.tickets))
+                yield TransferWorld(folder, client, signed_earlier(folder.signer))
         else:
             async with open_objects(request.getfixturevalue("s3_url")) as objects:
                 assert isinstance(objects, S3)

@@ -43,7 +43,7 @@ _QUERY: Final = re.compile(
 )
 
 
-class Ticket(Struct, frozen=True):
+class SignedUrl(Struct, frozen=True):
     """A request that a URL allows.
 
     :ivar part: of an upload; with the number 1 if it is the whole object.
@@ -57,7 +57,7 @@ class Ticket(Struct, frozen=True):
     left_s: float
 
 
-class Tickets:
+class UrlSigner:
     """Makes and checks tickets.
 
     :param base: the URL before the path, without a slash at its end.
@@ -81,7 +81,7 @@ class Tickets:
                 query += f"&upload={upload}&part={part.number}"
         return f"{self._base}{PATH}{key}?{query}&signature={self._signature(method, key, query)}"
 
-    def check(self, method: str, path: str, query: str) -> Ticket:
+    def check(self, method: str, path: str, query: str) -> SignedUrl:
         """The ticket of a request.
 
         :param method: GET, HEAD or PUT.
@@ -103,7 +103,7 @@ class Tickets:
         part = None
         if found["size"] is not None:
             part = Part(int(found["part"] or 1), int(found["size"]), bytes.fromhex(found["digest"]))
-        return Ticket(key, part, found["upload"], left_s)
+        return SignedUrl(key, part, found["upload"], left_s)
 
     def _signature(self, method: str, key: str, query: str) -> str:
         # No part has a line end, so each text is of one request alone.
