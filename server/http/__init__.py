@@ -39,7 +39,8 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `first_pages`, `versioned_cache` | the cache of first pages; a cache that compares versions on each use |
 | `limits`, `request_classes` | limits on requests, by address and by user; the table of the limits |
 | `guesses` | guesses of passwords: accounts rest after wrong ones |
-| `passwords`, `turns` | Argon2id in threads; turns of addresses at it |
+| `turns`, `request_turns` | turns at work that few may do at a time; the requests of a process in turn |
+| `passwords`, `wasted` | Argon2id in threads, in turn by address; hashes to no good end, for the order of these turns |
 | `password_rules` | the passwords that the server takes |
 | `mail_pages` | the HTML pages that links in mails lead to |
 | `links` | the header `Link` of pages |

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final, TypeVar
 
+import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.datastructures import Headers as WerkzeugHeaders
@@ -15,7 +16,7 @@ from server.http.exchange import Reply, client_address, exchanged, options, refu
 from server.http.limits import RateLimited
 from server.http.problem_codes import MAX_BODY_BYTES, ProblemCode
 from server.http.problems import RETRY_AFTER_S, Problem
-from server.http.request_heads import ASK_FOR_BODY
+from server.http.request_heads import ASK_FOR_BODY, END_TURN
 from server.http.routes import ROUTES
 from server.http.routing import Access, Route
 from server.http.services import Services
@@ -76,8 +77,7 @@ async def _of_stranger(services: Services, answer: Callable[[], Reply]) -> Respo
     try:
         services.limits.count_stranger(client_address(_peer(), headers, services))
     except RateLimited as error:
-        await services.limits.pause(error)
-        return _response(refused(error, headers, services))
+        return await _sent(refused(error, headers, services))
     return _response(answer())
 
 
@@ -97,9 +97,23 @@ def _view(route: Route, services: Services) -> Callable[..., Awaitable[Response]
     async def view(**values: Any) -> Response:
         # Other bytes than those of ASCII belong to no query; each becomes a character that no parameter takes.
         query_string = request.query_string.decode("latin-1")
-        return _response(await exchange(_peer(), _headers(), query_string, values))
+        return await _sent(await exchange(_peer(), _headers(), query_string, values))
 
     return view
+
+
+async def _sent(reply: Reply) -> Response:
+    """The response, in its time."""
+    if reply.pause_s:
+        _in_connection(END_TURN)()
+        await trio.sleep(reply.pause_s)
+    return _response(reply)
+
+
+def _in_connection(name: str) -> Callable[[], Any]:
+    """A function of the connection that the request came on; one that does nothing if a test made the request."""
+    function: Callable[[], Any] = request.scope.get("state", {}).get(name, lambda: None)
+    return function
 
 
 class _JoinedHeaders:

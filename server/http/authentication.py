@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from server.http.request_headers import token_in
 from server.http.routing import Access, Request
 from store import tokens
 from store.errors import TokenUnknown
@@ -74,6 +75,4 @@ def token_shown(request: Request[Any]) -> str:
 
 def bearer_token(request: Request[Any]) -> str:
     """The token that the request shows; empty if it shows none."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    # RFC 9110, section 11.4: one space or more.
-    return token.lstrip(" ") if scheme.lower() == "bearer" else ""
+    return token_in(request.headers)

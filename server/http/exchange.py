@@ -30,11 +30,13 @@ class Reply(Struct, frozen=True):
     """An answer as it goes out, but for the headers that the server adds (`content-length`, `date`).
 
     :ivar headers: in lower case.
+    :ivar pause_s: seconds until it goes out: of a refusal, so that a client that does not wait asks less often.
     """
 
     status: int
     headers: dict[str, str]
     body: bytes
+    pause_s: float = 0.0
 
 
 Exchange: TypeAlias = Callable[[str, Headers, str, Mapping[str, Any]], Awaitable[Reply]]
@@ -67,8 +69,7 @@ def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange
             answer = await handle(request, values)
             reply = _reply(answer, encoding, services.answer_headers.of(headers, names))
         except Exception as error:  # noqa: BLE001  (`problem_of` logs the errors that are the server's)
-            await services.limits.pause(error)
-            return _refusal(problem_of(error, route.rule), headers, names, services)
+            return _refusal(problem_of(error, route.rule), headers, names, services, services.limits.pause_s(error))
         finally:
             SERVED.reset(outside)
         reply.headers.update(kept_plain)
@@ -104,15 +105,15 @@ def refused(error: Exception, headers: Headers, services: Services, rule: str = 
         problem = problem_of(error, rule)
     finally:
         SERVED.reset(outside)
-    return _refusal(problem, headers, names, services)
+    return _refusal(problem, headers, names, services, services.limits.pause_s(error))
 
 
-def _refusal(problem: Problem, headers: Headers, names: RequestNames, services: Services) -> Reply:
+def _refusal(problem: Problem, headers: Headers, names: RequestNames, services: Services, pause_s: float) -> Reply:
     encoding = accepted(headers.get("accept", ""))
     body = encode(problem.body(encoding, names.request_id), encoding)
     common = services.answer_headers.of(headers, names)
     typed = {**common, "content-type": MEDIA_TYPES[encoding], **problem.headers(), **challenge(problem, headers)}
-    return _coded(Reply(problem.status, typed, body), headers)
+    return _coded(Reply(problem.status, typed, body, pause_s), headers)
 
 
 def options(headers: Headers, methods: str, services: Services) -> Reply:
@@ -158,4 +159,4 @@ def _coded(reply: Reply, headers: Headers, forms: CompressedForms | None = None)
     reply.headers["content-encoding"] = choice.coding
     if "etag" in reply.headers:
         reply.headers["etag"] = f'{reply.headers["etag"][:-1]}-{choice.coding}"'
-    return Reply(reply.status, reply.headers, form)
+    return Reply(reply.status, reply.headers, form, reply.pause_s)

@@ -59,6 +59,9 @@ def _admission(route: Route, admit: _Admit | None = None) -> _Admit:
     async def admit_device(request: Request[Any], **values: Any) -> tuple[Any, ...]:
         limits = request.services.limits
         stranger = limits.enter(request.address, bearer_token(request))
+        if stranger.user is not None:
+            # Before anything is read: a refusal costs next to nothing.
+            await limits.count_user(request_class, stranger.user)
         try:
             caller = await admit(request, **values)
         except (Unavailable, Overloaded, RedisError):
@@ -67,8 +70,9 @@ def _admission(route: Route, admit: _Admit | None = None) -> _Admit:
         except (TokenUnknown, TokenExpired, DeviceRevoked, TokenReused):
             limits.refuse(stranger)
             raise
-        limits.admit(stranger)
-        await limits.count_user(request_class, caller[0].user)
+        limits.admit(stranger, caller[0].user)
+        if stranger.user is None:
+            await limits.count_user(request_class, caller[0].user)
         request.services.uses.note(caller[0].device)
         return caller
 

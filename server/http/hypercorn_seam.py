@@ -21,6 +21,7 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
 - Hypercorn keeps a connection that its client has closed until the idle timeout. Here it is closed at once.
 - Hypercorn starts a task for each request that waits for the idle timeout. Here each connection has one.
 - Hypercorn writes head and body separately. Here one write has both, up to `FLUSH_BYTES`.
+- Hypercorn runs all requests at once. Here they have turns (`RequestTurns`).
 - Hypercorn has a task and two queues for each request. Here the connection's own task answers hot reads (`PlainReads`),
   and takes and sends files (`DirectRequests`), whose bytes pass neither h11 nor any queue.
 
@@ -56,7 +57,9 @@ from server.http.exchange import Reply
 from server.http.files.wire import Wire
 from server.http.open_connections import MAX_CONNECTIONS, OpenConnections
 from server.http.problem_codes import MAX_HEAD_BYTES
-from server.http.request_heads import ASK_FOR_BODY, accepted_head
+from server.http.request_headers import Headers
+from server.http.request_heads import ASK_FOR_BODY, END_TURN, accepted_head
+from server.http.request_turns import RequestTurns, Turn
 from server.transport.addresses import read_announced
 from server.transport.listener import accept_connections
 from server.transport.proxies import NO_PROXIES, TrustedProxies, forwarded_address
@@ -93,6 +96,10 @@ class PlainRead(Protocol):
     @property
     def end(self) -> int:
         """The end of the request in the data."""
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of the request."""
 
     async def answer(self, peer: str) -> Reply:
         """The answer. Raises no error but cancellation.
@@ -138,6 +145,7 @@ class _Shared:
     refuse: Refuse
     proxies: TrustedProxies
     open: OpenConnections
+    turns: RequestTurns
 
 
 async def serve_http(
@@ -148,6 +156,7 @@ async def serve_http(
     terminated: trio.Event,
     *,
     direct: DirectRequests | None = None,
+    turns: RequestTurns,
     proxies: TrustedProxies = NO_PROXIES,
     max_address_connections: int = MAX_ADDRESS_CONNECTIONS,
     max_connections: int = MAX_CONNECTIONS,
@@ -161,6 +170,7 @@ async def serve_http(
         state before it waits for a body.
     :param listening: as `server.transport.listener.listen` returns it; closed when `terminated`.
     :param direct: requests for neither of them.
+    :param turns: of the requests.
     :param proxies: those that may send a PROXY header.
     :param max_address_connections: of one address, or one /64 of IPv6.
     :param max_connections: of all addresses.
@@ -180,7 +190,7 @@ async def serve_http(
     lifespan = Lifespan(wrapped, config, state)
 
     open_connections = OpenConnections(max_connections, max_address_connections, proxies)
-    shared = _Shared(wrapped, config, context, state, plain, direct, refuse, proxies, open_connections)
+    shared = _Shared(wrapped, config, context, state, plain, direct, refuse, proxies, open_connections, turns)
 
     async def serve(sock: socket.socket, peer: str) -> None:
         connection = HttpConnection(shared, trio.SocketStream(trio.socket.from_stdlib_socket(sock)), peer)
@@ -246,6 +256,7 @@ class HttpConnection(TCPServer):
                     plain=self._shared.plain,
                     direct=self._shared.direct,
                     refuse=self._shared.refuse,
+                    turns=self._shared.turns,
                 )
                 task_group.spawn(self._watch)
                 if not may_go_on:
@@ -352,16 +363,19 @@ class HttpConnection(TCPServer):
         self._shared.open.wait_for_request(self)
         self._set_deadline(linger_s)
         try:
+            # Another task may be writing an answer.
             with trio.CancelScope(shield=True):
-                await self.stream.send_eof()
+                async with self.send_lock:
+                    await self.stream.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             await self._close()
         await self.protocol.handle(Closed())
 
     async def _close(self) -> None:
         # Hypercorn calls it in the task of an application, which has been cancelled when its client is gone.
+        # It closes for writing first, which fails beside `_linger`.
         with trio.CancelScope(shield=True):
-            await super()._close()
+            await self.stream.aclose()
 
     async def _watch(self) -> None:
         """Close the connection when its deadline has passed, or when the process ends and no request is under way."""
@@ -402,19 +416,36 @@ class Http1(H11Protocol):
     """The requests of a connection, one after the other."""
 
     def __init__(
-        self, *arguments: Any, descriptor: int, plain: PlainReads, direct: DirectRequests | None, refuse: Refuse
+        self,
+        *arguments: Any,
+        descriptor: int,
+        plain: PlainReads,
+        direct: DirectRequests | None,
+        refuse: Refuse,
+        turns: RequestTurns,
     ) -> None:
         super().__init__(*arguments)
         self._descriptor = descriptor
         self._plain = plain
         self._direct = direct
         self._refuse = refuse
+        self._turns = turns
+        self._turn: Turn | None = None
         self._held = b""
         self._declared = 0
         self.connection = self._requests()
         self.connection_state[ASK_FOR_BODY] = self.ask_for_body
+        self.connection_state[END_TURN] = self.end_turn
+
+    def end_turn(self) -> None:
+        """The request runs no longer: it is answered, or waits for its client."""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.end()
 
     async def handle(self, event: Event) -> None:
+        if isinstance(event, Closed):
+            self.end_turn()
         if isinstance(event, RawData) and event.data and self._is_at_rest():
             rest = await self._answer_plain(event.data)
             if not rest:
@@ -460,8 +491,7 @@ class Http1(H11Protocol):
                 return data[start:]
             start = found.end
             await self.send(Updated(idle=False))
-            assert self.client is not None
-            reply = await found.answer(self.client[0])
+            reply = await self._answered(found)
             self.keep_alive_requests += 1
             is_last = self.is_last
             await self.send(RawData(_encoded(reply, self.config, is_last=is_last)))
@@ -470,6 +500,20 @@ class Http1(H11Protocol):
                 break
             await self.send(Updated(idle=True))
         return b""
+
+    async def _answered(self, read: PlainRead) -> Reply:
+        assert self.client is not None
+        peer = self.client[0]
+        turn = await self._turns.begin(peer, read.headers)
+        if turn is None:
+            return self._refuse(503)
+        try:
+            reply = await read.answer(peer)
+        finally:
+            turn.end()
+        if reply.pause_s:
+            await trio.sleep(reply.pause_s)
+        return reply
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Hypercorn goes on to HTTP/2 here."""
@@ -483,6 +527,13 @@ class Http1(H11Protocol):
         self._declared = next((int(value) for name, value in head.headers if name == b"content-length"), 0)
         if self._direct is not None and (found := self._direct.find(head.method, head.target, head.headers)):
             await self._serve_directly(self._direct, found, head)
+            return
+        assert self.client is not None
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+        self._turn = await self._turns.begin(self.client[0], headers)
+        if self._turn is None:
+            await self.send_refusal(503)
+            await self.send(Closed())
             return
         await super()._create_stream(head)
 
@@ -500,7 +551,9 @@ class Http1(H11Protocol):
             await self.send(Closed())
 
     async def ask_for_body(self) -> None:
-        """Answer 100 (Continue) to a client that holds the body of its request back, and to no other."""
+        """Answer 100 (Continue) to a client that holds the body of its request back, and to no other. Either way the
+        request now waits for its client."""
+        self.end_turn()
         if self.is_body_held_back():
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
 
@@ -510,6 +563,8 @@ class Http1(H11Protocol):
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         connection = self.connection
+        if isinstance(event, h11.Response):
+            self.end_turn()
         if isinstance(event, h11.Response) and (
             (connection.their_state is h11.SEND_BODY and self._declared > DRAIN_BYTES)
             or self.is_body_held_back()

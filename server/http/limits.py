@@ -18,6 +18,7 @@ import trio
 from server.http.request_classes import LIMITS, Allowance, RequestClass
 from server.transport.admission import Rate, TokenBuckets
 from server.transport.proxies import address_key
+from store.errors import Overloaded
 from store.redis.client import Redis
 from store.redis.rates import take_token
 from store.tokens import token_hash
@@ -32,7 +33,7 @@ MAX_BUCKETS: Final = 50_000
 """Addresses or users of one class that are remembered, in 10 MB at most. A bucket is forgotten once it is full."""
 
 MAX_TOKENS: Final = 50_000
-"""Good tokens that are remembered, as hashes, in some 8 MB."""
+"""Good tokens that are remembered, as hashes with their users, in some 11 MB."""
 
 key_of: Final = lru_cache(10_000)(address_key)
 """The key of an address, kept: a hot read takes less time than it takes to parse an address thrice."""
@@ -54,10 +55,12 @@ class Stranger(NamedTuple):
 
     :ivar address: the key of its address.
     :ivar token: the hash of its token.
+    :ivar user: whose token it was when it was shown last; None if it was not good, or is forgotten.
     """
 
     address: str
     token: bytes
+    user: bytes | None
 
 
 class _Counts(Generic[_Key]):
@@ -119,8 +122,10 @@ class Limits:
                 name = f"alo:rate:{each.value}:user" if limits.is_exact else None
                 self._users[each] = _Counts(redis, limits.user, factor, name)
         self._strangers = self._addresses[RequestClass.UNAUTHENTICATED]
-        self._good_tokens: OrderedDict[bytes, None] = OrderedDict()
-        """The hashes of tokens that were good when they were shown last; the oldest first."""
+        self._good_tokens: OrderedDict[bytes, bytes] = OrderedDict()
+        """The hashes of tokens that were good when they were shown last, and their users; the oldest first."""
+        self._familiar: OrderedDict[str, None] = OrderedDict()
+        """Addresses that showed a good token; the oldest first."""
 
     def count_stranger(self, address: str) -> None:
         """Count a request that no token can admit. Atomic (no checkpoint).
@@ -135,18 +140,30 @@ class Limits:
 
         :raises RateLimited: if this address has had too many requests without a good token.
         """
-        stranger = Stranger(key_of(address), token_hash(token))
-        if stranger.token not in self._good_tokens:
+        shown = token_hash(token)
+        stranger = Stranger(key_of(address), shown, self._good_tokens.get(shown))
+        if stranger.user is None:
             self._strangers.count_here(stranger.address)
         return stranger
 
-    def admit(self, stranger: Stranger) -> None:
-        """The token is good: the request does not count as one of a stranger. Atomic (no checkpoint)."""
+    def admit(self, stranger: Stranger, user: bytes) -> None:
+        """The token is good, and this user's: its request does not count as one of a stranger. Atomic."""
         if stranger.token not in self._good_tokens:
             self._strangers.give_back(stranger.address)
-            self._good_tokens[stranger.token] = None
-            if len(self._good_tokens) > MAX_TOKENS:
-                del self._good_tokens[next(iter(self._good_tokens))]
+            _remember(self._good_tokens, stranger.token, user, MAX_TOKENS)
+        if stranger.address not in self._familiar:
+            _remember(self._familiar, stranger.address, None, MAX_BUCKETS)
+
+    def user_of(self, token: str) -> bytes | None:
+        """The user of a token that was good when it was shown last; None if it was not, or is forgotten. Atomic."""
+        return self._good_tokens.get(token_hash(token))
+
+    def is_familiar(self, address: str) -> bool:
+        """Whether this address has shown a good token. Atomic.
+
+        :param address: its key.
+        """
+        return address in self._familiar
 
     def refuse(self, stranger: Stranger) -> None:
         """The token is good no longer, or never was. Atomic (no checkpoint)."""
@@ -169,8 +186,19 @@ class Limits:
         """
         await self._users[request_class].count(user)
 
-    async def pause(self, error: Exception) -> None:
-        """Wait before an answer, if the error is that a limit is reached."""
-        if isinstance(error, RateLimited):
+    def pause_s(self, error: Exception) -> float:
+        """Seconds to wait before the answer, if the error is that a limit is reached or a queue full; else 0."""
+        if isinstance(error, RateLimited | Overloaded):
             # Not all for the same time: connections that are refused together would come again together.
-            await trio.sleep(self._pause_s * random.uniform(0.5, 1))  # noqa: S311
+            return self._pause_s * random.uniform(0.5, 1)  # noqa: S311
+        return 0.0
+
+
+_Value = TypeVar("_Value")
+
+
+def _remember(known: OrderedDict[_Key, _Value], key: _Key, value: _Value, most: int) -> None:
+    """Add an entry, and forget the oldest one if they are too many."""
+    known[key] = value
+    if len(known) > most:
+        known.popitem(last=False)

@@ -11,13 +11,18 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from server.http.password_rules import BadPassword, new_password, normal_password
 from server.http.turns import Turns
+from server.http.wasted import Wasted
 
 CONCURRENT: Final = 1
 """Hashes at a time for strangers, and as many for known devices. Each takes 64 MiB and a core for some 100 ms, on
 purpose: the rest of the machine is for other requests."""
 
-WAITING: Final = 64
-"""Hashes that wait, of all sources but known devices, and of known devices: six seconds of work."""
+WAITING: Final = 512
+"""Hashes that wait, of all sources but known devices, and of known devices. An attacker's request that waits costs
+nothing, and one that is refused comes again."""
+
+WAIT_S: Final = 10.0
+"""For a turn: a client that waits for longer shows its user nothing."""
 
 WAITING_EACH: Final = 4
 """Hashes that wait, of one source. Several users behind one address may log in at the same moment; a fifth one is asked
@@ -37,18 +42,29 @@ to compute it takes each process a quarter of a second of CPU at its start."""
 async def _at_once() -> None: ...
 
 
+def _never(_: str) -> bool:
+    return False
+
+
 class Passwords:
     """Hashing and checking, for one process.
 
     The source of a hash is the key of the client's address (`server.transport.proxies.address_key`), or the device that
     is known to ask. Hashes of one source run one after the other; sources take turns. Known devices have turns of their
-    own: strangers with many addresses do not keep them waiting.
+    own: strangers with many addresses do not keep them waiting. Among addresses, those with the fewest hashes to no
+    good end come first (`server.http.wasted`): each address of an attacker delays others once.
+
+    :param is_familiar: whether users were seen at an address, given by its key.
     """
 
-    def __init__(self) -> None:
-        bounds = {"waiting": WAITING, "waiting_each": WAITING_EACH}
-        self._strangers = Turns("password hashes", running=CONCURRENT, **bounds)
-        self._known = Turns("password hashes of known devices", running=CONCURRENT, **bounds)
+    def __init__(self, is_familiar: Callable[[str], bool] = _never) -> None:
+        self._is_familiar = is_familiar
+        self._wasted = Wasted()
+        self._strangers = _turns("password hashes", self._rank)
+        self._known = _turns("password hashes of known devices", None)
+
+    def _rank(self, source: Hashable) -> int:
+        return self._wasted.of(source) - (isinstance(source, str) and self._is_familiar(source))
 
     def _turns(self, is_known: bool) -> Turns:
         return self._known if is_known else self._strangers
@@ -65,9 +81,11 @@ class Passwords:
         :raises BadPassword: if it cannot be a password.
         :raises WeakPassword: if an attacker guesses it soon.
         :raises RateLimited: if `WAITING_EACH` hashes of this source wait.
-        :raises Overloaded: if `WAITING` hashes wait.
+        :raises Overloaded: if `WAITING` hashes wait, or the turn has not come within `WAIT_S`.
         """
         async with self._turns(is_known).turn(source):
+            if not is_known:
+                self._wasted.note(source)
             return await trio.to_thread.run_sync(_hash, password, known, field)
 
     async def check(
@@ -86,7 +104,14 @@ class Passwords:
         """
         async with self._turns(is_known).turn(source):
             await admit()
-            return await trio.to_thread.run_sync(_verify, password_hash, password)
+            is_right = await trio.to_thread.run_sync(_verify, password_hash, password)
+            if not is_right and not is_known:
+                self._wasted.note(source)
+            return is_right
+
+
+def _turns(name: str, rank: Callable[[Hashable], int] | None) -> Turns:
+    return Turns(name, running=CONCURRENT, waiting=WAITING, waiting_each=WAITING_EACH, wait_s=WAIT_S, rank=rank)
 
 
 def _hash(password: str, known: tuple[str, ...], field: str) -> str:

@@ -88,6 +88,7 @@ async def serve_web(config: Config) -> None:
             sock,
             terminated,
             direct=files,
+            turns=shared.request_turns,
             proxies=proxies,
             max_address_connections=config.max_address_connections,
             max_connections=min(MAX_CONNECTIONS, room - files.most * FILES_EACH if files else room),

@@ -57,7 +57,7 @@ class ClassLimits(NamedTuple):
 
 LIMITS: Final[dict[RequestClass, ClassLimits]] = {
     RequestClass.HOT_READ: ClassLimits(
-        "the list of conversations, a conversation, history: a new device reads all of them", None, Allowance(1000, 100)
+        "the list of conversations, a conversation, history: a new device reads all of them", None, Allowance(500, 50)
     ),
     RequestClass.READ: ClassLimits("other reads", None, Allowance(300, 20)),
     RequestClass.WRITE: ClassLimits("changes", None, Allowance(300, 20)),

@@ -10,3 +10,10 @@ class Headers(Protocol):
 
     def get(self, name: str, default: str, /) -> str:
         """The value of a header, without the spaces around it."""
+
+
+def token_in(headers: Headers) -> str:
+    """The token that a request shows; empty if it shows none."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    # RFC 9110, section 11.4: one space or more.
+    return token.lstrip(" ") if scheme.lower() == "bearer" else ""

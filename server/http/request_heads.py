@@ -33,6 +33,7 @@ _CODES: Final = {
     429: ProblemCode.TOO_MANY_CONNECTIONS,
     431: ProblemCode.HEAD_TOO_LARGE,
     501: ProblemCode.UNKNOWN_TRANSFER_ENCODING,
+    503: ProblemCode.UNAVAILABLE,
     505: ProblemCode.UNKNOWN_VERSION,
 }
 """Statuses of refusals -> codes; all others have the status 400."""
@@ -41,7 +42,10 @@ ASK_FOR_BODY: Final = "ask_for_body"
 """In the state of a request's scope: the function that the application calls before it waits for the body, without
 arguments. It lets a client that holds the body back send it (`Expect: 100-continue`; RFC 9110, section 10.1.1)."""
 
-_RETRY_AFTER_S: Final = {408: RETRY_AFTER_S, 429: ADDRESS_RETRY_AFTER_S}
+END_TURN: Final = "end_turn"
+"""Likewise, the function that ends the request's turn before its answer is there (`server.http.request_turns`)."""
+
+_RETRY_AFTER_S: Final = {408: RETRY_AFTER_S, 429: ADDRESS_RETRY_AFTER_S, 503: RETRY_AFTER_S}
 
 
 def accepted_head(request: h11.Request) -> h11.Request | int:

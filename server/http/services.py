@@ -15,6 +15,7 @@ from server.http.limits import PAUSE_S, Limits
 from server.http.offered import WEBHOOKS, Offered
 from server.http.origins import Origins
 from server.http.passwords import Passwords
+from server.http.request_turns import RequestTurns
 from server.transport.proxies import NO_PROXIES, TrustedProxies
 from store import conversations
 from store.device_uses import DeviceUses
@@ -43,6 +44,7 @@ class Services:
     passwords: Passwords
     guesses: Guesses
     limits: Limits
+    request_turns: RequestTurns
     tags: EntityTags
     first_pages: FirstPages
     answer_headers: AnswerHeaders
@@ -81,13 +83,15 @@ def services_of(
     :param limited_pause_s: the most seconds until an answer that a limit is reached.
     """
     tags = EntityTags(pool)
+    limits = Limits(redis, factor=rate_limit_factor, pause_s=limited_pause_s)
     return Services(
         pool=pool,
         redis=redis,
         announcements=announcements,
-        passwords=Passwords(),
+        passwords=Passwords(limits.is_familiar),
         guesses=Guesses(redis),
-        limits=Limits(redis, factor=rate_limit_factor, pause_s=limited_pause_s),
+        limits=limits,
+        request_turns=RequestTurns(limits.user_of, proxies),
         tags=tags,
         first_pages=FirstPages(pool, tags),
         answer_headers=AnswerHeaders(Origins(cors_origins)),

@@ -1,15 +1,15 @@
 """Turns at work that few requests may do at a time: sources that wait take turns, and none waits for another's crowd.
 
-A source is what work is counted by: the address of a client, or a device.
+A source is what work is counted by: the address of a client, a user, or a device.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import AsyncGenerator, Hashable, Iterable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import asynccontextmanager
-from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -25,102 +25,206 @@ class _Waiter:
     :ivar refusal: why its turn does not come; None while it may come, and once it has come.
     """
 
-    __slots__ = ("called", "refusal", "source")
+    __slots__ = ("called", "refusal")
 
-    def __init__(self, source: Hashable) -> None:
-        self.source = source
+    def __init__(self) -> None:
         self.called = trio.Event()
         self.refusal: Exception | None = None
 
 
+class _Source:
+    """A source that has work under way, or requests that wait.
+
+    :ivar running: pieces of its work under way.
+    """
+
+    __slots__ = ("key", "running", "waiting")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.running = 0
+        self.waiting: deque[_Waiter] = deque()
+
+
+class TurnsStatistics(NamedTuple):
+    """What is there now: pieces of work under way, requests that wait, and sources that are remembered."""
+
+    running: int
+    waiting: int
+    sources: int
+
+
+def _all_alike(_: Hashable) -> int:
+    return 0
+
+
 class Turns:
-    """A bounded queue of work, in which each source has at most one piece under way.
+    """A bounded queue of work, in which each source has few pieces under way.
 
     Sources take turns, and the requests of one source are served in the order of their arrival. A source whose work has
-    ended goes behind those that have come meanwhile. So a request waits for at most one piece of work of each other
-    source, however many requests that makes. All methods but `turn` are synchronous, so each is atomic under Trio.
+    begun goes behind those that have come meanwhile. So a request waits for at most `running_each` pieces of work of
+    each other source, however many requests that makes. A source that comes from a rest has its turn before all that
+    have had theirs already, and then has its place among them until that has come round: so it cannot be at rest again
+    at once, and nobody waits for ever (RFC 8290 does so with packets). All methods but `begin` and `turn` are
+    synchronous, so each is atomic under Trio.
 
     :param name: of the work, for operators.
     :param running: pieces of work at a time, of all sources.
+    :param running_each: pieces of work at a time, of one source.
     :param waiting: requests that may wait, of all sources.
     :param waiting_each: requests that may wait, of one source.
+    :param wait_s: for a turn; then the request is refused.
+    :param rank: of a source; turns go to those of the lowest rank first. None: sources have no ranks.
     """
 
-    def __init__(self, name: str, *, running: int, waiting: int, waiting_each: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        running: int,
+        running_each: int = 1,
+        waiting: int,
+        waiting_each: int,
+        wait_s: float = math.inf,
+        rank: Callable[[Hashable], int] | None = None,
+    ) -> None:
         self._name = name
         self._most_running = running
+        self._most_running_each = running_each
         self._most_waiting = waiting
         self._most_waiting_each = waiting_each
-        self._running: dict[Hashable, deque[_Waiter]] = {}
-        """Sources with work under way, and their requests that wait."""
-        self._waiting: dict[Hashable, deque[_Waiter]] = {}
-        """The requests of other sources, in the order of turns."""
+        self._wait_s = wait_s
+        self._has_ranks = rank is not None
+        self._rank = rank or _all_alike
+        self._sources: dict[Hashable, _Source] = {}
+        self._rested: dict[Hashable, _Source] = {}
+        """Sources that have come from a rest, with requests that wait for others' work alone, in the order of turns."""
+        self._next: dict[Hashable, _Source] = {}
+        """Sources that have had a turn, in the order of the next ones. Some have no request that waits: their turn is
+        passed over."""
+        self._running = 0
+        self._waiting = 0
 
-    def __len__(self) -> int:
-        """The requests that wait."""
-        return sum(map(len, self._queues()))
-
-    def _queues(self) -> Iterable[deque[_Waiter]]:
-        return chain(self._running.values(), self._waiting.values())
+    def statistics(self) -> TurnsStatistics:
+        return TurnsStatistics(self._running, self._waiting, len(self._sources))
 
     @asynccontextmanager
     async def turn(self, source: Hashable) -> AsyncGenerator[None, None]:
-        """Wait for a turn, and keep it while the block runs. A request that is cancelled leaves the queue.
-
-        :raises RateLimited: if `waiting_each` requests of this source wait.
-        :raises Overloaded: if `waiting` requests wait, none of which belongs to a source with more of them than this.
-        """
-        waiter = self._enter(source)
+        """Wait for a turn, and keep it while the block runs; errors are those of `begin`."""
+        await self.begin(source)
         try:
-            await waiter.called.wait()
-            if waiter.refusal is not None:
-                raise waiter.refusal
             yield
         finally:
-            self._leave(waiter)
+            self.end(source)
+
+    async def begin(self, source: Hashable) -> None:
+        """Wait for a turn; then call `end`. No checkpoint if the turn is there. A request that is cancelled leaves the
+        queue.
+
+        :raises RateLimited: if `waiting_each` requests of this source wait.
+        :raises Overloaded: if `waiting` requests wait, none of which has to make room for this one, or the turn has not
+            come within `wait_s`.
+        """
+        if self._begin_at_once(source):
+            return
+        waiter = self._enter(source)
+        try:
+            with trio.move_on_after(self._wait_s):
+                await waiter.called.wait()
+        finally:
+            if not waiter.called.is_set():
+                self._give_up(source, waiter)
+        if not waiter.called.is_set():
+            raise Overloaded(self._name, self._waiting)
+        if waiter.refusal is not None:
+            raise waiter.refusal
+
+    def end(self, source: Hashable) -> None:
+        """A piece of work of this source has ended."""
+        ended = self._sources[source]
+        ended.running -= 1
+        self._running -= 1
+        if source not in self._rested and (ended.waiting or (self._waiting and not self._has_ranks)):
+            self._next.setdefault(source, ended)
+        self._forget_idle(ended)
+        self._call()
+
+    def _forget_idle(self, source: _Source) -> None:
+        """Forget a source that has nothing here."""
+        key = source.key
+        if not (source.running or source.waiting or key in self._next):
+            del self._sources[key]
+
+    def _begin_at_once(self, source: Hashable) -> bool:
+        if self._running >= self._most_running:
+            return False
+        beginning = self._sources.get(source)
+        if beginning is None:
+            beginning = self._sources[source] = _Source(source)
+        elif beginning.running >= self._most_running_each:
+            return False
+        beginning.running += 1
+        self._running += 1
+        return True
 
     def _enter(self, source: Hashable) -> _Waiter:
-        own = self._queue_of(source)
-        if len(own) >= self._most_waiting_each:
+        own = self._sources.get(source) or _Source(source)
+        if len(own.waiting) >= self._most_waiting_each:
             raise RateLimited(RETRY_AFTER_S)
-        if len(self) >= self._most_waiting:
-            self._make_room(len(own) + 1)
-        waiter = _Waiter(source)
-        own.append(waiter)
-        if source not in self._running:
-            self._waiting[source] = own
-        self._call()
+        if self._waiting >= self._most_waiting:
+            self._make_room(own)
+        if source not in self._sources:
+            self._sources[source] = self._rested[source] = own
+        elif own.running < self._most_running_each and source not in self._rested:
+            self._next.setdefault(source, own)
+        waiter = _Waiter()
+        own.waiting.append(waiter)
+        self._waiting += 1
         return waiter
 
-    def _queue_of(self, source: Hashable) -> deque[_Waiter]:
-        queue = self._running.get(source)
-        return self._waiting.get(source, deque()) if queue is None else queue
-
-    def _make_room(self, own: int) -> None:
-        """Refuse the last request of the source with the most of them, if it has more than `own`."""
-        longest = max(self._queues(), key=len)
-        overloaded = Overloaded(self._name, len(self))
-        if len(longest) <= own:
+    def _make_room(self, own: _Source) -> None:
+        """Refuse the last request of the source with the highest rank and the most requests, if it has more of these
+        than `own` would have."""
+        longest = max((each for each in self._sources.values() if each.waiting), key=self._weight)
+        overloaded = Overloaded(self._name, self._waiting)
+        rank, waiting = self._weight(own)
+        if self._weight(longest) <= (rank, waiting + 1):
             raise overloaded
-        last = longest.pop()
+        last = longest.waiting[-1]
+        self._give_up(longest.key, last)
         last.refusal = overloaded
         last.called.set()
 
+    def _weight(self, source: _Source) -> tuple[int, int]:
+        return self._rank(source.key), len(source.waiting)
+
+    def _give_up(self, source: Hashable, waiter: _Waiter) -> None:
+        """Take a request that waits out of the queue."""
+        own = self._sources[source]
+        own.waiting.remove(waiter)
+        self._waiting -= 1
+        if not own.waiting:
+            self._rested.pop(source, None)
+            self._next.pop(source, None)
+            self._forget_idle(own)
+
     def _call(self) -> None:
         """Begin work of the sources whose turn it is."""
-        while self._waiting and len(self._running) < self._most_running:
-            source = next(iter(self._waiting))
-            self._running[source] = waiting = self._waiting.pop(source)
-            waiting.popleft().called.set()
+        while (self._rested or self._next) and self._running < self._most_running:
+            called = self._take_next()
+            if not called.waiting:
+                self._forget_idle(called)
+                continue
+            waiter = called.waiting.popleft()
+            self._waiting -= 1
+            called.running += 1
+            self._running += 1
+            if called.waiting and called.running < self._most_running_each:
+                self._next[called.key] = called
+            waiter.called.set()
 
-    def _leave(self, waiter: _Waiter) -> None:
-        source, queue = waiter.source, self._queue_of(waiter.source)
-        if waiter in queue:
-            queue.remove(waiter)
-            if not queue:
-                self._waiting.pop(source, None)
-        elif waiter.refusal is None:
-            del self._running[source]
-            if queue:
-                self._waiting[source] = queue
-        self._call()
+    def _take_next(self) -> _Source:
+        """Take the source whose turn it is out of its list."""
+        first = self._rested or self._next
+        source = next(iter(first)) if not self._has_ranks else min((*self._rested, *self._next), key=self._rank)
+        return self._rested.pop(source, None) or self._next.pop(source)

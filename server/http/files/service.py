@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 import structlog
+import trio
 from msgspec import Struct
 
 from runtime.log_context import SERVED
@@ -113,7 +114,7 @@ class FileService:
                 if not isinstance(error, Stalled):
                     log.error("transfer_failed", route=request.rule, exc_info=error)
                 return False
-            await self._services.limits.pause(error)
+            await trio.sleep(self._services.limits.pause_s(error))
             reply = refused(_shown(error, request, self._folder), headers, self._services, request.rule)
             await wire.answer(reply, has_body=request.method != "HEAD")
         finally:

@@ -18,9 +18,11 @@ from server.http.files.service import FILES_EACH, file_service
 from server.http.hot_path import HotPath
 from server.http.hypercorn_seam import PlainReads, Refuse, serve_http
 from server.http.request_heads import refused_head
+from server.http.request_turns import RequestTurns
 from server.http.routes import ROUTES
 from server.http.services import Services
 from server.transport.listener import listen
+from server.transport.proxies import NO_PROXIES
 from store.postgres.pool import Pool
 from tests.server.http_world import open_services
 
@@ -124,7 +126,8 @@ async def serving(
     server = HttpServer(listening.getsockname()[1], trio.Event(), trio.Event())
 
     async def serve() -> None:
-        await serve_http(app, plain, refuse, listening, server.terminated, **{"grace_s": 5.0, **settings})
+        usual = {"grace_s": 5.0, "turns": RequestTurns(lambda _: None, NO_PROXIES)}
+        await serve_http(app, plain, refuse, listening, server.terminated, **{**usual, **settings})
         server.ended.set()
 
     async with trio.open_nursery() as nursery:
@@ -143,7 +146,8 @@ async def serving_api(services: Services, **limits: Any) -> AsyncGenerator[HttpS
     :param limits: of `serve_http`.
     """
     refuse = partial(refused_head, services=services)
-    given = {"direct": file_service(services, TRANSFERS * FILES_EACH), "proxies": services.proxies, **limits}
+    given = {"direct": file_service(services, TRANSFERS * FILES_EACH), "turns": services.request_turns}
+    given |= {"proxies": services.proxies, **limits}
     async with serving(create_app(services), HotPath(services, ROUTES), refuse, **given) as server:
         yield server
 

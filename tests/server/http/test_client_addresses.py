@@ -73,6 +73,7 @@ class TellsTheAddress:
 class TellingPlain:
     def __init__(self, end: int) -> None:
         self.end = end
+        self.headers: dict[str, str] = {}
 
     async def answer(self, peer: str) -> Reply:
         return Reply(200, {}, f"plain {peer}".encode())

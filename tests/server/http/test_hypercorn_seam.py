@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import trio
+from hypercorn.events import Closed, RawData
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from server.http import hypercorn_seam
 from server.http.exchange import Reply
+from server.http.hypercorn_seam import HttpConnection
 from server.http.request_heads import ASK_FOR_BODY
 from tests.server.http.socket_world import HttpServer, RawConnection, request, serving, shrink_buffers
 
@@ -46,6 +48,7 @@ class PlainAnswer:
     def __init__(self, plain: Plain, end: int) -> None:
         self._plain = plain
         self.end = end
+        self.headers: dict[str, str] = {}
 
     async def answer(self, _peer: str) -> Reply:
         self._plain.started.set()
@@ -395,3 +398,26 @@ async def test_a_connection_serves_so_many_requests() -> None:
                     closes.append("connection" in (await connection.answer()).headers)
                 assert closes == [False, False, True]
                 assert await connection.closed() == b""
+
+
+async def test_the_end_of_a_connection_waits_for_an_answer_that_is_being_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two tasks may not use a stream at once: Trio would raise BusyResourceError, which would end the process."""
+    monkeypatch.setattr(hypercorn_seam, "WRITE_S", 0.2)
+    kept: list[HttpConnection] = []
+
+    class Kept(HttpConnection):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            kept.append(self)
+
+    monkeypatch.setattr(hypercorn_seam, "HttpConnection", Kept)
+    async with connected() as (_, client):
+        shrink_buffers(client.stream)
+        await client.send(GOOD)
+        await client.answer()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kept[0].protocol_send, RawData(bytes(30_000_000)))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(kept[0].protocol_send, Closed())

@@ -15,9 +15,9 @@ from server.http.app import create_app
 from server.http.limits import Limits, RateLimited
 from server.http.request_classes import LIMITS, Allowance, RequestClass
 from server.http.services import Services
-from server.transport.proxies import TrustedProxies
+from server.transport.proxies import TrustedProxies, address_key
 from store import tokens
-from store.errors import Unavailable
+from store.errors import Overloaded, Unavailable
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from tests.people import new_device, new_user
@@ -228,12 +228,9 @@ async def test_both_paths_say_when_to_come_again(
 async def test_an_answer_that_a_limit_is_reached_takes_its_time(services: Services) -> None:
     """So a client that does not wait makes a request in some seconds on each connection, and not thousands."""
     some = Limits(services.redis, pause_s=1000.0)
-    with trio.move_on_after(0) as waiting:
-        await some.pause(RateLimited(0.001))
-    assert waiting.cancelled_caught
-    with trio.move_on_after(0) as waiting:
-        await some.pause(ValueError())
-    assert not waiting.cancelled_caught
+    for error in (RateLimited(0.001), Overloaded("a queue", 7)):
+        assert 500 <= some.pause_s(error) <= 1000
+    assert some.pause_s(ValueError()) == 0
 
 
 async def test_a_request_whose_token_cannot_be_checked_does_not_count(
@@ -255,3 +252,23 @@ async def test_a_token_that_is_good_no_longer_counts_as_a_strangers(pool: Pool, 
     assert await statuses(device, "GET", "/v1/profile", 1) == [200]
     await pool.fetch("update devices set revoked = now()")
     assert await statuses(device, "GET", "/v1/profile") == [401] * 4 + [429]
+
+
+async def test_a_user_over_a_limit_is_refused_before_anything_is_read(
+    pool: Pool, api: Api, services: Services, alice: Credentials
+) -> None:
+    phone = api.of(alice.token)
+    assert await statuses(phone, "GET", "/v1/conversations") == [200] * 3 + [429] * 2
+    before = pool.reads.statistics().reads
+    assert await statuses(phone, "GET", "/v1/conversations") == [429] * 5
+    assert pool.reads.statistics().reads == before
+
+
+async def test_an_address_that_has_shown_a_good_token_is_familiar(
+    api: Api, services: Services, alice: Credentials
+) -> None:
+    headers, scope = {"X-Forwarded-For": "2001:db8::1"}, {"client": ("127.0.0.1", 1)}
+    for some, is_familiar in ((api.of("wrong"), False), (api.of(alice.token), True)):
+        await statuses(some, "GET", "/v1/profile", 1, headers=headers, scope_base=scope)
+        assert services.limits.is_familiar(address_key("2001:db8::2")) is is_familiar
+    assert not services.limits.is_familiar(address_key("127.0.0.1"))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import trio
+import trio.testing
 
 from server.http import passwords
 from server.http.password_rules import BadPassword, WeakPassword
@@ -44,3 +48,54 @@ async def test_no_weak_or_bad_password_is_hashed() -> None:
         await some.hash("maximilian.m1", "maximilian.m", source=1)
     with pytest.raises(BadPassword):
         await some.hash("short", "alice", source=1)
+
+
+async def in_order(some: Passwords, *sources: str, password: str = "wrong") -> list[str]:
+    """The sources of checks that wait together, in the order of their turns."""
+    begun, go = list[str](), trio.Event()
+
+    async def check(source: str) -> None:
+        async def admit() -> None:
+            begun.append(source)
+            if source == "first":
+                await go.wait()
+
+        await some.check("a hash", password, source=source, admit=admit)
+
+    async with trio.open_nursery() as nursery:
+        for source in ("first", *sources):
+            nursery.start_soon(check, source)
+            await trio.testing.wait_all_tasks_blocked()
+        go.set()
+    return begun[1:]
+
+
+@pytest.fixture
+def addresses(monkeypatch: pytest.MonkeyPatch) -> Passwords:
+    """Users were seen at one address, `home`; the password is `right`."""
+    hasher = SimpleNamespace(verify=lambda _, password: password == "right", hash=lambda _: "a hash")
+    monkeypatch.setattr(passwords, "HASHER", hasher)
+    return Passwords({"home"}.__contains__)
+
+
+async def test_addresses_with_wrong_passwords_come_after_all_others(addresses: Passwords) -> None:
+    """So each address of an attacker delays a new device once, and not again and again."""
+    assert await in_order(addresses, "a", "b") == ["a", "b"]
+    assert await in_order(addresses, "b", "a", "new") == ["new", "b", "a"]
+    assert await in_order(addresses, "a", "new", "b", "newer") == ["newer", "new", "a", "b"]
+
+
+async def test_right_passwords_put_no_address_behind_others(addresses: Passwords) -> None:
+    await in_order(addresses, "office", password="right")
+    assert await in_order(addresses, "office", "new") == ["office", "new"]
+
+
+async def test_registrations_put_their_address_behind_others(addresses: Passwords) -> None:
+    await addresses.hash("correct horse", source="a")
+    assert await in_order(addresses, "a", "new") == ["new", "a"]
+
+
+async def test_an_address_where_users_were_seen_comes_first(addresses: Passwords) -> None:
+    """A new device is often at home beside one that is logged in."""
+    assert await in_order(addresses, "a", "home", "b") == ["home", "a", "b"]
+    assert await in_order(addresses, "new", "home") == ["new", "home"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -21,9 +24,9 @@ class Workshop:
     :ivar refused: those that were refused, with the error.
     """
 
-    def __init__(self, nursery: trio.Nursery, *, running: int = 1, waiting: int = 64, waiting_each: int = 4) -> None:
+    def __init__(self, nursery: trio.Nursery, **bounds: Any) -> None:
         self._nursery = nursery
-        self.turns = Turns("work", running=running, waiting=waiting, waiting_each=waiting_each)
+        self.turns = Turns("work", **{"running": 1, "waiting": 64, "waiting_each": 4, **bounds})
         self.begun: list[str] = []
         self.refused: dict[str, type[Exception]] = {}
         self._ends: dict[str, trio.Event] = {}
@@ -44,10 +47,15 @@ class Workshop:
                     await self._ends[name].wait()
         except (RateLimited, Overloaded) as error:
             self.refused[name] = type(error)
+        finally:
+            self._ends[name].set()
 
     async def end(self, name: str) -> None:
         self._ends[name].set()
         await trio.testing.wait_all_tasks_blocked()
+
+    def under_way(self) -> list[str]:
+        return [each for each in self.begun if not self._ends[each].is_set()]
 
     async def give_up(self, name: str) -> None:
         self._scopes[name].cancel()
@@ -63,7 +71,7 @@ class Workshop:
 
 
 @asynccontextmanager
-async def workshop(**bounds: int) -> AsyncGenerator[Workshop, None]:
+async def workshop(**bounds: Any) -> AsyncGenerator[Workshop, None]:
     async with trio.open_nursery() as nursery:
         yield Workshop(nursery, **bounds)
         nursery.cancel_scope.cancel()
@@ -109,6 +117,92 @@ async def test_a_request_that_gives_up_leaves_its_place(left: str) -> None:
         await some.give_up(left)
         rest = [each for each in ("a1", "b1", "a2") if each != left]
         assert [each for each in await some.end_all() if each != left] == rest
-        assert len(some.turns) == 0
+        assert some.turns.statistics().waiting == 0
         await some.ask("a9")
         assert some.begun[-1] == "a9"
+
+
+async def test_a_source_may_have_several_pieces_under_way() -> None:
+    async with workshop(running=3, running_each=2) as some:
+        await some.ask("a1", "a2", "a3", "b1", "b2")
+        assert some.begun == ["a1", "a2", "b1"]
+        await some.end("a1")
+        assert some.begun == ["a1", "a2", "b1", "b2"], "the other source has had fewer turns"
+        assert await some.end_all() == ["a1", "a2", "b1", "b2", "a3"]
+
+
+async def test_a_source_that_was_at_rest_waits_for_no_source_that_is_not() -> None:
+    """One user's single request passes all the crowds, each of which has had its turn."""
+    async with workshop() as some:
+        await some.ask("a1", "a2", "b1", "b2", "c1", "c2")
+        for name in ("a1", "b1", "c1"):
+            await some.end(name)
+        assert some.begun == ["a1", "b1", "c1", "a2"]
+        await some.ask("d1")
+        await some.end("a2")
+        assert some.begun[4:] == ["d1"]
+        assert (await some.end_all())[5:] == ["b2", "c2"]
+
+
+async def test_a_source_with_a_request_at_a_time_has_no_more_turns_than_others() -> None:
+    """It is not at rest again as soon as its request has ended: else sources with one request each would starve one
+    with two."""
+    async with workshop() as some:
+        await some.ask("a1", "a2", "b1", "b2", "c1")
+        for name in ("a1", "b1"):
+            await some.end(name)
+        assert some.begun == ["a1", "b1", "c1"]
+        await some.end("c1")
+        await some.ask("c2")
+        assert await some.end_all() == ["a1", "b1", "c1", "a2", "b2", "c2"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_in_any_order_all_requests_are_served_within_the_bounds_and_then_forgotten(seed: int) -> None:
+    chance = random.Random(seed)
+    async with workshop(running=3, running_each=2) as some:
+        given_up = set[str]()
+        asked = [f"{chance.choice('abcd')}{n}" for n in range(30)]
+        for name in asked:
+            await some.ask(name)
+            match chance.randrange(4):
+                case 0 | 1:
+                    await some.end(chance.choice(some.under_way() or [name]))
+                case 2:
+                    given_up.add(name)
+                    await some.give_up(name)
+            sources = Counter(each[0] for each in some.under_way())
+            assert sources.total() <= 3
+            assert max(sources.values(), default=0) <= 2
+        await some.end_all()
+        assert set(some.begun) | given_up | some.refused.keys() == set(asked)
+        assert some.turns.statistics() == (0, 0, 0), "a source that has nothing here takes no memory"
+
+
+RANKS = {"a": 2, "b": 1, "c": 0}
+
+
+async def test_turns_go_to_the_lowest_rank() -> None:
+    async with workshop(rank=lambda source: RANKS[str(source)]) as some:
+        await some.ask("b1", "a1", "b2", "c1", "c2")
+        assert await some.end_all() == ["b1", "c1", "c2", "b2", "a1"]
+
+
+async def test_a_full_queue_refuses_the_highest_rank() -> None:
+    async with workshop(waiting=2, rank=lambda source: RANKS[str(source)]) as some:
+        await some.ask("c1", "b1", "a1", "c2")
+        assert some.refused == {"a1": Overloaded}
+        await some.ask("a2")
+        assert some.refused == {"a1": Overloaded, "a2": Overloaded}
+        assert await some.end_all() == ["c1", "c2", "b1"]
+
+
+async def test_a_turn_that_does_not_come_in_time_is_a_refusal(mock_clock: trio.testing.MockClock) -> None:
+    async with workshop(wait_s=5.0) as some:
+        await some.ask("a1", "a2", "b1")
+        mock_clock.jump(5.1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert some.refused == {"a2": Overloaded, "b1": Overloaded}
+        assert some.turns.statistics().waiting == 0
+        await some.ask("c1")
+        assert await some.end_all() == ["a1", "c1"]
