@@ -89,12 +89,13 @@ class DirectTransfers(Protocol):
         """
 
     async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part]) -> None:
-        """Join all parts to the object. The digest of the object (`stat`) shows whether all of them are as declared.
+        """Join all parts to the object. On return its digest is that of these parts (SHA-256 of their digests).
 
         :param parts: all of them, by number.
         :raises ObjectMissing: if the multipart upload is unknown, complete or aborted. An earlier call may have
             completed it: `stat` tells.
-        :raises ObjectDiffers: if a part is missing or has other bytes.
+        :raises ObjectDiffers: if a part is missing or has other bytes; there is no object.
+        :raises ObjectStoreRefused: if the store keeps no digest of the object; there is no object.
         """
 
     async def abort_multipart(self, key: str, upload: str) -> None:

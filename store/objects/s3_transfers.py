@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -73,26 +74,16 @@ class S3Transfers:
             return [each.part for each in await self._stored_parts(check_key(key), upload)]
 
     async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part]) -> None:
+        """An object whose SHA-256 the service does not have, or has as another one, is deleted."""
         with self._requests.deadline():
-            stored = await self._stored_parts(check_key(key), upload)
-            if missing_parts(parts, [each.part for each in stored]):
-                raise ObjectDiffers(key)
-            body = join_of(parts, {each.part.number: each.etag for each in stored})
-            headers = {"content-type": "application/xml"}
-            query = {"uploadId": upload}
-            answer = await self._requests.ask("POST", key, query=query, body=body, headers=headers, errors=JOIN_ERRORS)
-        # An error may have the status 200: a service begins its answer before it joins, and sends spaces meanwhile.
-        reply = answer.body.strip()
-        match code_of(reply):
-            case "NoSuchUpload":
-                raise ObjectMissing(key)
-            case "BadDigest":
-                raise ObjectDiffers(key)
-            case "":
-                if self._read("answer", parse, reply).tag != "CompleteMultipartUploadResult":
-                    raise self._requests.refusal("it does not say that it has joined the parts")
-            case code:
-                raise self._requests.refusal(f"it joins no parts: {code}", may_pass=code in BUSY_CODES)
+            await self._join(key, upload, parts)
+            digest = (await self.stat(key)).digest
+            if digest == sha256(b"".join(part.digest for part in parts)).digest():
+                return
+            await self._requests.ask("DELETE", key)
+        if digest is None:
+            raise self._requests.refusal("it keeps no SHA-256 of objects that are uploaded in parts")
+        raise ObjectDiffers(key)
 
     async def abort_multipart(self, key: str, upload: str) -> None:
         try:
@@ -123,6 +114,27 @@ class S3Transfers:
         checksum = answer.headers.get("x-amz-checksum-sha256", "")
         digest = self._read("checksum", digest_of, checksum) if checksum else None
         return ObjectState(self._read("size", int, answer.headers.get("content-length", "")), digest)
+
+    async def _join(self, key: str, upload: str, parts: Sequence[Part]) -> None:
+        stored = await self._stored_parts(check_key(key), upload)
+        if missing_parts(parts, [each.part for each in stored]):
+            raise ObjectDiffers(key)
+        body = join_of(parts, {each.part.number: each.etag for each in stored})
+        headers = {"content-type": "application/xml"}
+        query = {"uploadId": upload}
+        answer = await self._requests.ask("POST", key, query=query, body=body, headers=headers, errors=JOIN_ERRORS)
+        # An error may have the status 200: a service begins its answer before it joins, and sends spaces meanwhile.
+        reply = answer.body.strip()
+        match code_of(reply):
+            case "NoSuchUpload":
+                raise ObjectMissing(key)
+            case "BadDigest":
+                raise ObjectDiffers(key)
+            case "":
+                if self._read("answer", parse, reply).tag != "CompleteMultipartUploadResult":
+                    raise self._requests.refusal("it does not say that it has joined the parts")
+            case code:
+                raise self._requests.refusal(f"it joins no parts: {code}", may_pass=code in BUSY_CODES)
 
     async def _stored_parts(self, key: str, upload: str) -> list[StoredPart]:
         found: list[StoredPart] = []

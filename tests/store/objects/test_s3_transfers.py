@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -25,6 +26,7 @@ KEY = "attachments/ab/01"
 UPLOAD = "an upload/+&="
 PART = part_of(b"some bytes")
 CHECKSUM = b64encode(PART.digest).decode()
+COMPOSITE = f"{b64encode(sha256(PART.digest).digest()).decode()}-1"
 LISTED = f"<Part><PartNumber>1</PartNumber><ETag>&quot;x&quot;</ETag><Size>{PART.size_bytes}</Size></Part>"
 JOINED = b"<CompleteMultipartUploadResult><Key>a</Key></CompleteMultipartUploadResult>"
 
@@ -87,11 +89,21 @@ async def join(objects: S3) -> None:
     await objects.complete_multipart(KEY, UPLOAD, [PART])
 
 
-def joining(body: bytes, status: int = 200) -> Callable[[ServiceRequest], ServiceReply]:
-    """A service that has the part, and answers a join like this."""
-    return lambda asked: (
-        ServiceReply(body, status) if asked.method == "POST" else ServiceReply(f"<L>{LISTED}</L>".encode())
-    )
+def joining(body: bytes, status: int = 200, checksum: str = COMPOSITE) -> Callable[[ServiceRequest], ServiceReply]:
+    """A service that has the part, answers a join like this, and then has an object of this checksum."""
+
+    def script(asked: ServiceRequest) -> ServiceReply:
+        match asked.method:
+            case "GET":
+                return ServiceReply(f"<L>{LISTED}</L>".encode())
+            case "POST":
+                return ServiceReply(body, status)
+            case "HEAD":
+                return ServiceReply(headers={"x-amz-checksum-sha256": checksum} if checksum else {})
+            case _:
+                return ServiceReply(status=204)
+
+    return script
 
 
 @pytest.mark.parametrize(
@@ -124,6 +136,26 @@ async def test_join_that_failed_after_its_status_is_seen(
 async def test_service_may_send_spaces_while_it_joins() -> None:
     async with scripted(joining(b" " * 10_000 + b"\n" + JOINED)) as objects:
         await join(objects)
+
+
+@pytest.mark.parametrize(
+    ("checksum", "expected", "match"),
+    [("", ObjectStoreRefused, "it keeps no SHA-256"), (CHECKSUM, ObjectDiffers, KEY)],
+    ids=["none", "another one"],
+)
+async def test_object_without_the_right_digest_is_refused_by_name_and_deleted(
+    checksum: str, expected: type[StoreError], match: str
+) -> None:
+    asked: list[str] = []
+
+    def script(each: ServiceRequest) -> ServiceReply:
+        asked.append(f"{each.method} {each.path}")
+        return joining(JOINED, checksum=checksum)(each)
+
+    async with scripted(script) as objects:
+        with pytest.raises(expected, match=match):
+            await join(objects)
+    assert asked[-1] == f"DELETE /bucket/{KEY}"
 
 
 async def test_join_repeats_the_digest_and_the_tag_of_each_part() -> None:
