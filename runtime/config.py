@@ -19,7 +19,7 @@ from protocol.limits import MAX_ADDRESS_CONNECTIONS
 from runtime.email_address import sender_fault
 from runtime.smtp_url import smtp_url_fault
 from runtime.web_origins import web_origins_fault
-from store.objects.url import objects_url_fault
+from store.objects.url import objects_url_fault, public_url_fault
 from store.postgres.driver import is_url
 from store.redis.url import redis_url_fault
 
@@ -248,6 +248,9 @@ class Config:
         yield from self._mail_rules()
         files = "must be an http:// or https:// URL of at most 200 characters, without a query, or empty"
         yield "PUBLIC_FILES_URL", files, not self.public_files_url or _is_base(self.public_files_url)
+        if not objects_url_fault(self.object_store_url) and _is_base(self.public_files_url):
+            fault = public_url_fault(self.public_files_url, self.object_store_url)
+            yield "PUBLIC_FILES_URL", fault, not fault
         shown = "must be at least 16 characters of ASCII without spaces, or empty"
         yield "OPS_TOKEN", shown, not self.ops_token or (len(self.ops_token) >= 16 and _is_visible(self.ops_token))
         yield from self._notifier_rules()

@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -40,6 +40,16 @@ def objects_url_fault(url: str) -> str:
         parse_objects_url(url)
     except ValueError as error:
         return str(error)
+    return ""
+
+
+def public_url_fault(public_url: str, url: str) -> str:
+    """The reason why presigned requests cannot name this public URL; empty if they can.
+
+    :param url: of the object store, without a fault.
+    """
+    if isinstance(parse_objects_url(url), Bucket) and urlsplit(public_url).path not in ("", "/"):
+        return "must have no path, since OBJECT_STORE_URL names a bucket: the path of the bucket is what is signed"
     return ""
 
 

@@ -38,7 +38,7 @@ GOOD = {
     "SMTP_URL": ("smtps://a:b@h", "smtps://a:b@h"),
     "MAIL_FROM": ("ALO <a@b.example>", "ALO <a@b.example>"),
     "PUBLIC_URL": ("https://h/alo", "https://h/alo"),
-    "PUBLIC_FILES_URL": ("https://files.h/alo", "https://files.h/alo"),
+    "PUBLIC_FILES_URL": ("https://files.h", "https://files.h"),
     "CORS_ORIGINS": ("https://a.example, http://localhost:3000", "https://a.example, http://localhost:3000"),
     "REGISTRATION": ("invitation", "invitation"),
     "NEW_CONVERSATIONS_PER_DAY": ("0", 0),
@@ -119,6 +119,17 @@ def test_bus_and_jobs_share_a_redis_unless_told_otherwise() -> None:
     assert (shared.bus_url, shared.jobs_url) == ("redis://shared", "redis://shared")
     apart = Config.from_environment({"REDIS_BUS_URL": "redis://bus", "REDIS_JOBS_URL": "redis://jobs"})
     assert (apart.bus_url, apart.jobs_url) == ("redis://bus", "redis://jobs")
+
+
+def test_a_public_url_of_files_has_a_path_for_a_folder_and_none_for_a_bucket() -> None:
+    """The path of a bucket is part of what is signed."""
+    with_path = {"PUBLIC_FILES_URL": "https://files.h/alo"}
+    for url in ("", "file:///files"):
+        Config.from_environment(with_path | {"OBJECT_STORE_URL": url})
+    bucket = {"OBJECT_STORE_URL": "s3://key:secret@h/bucket"}
+    Config.from_environment(bucket | {"PUBLIC_FILES_URL": "https://files.h/"})
+    with pytest.raises(ConfigError, match=r"^PUBLIC_FILES_URL must have no path, since OBJECT_STORE_URL names a bucket"):
+        Config.from_environment(bucket | with_path)
 
 
 def test_archives_need_somewhere_to_go() -> None:
