@@ -128,7 +128,7 @@ def test_a_public_url_of_files_has_a_path_for_a_folder_and_none_for_a_bucket() -
         Config.from_environment(with_path | {"OBJECT_STORE_URL": url})
     bucket = {"OBJECT_STORE_URL": "s3://key:secret@h/bucket"}
     Config.from_environment(bucket | {"PUBLIC_FILES_URL": "https://files.h/"})
-    with pytest.raises(ConfigError, match=r"^PUBLIC_FILES_URL must have no path, since OBJECT_STORE_URL names a bucket"):
+    with pytest.raises(ConfigError, match="PUBLIC_FILES_URL must have no path, since OBJECT_STORE_URL names"):
         Config.from_environment(bucket | with_path)
 
 
