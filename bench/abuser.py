@@ -17,6 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid4
@@ -229,7 +230,18 @@ async def _drain(stream: trio.SocketStream, counts: Counts, scope: trio.CancelSc
         for opcode, payload in reader.feed(data):
             if opcode == Opcode.CLOSE:
                 counts.count(int.from_bytes(payload[:2], "big"))
+            else:
+                _count_errors(payload, counts)
     scope.cancel()
+
+
+def _count_errors(payload: bytes, counts: Counts) -> None:
+    """Count the refusals in a message by their codes: the attack may be another than was meant."""
+    frames = BytesIO(payload)
+    while frames.tell() < len(payload):
+        frame = cbor2.load(frames)
+        if frame[Key.TYPE] == Type.ERROR:
+            counts.count(frame[Key.CODE])
 
 
 @asynccontextmanager
