@@ -54,12 +54,16 @@ EXPORT_POLL_S: Final = 2.0
 DEFAULT_HTTP_URL: Final = "http://127.0.0.1:8000"
 DEFAULT_SOCKET_URL: Final = "ws://127.0.0.1:8001"
 
+_EXTERNAL_TOKEN: Final = "ALO_EXTERNAL_TOKEN"  # noqa: S105  (a name)
+
 VARIABLES: Final = {
     "ALO_HTTP_URL": f"the server for accounts, lists and history (default {DEFAULT_HTTP_URL})",
     "ALO_SOCKET_URL": f"the gateway for live chats (default {DEFAULT_SOCKET_URL}); several, separated by commas, are"
     " tried in turn",
     "ALO_PASSWORD": "the password; without it you are asked",
     "ALO_NEW_PASSWORD": "the new password, for `password`; without it you are asked",
+    _EXTERNAL_TOKEN: "a token of the external issuer, for `login --external-token`; without it you are asked. It is"
+    " also shown where the server wants the password again",
     "SSL_CERT_FILE": "certificate authorities in PEM, in place of the system's, for addresses with https: and wss:",
 }
 """Variable of the environment -> its use."""
@@ -112,6 +116,30 @@ def read_password(*, twice: bool, called: str = "Password", variable: str = "ALO
     return password
 
 
+def read_external_token() -> str:
+    """Read a token of the external issuer from the environment or the terminal, without echo: other users of the
+    machine see the arguments of commands.
+
+    :raises CommandFailure: says why.
+    """
+    try:
+        token = os.environ.get(_EXTERNAL_TOKEN) or getpass("Token of the external issuer: ")
+    except (EOFError, OSError):
+        raise CommandFailure(f"no token: there is no terminal to ask on; set {_EXTERNAL_TOKEN}") from None
+    check(None if token.strip().isascii() else "a token has letters, digits and the signs - _ . alone")
+    return token.strip()
+
+
+def read_proof() -> dict[str, str]:
+    """What `HttpClient.confirm` shows: the token in ALO_EXTERNAL_TOKEN, if there is one, or the password.
+
+    :raises CommandFailure: says why.
+    """
+    if os.environ.get(_EXTERNAL_TOKEN):
+        return {"external_token": read_external_token()}
+    return {"password": read_password(twice=False)}
+
+
 def check(fault: str | None) -> None:
     """
     :raises CommandFailure: if there is a fault.
@@ -131,31 +159,50 @@ async def register(arguments: argparse.Namespace) -> None:
 
 
 async def log_in(arguments: argparse.Namespace) -> None:
-    """`login NAME`"""
+    """`login NAME [--external-token]`"""
     check(fault_of_username(arguments.name))
+    if arguments.external_token:
+        await log_in_externally(arguments)
+        return
     password = read_password(twice=False)
     async with HttpClient(http_url()) as http:
         await _log_in(http, arguments.name, password, keeps_account=arguments.keep)
     show(f"logged in as {arguments.name}")
 
 
+async def log_in_externally(arguments: argparse.Namespace) -> None:
+    """`login NAME --external-token [--invitation CODE]`"""
+    token = read_external_token()
+    async with HttpClient(http_url()) as http:
+        username, credentials = await http.log_in_externally(
+            token, arguments.name, _device_name(), invitation=arguments.invitation, keeps_account=arguments.keep
+        )
+    stored = LoginFile(http_url(), username_of(username))
+    async with stored.locked():
+        stored.save(credentials)
+    show(f"logged in as {printable(username)}")
+
+
 async def _log_in(http: HttpClient, username: str, password: str, *, keeps_account: bool = False) -> None:
-    device_name = platform.node() or "terminal"
     stored = LoginFile(http_url(), username)
     async with stored.locked():
         if (kept := stored.load()) is not None:
             # Wrong passwords of strangers do not count for a device that the server knows, even if its token has
             # expired.
             http = http.with_token(kept.token)
-        stored.save(await http.log_in(username, password, device_name, keeps_account=keeps_account))
+        stored.save(await http.log_in(username, password, _device_name(), keeps_account=keeps_account))
+
+
+def _device_name() -> str:
+    return platform.node() or "terminal"
 
 
 async def delete_account(arguments: argparse.Namespace) -> None:
     """`delete-account NAME [--messages]`"""
     load_login(arguments.name)
-    password = read_password(twice=False)
+    proof = read_proof()
     async with open_http(arguments.name) as http:
-        await http.confirm(password)
+        await http.confirm(**proof)
         due = await http.delete_account(deletes_messages=arguments.messages)
     show(f"logged out everywhere; the account is deleted at {local_time(due)}")
     show(f"until then you keep it with: python -m client login {arguments.name} --keep")
@@ -164,9 +211,9 @@ async def delete_account(arguments: argparse.Namespace) -> None:
 async def export(arguments: argparse.Namespace) -> None:
     """`export NAME FILE`"""
     load_login(arguments.name)
-    password = read_password(twice=False)
+    proof = read_proof()
     async with open_http(arguments.name) as http:
-        await http.confirm(password)
+        await http.confirm(**proof)
         found = await http.exports() or await http.ask_export()
         while (parts := found[0].parts) is None:
             await trio.sleep(EXPORT_POLL_S)
@@ -236,7 +283,7 @@ async def _confirmed(http: HttpClient, act: Callable[[], Awaitable[None]]) -> No
     except HttpRefused as refused:
         if refused.code != "confirmation_required":
             raise
-        await http.confirm(read_password(twice=False))
+        await http.confirm(**read_proof())
         await act()
 
 
@@ -361,6 +408,9 @@ OF_CODES: Final = {
     "invitation_required": "the server wants an invitation; give its code: python -m client register {username}"
     " --invitation CODE",
     "invitation_void": "the server does not accept that invitation, or no longer; ask its operator for another",
+    "external_login_not_offered": "the server takes no tokens of another issuer; log in with your password",
+    "no_password": "{username} has no password: set ALO_EXTERNAL_TOKEN to a token of the external issuer",
+    "reauthentication_required": "log in at the external issuer again, and set ALO_EXTERNAL_TOKEN to the new token",
     "username_taken": "the name {username} is taken; choose another",
 }
 """Code of a problem -> the line for the user."""
@@ -378,6 +428,8 @@ def sentence(error: ClientFailure, username: str) -> str:
                 f"the login of {username} was used by another program, perhaps by a thief, and has ended; log in again:"
                 f" python -m client login {username}"
             )
+        case HttpRefused(code="invalid_external_token"):
+            return f"the server does not accept the token: {printable(error.detail) or 'it does not say why'}"
         case HttpRefused(status=401) | ConnectionLost(close_code=4501 | 4504 | 4505):
             return f"the login of {username} is no longer valid; log in again: python -m client login {username}"
         case HttpRefused(code="invalid_body" | "weak_password"):
@@ -429,6 +481,10 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--invitation", metavar="CODE", help="the code that the server's operator has given you")
     command = add("login", log_in, "log in on this machine")
     command.add_argument("--keep", action="store_true", help="keep an account that is to be deleted")
+    command.add_argument(
+        "--external-token", action="store_true", help="log in with a token of the server's external issuer"
+    )
+    command.add_argument("--invitation", metavar="CODE", help="with such a token, if you are new at the server")
     command = add("reset", reset, "ask for a mail that lets you set another password")
     command.add_argument("--token", metavar="TOKEN", help="the end of the link in the mail: set the password here")
     command = add("export", export, "write all data of your account into a file")

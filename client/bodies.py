@@ -139,6 +139,15 @@ class DevicePageBody(Struct, frozen=True):
     cursor: str | None
 
 
+class LoggedInBody(Struct, frozen=True):
+    """A new device, and whose it is."""
+
+    user: bytes
+    username: str
+    device: bytes
+    token: str
+
+
 class TokenBody(Struct, frozen=True):
     """A new token of this device."""
 

@@ -25,6 +25,7 @@ from client.bodies import (
     DevicePageBody,
     ExportFile,
     ExportsBody,
+    LoggedInBody,
     MessagePageBody,
     ParticipantPageBody,
     ProblemBody,
@@ -156,12 +157,36 @@ class HttpClient:
         made = await self._ask(Credentials, "POST", "/v1/devices", body)
         return msgspec.structs.replace(made, renewed=time.time())
 
-    async def confirm(self, password: str) -> None:
-        """Show the password once more, for what needs that.
+    async def log_in_externally(
+        self,
+        external_token: str,
+        username: str,
+        device_name: str,
+        *,
+        invitation: str | None = None,
+        keeps_account: bool = False,
+    ) -> tuple[str, Credentials]:
+        """Make a new device by a token of the server's external issuer; returns the username of its user, too.
 
-        :raises HttpRefused: `wrong_credentials`, among others.
+        :param username: for a user who is new at this server; a user who is known keeps the one that there is.
+        :raises HttpRefused: `invalid_external_token`, `external_login_not_offered`, `username_taken`, among others.
         """
-        await self._send("POST", "/v1/confirmations", {"password": password})
+        body: dict[str, Any] = {"external_token": external_token, "username": username, "name": device_name}
+        body["client"] = f"alo-python/{VERSION}"
+        if invitation is not None:
+            body["invitation"] = invitation
+        if keeps_account:
+            body["keeps_account"] = True
+        made = await self._ask(LoggedInBody, "POST", "/v1/devices", body)
+        return made.username, Credentials(made.user, made.device, made.token, time.time())
+
+    async def confirm(self, password: str | None = None, *, external_token: str | None = None) -> None:
+        """Show the password once more, or a token of a new login at the external issuer, for what needs that.
+
+        :raises HttpRefused: `wrong_credentials`, `reauthentication_required`, among others.
+        """
+        shown = {"password": password} if external_token is None else {"external_token": external_token}
+        await self._send("POST", "/v1/confirmations", shown)
 
     async def delete_account(self, *, deletes_messages: bool = False) -> int:
         """Have the account deleted, and log out all devices; returns when, in microseconds since 1970.

@@ -96,6 +96,16 @@ class Config:
     registration: str = "open"
     """Who may register: everybody (`open`), users with an invitation (`invitation`, made by `python -m store
     invitations`), or nobody (`closed`)."""
+    external_issuer: str = ""
+    """Issuer (the exact `iss`) whose JWTs users may log in with, such as `https://PROJECT.supabase.co/auth/v1`. Empty:
+    there is none. It needs EXTERNAL_AUDIENCE, and one of EXTERNAL_JWKS_URL and EXTERNAL_SECRET."""
+    external_audience: str = ""
+    """Audience (`aud`) that these JWTs have, such as `authenticated` (Supabase)."""
+    external_jwks_url: str = ""
+    """URL of the issuer's key set, for JWTs by RS256, ES256 or EdDSA, such as
+    `https://PROJECT.supabase.co/auth/v1/.well-known/jwks.json`."""
+    external_secret: str = dataclasses.field(default="", repr=False)
+    """Secret that the issuer shares, for JWTs by HS256: 32 bytes or more."""
     new_conversations_per_day: int = 50
     """Conversations with strangers that a user may begin in 24 hours. Each stranger whom the user adds to a group
     counts as one, too."""
@@ -210,6 +220,7 @@ class Config:
         yield "RATE_LIMIT_FACTOR", factor, 0.1 <= self.rate_limit_factor <= 1_000_000
         modes = "must be open, invitation or closed"
         yield "REGISTRATION", modes, self.registration in REGISTRATION_MODES
+        yield from self._external_rules()
         starts = "must be 0 (none) to 1000000"
         yield "NEW_CONVERSATIONS_PER_DAY", starts, 0 <= self.new_conversations_per_day <= 1_000_000
         yield "WORKER_CONCURRENCY", "must be 1 to 1000", 1 <= self.worker_concurrency <= 1000
@@ -257,6 +268,19 @@ class Config:
         levels = "must be debug, info, warning or error"
         yield "LOG_LEVEL", levels, self.log_level in ("debug", "info", "warning", "error")
         yield "LOG_FORMAT", "must be json, console or empty", self.log_format in ("json", "console", "")
+
+    def _external_rules(self) -> Iterator[tuple[str, str, bool]]:
+        whole = bool(self.external_issuer)
+        name = "must be 1 to 255 characters of ASCII without spaces, or empty"
+        yield "EXTERNAL_ISSUER", name, len(self.external_issuer) <= 255 and _is_visible(self.external_issuer)
+        audience = "must be set if EXTERNAL_ISSUER is, and not otherwise"
+        yield "EXTERNAL_AUDIENCE", audience, bool(self.external_audience) == whole
+        url = "must be an https:// URL, or empty"
+        yield "EXTERNAL_JWKS_URL", url, not self.external_jwks_url or _has_host(self.external_jwks_url, "https")
+        secret = "must be 32 bytes or more, and no key of PEM or SSH; or empty"  # noqa: S105
+        yield "EXTERNAL_SECRET", secret, not self.external_secret or _is_shared_secret(self.external_secret)
+        keys = "needs one of EXTERNAL_JWKS_URL and EXTERNAL_SECRET, which need it"
+        yield "EXTERNAL_ISSUER", keys, bool(self.external_jwks_url) + bool(self.external_secret) == whole
 
     def _mail_rules(self) -> Iterator[tuple[str, str, bool]]:
         fault = smtp_url_fault(self.smtp_url) if self.smtp_url else ""
@@ -331,6 +355,15 @@ def _has_scheme(url: str, *schemes: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in schemes and bool(parts.netloc or parts.path)
+
+
+def _has_host(url: str, *schemes: str) -> bool:
+    return _has_scheme(url, *schemes) and bool(urlsplit(url).hostname)
+
+
+def _is_shared_secret(text: str) -> bool:
+    """Whether it may be a secret. A public key in its place would let everybody sign (RFC 8725, section 2.1)."""
+    return len(text.encode()) >= 32 and "-----BEGIN" not in text and not text.startswith(("ssh-", "ecdsa-sha2-"))
 
 
 def _is_visible(text: str) -> bool:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _RULES: Final = (
     # Our tokens (`store.tokens.TOKEN_PREFIX`): of devices, and in the links of mails.
     (re.compile(r"\balo_[A-Za-z0-9_-]{40,}"), "alo_..."),
+    # JWTs: of an external issuer, and those that the server shows to push services. They begin with `{"` in base64url.
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]*)*"), "eyJ..."),
     (re.compile(r"\bwhsec_[A-Za-z0-9+/=]+"), "whsec_..."),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 ..."),
     # Signatures of requests to an object store: whoever has one may send the request.

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
-from store.errors import AccountClosed, PasswordChanged, UnknownDevice, UnknownUser
+from store.errors import AccountClosed, DeviceRevoked, PasswordChanged, UnknownDevice, UnknownUser
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.security_events import SYSTEM, Source
@@ -44,6 +44,7 @@ async def add_device(
     *,
     lifetime_s: float,
     password_hash: str | None = None,
+    authenticated: float | None = None,
     client: str | None = None,
     source: Source = SYSTEM,
 ) -> tuple[bytes, str, int]:
@@ -55,6 +56,8 @@ async def add_device(
 
     :param client: name and version of the program, if it tells them.
     :param password_hash: the one that the shown password fits; None: the user has shown none.
+    :param authenticated: when the user logged in at an external issuer, in seconds since 1970; None: the login is not
+        by its token. The device is confirmed then, and not now.
     :raises PasswordChanged: if the user has another password by now.
     :raises AccountClosed: if the user has asked to delete the account.
     """
@@ -64,6 +67,7 @@ async def add_device(
         "user": uuid(user),
         "name": name,
         "password_hash": password_hash,
+        "authenticated": authenticated,
         "client": client,
         "most": MAX_DEVICES,
         **hashes(token),
@@ -125,4 +129,18 @@ async def confirm(pool: Pool, user: bytes, device: bytes, password_hash: str) ->
     rows = await pool.fetch(_sql.confirm, parameters)
     if not rows:
         raise PasswordChanged
+    return int(rows[0][0])
+
+
+async def confirm_externally(pool: Pool, user: bytes, device: bytes, authenticated: float) -> int:
+    """Note on this device that the user has logged in at an external issuer; return when the user has shown that last
+    (microseconds since 1970). To show the same token again changes nothing.
+
+    :param authenticated: when that was, in seconds since 1970.
+    :raises DeviceRevoked: if the device was revoked.
+    """
+    parameters = {"user": uuid(user), "device": uuid(device), "authenticated": authenticated}
+    rows = await pool.fetch(_sql.confirm_externally, parameters)
+    if not rows:
+        raise DeviceRevoked
     return int(rows[0][0])

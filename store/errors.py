@@ -78,6 +78,10 @@ class Locked(StoreError):
     """Another transaction kept the rows locked. Nothing was done; retry later."""
 
 
+class IdentityTaken(StoreError):
+    """A user has this identity of an external issuer already: another request has registered that user just now."""
+
+
 class InvitationVoid(StoreError):
     """There is no invitation with this code, or it was revoked, has expired, or has no use left."""
 

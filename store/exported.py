@@ -23,6 +23,7 @@ SEQS: Final = 100
 
 _KINDS: Final = (
     _sql.account,
+    _sql.external_identity,
     _sql.email,
     _sql.quiet_hours,
     _sql.devices,

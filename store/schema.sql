@@ -19,7 +19,8 @@ create table users (
     id uuid not null,
     -- Canonical (runtime/usernames.py). That of a deleted user has spaces, which no name that a user can take has.
     username text not null,
-    password_hash text not null,
+    -- Null: the user has no password, and logs in by an external issuer (external_identities).
+    password_hash text,
     created timestamptz not null default clock_timestamp(),
     display_name text,
     avatar_key text,
@@ -130,6 +131,20 @@ create table former_usernames (
     constraint former_usernames_username_hash_check check (length(username_hash) = 32)
 );
 create index former_usernames_until on former_usernames (until);
+
+-- Users of an external issuer, such as an identity provider, who log in with its tokens (decision 46). What the issuer calls
+-- a user never changes; names and addresses that it may tell are not used.
+create table external_identities (
+    issuer text not null,
+    subject text not null,
+    user_id uuid not null,
+    created timestamptz not null default clock_timestamp(),
+    constraint external_identities_pkey primary key (issuer, subject),
+    constraint external_identities_user unique (user_id),
+    constraint external_identities_issuer_check check (length(issuer) >= 1 and length(issuer) <= 255),
+    constraint external_identities_subject_check check (length(subject) >= 1 and length(subject) <= 255),
+    constraint external_identities_user_id_fkey foreign key (user_id) references users(id)
+);
 
 -- Invitations: codes with which new users register, if the operator wants that (store/invitations.py). Rows go some time
 -- after their end.
@@ -970,8 +985,8 @@ create table migrations (
 --     text, out participant_ids uuid[], out participants_version bigint, out wait_s float8) returns record
 
 -- Adds a user.
--- add_user(p_user uuid, p_username text, p_password_hash text, p_code_hash bytea, p_source jsonb, out outcome text)
---     returns text
+-- add_user(p_user uuid, p_username text, p_password_hash text, p_code_hash bytea, p_issuer text, p_subject text,
+--     p_source jsonb, out outcome text) returns text
 
 -- The last step of the deletion of an account: what is left of the user goes, but for the row in users, which others'
 -- rows refer to.

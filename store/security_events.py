@@ -19,13 +19,15 @@ from store.postgres.pool import Pool
 _sql = sql.load("security_events")
 
 KINDS: Final[dict[str, str]] = {
-    "registered": "the account was made: `invitation` is the id of the one that the user had, if one was needed",
-    "login": "the first device of the user logged in",
-    "new_device": "a further device logged in; the user gets a mail, if the user wants that",
-    "login_failed": "a login with a wrong password; without a user: with an unknown name",
+    "registered": "the account was made: `invitation` is the id of the one that the user had, if one was needed; `by`"
+    " is `external_token` if the user came with a token of the external issuer",
+    "login": "the first device of the user logged in; `by` is `external_token`, or absent: by the password",
+    "new_device": "a further device logged in, as in `login`; the user gets a mail, if the user wants that",
+    "login_failed": "a login with a wrong password, or, as `by` says, with a wrong external token; without a user: with"
+    " an unknown name, or a token",
     "password_changed": "the password was changed: `ends_others` says whether the other devices were revoked",
     "password_reset": "the password was changed by a mail to the verified address; all devices were revoked",
-    "confirmation_failed": "a device that is logged in showed a wrong password",
+    "confirmation_failed": "a device that is logged in showed a wrong password, or a wrong external token (`by`)",
     "device_revoked": "a device was revoked: `device` is its id and `name` its name",
     "token_reused": "a token was shown that had ended, so its device was revoked: `device` is its id and `name` its"
     " name; the user gets a mail, if the user wants that",

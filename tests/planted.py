@@ -1,9 +1,9 @@
 """Secrets that tests plant, and the search for them in all logs.
 
-Passwords of tests have the text `PLANTED`. Tokens of the server begin with `alo_`, addresses of users end with
-`@example.org`, and signatures of presigned requests follow `signature=`. Every line that a process of a test writes to
-its stderr is searched (`tests/processes.py`), and so is every line that a part in this process logs, in the form in
-which a process would write it (`tests/conftest.py`). The test during which a secret comes up fails.
+Passwords of tests have the text `PLANTED`. Tokens of the server begin with `alo_`, JWTs with `eyJ`, addresses of users
+end with `@example.org`, and signatures of presigned requests follow `signature=`. Every line that a process of a test
+writes to its stderr is searched (`tests/processes.py`), and so is every line that a part in this process logs, in the
+form in which a process would write it (`tests/conftest.py`). The test during which a secret comes up fails.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ PLANTED: Final = "planted-secret"
 """Part of each password, key and address of a webhook in tests."""
 
 SECRETS: Final = re.compile(
-    rf"{PLANTED}|\balo_[A-Za-z0-9_-]{{40,}}|\w@example\.(?:org|com)\b|(?i:signature)=[A-Za-z0-9_%+/-]{{20,}}"
+    rf"{PLANTED}|\balo_[A-Za-z0-9_-]{{40,}}|\beyJ[A-Za-z0-9_-]{{8,}}\."
+    r"|\w@example\.(?:org|com)\b|(?i:signature)=[A-Za-z0-9_%+/-]{20,}"
 )
 
 _found: list[str] = []

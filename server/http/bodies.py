@@ -34,11 +34,13 @@ Password = Annotated[str, Meta(min_length=MIN_PASSWORD_CHARACTERS, max_length=MA
 """A password that a user chooses; `server.http.passwords` checks the rest."""
 Invitation = Annotated[str, Meta(max_length=64)]
 """The code of an invitation."""
+ExternalToken = Annotated[str, Meta(max_length=8192)]
+"""A JWT: those with groups and roles have some KB."""
 Minute = Annotated[int, Meta(ge=0, le=1439)]
 Client = Annotated[str, Meta(min_length=1, max_length=MAX_CLIENT_BYTES, pattern="^[ -~]*$")]
 
 
-class Register(Struct):
+class Register(Struct, omit_defaults=True):
     """A new user.
 
     :ivar username: 1 to 32 letters and digits of one script, and the signs `_.-`; the first is a letter or a digit.
@@ -52,19 +54,30 @@ class Register(Struct):
     invitation: Invitation | None = None
 
 
-class LogIn(Struct):
-    """A user who logs in with a new device.
+class LogIn(Struct, kw_only=True, omit_defaults=True):
+    """A user who logs in with a new device: with username and password, or with a token of the external issuer.
 
+    :ivar username: with an external token: the one that a new user chooses; it changes nothing for other users.
+    :ivar external_token: a JWT of the external issuer, if this server has one.
+    :ivar invitation: of a new user with an external token: the code of an invitation, if the server wants one.
     :ivar name: of the device.
     :ivar keeps_account: if you have asked to delete the account, it is not deleted.
     :ivar client: name and version of the program, to be shown in the list of devices: visible ASCII.
     """
 
-    username: str
-    password: str
+    username: str | None = None
+    password: str | None = None
+    external_token: ExternalToken | None = None
+    invitation: Invitation | None = None
     name: Title
     keeps_account: bool = False
     client: Client | None = None
+
+    def __post_init__(self) -> None:
+        if self.external_token is None and (self.username is None or self.password is None):
+            raise ValueError("give username and password, or external_token")
+        if self.external_token is not None and self.password is not None:
+            raise ValueError("give password or external_token, one of the two")
 
 
 class DeleteAccount(Struct):
@@ -76,10 +89,15 @@ class DeleteAccount(Struct):
     deletes_messages: bool = False
 
 
-class Confirm(Struct):
-    """The password, shown once more."""
+class Confirm(Struct, omit_defaults=True):
+    """The password, shown once more, or a token of a new login at the external issuer: one of the two."""
 
-    password: str
+    password: str | None = None
+    external_token: ExternalToken | None = None
+
+    def __post_init__(self) -> None:
+        if (self.password is None) == (self.external_token is None):
+            raise ValueError("give password or external_token, one of the two")
 
 
 class ChangePassword(Struct):
@@ -253,14 +271,14 @@ class UsernameReserved(InvalidBody):
     code = ProblemCode.USERNAME_RESERVED
 
 
-def username_in(body: Register) -> str:
-    """The username as the server keeps it.
+def username_in(typed: str) -> str:
+    """The field `username` as the server keeps it.
 
     :raises InvalidUsername: if no user can have it, or a reader would take it for another one.
     :raises UsernameReserved: if it is reserved.
     """
     try:
-        return usernames.new_username(body.username)
+        return usernames.new_username(typed)
     except ReservedUsername as error:
         raise UsernameReserved(f"the username {error} - at `$.username`", "#/username") from None
     except BadUsername as error:

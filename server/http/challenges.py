@@ -8,6 +8,9 @@ from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
 from server.http.request_headers import Headers
 
+_OF_BODIES: Final = frozenset((ProblemCode.WRONG_CREDENTIALS, ProblemCode.INVALID_EXTERNAL_TOKEN))
+"""What the body shows is wrong, and not the token of the header."""
+
 _BEARER: Final = 'Bearer realm="alo"'
 
 
@@ -19,6 +22,6 @@ def challenge(problem: Problem, headers: Headers) -> dict[str, str]:
     if problem.status != 401:
         return {}
     shows_token = headers.get("authorization", "")[:7].lower() == "bearer "
-    if not shows_token or problem.code is ProblemCode.WRONG_CREDENTIALS:
+    if not shows_token or problem.code in _OF_BODIES:
         return {"www-authenticate": _BEARER}
     return {"www-authenticate": f'{_BEARER}, error="invalid_token"'}

@@ -37,6 +37,7 @@ class ProblemCode(Enum):
     WEAK_PASSWORD = "weak_password"  # noqa: S105
     INVALID_USERNAME = "invalid_username"
     USERNAME_RESERVED = "username_reserved"
+    USERNAME_REQUIRED = "username_required"
     INVALID_QUERY = "invalid_query"
     INVALID_CURSOR = "invalid_cursor"
     NO_CONTENT_RANGE = "no_content_range"
@@ -47,7 +48,9 @@ class ProblemCode(Enum):
     DEVICE_REVOKED = "device_revoked"
     TOKEN_REUSED = "token_reused"  # noqa: S105
     WRONG_CREDENTIALS = "wrong_credentials"
+    INVALID_EXTERNAL_TOKEN = "invalid_external_token"  # noqa: S105
     CONFIRMATION_REQUIRED = "confirmation_required"
+    REAUTHENTICATION_REQUIRED = "reauthentication_required"
     ACCOUNT_CLOSED = "account_closed"
     REGISTRATION_CLOSED = "registration_closed"
     INVITATION_REQUIRED = "invitation_required"
@@ -70,6 +73,8 @@ class ProblemCode(Enum):
     USERNAME_TAKEN = "username_taken"
     TOKEN_RENEWED = "token_renewed"  # noqa: S105
     NOT_A_REQUEST = "not_a_request"
+    NO_PASSWORD = "no_password"  # noqa: S105
+    EXTERNAL_LOGIN_NOT_OFFERED = "external_login_not_offered"
     NOTIFIER_NOT_OFFERED = "notifier_not_offered"
     EXPORT_NOT_OFFERED = "export_not_offered"
     PART_BUSY = "part_busy"
@@ -130,6 +135,11 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.USERNAME_RESERVED: ProblemInfo(
         400, "Username reserved", "Users would take that name for the operator's. Choose a different one."
     ),
+    ProblemCode.USERNAME_REQUIRED: ProblemInfo(
+        400,
+        "Username required",
+        "The external token is good, and its user is new here. Ask for a username, and send it with the token.",
+    ),
     ProblemCode.INVALID_QUERY: ProblemInfo(
         400,
         "Invalid query",
@@ -153,11 +163,23 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         " tell the user, who logs in again and changes the password.",
     ),
     ProblemCode.WRONG_CREDENTIALS: ProblemInfo(401, "Wrong credentials", "The username or the password is wrong."),
+    ProblemCode.INVALID_EXTERNAL_TOKEN: ProblemInfo(
+        401,
+        "Invalid external token",
+        "The token of the external issuer is not good for this server, or names another user; the detail says why. Get"
+        " a new one from the issuer.",
+    ),
     ProblemCode.CONFIRMATION_REQUIRED: ProblemInfo(
         403,
         "Confirmation required",
-        "The user has not shown the password on this device in the last 10 minutes. Ask for it, send it to"
-        " `POST /v1/confirmations`, and repeat the request.",
+        "The user has not shown the password on this device in the last 10 minutes, nor logged in at the external"
+        " issuer. Ask for it, send it to `POST /v1/confirmations`, and repeat the request.",
+    ),
+    ProblemCode.REAUTHENTICATION_REQUIRED: ProblemInfo(
+        403,
+        "Reauthentication required",
+        "By the external token, the user logged in at the issuer more than 10 minutes ago. Have the user log in there"
+        " again, and send the new token.",
     ),
     ProblemCode.ACCOUNT_CLOSED: ProblemInfo(
         403,
@@ -223,6 +245,14 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         409, "Token renewed", "The token was renewed, and the new one was used since: go on with the new one."
     ),
     ProblemCode.NOT_A_REQUEST: ProblemInfo(409, "Not a request", "The conversation is not a request, or no longer."),
+    ProblemCode.NO_PASSWORD: ProblemInfo(
+        409,
+        "No password",
+        "The account has no password: its user logs in by the external issuer. Send a token of it (`external_token`).",
+    ),
+    ProblemCode.EXTERNAL_LOGIN_NOT_OFFERED: ProblemInfo(
+        409, "External login not offered", "This deployment has no external issuer: log in with username and password."
+    ),
     ProblemCode.NOTIFIER_NOT_OFFERED: ProblemInfo(
         409, "Notifier not offered", "This deployment has no keys for that kind; the detail names those it has."
     ),
@@ -317,7 +347,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.UNAVAILABLE: ProblemInfo(
         503,
         "Unavailable",
-        "Postgres or Redis cannot be reached, or too much is queued. Try again.",
+        "Postgres, Redis or the external issuer cannot be reached, or too much is queued. Try again.",
         retry=True,
     ),
     ProblemCode.STORAGE_FULL: ProblemInfo(

@@ -14,6 +14,7 @@ from server.http.authentication import NotAnOperator, NotConfirmed
 from server.http.decoding import InvalidBody, UnsupportedBody
 from server.http.encoding import CBOR, IDENT, Encoding, Ident
 from server.http.guesses import TooManyGuesses
+from server.http.key_set import IssuerUnavailable
 from server.http.limits import RateLimited
 from server.http.problem_codes import ProblemCode
 from server.http.queries import InvalidQuery
@@ -255,7 +256,7 @@ def problem_of(error: Exception, route: str) -> Problem:
         case PartBusy():
             detail = "another request is uploading the same part"
             return Problem(ProblemCode.PART_BUSY, detail, retry_after_s=RETRY_AFTER_S)
-        case Unavailable() | Overloaded() | Locked() | RedisError():
+        case Unavailable() | Overloaded() | Locked() | RedisError() | IssuerUnavailable():
             log.warning("request_refused", route=route, error=str(error))
             return Problem(ProblemCode.UNAVAILABLE, "try again", retry_after_s=RETRY_AFTER_S)
     log.error("request_failed", route=route, exc_info=error)

@@ -16,6 +16,7 @@ from runtime.web_origins import web_origins
 from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.app import create_app
+from server.http.external_issuer import external_issuer_of
 from server.http.files.service import FILES_EACH, file_service
 from server.http.hot_path import HotPath
 from server.http.hypercorn_seam import serve_http
@@ -50,6 +51,7 @@ async def serve_web(config: Config) -> None:
     writer = Writer(redis, pool)
     proxies = proxies_of(config)
     terminated = trio.Event()
+    external_issuer, issuer_keys = external_issuer_of(config)
     sock = listen(config.host, config.port)
     async with (
         open_objects(config.object_store_url, config.public_files_url, config.files_url) as objects,
@@ -68,6 +70,7 @@ async def serve_web(config: Config) -> None:
             offered=offered_by(config),
             proxies=proxies,
             registration=config.registration_mode,
+            external_issuer=external_issuer,
             starts_per_day=config.new_conversations_per_day,
             account_deletion_s=config.account_deletion_days * 86400,
             objects=objects,
@@ -76,6 +79,8 @@ async def serve_web(config: Config) -> None:
         )
         services.start_soon(shared.uses.run)
         services.start_soon(keep_time, objects)
+        if issuer_keys is not None:
+            services.start_soon(issuer_keys.run)
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         services.start_soon(_tell_ready, config, pool, redis)
         refuse = partial(refused_head, services=shared)

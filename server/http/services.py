@@ -9,6 +9,7 @@ from runtime.config import RegistrationMode
 from server.http.announcements import Announcements
 from server.http.answer_headers import AnswerHeaders
 from server.http.conditional import EntityTags
+from server.http.external_issuer import ExternalIssuer
 from server.http.first_pages import FirstPages
 from server.http.guesses import Guesses
 from server.http.limits import PAUSE_S, Limits
@@ -33,6 +34,7 @@ class Services:
     :ivar proxies: those that may name the client's address.
     :ivar ops_token: the operators' token; empty if the application has no routes for operators.
     :ivar registration: who may register.
+    :ivar external_issuer: with whose tokens users may log in; None if there is none.
     :ivar starts_per_day: conversations with strangers that a user may begin in 24 hours.
     :ivar objects: the object store; None if the deployment has none.
     :ivar account_deletion_s: seconds from a user's request to delete the account to its deletion.
@@ -53,6 +55,7 @@ class Services:
     proxies: TrustedProxies
     ops_token: str
     registration: RegistrationMode
+    external_issuer: ExternalIssuer | None
     starts_per_day: int
     token_lifetime_s: float
     account_deletion_s: float
@@ -69,6 +72,7 @@ def services_of(
     offered: Offered = WEBHOOKS,
     proxies: TrustedProxies = NO_PROXIES,
     registration: RegistrationMode = "open",
+    external_issuer: ExternalIssuer | None = None,
     starts_per_day: int = conversations.STARTS_PER_DAY,
     account_deletion_s: float = 14 * 86400.0,
     objects: Objects | None = None,
@@ -100,6 +104,7 @@ def services_of(
         proxies=proxies,
         ops_token=ops_token,
         registration=registration,
+        external_issuer=external_issuer,
         starts_per_day=starts_per_day,
         token_lifetime_s=token_lifetime_s,
         account_deletion_s=account_deletion_s,

@@ -1,9 +1,10 @@
 -- name: add_user
 -- See add_user() in functions/.
-select add_user(%(user)s::uuid, %(username)s, %(password_hash)s, %(code_hash)s::bytea, %(source)s::jsonb);
+select add_user(
+    %(user)s::uuid, %(username)s, %(password_hash)s, %(code_hash)s::bytea, %(issuer)s, %(subject)s, %(source)s::jsonb);
 
 -- name: password_hash_of
--- The hash of a user's password.
+-- The hash of a user's password; null: the user has none.
 select password_hash from users where id = %(user)s::uuid;
 
 -- name: change_password
@@ -15,3 +16,9 @@ select change_password(
 -- name: user_by_name
 -- The user of a name, for a login or a look-up.
 select id, username, password_hash from users where username = %(username)s and deleted is null;
+
+-- name: user_by_identity
+-- The user who logs in with the tokens of an external issuer for this subject.
+select u.id, u.username
+from external_identities x join users u on u.id = x.user_id
+where x.issuer = %(issuer)s and x.subject = %(subject)s;

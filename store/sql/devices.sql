@@ -5,7 +5,8 @@
 -- another hash by now; the lock keeps both as they are until this is committed.
 with owner as (
     select u.id from users u
-    where u.id = %(user)s::uuid and u.password_hash = coalesce(%(password_hash)s, u.password_hash) and not u.is_closed
+    where u.id = %(user)s::uuid and (%(password_hash)s::text is null or u.password_hash = %(password_hash)s)
+      and not u.is_closed
     for share
 ), crowded as (
     -- This and the rest read the tables as they were before.
@@ -25,8 +26,9 @@ with owner as (
     -- This reads the table as it was before the new device.
     select exists (select from devices d where d.user_id = %(user)s::uuid) as are_there
 ), made as (
-    insert into devices (id, user_id, name, family_hash, token_hash, history, client, expires)
+    insert into devices (id, user_id, name, family_hash, token_hash, history, client, confirmed, expires)
     select %(device)s::uuid, owner.id, %(name)s, %(family_hash)s, %(token_hash)s, history_number(), %(client)s,
+           least(clock_timestamp(), to_timestamp(%(authenticated)s::float8)),
            clock_timestamp() + make_interval(secs => %(lifetime_s)s)
     from owner
     returning id, user_id, expires
@@ -37,7 +39,9 @@ with owner as (
 ), noted as (
     select note_security_event(
         case when o.are_there then 'new_device' else 'login' end, made.user_id, %(source)s::jsonb,
-        jsonb_build_object('name', %(name)s::text), made.id)
+        jsonb_strip_nulls(jsonb_build_object(
+            'name', %(name)s::text, 'by', case when %(authenticated)s::float8 is not null then 'external_token' end)),
+        made.id)
     from made cross join others o
 )
 select (extract(epoch from made.expires) * 1000000)::bigint, u.is_closed
@@ -87,4 +91,11 @@ with owner as (
 )
 update devices d set confirmed = clock_timestamp()
 from owner where d.id = %(device)s::uuid and d.user_id = owner.id and d.revoked is null
+returning (extract(epoch from d.confirmed) * 1000000)::bigint;
+
+-- name: confirm_externally
+-- Notes that the user has logged in at the external issuer at this time, unless the user has shown that it was later. No
+-- row: the device was revoked.
+update devices d set confirmed = greatest(d.confirmed, least(clock_timestamp(), to_timestamp(%(authenticated)s::float8)))
+where d.id = %(device)s::uuid and d.user_id = %(user)s::uuid and d.revoked is null
 returning (extract(epoch from d.confirmed) * 1000000)::bigint;

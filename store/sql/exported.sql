@@ -10,6 +10,12 @@ select 'account', jsonb_build_object(
 from users u left join last_seen l on l.user_id = u.id left join starts s on s.user_id = u.id
 where u.id = %(user)s::uuid and %(after)s::text < 'account' limit %(limit)s;
 
+-- name: external_identity
+-- What the external issuer calls the user, who logs in with its tokens.
+select 'external_identity', jsonb_build_object(
+    'kind', 'external_identity', 'issuer', x.issuer, 'subject', x.subject, 'created', x.created)::text
+from external_identities x where x.user_id = %(user)s::uuid and %(after)s::text < 'external_identity' limit %(limit)s;
+
 -- name: email
 -- The e-mail address, and the mails that the user wants.
 select 'email', jsonb_build_object(

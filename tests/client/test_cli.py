@@ -59,6 +59,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user with a password in the environment who is not logged in."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("ALO_PASSWORD", "long enough")
+    monkeypatch.setattr("client.__main__.getpass", lambda _: "a typed token")
     monkeypatch.setenv("ALO_SOCKET_URL", GATEWAY)
     return tmp_path
 
@@ -99,6 +100,8 @@ REFUSALS = [
     (["register", "ann"], refusal(403, "registration_closed"), "takes no new users"),
     (["register", "ann"], refusal(403, "invitation_required"), "register ann --invitation CODE"),
     (["register", "ann", "--invitation", "x"], refusal(403, "invitation_void"), "ask its operator for another"),
+    (["login", "ann", "--external-token"], refusal(401, "invalid_external_token"), "the token: because"),
+    (["login", "ann", "--external-token"], refusal(409, "external_login_not_offered"), "log in with your password"),
     (["register", "ann"], refusal(400, "invalid_body"), "does not accept that: because"),
     (["login", "ann"], refusal(401, "wrong_credentials"), "wrong password, or there is no user called ann"),
     (["login", "ann"], refusal(500, "internal"), "500 internal"),
@@ -199,6 +202,49 @@ def test_the_code_of_an_invitation_is_sent_with_the_name(
     assert main(["register", "ann", *([] if invitation is None else ["--invitation", invitation])]) == 0
     (path, body), (then, _) = sent
     assert (path, body.get("invitation"), then) == ("/v1/users", invitation, "/v1/devices")
+
+
+@pytest.mark.parametrize("in_environment", [False, True])
+def test_a_token_of_the_external_issuer_logs_in_under_the_name_that_the_server_tells(
+    serve: Callable[[Respond], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    in_environment: bool,
+) -> None:
+    sent: list[Any] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.append((request.url.path, cbor2.loads(request.content)))
+        return answer({"user": ME, "username": "ben", "device": DEVICE, "token": "token"}, 201)
+
+    serve(respond)
+    if in_environment:
+        monkeypatch.setenv("ALO_EXTERNAL_TOKEN", "a token")
+    assert main(["login", "ann", "--external-token", "--invitation", "x"]) == 0
+    [(path, body)] = sent
+    assert (path, body["username"], body["invitation"], "password" in body) == ("/v1/devices", "ann", "x", False)
+    assert body["external_token"] == ("a token" if in_environment else "a typed token")
+    assert "logged in as ben" in capsys.readouterr().out
+    kept = LoginFile(DEFAULT_HTTP_URL, "ben").load()
+    assert kept is not None
+    assert (kept.token, LoginFile(DEFAULT_HTTP_URL, "ann").load()) == ("token", None)
+
+
+@pytest.mark.parametrize(("token", "shown"), [("", {"password": "long enough"}), ("a", {"external_token": "a"})])
+def test_a_device_is_confirmed_by_the_token_in_the_environment_or_the_password(
+    serve: Callable[[Respond], None], monkeypatch: pytest.MonkeyPatch, token: str, shown: dict[str, str]
+) -> None:
+    save_login()
+    monkeypatch.setenv("ALO_EXTERNAL_TOKEN", token)
+    sent: list[Any] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.append((request.url.path, cbor2.loads(request.content)))
+        return answer({"due": 0} if request.method == "PUT" else {"expires": 0})
+
+    serve(respond)
+    assert main(["delete-account", "ann"]) == 0
+    assert sent[0] == ("/v1/confirmations", shown)
 
 
 @pytest.mark.parametrize("command", [["register", "ann"], ["login", "ann"], ["list", "ann"], ["chat", "ann", "bob"]])

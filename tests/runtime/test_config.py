@@ -41,6 +41,10 @@ GOOD = {
     "PUBLIC_FILES_URL": ("https://files.h", "https://files.h"),
     "CORS_ORIGINS": ("https://a.example, http://localhost:3000", "https://a.example, http://localhost:3000"),
     "REGISTRATION": ("invitation", "invitation"),
+    "EXTERNAL_ISSUER": ("https://h/auth/v1", "https://h/auth/v1"),
+    "EXTERNAL_AUDIENCE": ("authenticated", "authenticated"),
+    "EXTERNAL_JWKS_URL": ("https://h/jwks.json", "https://h/jwks.json"),
+    "EXTERNAL_SECRET": ("s" * 32, "s" * 32),
     "NEW_CONVERSATIONS_PER_DAY": ("0", 0),
     "RATE_LIMIT_FACTOR": ("2.5", 2.5),
     "RETENTION_DAYS": ("30.5", 30.5),
@@ -65,6 +69,10 @@ GOOD = {
 }
 NEEDED = {
     "SMTP_URL": {"MAIL_FROM": "a@b.example", "PUBLIC_URL": "http://h"},
+    "EXTERNAL_ISSUER": {"EXTERNAL_AUDIENCE": "authenticated", "EXTERNAL_SECRET": "s" * 32},
+    "EXTERNAL_AUDIENCE": {"EXTERNAL_ISSUER": "https://h", "EXTERNAL_SECRET": "s" * 32},
+    "EXTERNAL_JWKS_URL": {"EXTERNAL_ISSUER": "https://h", "EXTERNAL_AUDIENCE": "authenticated"},
+    "EXTERNAL_SECRET": {"EXTERNAL_ISSUER": "https://h", "EXTERNAL_AUDIENCE": "authenticated"},
     "VAPID_PRIVATE_KEY": {"VAPID_CONTACT": "mailto:ops@h"},
     "APNS_KEY": {"APNS_KEY_ID": "KEYIDKEYID", "APNS_TEAM_ID": "TEAMIDTEAM", "APNS_TOPIC": "app.h"},
 }
@@ -112,6 +120,23 @@ def test_variable_that_is_needed_by_another_is_named_when_it_is_missing(name: st
     del given[missing]
     with pytest.raises(ConfigError, match=f"^{missing} .*{name}"):
         Config.from_environment(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("EXTERNAL_ISSUER", "EXTERNAL_AUDIENCE"),
+        ("EXTERNAL_AUDIENCE", "EXTERNAL_AUDIENCE"),
+        ("EXTERNAL_JWKS_URL", "EXTERNAL_ISSUER"),
+        ("EXTERNAL_SECRET", "EXTERNAL_ISSUER"),
+        ("EXTERNAL_ISSUER EXTERNAL_AUDIENCE", "EXTERNAL_ISSUER"),
+        ("EXTERNAL_ISSUER EXTERNAL_SECRET", "EXTERNAL_AUDIENCE"),
+        ("EXTERNAL_ISSUER EXTERNAL_AUDIENCE EXTERNAL_JWKS_URL EXTERNAL_SECRET", "EXTERNAL_ISSUER"),
+    ],
+)
+def test_an_external_issuer_is_configured_as_a_whole_with_one_source_of_keys(given: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{named} "):
+        Config.from_environment({name: GOOD[name][0] for name in given.split()})
 
 
 def test_bus_and_jobs_share_a_redis_unless_told_otherwise() -> None:
@@ -164,6 +189,12 @@ INVALID = [
     ("DATABASE_URL", "host=a,b port=1,2,3 password=secret"),
     *(("SECURITY_EVENTS_DAYS", text) for text in ("0", "-1", "3651", "1.5")),
     *(("REGISTRATION", text) for text in ("Open", "invite", "0", "open ")),
+    ("EXTERNAL_ISSUER", "h" * 256),
+    ("EXTERNAL_ISSUER", "https://h/a b"),
+    *(("EXTERNAL_JWKS_URL", text) for text in ("http://h/jwks.json", "https:///jwks.json", "https://h:x/", "jwks")),
+    ("EXTERNAL_SECRET", "s" * 31),
+    ("EXTERNAL_SECRET", "-----BEGIN PUBLIC KEY-----" + "A" * 99),
+    ("EXTERNAL_SECRET", "ssh-rsa " + "A" * 99),
     ("DATABASE_POOL", "1"),
     ("DATABASE_POOL", "0"),
     ("DATABASE_POOL", "many"),
@@ -253,6 +284,7 @@ ANY_VALUE = {
     "HOST": "the system says whether it can listen there",
     "TRUSTED_PROXIES": "`server.transport.proxies` reads it, and refuses it by name",
     "READY_LINE": "any text",
+    "EXTERNAL_AUDIENCE": "any text that the issuer writes",
     "APNS_KEY": "a path: the notifier says if it cannot read the file",
     "APNS_KEY_ID": "any text",
     "APNS_TEAM_ID": "any text",

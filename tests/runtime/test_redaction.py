@@ -28,6 +28,8 @@ KEPT: Final = (
 
 SIGNATURE: Final = "0123456789abcdef" * 4
 
+JWT: Final = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ6cSJ9.c2lnbmF0dXJl"
+
 SECRET: Final = {
     "a token": f"no route for /v1/email/verifications/{first_token()}",
     "a header": f"headers: Authorization: Bearer {PLANTED}-0123456789",
@@ -45,6 +47,8 @@ SECRET: Final = {
     "the URL of a mail server": f"smtps://a:{PLANTED}@h",
     "the address of a webhook": f"no answer from https://hooks.example.org/services/{PLANTED}?key={PLANTED}",
     "a push endpoint": f"POST 'https://push.example.org/send/{PLANTED}' failed",
+    "a JWT": f"cannot decode {JWT}: padding",
+    "a JWT without a signature": f"b'{JWT.rpartition('.')[0]}.'",
     "a webhook's key": f"whsec_{PLANTED.replace('-', '')}",
     "a key of a row": f"DETAIL: Key (username)=({PLANTED}) already exists.",
     "a row": f"DETAIL: Failing row contains (1, {PLANTED}, \n(x), {PLANTED}).\nCONTEXT: x",

@@ -104,6 +104,7 @@ async def plant_rows(pool: Pool, alice: Credentials, group: bytes) -> None:
     for statement in (
         "insert into security_events (kind, user_id, actor, client, network)"
         " values ('login', %(user)s, 'user', 'zq-client', '192.0.2.0/24')",
+        "insert into external_identities values ('https://issuer.example', 'zq-subject', %(user)s)",
         "insert into exports (id, user_id, asked) values (%(other)s, %(user)s, now() - interval '2 days')",
         "insert into password_resets (id, user_id, token_hash, expires)"
         " values (%(other)s, %(user)s, sha256('zq-token'), now())",

@@ -44,6 +44,15 @@ IMPOSSIBLE = {
     "a link that sets the password of no user": (
         "insert into password_resets (id, token_hash, expires) values (gen_random_uuid(), sha256('x'), now())"
     ),
+    "an external identity of nobody": "insert into external_identities values ('i', 's', gen_random_uuid())",
+    "a second user of an external identity": (
+        "insert into external_identities select 'i', 's', id from users where username in ('alice', 'bob')"
+    ),
+    "a second external identity of a user": (
+        "insert into external_identities values ('i', 's', '{alice}'), ('i', 't', '{alice}')"
+    ),
+    "an external identity without a name": "insert into external_identities values ('i', '', '{alice}')",
+    "an external identity of no issuer": "insert into external_identities values ('', 's', '{alice}')",
     "an invitation by its code": (
         "insert into invitations (id, code_hash, expires, most_uses) values (gen_random_uuid(), 'alo_x', now(), 1)"
     ),

@@ -115,6 +115,7 @@ insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered
     select c.id, u.id, 0, 0, 0, 0 from (select id, row_number() over () as n from conversations limit 1000) c
     join (select id, row_number() over () as n from users) u on u.n = c.n % 900 + 1;
 insert into account_deletions (user_id, due, deletes_messages) select id, now() + interval '1 day', true from users;
+insert into external_identities (issuer, subject, user_id) select 'https://issuer.example', username, id from users;
 insert into former_usernames (username_hash, until) select sha256(uuid_send(id)), now() + interval '1 day' from users;
 insert into password_resets (id, user_id, token_hash, expires)
     select id, id, sha256(uuid_send(id)), now() from users;
@@ -427,6 +428,11 @@ class Traffic:
         invitation, code, _ = await invitations.add(pool, uses=2, lifetime_s=60)
         await invitations.check(pool, code)
         await accounts.add_user(pool, f"invited{self.turn}", "x", invitation=code)
+        identity = accounts.ExternalIdentity("https://issuer.example", f"invited{self.turn}")
+        external = await accounts.add_user(pool, f"external{self.turn}", None, identity=identity)
+        assert await accounts.user_by_identity(pool, identity)
+        device, _, _ = await devices.add_device(pool, external, "x", lifetime_s=60, authenticated=1.0)
+        await devices.confirm_externally(pool, external, device, 2.0)
         await invitations.open_invitations(pool)
         await invitations.revoke(pool, invitation)
         await invitations.forget_invitations(pool, limit=10)

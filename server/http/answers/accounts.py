@@ -11,9 +11,11 @@ class RegistrationAnswer(Struct, frozen=True):
     """Who may register at this server.
 
     :ivar mode: `open`: everybody; `invitation`: a user with the code of an invitation; `closed`: nobody.
+    :ivar external_issuer: the issuer (`iss`) with whose tokens users may log in; null: there is none.
     """
 
     mode: RegistrationMode
+    external_issuer: str | None
 
 
 class ResetAskedAnswer(Struct, frozen=True):

@@ -22,6 +22,7 @@ class LoggedInAnswer(Struct, frozen=True):
     """
 
     user: Ident
+    username: str
     device: Ident
     token: str
     expires: int
@@ -38,7 +39,7 @@ class TokenAnswer(Struct, frozen=True):
 
 
 class ConfirmedAnswer(Struct, frozen=True):
-    """The user has shown the password on this device.
+    """The user has shown on this device the password, or a token of a new login at the external issuer.
 
     :ivar expires: until when this device may do what needs that, in microseconds since 1970-01-01T00:00Z.
     """

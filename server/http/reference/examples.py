@@ -151,13 +151,13 @@ _BOB_IN_GROUP: Final = {"conversation": str(GROUP), "other": str(BOB)}
 _EXPORT: Final = ExportAnswer(_id(EXPORT), _AT, None, None, None, None)
 
 EXAMPLES: Final[Mapping[str, Example]] = {
-    "GET /v1/registration": Example(answer=RegistrationAnswer("open")),
+    "GET /v1/registration": Example(answer=RegistrationAnswer("open", None)),
     "POST /v1/users": Example(
         body=bodies.Register("frank", PASSWORD), answer=RegisteredAnswer(_id(ALICE), "frank"), status=201
     ),
     "POST /v1/devices": Example(
-        body=bodies.LogIn("alice", PASSWORD, "Phone", client="alo-ios/2.1"),
-        answer=LoggedInAnswer(_id(ALICE), _id(PHONE), DEVICE_TOKEN, _AT + 90 * _DAY_US),
+        body=bodies.LogIn(username="alice", password=PASSWORD, name="Phone", client="alo-ios/2.1"),
+        answer=LoggedInAnswer(_id(ALICE), "alice", _id(PHONE), DEVICE_TOKEN, _AT + 90 * _DAY_US),
         status=201,
     ),
     "PUT /v1/account/deletion": Example(

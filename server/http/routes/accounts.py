@@ -14,41 +14,93 @@ from server.http.answers.devices import LoggedInAnswer
 from server.http.answers.people import UserAnswer, user_body
 from server.http.authentication import bearer_token
 from server.http.encoding import IDENT
+from server.http.external_issuer import ExternalUser
+from server.http.external_logins import BY_TOKEN, external_user, identity_of
 from server.http.guesses import device_key, name_key
 from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
 from server.http.request_classes import RequestClass
+from server.http.routes.registration import check_may_register
 from server.http.routing import NOTHING, Answer, Request, Routes
 from server.http.sources import source_of
 from server.transport.proxies import address_key
 from store import account_deletions, accounts, devices, profiles, security_events, tokens
 from store.accounts import Account
-from store.errors import UnknownUser
-from store.postgres.pool import Pool
-from store.security_events import Source
+from store.errors import IdentityTaken, UnknownUser
 from store.tokens import Identity
 
 routes = Routes()
 
 
 class NewDevice(Struct, frozen=True):
+    """A device of a user who has shown a password or an external token.
+
+    :ivar password_hash: the one that the shown password fits.
+    :ivar authenticated: when the user logged in at the external issuer, in seconds since 1970.
+    """
+
     user: bytes
-    password_hash: str
+    username: str
+    name: str
+    client: str | None
+    password_hash: str | None = None
+    authenticated: float | None = None
+
+
+class FirstDevice(Struct, frozen=True):
+    """A device of a user of the external issuer who is to be registered."""
+
+    external: ExternalUser
+    username: str
+    invitation: str | None
     name: str
     client: str | None
 
 
-async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
+async def _check_login(request: Request[bodies.LogIn]) -> NewDevice | FirstDevice:
+    body = request.body
+    if body.external_token is not None:
+        return await _check_external_token(request, body.external_token)
+    assert body.username is not None
+    assert body.password is not None
+    return await _check_password(request, body.username, body.password)
+
+
+async def _check_external_token(request: Request[bodies.LogIn], token: str) -> NewDevice | FirstDevice:
     body, services = request.body, request.services
     try:
-        account = await accounts.user_by_name(services.pool, form_of(body.username))
+        external = await external_user(request, token)
+    except Problem as problem:
+        if problem.code is ProblemCode.INVALID_EXTERNAL_TOKEN:
+            await security_events.note(
+                services.pool, "login_failed", None, source_of(request), BY_TOKEN, is_counted=True
+            )
+        raise
+    owner = await accounts.user_by_identity(services.pool, identity_of(external))
+    if owner is None:
+        await services.limits.count_address(RequestClass.REGISTRATION, request.address)
+        invitation = await check_may_register(services, body.invitation)
+        if body.username is None:
+            detail = "no user here has this identity yet: ask for a username, and send it in `username`"
+            raise Problem(ProblemCode.USERNAME_REQUIRED, detail, pointer="#/username")
+        return FirstDevice(external, bodies.username_in(body.username), invitation, body.name, body.client)
+    user, username = owner
+    await _check_open(request, user, keeps_account=body.keeps_account)
+    return NewDevice(user, username, body.name, body.client, authenticated=external.authenticated)
+
+
+async def _check_password(request: Request[bodies.LogIn], typed: str, password: str) -> NewDevice:
+    body, services = request.body, request.services
+    try:
+        account = await accounts.user_by_name(services.pool, form_of(typed))
     except UnknownUser:
         account = None
     device = await _known_device(request, account)
-    guesses = name_key(form_of(body.username) or body.username) if device is None else device_key(device)
+    guesses = name_key(form_of(typed) or typed) if device is None else device_key(device)
+    # The hash of a user without a password is that of no user.
     is_right = await services.passwords.check(
         account.password_hash if account else None,
-        body.password,
+        password,
         source=device or address_key(request.address),
         is_known=device is not None,
         admit=partial(services.guesses.admit, guesses),
@@ -59,8 +111,8 @@ async def _check_password(request: Request[bodies.LogIn]) -> NewDevice:
         await security_events.note(services.pool, "login_failed", user, source_of(request), is_counted=True)
         raise _wrong()
     await services.guesses.forget(guesses)
-    await _check_open(services.pool, account.user, source_of(request), keeps_account=body.keeps_account)
-    return NewDevice(account.user, account.password_hash, body.name, body.client)
+    await _check_open(request, account.user, keeps_account=body.keeps_account)
+    return NewDevice(account.user, account.username, body.name, body.client, password_hash=account.password_hash)
 
 
 async def _known_device(request: Request[Any], account: Account | None) -> bytes | None:
@@ -74,8 +126,9 @@ def _wrong() -> Problem:
     return Problem(ProblemCode.WRONG_CREDENTIALS, "wrong username or password")
 
 
-async def _check_open(pool: Pool, user: bytes, source: Source, *, keeps_account: bool) -> None:
-    """Called once the password is known to be right: other users are not told what the user has asked for."""
+async def _check_open(request: Request[bodies.LogIn], user: bytes, *, keeps_account: bool) -> None:
+    """Called once the user is known to be the one: other users are not told what the user has asked for."""
+    pool = request.services.pool
     closing = await account_deletions.closing_of(pool, user)
     if closing is None:
         return
@@ -85,39 +138,75 @@ async def _check_open(pool: Pool, user: bytes, source: Source, *, keeps_account:
         at = f"{datetime.fromtimestamp(closing.due / 1e6, UTC):%Y-%m-%dT%H:%M:%SZ}"
         detail = f"the account is deleted at {at}: log in with keeps_account, and it is not"
         raise Problem(ProblemCode.ACCOUNT_CLOSED, detail, due=closing.due)
-    await account_deletions.keep(pool, user, source=source)
+    await account_deletions.keep(pool, user, source=source_of(request))
+
+
+async def _register(request: Request[Any], first: FirstDevice) -> NewDevice:
+    """Register a user of the external issuer, unless another request has done so meanwhile."""
+    pool, identity = request.services.pool, identity_of(first.external)
+    username = first.username
+    try:
+        user = await accounts.add_user(
+            pool, username, None, identity=identity, invitation=first.invitation, source=source_of(request)
+        )
+    except IdentityTaken:
+        owner = await accounts.user_by_identity(pool, identity)
+        if owner is None:
+            # Registered and deleted since.
+            raise _wrong() from None
+        user, username = owner
+    return NewDevice(user, username, first.name, first.client, authenticated=first.external.authenticated)
 
 
 @routes.open_write(
     "POST /v1/devices",
     body=bodies.LogIn,
-    prepare=_check_password,
+    prepare=_check_login,
     announces=NOTHING,
     answer=LoggedInAnswer,
     statuses=[201],
-    problems=[ProblemCode.WRONG_CREDENTIALS, ProblemCode.TOO_MANY_GUESSES, ProblemCode.ACCOUNT_CLOSED],
+    problems=[
+        ProblemCode.WRONG_CREDENTIALS,
+        ProblemCode.TOO_MANY_GUESSES,
+        ProblemCode.ACCOUNT_CLOSED,
+        ProblemCode.EXTERNAL_LOGIN_NOT_OFFERED,
+        ProblemCode.INVALID_EXTERNAL_TOKEN,
+        ProblemCode.USERNAME_REQUIRED,
+        ProblemCode.REGISTRATION_CLOSED,
+        ProblemCode.INVITATION_REQUIRED,
+        ProblemCode.INVITATION_VOID,
+        ProblemCode.INVALID_USERNAME,
+        ProblemCode.USERNAME_RESERVED,
+        ProblemCode.USERNAME_TAKEN,
+    ],
     request_class=RequestClass.LOGIN,
 )
-async def log_in(request: Request[NewDevice]) -> Answer:
+async def log_in(request: Request[NewDevice | FirstDevice]) -> Answer:
     """Log in, which makes a new device.
 
     If you have asked to delete the account, say with `keeps_account` that you keep it.
     The token admits this device until it expires; renew it with `POST /v1/tokens`. After five wrong passwords for a
     user the next one is refused for a second, and for twice as long after each further one, up to 15 minutes. Show the
     token of a device that you have, or had until it expired, in `Authorization`: it has guesses of its own.
+
+    Where `GET /v1/registration` names an external issuer, its token does instead of username and password. The first
+    one of a user registers the user: then give a username, and the code of an invitation if one is needed.
     """
     services, new = request.services, request.body
+    if isinstance(new, FirstDevice):
+        new = await _register(request, new)
     device, token, expires = await devices.add_device(
         services.pool,
         new.user,
         new.name,
         lifetime_s=services.token_lifetime_s,
         password_hash=new.password_hash,
+        authenticated=new.authenticated,
         client=new.client,
         source=source_of(request),
     )
     ident = IDENT[request.encoding]
-    return Answer(LoggedInAnswer(ident(new.user), ident(device), token, expires), 201)
+    return Answer(LoggedInAnswer(ident(new.user), new.username, ident(device), token, expires), 201)
 
 
 @routes.read(

@@ -1,4 +1,4 @@
-"""The password of the user who asks: showing it again, and changing it."""
+"""Showing again who one is, by the password or an external token; and changing the password."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from msgspec import Struct
 from server.http import bodies
 from server.http.answers.devices import ConfirmedAnswer
 from server.http.authentication import confirmed_until
+from server.http.external_logins import confirming_user
 from server.http.guesses import device_key
 from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
@@ -32,6 +33,9 @@ async def _hash_of(password: str, identity: Identity, request: Request[Any]) -> 
     """The hash of the user's password, which this one fits."""
     services = request.services
     password_hash = await accounts.password_hash_of(services.pool, identity.user)
+    if password_hash is None:
+        detail = "the account has no password, and gets none here: its user logs in by the external issuer"
+        raise Problem(ProblemCode.NO_PASSWORD, detail)
     guesses = device_key(identity.device)
     is_right = await services.passwords.check(
         password_hash,
@@ -48,26 +52,49 @@ async def _hash_of(password: str, identity: Identity, request: Request[Any]) -> 
     return password_hash
 
 
-async def _check_password(identity: Identity, request: Request[bodies.Confirm]) -> str:
-    return await _hash_of(request.body.password, identity, request)
+async def _check_shown(identity: Identity, request: Request[bodies.Confirm]) -> str | float:
+    """The hash of the user's password; or when the user logged in at the external issuer, in seconds since 1970."""
+    body = request.body
+    if body.external_token is None:
+        assert body.password is not None
+        return await _hash_of(body.password, identity, request)
+    return (await confirming_user(identity, request, body.external_token)).authenticated
 
 
 @routes.write(
     "POST /v1/confirmations",
     body=bodies.Confirm,
-    prepare=_check_password,
+    prepare=_check_shown,
     announces=NOTHING,
     answer=ConfirmedAnswer,
-    problems=[ProblemCode.WRONG_CREDENTIALS, ProblemCode.TOO_MANY_GUESSES],
+    problems=[
+        ProblemCode.WRONG_CREDENTIALS,
+        ProblemCode.TOO_MANY_GUESSES,
+        ProblemCode.NO_PASSWORD,
+        ProblemCode.EXTERNAL_LOGIN_NOT_OFFERED,
+        ProblemCode.INVALID_EXTERNAL_TOKEN,
+        ProblemCode.REAUTHENTICATION_REQUIRED,
+    ],
     request_class=RequestClass.LOGIN,
 )
-async def confirm(identity: Identity, request: Request[str]) -> Answer:
-    """Show your password again.
+async def confirm(identity: Identity, request: Request[str | float]) -> Answer:
+    """Show your password again, or a token of a new login at the external issuer.
 
-    For 10 minutes this device may do what a thief of its token must not. Logging in shows the password, too.
+    For 10 minutes after that, or after the login there, this device may do what a thief of its token must not. Logging
+    in shows the password, too.
     """
-    confirmed = await devices.confirm(request.services.pool, identity.user, identity.device, request.body)
-    return Answer(ConfirmedAnswer(confirmed_until(confirmed)))
+    pool, shown = request.services.pool, request.body
+    if isinstance(shown, str):
+        return _confirmed(await devices.confirm(pool, identity.user, identity.device, shown))
+    confirmed = await devices.confirm_externally(pool, identity.user, identity.device, shown)
+    if confirmed_until(confirmed) <= identity.now:
+        detail = "the user logged in at the issuer more than 10 minutes ago: have the user log in there again"
+        raise Problem(ProblemCode.REAUTHENTICATION_REQUIRED, detail)
+    return _confirmed(confirmed)
+
+
+def _confirmed(at: int) -> Answer:
+    return Answer(ConfirmedAnswer(confirmed_until(at)))
 
 
 async def _hash_passwords(identity: Identity, request: Request[bodies.ChangePassword]) -> NewPassword:
@@ -85,7 +112,12 @@ async def _hash_passwords(identity: Identity, request: Request[bodies.ChangePass
     body=bodies.ChangePassword,
     prepare=_hash_passwords,
     announces=NOTHING,
-    problems=[ProblemCode.WEAK_PASSWORD, ProblemCode.WRONG_CREDENTIALS, ProblemCode.TOO_MANY_GUESSES],
+    problems=[
+        ProblemCode.WEAK_PASSWORD,
+        ProblemCode.WRONG_CREDENTIALS,
+        ProblemCode.TOO_MANY_GUESSES,
+        ProblemCode.NO_PASSWORD,
+    ],
     request_class=RequestClass.LOGIN,
 )
 async def change_password(identity: Identity, request: Request[NewPassword]) -> Answer:

@@ -50,14 +50,15 @@ async def check_may_register(services: Services, invitation: str | None) -> str 
 
 @routes.open_read("GET /v1/registration", answer=RegistrationAnswer)
 async def get_registration(request: Request[None]) -> Answer:
-    """Tell who may register."""
-    return Answer(RegistrationAnswer(request.services.registration))
+    """Tell who may register, and whether users log in with tokens of another issuer."""
+    issuer = request.services.external_issuer
+    return Answer(RegistrationAnswer(request.services.registration, None if issuer is None else issuer.issuer))
 
 
 async def _hash_password(request: Request[bodies.Register]) -> NewUser:
     body, services = request.body, request.services
     invitation = await check_may_register(services, body.invitation)
-    username = bodies.username_in(body)
+    username = bodies.username_in(body.username)
     password_hash = await services.passwords.hash(body.password, username, source=address_key(request.address))
     return NewUser(username, password_hash, invitation)
 

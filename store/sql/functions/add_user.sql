@@ -1,13 +1,17 @@
--- Adds a user. A taken name violates users_username: the transaction is undone, and the invitation has its use again.
+-- Adds a user. A taken name violates users_username, and a user of the issuer who has one already violates
+-- external_identities_pkey: the transaction is undone, and the invitation has its use again.
 --
+-- p_password_hash: null: the user has no password.
 -- p_code_hash: of the invitation's code, which has one use less then; null: the user needs none.
+-- p_issuer, p_subject: of the external identity with which the user logs in; null: none.
 -- p_source: of the security event (note_security_event).
 -- outcome:
 --   'added'
 --   'taken': a deleted user had the name, a short time ago
 --   'void': there is no such invitation, or it has expired or has no use left
 create or replace function add_user(
-    p_user uuid, p_username text, p_password_hash text, p_code_hash bytea, p_source jsonb, out outcome text
+    p_user uuid, p_username text, p_password_hash text, p_code_hash bytea, p_issuer text, p_subject text,
+    p_source jsonb, out outcome text
 ) language plpgsql as $$
 declare
     invitation uuid;
@@ -30,7 +34,11 @@ begin
         return;
     end if;
     insert into users (id, username, password_hash) values (p_user, p_username, p_password_hash);
+    insert into external_identities (issuer, subject, user_id)
+    select p_issuer, p_subject, p_user where p_subject is not null;
     perform note_security_event(
-        'registered', p_user, p_source, jsonb_strip_nulls(jsonb_build_object('invitation', invitation)));
+        'registered', p_user, p_source,
+        jsonb_strip_nulls(jsonb_build_object(
+            'invitation', invitation, 'by', case when p_subject is not null then 'external_token' end)));
     outcome := 'added';
 end $$;

@@ -30,6 +30,7 @@ begin
     delete from exports x where x.user_id = p_user;
     delete from password_resets r where r.user_id = p_user;
     delete from emails e where e.user_id = p_user;
+    delete from external_identities x where x.user_id = p_user;
     delete from quiet_hours q where q.user_id = p_user;
     delete from starts s where s.user_id = p_user;
     delete from last_seen l where l.user_id = p_user;

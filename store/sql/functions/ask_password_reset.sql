@@ -1,6 +1,6 @@
 -- A user who does not know the password asks for a mail with a link that sets another one. Of the accounts that are found
--- those with a verified address get one. If none is found, the same is written for nobody: neither the answer nor its
--- time tells whether there is an account.
+-- those with a verified address and a password get one. If none is found, the same is written for nobody: neither the
+-- answer nor its time tells whether there is an account.
 --
 -- p_username, p_address: one of them; the other is null.
 -- p_lifetime_s: how long the link is good.
@@ -17,9 +17,10 @@ declare
 begin
     owners := array(
         select u.id from users u join emails e on e.user_id = u.id
-        where u.username = p_username and u.deleted is null and e.verified is not null
+        where u.username = p_username and u.deleted is null and e.verified is not null and u.password_hash is not null
         union
-        (select e.user_id from emails e where e.address = p_address and e.verified is not null limit p_accounts)
+        (select e.user_id from emails e join users u on u.id = e.user_id
+         where e.address = p_address and e.verified is not null and u.password_hash is not null limit p_accounts)
     );
     -- One after the other for each user, so that each counts the ones before.
     perform from emails e where e.user_id = any(owners) order by e.user_id for no key update;

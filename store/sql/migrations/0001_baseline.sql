@@ -19,7 +19,8 @@ create table users (
         check (username is nfc normalized)
         check (username ~ '^[^\x01-\x2f\x3a-\x60\x7b-\xa0][^\x01-\x2c\x2f\x3a-\x5e\x60\x7b-\xa0]{0,31}$'
                or username ~ '^deleted user [0-9a-f]{16}$'),
-    password_hash text not null,
+    -- Null: the user has no password, and logs in by an external issuer (external_identities).
+    password_hash text,
     created timestamptz not null default clock_timestamp(),
     display_name text check (length(display_name) between 1 and 128),
     avatar_key text,
@@ -107,6 +108,17 @@ create table former_usernames (
     until timestamptz not null
 );
 create index former_usernames_until on former_usernames (until);
+
+-- Users of an external issuer, such as an identity provider, who log in with its tokens (decision 46). What the issuer calls
+-- a user never changes; names and addresses that it may tell are not used.
+create table external_identities (
+    issuer text not null check (length(issuer) between 1 and 255),
+    subject text not null check (length(subject) between 1 and 255),
+    user_id uuid not null references users,
+    created timestamptz not null default clock_timestamp(),
+    primary key (issuer, subject),
+    constraint external_identities_user unique (user_id)
+);
 
 -- Invitations: codes with which new users register, if the operator wants that (store/invitations.py). Rows go some time
 -- after their end.

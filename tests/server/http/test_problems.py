@@ -24,6 +24,8 @@ INTERNAL = {
     # Jobs and commands alone.
     *(errors.BadJob, errors.BadKey, errors.ObjectDiffers, errors.ObjectMissing, errors.ObjectTooLarge),
     *(errors.ObjectStoreRefused, errors.BadArchive, errors.UnknownInvitation),
+    # Known to the route, which then logs in the user that there is.
+    errors.IdentityTaken,
     # Answered with a page for the browser (server/http/routes/mail_links.py).
     errors.UnsubscribeUnknown,
 }
