@@ -52,10 +52,11 @@ faults: .venv/dev.installed  ## run the slow tests, which `make test` leaves out
 	EXAMPLES=300 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal tests/protocol || status=$$?; \
 	exit $$status
 
-generated: .venv/dev.installed  ## write the generated files: vectors, docs/states.md, docs/configuration.md, schema.sql
+generated: .venv/dev.installed  ## write the generated files: vectors, pages of docs/, schema.sql
 	$(PYTHON) -m tests.protocol.make_vectors
 	$(PYTHON) -m tests.protocol.make_states
 	$(PYTHON) -m tests.runtime.make_configuration
+	$(PYTHON) -m tests.runtime.make_metrics
 	$(PYTHON) -m tests.store.make_schema
 
 fuzz: .venv/fuzz.installed  ## fuzz each target for FUZZ_SECONDS (60)

@@ -108,6 +108,7 @@ class Ours(Server):
             "REDIS_URL": self.shared.redis_url,
             "MAX_ADDRESS_CONNECTIONS": "1000000",
             "RATE_LIMIT_FACTOR": "1000000",
+            "METRICS_PORT": "0",
         }
 
     @contextmanager

@@ -41,7 +41,9 @@ def open_cluster(folder: Path) -> Iterator[Cluster]:
     """
     with ExitStack() as stack:
         running = stack.enter_context(services(folder, durable=True, has_password=True))
-        environment = {**os.environ, "DATABASE_URL": running.postgres.url, "REDIS_URL": running.redis.url}
+        urls_of_services = {"DATABASE_URL": running.postgres.url, "REDIS_URL": running.redis.url}
+        # Both gateways would listen on the same port for operators.
+        environment = {**os.environ, **urls_of_services, "METRICS_PORT": "0"}
 
         def start(name: str, *command: str, **settings: str) -> subprocess.Popen[bytes]:
             log = stack.enter_context((folder / f"{name}.log").open("wb"))

@@ -21,6 +21,11 @@ from embedded.redis import RedisServer
 
 DEFAULT_PORTS = {"PORT": 8000, "SOCKET_PORT": 8001}
 
+METRICS = "METRICS_PORT"
+DEFAULT_METRICS_PORT = 9464
+OPERATED = ("web", "socket", "worker")
+"""Processes with a port for operators: METRICS_PORT, and those after it, in this order."""
+
 # A password in the user part of a URL, or in one of its parameters (`password=`, `sentinel_password=`).
 _PASSWORD = re.compile(r"//[^/?#]*:[^/?#]*@|password=")
 
@@ -29,7 +34,7 @@ URLS = "urls.sh"
 BANNER = """
 HTTP       {http}
 WebSocket  {socket}
-
+{metrics}
 In another terminal:
   {client}.venv/bin/python -m client register alice
   {client}.venv/bin/python -m client register bob
@@ -70,6 +75,7 @@ def _run(commands: dict[str, str], var: Path) -> int:
     with ExitStack() as stack:
         stack.enter_context(_only_one(var))
         chosen = choose_ports(os.environ)
+        metrics = choose_metrics_port(os.environ)
         started = _start_services(stack, var)
         _tell_terminals(started, var)
         environment = {
@@ -77,6 +83,7 @@ def _run(commands: dict[str, str], var: Path) -> int:
             **started,
             **_object_store(var),
             **{name: str(port) for name, port in chosen.items()},
+            METRICS: str(metrics),
             # `python` in a Procfile is this Python.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "PYTHONUNBUFFERED": "1",
@@ -85,7 +92,7 @@ def _run(commands: dict[str, str], var: Path) -> int:
             environment.setdefault("LOG_FORMAT", "console")  # processes write to a pipe, the runner to a terminal
         if RELEASE in commands:
             run_release(commands.pop(RELEASE), environment)
-        banner = banner_of(chosen, shown_urls(environment), var, is_file=bool(started))
+        banner = banner_of(chosen, shown_urls(environment), var, metrics=metrics, is_file=bool(started))
         return run_processes(commands, environment, banner=banner)
 
 
@@ -101,10 +108,12 @@ def shown_urls(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: url for name, url in urls.items() if url and not _PASSWORD.search(url)}
 
 
-def banner_of(chosen: Mapping[str, int], services: Mapping[str, str], var: Path, *, is_file: bool = False) -> str:
+def banner_of(
+    chosen: Mapping[str, int], services: Mapping[str, str], var: Path, *, metrics: int = 0, is_file: bool = False
+) -> str:
     """The commands to type next; they work unchanged with the chosen ports.
 
-    `is_file`: the file `URLS` has URLs for the commands.
+    `metrics`: METRICS_PORT. `is_file`: the file `URLS` has URLs for the commands.
     """
     http, socket = f"http://{LOOPBACK}:{chosen['PORT']}", f"ws://{LOOPBACK}:{chosen['SOCKET_PORT']}"
     is_default = chosen == DEFAULT_PORTS
@@ -113,7 +122,9 @@ def banner_of(chosen: Mapping[str, int], services: Mapping[str, str], var: Path,
     jobs = f"{named}.venv/bin/python -m jobs status"
     if is_file:
         jobs = f"(. {shlex.quote(_with_slash(var / URLS))}; {jobs})"
-    return BANNER.format(http=http, socket=socket, client=client, jobs=jobs, var=var)
+    pages = [f"Metrics    http://{LOOPBACK}:{metrics + step}/metrics ({name})\n" for step, name in enumerate(OPERATED)]
+    shown = "".join(pages) if metrics else ""
+    return BANNER.format(http=http, socket=socket, metrics=shown, client=client, jobs=jobs, var=var)
 
 
 def _with_slash(path: Path) -> str:
@@ -150,6 +161,20 @@ def choose_ports(environment: Mapping[str, str]) -> dict[str, int]:
             raise EmbeddedError(f"Port {port} is taken: stop what is using it, or run {name}={other} make run.")
         chosen[name] = port
     return chosen
+
+
+def choose_metrics_port(environment: Mapping[str, str]) -> int:
+    """METRICS_PORT, from which on a port is free for each process of `OPERATED`; 0: no process has one."""
+    text = environment.get(METRICS) or str(DEFAULT_METRICS_PORT)
+    most = 65535 - len(OPERATED) + 1
+    if not (text.isdecimal() and int(text) <= most):
+        raise EmbeddedError(f"{METRICS}={text}: it must be 1 to {most}, or 0 for none.")
+    first = int(text)
+    taken = [port for port in range(first, first + len(OPERATED)) if first and not ports.is_free(port)]
+    if taken:
+        fault = f"Port {taken[0]} is taken: stop what is using it"
+        raise EmbeddedError(f"{fault}, or run {METRICS}={first + 100} make run ({METRICS}=0: no port for metrics).")
+    return first
 
 
 def _start_services(stack: ExitStack, var: Path) -> dict[str, str]:

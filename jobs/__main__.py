@@ -22,6 +22,7 @@ from jobs.engine.streams import PRIORITIES
 from jobs.engine.worker import Worker
 from jobs.tasks.registry import open_work
 from runtime.config import Config
+from runtime.operations import operate
 from runtime.process import run_process
 from store.errors import StoreError
 from store.postgres.pool import Pool
@@ -104,7 +105,11 @@ def _enqueue(commands: Commands, options: argparse.Namespace) -> Awaitable[Rows]
 
 
 async def _work(config: Config) -> None:
-    await Worker(config, open_work).run()
+    worker = Worker(config, open_work)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(operate, config, "worker", worker.health, worker.samples)
+        await worker.run()
+        nursery.cancel_scope.cancel()
 
 
 def _operator(options: argparse.Namespace) -> Callable[[Config], Awaitable[None]]:

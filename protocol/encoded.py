@@ -27,6 +27,16 @@ def head_of(frame: bytes) -> tuple[bytes, int] | None:
     return frame[6:22], seq
 
 
+def type_mark(frame: bytes) -> bytes:
+    """The bytes of an encoded frame from which `type_of` tells the type: cheap enough to count each frame by."""
+    return frame[2:4]
+
+
+def type_of(mark: bytes) -> int:
+    """The number of a frame's type, by the frame's `type_mark`."""
+    return mark[0] if mark[0] < 0x18 else mark[1]
+
+
 def is_push(frame: bytes) -> bool:
     """Whether an encoded frame from a server is a push; all other frames are requests and replies."""
     return frame[2] == 0x18 and frame[3] >= 128

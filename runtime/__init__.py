@@ -6,6 +6,12 @@
 | `process` | runs a process, from its configuration to its exit status |
 | `early_signals` | SIGTERM and SIGINT before the process can watch for them |
 | `signals` | SIGTERM and SIGINT while the process runs |
+| `operations` | what each process has for its operators |
+| `operator_port` | the port for metrics and health |
+| `metrics` | the table of metrics, and their page |
+| `health` | whether the process lives, and can serve |
+| `loop_watch` | sees an event loop that is late or stalled |
+| `systemd` | systemd's notify protocol |
 | `log` | structured logs, for people or as JSON |
 | `log_context` | names the request that a task serves in its log lines |
 | `log_limit` | logs a lasting fault once a minute |

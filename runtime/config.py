@@ -66,8 +66,13 @@ class Config:
     """Connections of one client address (one /64 of IPv6) to one `web` or `socket` process."""
     worker_concurrency: int = 32
     """Jobs that one `worker` runs at a time."""
-    metrics_port: int = 0
-    """Port of `worker` for Prometheus, on HOST. 0: no port."""
+    metrics_host: str = "127.0.0.1"
+    """Address of the port for operators (`docs/operations.md`): metrics and health, without authentication."""
+    metrics_port: int = 9464
+    """Port for operators: of `web`; `socket` listens on the next one, `worker` on the one after it. 0: no port."""
+    ready_grace_s: float = 0.0
+    """Seconds for which a process that is told to stop serves as before, while `/readyz` answers 503: as long as load
+    balancers take to notice."""
     offline_notice_url: str = ""
     """Webhook of the deployment for offline notices of all users. Empty: the worker logs the notices."""
     offline_notice_after_s: float = 10.0
@@ -224,7 +229,8 @@ class Config:
         starts = "must be 0 (none) to 1000000"
         yield "NEW_CONVERSATIONS_PER_DAY", starts, 0 <= self.new_conversations_per_day <= 1_000_000
         yield "WORKER_CONCURRENCY", "must be 1 to 1000", 1 <= self.worker_concurrency <= 1000
-        yield "METRICS_PORT", port, 0 <= self.metrics_port <= 65535
+        yield "METRICS_PORT", "must be 0 to 65533", 0 <= self.metrics_port <= 65533
+        yield "READY_GRACE_S", "must be 0 to 600", 0 <= self.ready_grace_s <= 600
         lifetime = "must be more than 0 and at most 315360000 (ten years)"
         yield "TOKEN_LIFETIME_S", lifetime, 0 < self.token_lifetime_s <= 3650 * 86400
         window = "must be more than 0 and less than 86400 (a day)"

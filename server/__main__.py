@@ -9,7 +9,10 @@ if __name__ == "__main__":
 
 import sys
 
+import trio
+
 from runtime.config import Config
+from runtime.operations import operate
 from runtime.process import run_process
 from server.gateway.process import SocketGateway
 from server.http.process import serve_web
@@ -17,7 +20,11 @@ from server.transport.listener import PortTaken
 
 
 async def _serve_socket(config: Config) -> None:
-    await SocketGateway(config).run()
+    gateway = SocketGateway(config)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(operate, config, "socket", gateway.health, gateway.samples)
+        await gateway.run()
+        nursery.cancel_scope.cancel()
 
 
 def main() -> None:

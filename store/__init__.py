@@ -37,6 +37,7 @@ Modules without queries:
 | module | about |
 |---|---|
 | `errors` | every error that the store raises |
+| `distribution` | measured values in buckets |
 | `clock` | the time by Postgres, the same for all processes |
 | `readers` | a read for the owner of a token, in one round trip |
 | `rows` | rows of queries as parts of frames |

@@ -39,23 +39,24 @@ def _entries(page: str, others: str = "", rows: str = "") -> str:
     )
 
 
-def listing(others: str = "", rows: str = "") -> OwnRead:
-    """A read of a page of a user's list; parameters like those of `_entries`."""
-    return OwnRead(_entries(_sql.page, others, rows), _PAGE)
+def listing(label: str, others: str = "", rows: str = "") -> OwnRead:
+    """A read of a page of a user's list; the other parameters are like those of `_entries`."""
+    return OwnRead(_entries(_sql.page, others, rows), _PAGE, label)
 
 
-def choosing(others: str = "", rows: str = "") -> OwnRead:
-    """A read of some conversations of a user; parameters like those of `_entries`."""
+def choosing(label: str, others: str = "", rows: str = "") -> OwnRead:
+    """A read of some conversations of a user; the other parameters are like those of `_entries`."""
     return OwnRead(
-        _entries(_sql.chosen, others, rows), {"conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS}
+        _entries(_sql.chosen, others, rows), {"conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS}, label
     )
 
 
-LIST_PAGE: Final = listing()
-CHOSEN: Final = choosing()
+LIST_PAGE: Final = listing("conversations.page")
+CHOSEN: Final = choosing("conversations.chosen")
 _SEEN: Final = Statement(
     _entries(_sql.seen),
     {"conversation": UUID, "users": UUIDS, **_BOUNDS},
+    label="conversations.seen",
 )
 _PARTICIPANTS: Final = Statement(
     _sql.participants,

@@ -16,9 +16,11 @@ from store.rows import message_of
 from store.tokens import Identity
 
 _sql = sql.load("history_pages")
-HISTORY_VERSION: Final = OwnRead(f"select {_sql.state} {_sql.version}", {"conversation": UUID})
+HISTORY_VERSION: Final = OwnRead(f"select {_sql.state} {_sql.version}", {"conversation": UUID}, "history_pages.version")
 NEWEST: Final = OwnRead(
-    f"select {_sql.state}, {_sql.newest}", {"conversation": UUID, "after": BIGINT, "limit": BIGINT, "bytes": BIGINT}
+    f"select {_sql.state}, {_sql.newest}",
+    {"conversation": UUID, "after": BIGINT, "limit": BIGINT, "bytes": BIGINT},
+    "history_pages.newest",
 )
 _STATE: Final = 6
 """Columns of the state, before those of a message."""

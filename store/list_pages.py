@@ -23,9 +23,10 @@ _DIGESTS: Final = f"stamps as ({_sql.stamps}), digests as ({_sql.digests})"
 LIST_STATE: Final = OwnRead(
     f"with page as materialized ({_sql.stamped}), people as ({_of_conversations.people}), {_DIGESTS} {_sql.state}",
     {"limit": BIGINT, "most": BIGINT, "one": BIGINT, "other": BIGINT},
+    "list_pages.state",
 )
-FIRST_PAGE: Final = conversations.listing(_DIGESTS, _sql.digest_rows)
-CHANGED: Final = conversations.choosing(_DIGESTS, _sql.digest_rows)
+FIRST_PAGE: Final = conversations.listing("list_pages.first", _DIGESTS, _sql.digest_rows)
+CHANGED: Final = conversations.choosing("list_pages.changed", _DIGESTS, _sql.digest_rows)
 _DIGEST: Final = 3
 """The kind of rows of `digest_rows`, beside those that `conversations_of` reads."""
 

@@ -30,7 +30,9 @@ _sql = sql.load("marks")
 _COLUMNS: Final = {"conversation": UUIDS, "user": UUIDS, "delivered": BIGINTS, "read": BIGINTS}
 _GIVEN: Final = {**_COLUMNS, "device": UUIDS, "most": BIGINT}
 _MARK: Final = Statement(_sql.mark, _GIVEN)
-_MARK_UNLOCKED: Final = Statement(_sql.mark.replace("/* skip locked */", "skip locked"), _GIVEN)
+_MARK_UNLOCKED: Final = Statement(
+    _sql.mark.replace("/* skip locked */", "skip locked"), _GIVEN, label="marks.mark_unlocked"
+)
 _BEHIND: Final = Statement(_sql.behind, _COLUMNS)
 
 _COUNTS: Final = Statement(

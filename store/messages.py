@@ -72,7 +72,9 @@ MESSAGES_BETWEEN: Final = Statement(
     _sql.messages_between, {"conversation": UUID, "users": UUIDS, "after": BIGINT, "upto": BIGINT, "limit": BIGINT}
 )
 CURRENT_PARTICIPANTS: Final = Statement(_sql.current_participants, {"conversation": UUID})
-_TYPING_TO: Final = Statement(_sql.typing_recipients.rstrip(";"), {"conversation": UUID, "user": UUID})
+_TYPING_TO: Final = Statement(
+    _sql.typing_recipients.rstrip(";"), {"conversation": UUID, "user": UUID}, label="messages.typing_recipients"
+)
 
 MAX_ATTEMPTS: Final = 3
 """For a batch that met a duplicate or a deadlock: the second attempt sees the rows that the first one ran into."""

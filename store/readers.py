@@ -27,17 +27,20 @@ class OwnRead:
     :param text: SQL that takes the user from `reader`, a table with one row and the column `user_id`. The first column
         of its result is never null.
     :param parameters: as for a statement.
+    :param label: in metrics; with `_for_token` behind it, if the token's owner is found in the same query.
     """
 
-    def __init__(self, text: str, parameters: Mapping[str, ColumnType]) -> None:
+    def __init__(self, text: str, parameters: Mapping[str, ColumnType], label: str) -> None:
         self.by_user = Statement(
             f"with reader as (select %(user)s as user_id) select * from ({text}) as found",  # noqa: S608  (ours)
             {"user": UUID, **parameters},
+            label=label,
         )
         self.by_token = Statement(
             f"with device as materialized ({_DEVICE}), reader as (select user_id from device)"  # noqa: S608
             f" select device.*, found.* from device left join ({text}) as found on true",
             {"family_hash": BYTEA, "token_hash": BYTEA, **parameters},
+            label=f"{label}_for_token",
         )
 
     async def for_user(self, pool: Pool, user: bytes, values: Mapping[str, Any]) -> _Rows:

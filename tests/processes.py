@@ -116,8 +116,9 @@ class Cluster:
 
     def __init__(self, nursery: trio.Nursery, database_url: str, redis_url: str, **settings: str) -> None:
         self._nursery = nursery
-        # All clients of a test come from one address, and no test of several processes is about limits.
-        most = {"RATE_LIMIT_FACTOR": "1000"}
+        # All clients of a test come from one address, and no test of several processes is about limits. Processes of
+        # several tests run at the same time, so those whose metrics a test reads get a port by the test.
+        most = {"RATE_LIMIT_FACTOR": "1000", "METRICS_PORT": "0"}
         self.environment = {
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,

@@ -21,5 +21,4 @@
 | `heartbeat` | keeps a worker's entries and claims |
 | `monitor` | reads which tasks are paused, and counts jobs |
 | `metrics` | counters, gauges and histograms of a worker |
-| `metrics_port` | the port on which Prometheus fetches them |
 """

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, get_type_hints
 
 import msgspec
-from prometheus_client.registry import Collector
 
 from jobs.engine.job import Job
 
@@ -77,8 +76,6 @@ class Task:
     :param concurrency: jobs that run at the same time over all workers; None: each worker's own limit is the only one.
     :param rate: (starts, seconds): at most this number of starts in any period of this length, over all workers.
     :param schedule: when workers enqueue a job without arguments.
-    :param metrics: counters and gauges of this task alone, made with `registry=None`. Each worker shows them on its
-        metrics page, and they count that worker's runs.
     :ivar argument_names: the handler's arguments without the job.
     """
 
@@ -95,7 +92,6 @@ class Task:
         rate: tuple[int, float] | None = None,
         schedule: Every | Cron | None = None,
         keep_result_s: float = 0.0,
-        metrics: Sequence[Collector] = (),
     ) -> None:
         self.handler = handler
         self.name = name or handler.__name__
@@ -111,7 +107,6 @@ class Task:
         self.rate = rate
         self.schedule = schedule
         self.keep_result_s = keep_result_s
-        self.metrics = metrics
         self._arguments = _arguments_of(handler, self.name)
         self._decode = msgspec.json.Decoder(self._arguments).decode
         self.argument_names = self._arguments.__struct_fields__

@@ -7,7 +7,7 @@ leaves the consumer group.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NamedTuple
 
@@ -18,13 +18,15 @@ from jobs.engine import consumer_group
 from jobs.engine.fetcher import Fetcher
 from jobs.engine.heartbeat import beat_forever
 from jobs.engine.metrics import Metrics
-from jobs.engine.metrics_port import serve_metrics
 from jobs.engine.monitor import Monitor
 from jobs.engine.relay import Relay
 from jobs.engine.runner import Runner
 from jobs.engine.scheduler import fire_forever
 from jobs.engine.task import Task
 from runtime.config import Config
+from runtime.health import Health
+from runtime.metrics.samples import Sample, Source
+from runtime.metrics.store_samples import pool_samples, redis_samples
 from runtime.process import tell_ready
 from runtime.signals import watch_signals
 from store.errors import StoreError
@@ -50,16 +52,19 @@ class Work(NamedTuple):
 
     :ivar tasks: by name.
     :ivar loops: run beside the jobs, until the worker is told to stop, when it cancels them.
+    :ivar samples: the tasks' own metrics.
     """
 
     tasks: Mapping[str, Task]
     loops: Sequence[Callable[[], Awaitable[None]]] = ()
+    samples: Source = tuple
 
 
 class Worker:
     """One worker process.
 
     :param registry: opens the work, and what it needs, while the worker runs.
+    :ivar health: of the process.
     """
 
     def __init__(
@@ -71,12 +76,23 @@ class Worker:
         self._registry = registry
         self._pool = Pool(config.database_url, config.database_pool)
         self._redis = Redis(config.jobs_url)
+        self.health = Health(
+            {"Postgres": lambda: self._pool.fetch("select 1"), "Redis": lambda: self._redis.call("PING")}
+        )
+        self._sources: list[Source] = []
         self._id = os.urandom(8).hex()
         self._terminated = trio.Event()
 
     def stop(self) -> None:
         """Finish the jobs that run, and end, as on SIGTERM."""
         self._terminated.set()
+
+    def samples(self) -> Iterator[Sample]:
+        """The metrics of the worker; those of its tasks once it knows them."""
+        yield from pool_samples(self._pool)
+        yield from redis_samples(self._redis)
+        for source in self._sources:
+            yield from source()
 
     async def wait_ready(self) -> None:
         """Return once Redis is connected: the worker takes jobs."""
@@ -86,14 +102,13 @@ class Worker:
         """Work until SIGTERM, SIGINT or `stop`; jobs that run are finished first."""
         try:
             async with self._registry(self._config, self._pool) as work, trio.open_nursery() as services:
-                await services.start(watch_signals, self._terminated)
+                await services.start(watch_signals, self._terminated, self.health, self._config.ready_grace_s)
                 await services.start(self._redis.run)
                 # Pool and Redis wait for their service by themselves; this one logs it from the start.
                 services.start_soon(wait_migrated, self._pool)
                 services.start_soon(self._pool.end_after, self._terminated, DRAIN_S + PUT_BACK_S)
                 metrics = Metrics(work.tasks.values())
-                if self._config.metrics_port:
-                    await services.start(serve_metrics, self._config.host, self._config.metrics_port, metrics.registry)
+                self._sources = [metrics.samples, work.samples]
                 await self._work(work, metrics)
                 services.cancel_scope.cancel()
         finally:
@@ -132,6 +147,7 @@ class Worker:
 
     async def _tell_ready(self) -> None:
         await self.wait_ready()
+        self.health.started()
         tell_ready(self._config)
 
     async def _drain(self, runner: Runner, deadline: float) -> None:

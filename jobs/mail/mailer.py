@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 
 import structlog
+import trio
 
 from jobs.engine.job import GiveUp
 from jobs.mail import letter
-from jobs.mail.smtp import Smtp, SmtpStatistics
+from jobs.mail.smtp import NotSent, Smtp, SmtpStatistics
 from jobs.mail.wording import word
 from runtime.email_address import BadAddress, normal, sender
 from runtime.smtp_url import parse_smtp_url
+from store.distribution import DistributionsBy
 
 log = structlog.get_logger(__name__)
 
@@ -23,10 +26,12 @@ class Mailer:
     :param mail_from: MAIL_FROM.
     :param public_url: PUBLIC_URL; links begin with it.
     :raises ValueError: if one of them is invalid; `runtime.config` has checked them.
+    :ivar seconds: (template, outcome) -> times of mails, their waits for a conversation included.
     """
 
     def __init__(self, url: str, *, mail_from: str, public_url: str) -> None:
         self._public_url = public_url.rstrip("/")
+        self.seconds: DistributionsBy[tuple[str, str]] = DistributionsBy()
         self._smtp: Smtp | None = None
         if url:
             self._sender = sender(mail_from)
@@ -58,9 +63,23 @@ class Mailer:
         :raises GiveUp: if the server refuses the address or the mail for good.
         :raises NotSent: if the server may accept the mail later.
         """
+        began, outcome = trio.current_time(), "cancelled"
+        try:
+            is_sent = await self._send(to, template, key, unsubscribe, values)
+            outcome = "accepted" if is_sent else "unsent"
+        except GiveUp:
+            outcome = "refused"
+            raise
+        except NotSent:
+            outcome = "put_off"
+            raise
+        finally:
+            self.seconds[template, outcome].observe(trio.current_time() - began)
+
+    async def _send(self, to: str, template: str, key: str, unsubscribe: str, values: Mapping[str, str]) -> bool:
         if self._smtp is None:
             log.info("mail_not_sent", template=template, hint="set SMTP_URL, MAIL_FROM and PUBLIC_URL")
-            return
+            return False
         try:
             to = normal(to)
         except BadAddress as error:
@@ -70,3 +89,4 @@ class Mailer:
         message = letter.write(self._sender, to, wording, id=id, unsubscribe=unsubscribe)
         await self._smtp.deliver(message, self._sender.address, to)
         log.info("mail_sent", template=template, id=id)
+        return True

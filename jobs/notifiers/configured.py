@@ -8,6 +8,7 @@ from pathlib import Path
 from ssl import SSLContext
 
 import httpx
+import trio
 
 from jobs.mail.mailer import Mailer
 from jobs.notifiers.apns import Apns
@@ -15,10 +16,11 @@ from jobs.notifiers.email import Email
 from jobs.notifiers.fcm import Fcm
 from jobs.notifiers.guard import GuardedTransport
 from jobs.notifiers.http2 import LoneStreams
-from jobs.notifiers.notifier import Notice, Notifier, NotifyError
+from jobs.notifiers.notifier import Notice, Notifier, NotifyError, TargetGone
 from jobs.notifiers.web_push import WebPush
 from jobs.notifiers.webhook import Webhook
 from runtime.config import Config, ConfigError
+from store.distribution import DistributionsBy
 from store.notifiers import Target, WebhookTarget, kind_of
 
 
@@ -26,11 +28,13 @@ class Notifiers:
     """One notifier for each configured kind, and the deployment's own webhook.
 
     :ivar has_deployment: whether the deployment has a webhook.
+    :ivar seconds: (service, outcome) -> times of calls.
     """
 
     def __init__(self, by_kind: Mapping[str, Notifier], deployment: tuple[Notifier, WebhookTarget] | None) -> None:
         self._by_kind = by_kind
         self._deployment = deployment
+        self.seconds: DistributionsBy[tuple[str, str]] = DistributionsBy()
 
     @property
     def has_deployment(self) -> bool:
@@ -42,6 +46,21 @@ class Notifiers:
         :raises NotifyError: if the notice was not taken, or this kind is not configured.
         :raises TargetGone: if the caller must delete the target.
         """
+        began, outcome = trio.current_time(), "cancelled"
+        try:
+            await self._notify(target, notice)
+            outcome = "taken"
+        except TargetGone:
+            outcome = "gone"
+            raise
+        except NotifyError as error:
+            outcome = "refused" if error.is_final else "failed"
+            raise
+        finally:
+            service = "deployment" if target is None else kind_of(target)
+            self.seconds[service, outcome].observe(trio.current_time() - began)
+
+    async def _notify(self, target: Target | None, notice: Notice) -> None:
         if target is None:
             if self._deployment is None:
                 raise NotifyError("OFFLINE_NOTICE_URL is no longer set", is_final=True)

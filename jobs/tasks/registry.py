@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -27,6 +27,8 @@ from jobs.tasks.orphans import Orphans
 from jobs.tasks.retention import INTERVAL_S, Retention
 from jobs.tasks.retention import TIMEOUT_S as RETENTION_TIMEOUT_S
 from runtime.config import Config
+from runtime.metrics.samples import Sample
+from runtime.metrics.store_samples import object_samples
 from store.objects.interface import Objects
 from store.objects.url import open_objects
 from store.postgres.pool import Pool
@@ -60,17 +62,30 @@ async def open_work(config: Config, pool: Pool) -> AsyncGenerator[Work, None]:
         await nursery.start(bus.run)
         with trio.move_on_after(BUS_PATIENCE_S):
             await bus.wait_connected()
+        retention = Retention(pool, bus, objects if config.retention_archives else None, days=config.retention_days)
+
+        def samples() -> Iterator[Sample]:
+            yield Sample("alo_retention_messages_removed_total", retention.removed)
+            for labels, seconds in notifiers.seconds.items():
+                yield Sample("alo_notice_seconds", seconds, labels)
+            for labels, seconds in mailer.seconds.items():
+                yield Sample("alo_mail_seconds", seconds, labels)
+            yield from object_samples(objects)
+            mails = mailer.statistics()
+            yield Sample("alo_mail_conversations", mails.conversations)
+            yield Sample("alo_mails_waiting", mails.waiting)
+
         tasks = [
             *_notices(config, pool, notifiers),
             *_mails(pool, mailer),
             *_clean_up(config, pool, objects),
             _account_deletions(pool, bus, objects),
             *_exports(pool, objects),
-            _retention(config, pool, bus, objects),
+            _retention(retention),
             *_figures(pool, objects),
         ]
         debounce = Debounce(pool, window_s=config.offline_notice_after_s, read_window_s=config.read_notice_after_s)
-        yield Work({task.name: task for task in tasks}, [debounce.run])
+        yield Work({task.name: task for task in tasks}, [debounce.run], samples)
         nursery.cancel_scope.cancel()
 
 
@@ -140,8 +155,7 @@ def _exports(pool: Pool, objects: Objects | None) -> list[Task]:
     ]
 
 
-def _retention(config: Config, pool: Pool, bus: Redis, objects: Objects | None) -> Task:
-    retention = Retention(pool, bus, objects if config.retention_archives else None, days=config.retention_days)
+def _retention(retention: Retention) -> Task:
     return Task(
         retention.retention,
         attempts=5,
@@ -149,5 +163,4 @@ def _retention(config: Config, pool: Pool, bus: Redis, objects: Objects | None) 
         schedule=Every(INTERVAL_S),
         timeout_s=RETENTION_TIMEOUT_S,
         concurrency=1,
-        metrics=[retention.removed],
     )

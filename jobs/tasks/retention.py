@@ -11,7 +11,6 @@ from typing import Final
 
 import structlog
 import trio
-from prometheus_client import Counter
 
 from jobs.engine.job import Job
 from protocol.codec import encode
@@ -63,7 +62,7 @@ class Retention:
     :param redis: the Redis that nodes read (`Config.bus_url`).
     :param objects: where archives go; None if nothing is archived.
     :param days: how long this deployment keeps messages; 0: for ever.
-    :ivar removed: counts the messages that this worker has deleted.
+    :ivar removed: the messages that this worker has deleted.
     """
 
     def __init__(self, pool: Pool, redis: Redis, objects: Objects | None, *, days: float) -> None:
@@ -71,7 +70,7 @@ class Retention:
         self._redis = redis
         self._objects = objects
         self._days = days
-        self.removed = Counter("alo_retention_messages_removed", "Messages removed by retention", registry=None)
+        self.removed = 0
 
     async def retention(self, job: Job) -> None:
         """Run until no messages are left to delete, or `MAX_RUN_S` is over.
@@ -89,7 +88,7 @@ class Retention:
             rest = await uncleared(self._pool, limit=MAX_CONVERSATIONS)
             for each in rest:
                 cleared = await self._clear(each)
-                self.removed.inc(cleared)
+                self.removed += cleared
                 deleted += cleared
                 await trio.sleep(PAUSE_S)
             is_more = bool(found.looked_at or rest)

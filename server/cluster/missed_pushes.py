@@ -142,5 +142,5 @@ class MissedPushes:
     def _note(self, connection: HubConnection, event: str, **what: object) -> None:
         self._counts[event] += 1
         log.error(event, node=self._node.hex(), user=connection.user.hex(), device=connection.device.hex(), **what)
-        connection.outbox.lag()
+        connection.outbox.lag(event)
         connection.outbox.flush()

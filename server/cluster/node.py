@@ -66,17 +66,20 @@ class Node:
     """This node's place in the cluster. Run `run` in a nursery.
 
     :ivar ready: set once others can find it.
+    :ivar fanout: pushes to other nodes; it has counters of its own.
+    :ivar stream_entries: entries of its stream as of the last heartbeat, one of which it has read.
     """
 
     def __init__(self, redis: Redis, pool: Pool, hub: Hub) -> None:
         self.id = os.urandom(NODE_BYTES)
         self.ready = trio.Event()
-        self._fanout = Fanout(redis, self.id, self._is_alone)
-        self.broadcast = Broadcast(self._fanout, hub)
+        self.fanout = Fanout(redis, self.id, self._is_alone)
+        self.broadcast = Broadcast(self.fanout, hub)
         self._redis = redis
         self._pool = pool
         self._hub = hub
         self._inbox = Inbox(redis, self.id)
+        self.stream_entries = 0
         self._others: frozenset[bytes] = frozenset()
         self._writers: frozenset[bytes] = frozenset()
         self.receipt_counter = ReceiptCounter(pool, self.broadcast)
@@ -102,7 +105,7 @@ class Node:
             nursery.start_soon(self.catch_up.run)
             nursery.start_soon(self._remove_departed)
             nursery.start_soon(self._enter_batches)
-            nursery.start_soon(self._fanout.run)
+            nursery.start_soon(self.fanout.run)
             nursery.start_soon(self._hub.run)
             nursery.start_soon(self._unknown_outcomes.run)
             nursery.start_soon(self.presence.run)
@@ -135,7 +138,7 @@ class Node:
     @property
     def has_untold(self) -> bool:
         """Whether the other nodes have yet to be asked to catch up with something that could not be pushed."""
-        return self._fanout.missed_since is not None
+        return self.fanout.missed_since is not None
 
     async def enter(self, user: bytes) -> None:
         """Tell the other nodes that the user has a device here. The hub must know the device already.
@@ -159,7 +162,7 @@ class Node:
         """Return once the devices here were offered everything, and the other nodes have been told of everything that
         was committed here."""
         await self._hub.wait_pushed()
-        await self._fanout.wait_idle()
+        await self.fanout.wait_idle()
 
     async def sign_off(self) -> None:
         """Leave in good order. The caller commits nothing after this call.
@@ -168,7 +171,7 @@ class Node:
 
         :raises Unavailable: if Redis cannot be reached; then the lease ends by itself, too.
         """
-        await self._fanout.tell_missed(self._others)
+        await self.fanout.tell_missed(self._others)
         if not self.has_untold and not self._unknown_outcomes.are_open:
             await sign_off(self._redis, self.id)
 
@@ -191,7 +194,7 @@ class Node:
         """Make Redis know this node and its users, then request a catch-up for the time until then."""
         if self._redis.moves > self._moves:
             self._moves = self._redis.moves
-            self._fanout.miss("Redis failed over to a different server")
+            self.fanout.miss("Redis failed over to a different server")
         await self._inbox.open()
         await self._beat_once()
         await enter(self._redis, self.id, self._hub.users())
@@ -209,7 +212,7 @@ class Node:
             await self._rebuild()
             return
         self._in_step_at = asked_at
-        await self._fanout.tell_missed(self._others)
+        await self.fanout.tell_missed(self._others)
 
     async def _beat_once(self) -> bool:
         """Renew the lease; false if this node may have missed entries."""
@@ -218,6 +221,7 @@ class Node:
         found = await beat(self._redis, self.id, position)
         vanished = (self._others - found.nodes) | (self._writers - found.writers)
         self._others, self._writers = found.nodes - {self.id}, found.writers
+        self.stream_entries = found.entries
         self._alone_until = 0.0 if self._others else began + ALONE_S
         for node in vanished:
             if not await left_in_good_order(self._redis, node):
@@ -255,7 +259,7 @@ class Node:
     def _tell_unknown_outcomes(self, since: float) -> None:
         """Changes may have been committed since then that no node was told of."""
         self.catch_up.request(trio.current_time() - since)
-        self._fanout.miss("the outcome of a write is not known", since=since)
+        self.fanout.miss("the outcome of a write is not known", since=since)
 
     async def _enter_batches(self) -> None:
         """Users that come while others are being entered are entered together: a herd takes a few commands."""

@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from server.delivery.push_queue import PushQueue, WaitingPush
+from store.distribution import Distribution
 from store.errors import Unavailable
 from store.redis.addressing import address_presence_rechecks, address_pushes
 from store.redis.bus import publish
@@ -58,6 +59,8 @@ class Fanout:
     """Takes the pushes of each batch and writes them for the nodes concerned.
 
     :param is_alone: returns whether this node is the only one; the fan-out asks after each message's commit.
+    :ivar misses: times that the other nodes have had to be asked to catch up.
+    :ivar write_seconds: from a push being queued until Redis has its entries, for the oldest of each batch.
     """
 
     def __init__(self, redis: Redis, node: bytes, is_alone: Callable[[], bool]) -> None:
@@ -69,6 +72,8 @@ class Fanout:
         self._writing = 0
         self._wake = trio.Event()
         self._idle = trio.Event()
+        self.misses = 0
+        self.write_seconds = Distribution()
         self.missed_since: float | None = None
         """Since when pushes have been lost without a request to the other nodes to catch up; None if none were lost."""
 
@@ -96,9 +101,15 @@ class Fanout:
 
         :param since: the earliest time at which a message that the other nodes may lack was committed; None: now.
         """
+        self.misses += 1
         if self.missed_since is None:
             log.warning("fan_out_missed", reason=reason)
         self._miss_since(trio.current_time() if since is None else since)
+
+    @property
+    def waiting(self) -> int:
+        """Pushes that wait for Redis."""
+        return len(self._waiting)
 
     def _miss_since(self, since: float) -> None:
         self.missed_since = since if self.missed_since is None else min(self.missed_since, since)
@@ -123,6 +134,8 @@ class Fanout:
             if not refused and each.entries:
                 try:
                     refused = "Redis refused an entry" if await publish(self._redis, each.entries) else ""
+                    if each.since is not None:
+                        self.write_seconds.observe(trio.current_time() - each.since)
                 except (Unavailable, RedisError) as error:
                     refused = str(error)
             if refused and each.since is not None:

@@ -14,16 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Final, Protocol
 
 import structlog
 import trio
 
 from protocol.codes import CloseCode
-from protocol.encoded import with_temp_id
+from protocol.encoded import type_mark, with_temp_id
 from server.delivery.push_queue import PushQueue
 from server.delivery.sequencer import SequenceGap, Sequencer
 from server.transport.outbox import Outbox
+from server.transport.wire_counts import WireCounts
+from store.distribution import Distribution
 from store.redis.entries import AddressedPush
 
 log = structlog.get_logger(__name__)
@@ -75,10 +78,18 @@ class Hub:
     """The connections of this node, by user.
 
     :param on_message: called with each new message that the hub pushes, and the connections that it was offered to.
+    :ivar counts: of this node; its connections share them.
+    :ivar flush_seconds: from the first frame that a flush sends being offered, until the kernel has taken or refused
+        the last one.
+    :ivar dropped: pushes that were dropped since too many waited.
     """
 
     def __init__(self, on_message: Callable[[AddressedPush, list[HubConnection]], None] = lambda _, __: None) -> None:
         self._on_message = on_message
+        self.counts = WireCounts()
+        self.flush_seconds = Distribution()
+        self.dropped = 0
+        self._touched_at = 0.0
         self._by_user: dict[bytes, list[HubConnection]] = {}
         self._touched: list[Outbox] = []
         self._sequencer: Sequencer[AddressedPush] = Sequencer()
@@ -222,6 +233,7 @@ class Hub:
         """A push for those connections of a user that have completed a `sync`; the others find it by their `sync`."""
         for connection in self._by_user.get(user, ()):
             if connection.outbox.has_synced:
+                self.counts.offered[type_mark(frame)] += 1
                 connection.outbox.push(frame)
                 self._touch(connection.outbox)
 
@@ -234,7 +246,7 @@ class Hub:
         self._queue = PushQueue(_QUANTUM)
         for connections in self._by_user.values():
             for connection in connections:
-                connection.outbox.lag()
+                connection.outbox.lag("order_begun_anew")
                 connection.outbox.flush()
 
     def gaps_due(self) -> list[SequenceGap]:
@@ -249,6 +261,8 @@ class Hub:
         for outbox in touched:
             outbox.is_touched = False
             outbox.flush()
+        if touched:
+            self.flush_seconds.observe(perf_counter() - self._touched_at)
 
     def statistics(self) -> HubStatistics:
         return HubStatistics(len(self._by_user), self._connection_count, self._offered, len(self._queue))
@@ -256,12 +270,13 @@ class Hub:
     def _drop_longest(self) -> None:
         """Drop the pushes of the user who caused most; the devices that lack them are asked to fetch them."""
         dropped = self._queue.drop_longest()
+        self.dropped += len(dropped)
         log.warning("pushes_dropped", pushes=len(dropped), cause=dropped[0].push.cause.hex())
         for push, _, _ in dropped:
             if push.key is not None:
                 continue
             for connection in self._targets(push):
-                connection.outbox.lag()
+                connection.outbox.lag("pushes_dropped")
                 self._touch(connection.outbox)
             if push.seq:
                 self.pass_over(push.conversation, push.seq)
@@ -279,6 +294,8 @@ class Hub:
     def _offer_all(self, push: AddressedPush, targets: list[HubConnection]) -> None:
         frame, key = push.frame, push.key
         self._offered += len(targets)
+        if key is None:
+            self.counts.offered[type_mark(frame)] += len(targets)
         sender, own = push.cause, self._own_frame(push)
         for connection in targets:
             outbox = connection.outbox
@@ -300,5 +317,7 @@ class Hub:
 
     def _touch(self, outbox: Outbox) -> None:
         if not outbox.is_touched:
+            if not self._touched:
+                self._touched_at = perf_counter()
             outbox.is_touched = True
             self._touched.append(outbox)

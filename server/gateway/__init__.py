@@ -15,5 +15,7 @@ one. A request without a handler is a type error.
 | `revocations` | the end of connections whose device was revoked |
 | `last_seen` | when users were online last, and on which days |
 | `readers` | users who have read or written here, told to Postgres for their notices |
-| `clients`, `delivery_times` | metrics: open connections by client; times from a commit to its delivered mark |
+| `clients`, `delivery_times` | open connections by client; times from a commit to its delivered mark, by day |
+| `delivery_hops` | times of messages from hop to hop |
+| `samples` | the node's metrics, at a scrape |
 """

@@ -62,6 +62,7 @@ from server.transport.addresses import read_announced
 from server.transport.handshake import open_websocket
 from server.transport.outbox import Outbox
 from server.transport.stream import ClientStream
+from server.transport.wire_counts import WireCounts
 from store.errors import DeviceRevoked, Overloaded, StoreError, TokenExpired, TokenReused, TokenUnknown, Unavailable
 from store.tokens import Identity
 
@@ -79,9 +80,11 @@ class Gateway(Protocol):
     """The parts of its node that a connection uses.
 
     :ivar told: the features and limits of every `welcome`, encoded.
+    :ivar counts: of all connections.
     """
 
     told: tuple[int, bytes]
+    counts: WireCounts
 
     def trusts(self, address: str) -> bool:
         """Whether the peer at this address is a trusted proxy, which names the client's address."""
@@ -115,6 +118,9 @@ class Gateway(Protocol):
 
     def leave(self, connection: Connection) -> None:
         """The connection has ended: undo `admit`, `register` and `count_client`, as far as they were called."""
+
+    async def answer_plain(self, head: bytes) -> bytes | None:
+        """The answer to a request of HTTP that asks for no upgrade; None if it is none for `/healthz` or `/readyz`."""
 
     def now_us(self) -> int:
         """The time by Postgres' clock, in microseconds since 1970."""
@@ -202,7 +208,7 @@ class Connection:
         self.watched: frozenset[bytes] = frozenset()
         self.user = b""
         self.device = b""
-        self.outbox = Outbox(sock, self._start_soon, self._end)
+        self.outbox = Outbox(sock, self._start_soon, self._end, gateway.counts)
 
     async def run(self) -> None:
         """Serve until either side ends it. Raises nothing but `trio.Cancelled`."""
@@ -234,6 +240,14 @@ class Connection:
         if self._closing is None:
             self._closing = (code.value, detail)
         self._end()
+
+    @property
+    def end_reason(self) -> str:
+        """Why the connection has ended: the name of a close code, the reason of the outbox, or `lost`."""
+        if self._closing is not None:
+            return _CLOSES.get(self._closing[0], "other_code")
+        cut = self.outbox.cut_reason
+        return "lost" if cut is None or cut == "closed" else cut
 
     @property
     def is_draining(self) -> bool:
@@ -282,13 +296,21 @@ class Connection:
         first = await self._find_address()
         if first is None:
             return
-        data = await open_websocket(first, self._stream.receive_some, self.outbox.send_raw, self._admit_forwarded)
+        data = await open_websocket(
+            first,
+            self._stream.receive_some,
+            self.outbox.send_raw,
+            self._admit_forwarded,
+            self._gateway.answer_plain,
+        )
         if data is None:
             return
         self._is_open = True
         receiver = WebSocketReceiver(limits.MAX_WEBSOCKET_MESSAGE_BYTES, limits.MAX_FRAGMENTS)
         data = data or await self._stream.receive_some()
+        counts = self._gateway.counts
         while data:
+            counts.received_bytes += len(data)
             self.heard_at = trio.current_time()
             try:
                 for _ in self._take(receiver, data):
@@ -311,6 +333,7 @@ class Connection:
     async def _pause(self) -> None:
         """The client goes on although its user is in debt: read nothing until most of the debt is repaid."""
         self._is_excessive = False
+        self._gateway.counts.pauses += 1
         debt_s = self.budget.debt_s(trio.current_time())
         if debt_s > PAUSE_AFTER_S:
             await trio.sleep(min(debt_s - PAUSE_AFTER_S, LONGEST_PAUSE_S))
@@ -379,6 +402,7 @@ class Connection:
             self.close(error.close_code, error.detail)
 
     def _receive(self, frame: Request | RequestError) -> None:
+        self._gateway.counts.received[type(frame)] += 1
         try:
             self._pay(frame)
             if isinstance(frame, RequestError):
@@ -425,6 +449,7 @@ class Connection:
             self.answered()
 
     def _refuse(self, error: RequestError) -> None:
+        self._gateway.counts.refused[error.code.name.lower()] += 1
         self.outbox.offer(encode(error_reply(error)))
         if error.code in _BAD_FRAME and not self.budget.take_bad_frame(self.heard_at):
             limit = limits.BAD_FRAMES
@@ -580,6 +605,9 @@ _TOKEN_CODES: Final[dict[type[StoreError], CloseCode]] = {
     TokenReused: CloseCode.TOKEN_REUSED,
 }
 
+
+_CLOSES: Final = {code.value: code.name.lower() for code in CloseCode}
+"""Names of close codes; a client may send any number."""
 
 _COSTS: Final = dict.fromkeys(get_args(QueuedRequest), limits.COST_OF_REQUEST + limits.COST_OF_LOOK_UP)
 """Cost of the kinds of frames that cost more than `COST_OF_REQUEST`."""

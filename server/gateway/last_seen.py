@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import trio
 
 from server.delivery.hub import Hub
+from store.batching.commits import Commits
 from store.batching.group_commit import Batcher, BatchStatistics
 from store.errors import Overloaded
 from store.last_seen import touch
@@ -63,6 +64,10 @@ class LastSeen:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._batcher.run)
             nursery.start_soon(self._note_each_day)
+
+    @property
+    def commits(self) -> Commits:
+        return self._batcher.commits
 
     def statistics(self) -> BatchStatistics:
         return self._batcher.statistics()

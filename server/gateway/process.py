@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import random
 import socket
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -21,19 +23,25 @@ from protocol.codec import encode_fields
 from protocol.codes import CloseCode
 from protocol.frames import Hello, MarkDelivered, MarkRead, Send, Sync, Welcome
 from runtime.config import Config
+from runtime.health import Health
+from runtime.metrics.samples import Sample, by_label
+from runtime.metrics.store_samples import batch_samples, cache_uses, pool_samples, redis_samples
+from runtime.operator_port import asked, health_answer
 from runtime.process import tell_ready
 from runtime.signals import watch_signals
 from server.cluster.node import Node
-from server.delivery.hub import Hub
+from server.delivery.hub import Hub, HubConnection
 from server.gateway.budgets import Budget, Budgets
 from server.gateway.clients import ClientCounts
 from server.gateway.connection import Connection, LookUpRequest
+from server.gateway.delivery_hops import DeliveryHops
 from server.gateway.delivery_times import DeliveryTimes
 from server.gateway.last_seen import LastSeen
 from server.gateway.marks import Marks
 from server.gateway.readers import Readers
 from server.gateway.requests import RequestHandler
 from server.gateway.revocations import Revocations
+from server.gateway.samples import cluster_samples, delivery_samples, outbox_samples, wire_samples
 from server.gateway.sends import Sends
 from server.transport.addresses import proxies_of
 from server.transport.admission import AdmissionGate, ConnectionCounts
@@ -50,6 +58,7 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
 from store.redis.client import Redis
+from store.redis.entries import AddressedPush
 from store.tokens import Identity, device_by_token
 
 log = structlog.get_logger(__name__)
@@ -125,6 +134,7 @@ class SocketGateway:
     """One node: its connections and all that serves them.
 
     :ivar pool, redis, hub, node: the parts that others share; each has statistics of its own.
+    :ivar health: of the process.
     """
 
     def __init__(self, config: Config) -> None:
@@ -132,16 +142,21 @@ class SocketGateway:
         self._trusted = proxies_of(config)
         self.pool = Pool(config.database_url, config.database_pool)
         self.redis = Redis(config.bus_url)
+        self.health = Health(
+            {"Postgres": lambda: self.pool.fetch("select 1"), "Redis": lambda: self.redis.call("PING")}, self._overdue
+        )
         self._clock = Clock(self.pool)
         self._delivery_times = DeliveryTimes(self.pool, self._clock.now_us)
-        self.hub = Hub(self._delivery_times.pushed)
+        self.hops = DeliveryHops(self._clock.now_us)
+        self.hub = Hub(self._pushed)
+        self.counts = self.hub.counts
         self.node = Node(self.redis, self.pool, self.hub)
         self._uses = DeviceUses(self.pool)
         self._last_seen = LastSeen(self.pool, self.hub, self._clock.now_us)
         self._readers = Readers(self.pool)
         self._participants = ParticipantsCache()
         self.node.cursor_advance.when_history_changes(self._participants.forget)
-        self._sends = Sends(self.pool, self._participants, self.hub, self.node.broadcast, self._clock)
+        self._sends = Sends(self.pool, self._participants, self.hub, self.node.broadcast, self._clock, self.hops)
         self._marks = Marks(self.pool, self.node.broadcast, self.node.receipt_counter.note)
         self._request_handler = RequestHandler(
             self.pool,
@@ -159,6 +174,9 @@ class SocketGateway:
         self.told = encode_fields(Welcome(0, 0, b"", b"", 0, 0, 0, _SERVED_FEATURES, told), ("features", "limits"))
         self._turns = trio.Semaphore(LEAVING_AT_ONCE)
         self._connections: set[Connection] = set()
+        self._accepted = 0
+        self._refused = 0
+        self._ended: Counter[str] = Counter()
         self._all_gone = trio.Event()
         self._terminated = trio.Event()
 
@@ -169,7 +187,7 @@ class SocketGateway:
         """
         with closing(self.pool), closing(listen(self._config.host, self._config.socket_port)) as sock:
             async with trio.open_nursery() as services:
-                await services.start(watch_signals, self._terminated)
+                await services.start(watch_signals, self._terminated, self.health, self._config.ready_grace_s)
                 await services.start(self.redis.run)
                 services.start_soon(self.node.run)
                 services.start_soon(self._sends.lanes.run)
@@ -225,6 +243,7 @@ class SocketGateway:
         async with trio.open_nursery() as listening:
             listening.start_soon(accept_connections, sock, connections, self._serve, self._admission.wait_open)
             log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self.node.id.hex())
+            self.health.started()
             if self._config.ready_line:
                 listening.start_soon(self._tell_ready)
             await self._terminated.wait()
@@ -236,12 +255,14 @@ class SocketGateway:
         tell_ready(self._config)
 
     async def _serve(self, sock: socket.socket, address: str) -> None:
+        self._accepted += 1
         connection = Connection(self, sock, address)
         self._connections.add(connection)
         try:
             await connection.run()
         finally:
             self._connections.discard(connection)
+            self._ended[connection.end_reason] += 1
             if not self._connections:
                 self._all_gone.set()
 
@@ -282,6 +303,18 @@ class SocketGateway:
     def now_us(self) -> int:
         return self._clock.now_us()
 
+    def _pushed(self, push: AddressedPush, connections: list[HubConnection]) -> None:
+        self.hops.pushed(push, connections)
+        self._delivery_times.pushed(push, connections)
+
+    def _overdue(self) -> str:
+        return self._sends.lanes.overdue() or self._marks.batcher.commits.overdue()
+
+    async def answer_plain(self, head: bytes) -> bytes | None:
+        request = asked(head)
+        answer = request and await health_answer(request[1], self.health)
+        return answer.encoded(is_head=request[0] == "HEAD") if answer and request else None
+
     async def _sign_off(self) -> None:
         with trio.move_on_after(SIGN_OFF_TIMEOUT_S):
             await self._last_seen.wait_idle()
@@ -301,6 +334,7 @@ class SocketGateway:
     def admit(self, connection: Connection) -> bytes | None:
         key = address_key(connection.address)
         if not self._addresses.enter(key):
+            self._refused += 1
             return refused_address(self._config.max_address_connections)
         connection.counted_as = key
         return None
@@ -339,6 +373,38 @@ class SocketGateway:
     def connections(self) -> frozenset[Connection]:
         """The open connections, greeted or not."""
         return frozenset(self._connections)
+
+    def samples(self) -> Iterator[Sample]:
+        """The metrics of this node, at a scrape. Atomic (no checkpoint)."""
+        yield Sample("alo_connections", len(self._connections))
+        yield Sample("alo_connections_accepted_total", self._accepted)
+        yield Sample("alo_connections_refused_total", self._refused)
+        yield from by_label("alo_connections_ended_total", self._ended)
+        yield Sample("alo_admissions", len(self._admission))
+        yield Sample("alo_budgets", len(self._budgets))
+        yield from by_label("alo_resumes_total", self._request_handler.resumes)
+        yield Sample("alo_marks_awaited", self._delivery_times.statistics().awaited)
+        yield from wire_samples(self.counts)
+        yield from outbox_samples(connection.outbox for connection in self._connections)
+        yield from delivery_samples(self._sends, self.hub, self.hops, self.node)
+        yield from cluster_samples(self.node)
+        yield from self._store_samples()
+
+    def _store_samples(self) -> Iterator[Sample]:
+        lanes, marks, seen = self._sends.lanes, self._marks.batcher, self._last_seen
+        found, kept = lanes.statistics(), self._participants.statistics()
+        yield from batch_samples("sends", lanes.commits, found.fast.queued)
+        yield from batch_samples("sends_slow", lanes.slow_commits, found.slow)
+        yield from batch_samples("marks", marks.commits, marks.statistics().queued)
+        yield from batch_samples("last_seen", seen.commits, seen.statistics().queued)
+        yield Sample("alo_sends_diverted_total", found.diverted)
+        yield from cache_uses("participants", hits=kept.hits, misses=kept.misses)
+        yield Sample("alo_cache_values", kept.conversations, ("participants",))
+        watched = self.node.presence.statistics()
+        yield from cache_uses("presence", hits=watched.hits, misses=watched.misses)
+        yield Sample("alo_cache_values", watched.watched, ("presence",))
+        yield from pool_samples(self.pool)
+        yield from redis_samples(self.redis)
 
     def statistics(self) -> GatewayStatistics:
         return GatewayStatistics(

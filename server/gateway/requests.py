@@ -5,6 +5,7 @@ Sends and marks are frequent and go through batches instead (`server.gateway.sen
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final, assert_never
 
 import structlog
@@ -51,7 +52,7 @@ from server.gateway.connection import Connection, LookUpRequest
 from server.gateway.replies import error_reply, store_error_reply
 from server.transport.outbox import ROOM_BYTES, Whole
 from store import conversations, messages, revisions, tokens
-from store.errors import DatabaseError, ForeignCursor, StoreError
+from store.errors import DatabaseError, ForeignCursor, Refused, StoreError
 from store.marks import message_status
 from store.page_cursor import InvalidCursor, decode_cursor, encode_cursor
 from store.participant_lists import watchable
@@ -70,6 +71,7 @@ class RequestHandler:
     """Answers requests one by one.
 
     :param token_lifetime_s: of tokens that are issued here.
+    :ivar resumes: cursors of hellos that were served, by outcome.
     """
 
     def __init__(self, pool: Pool, broadcast: Broadcast, presence: PresenceWatch, *, token_lifetime_s: float) -> None:
@@ -77,6 +79,7 @@ class RequestHandler:
         self._broadcast = broadcast
         self._presence = presence
         self._token_lifetime_s = token_lifetime_s
+        self.resumes: Counter[str] = Counter()
 
     async def answer(self, connection: Connection, frame: LookUpRequest) -> bytes:
         """Serve a request; returns the encoded reply. Raises only `trio.Cancelled`: then the outcome is unknown."""
@@ -109,7 +112,7 @@ class RequestHandler:
                 return encode(Done(frame.request))
             case Sync():
                 page = await self._catch_up(connection, frame)
-                return _whole(page, Synced(frame.request, page.cursor, page.more))
+                return _whole(connection, page, Synced(frame.request, page.cursor, page.more))
             case Hello():
                 return await self._resume(connection, frame)
             case Status() | History() | List():
@@ -193,7 +196,7 @@ class RequestHandler:
             page = await self._page(connection, cursor, frame.count)
             if not page.more or connection.is_draining or outbox.cut_reason is not None:
                 return page
-            whole = _whole(page, Cursor(page.cursor, True))
+            whole = _whole(connection, page, Cursor(page.cursor, True))
             outbox.offer(whole)
             outbox.flush()
             cursor = page.cursor
@@ -219,8 +222,10 @@ class RequestHandler:
             raise  # a fault of the server: `answer` logs it and tells the client
         except StoreError as error:
             log.info("not_resumed", error=type(error).__name__)
+            self.resumes["cursor_refused" if isinstance(error, Refused) else "unavailable"] += 1
             return encode(Lag([]))
-        return _whole(page, Cursor(page.cursor, page.more))
+        self.resumes["more" if page.more else "complete"] += 1
+        return _whole(connection, page, Cursor(page.cursor, page.more))
 
     async def _history(self, connection: Connection, frame: History) -> Reply:
         page = await messages.history(
@@ -260,5 +265,7 @@ class RequestHandler:
         return Conversations(frame.request, cursor, page)
 
 
-def _whole(page: SyncPage, last: Synced | Cursor) -> Whole:
-    return Whole(b"".join([*map(encode, page.pushes), encode(last)]))
+def _whole(connection: Connection, page: SyncPage, last: Synced | Cursor) -> Whole:
+    frames = [*map(encode, page.pushes), encode(last)]
+    connection.outbox.count_frames(frames)
+    return Whole(b"".join(frames))

@@ -12,6 +12,7 @@ from server.delivery.broadcast import Broadcast
 from server.delivery.hub import Hub
 from server.gateway.budgets import cost_of_pushes
 from server.gateway.connection import Connection
+from server.gateway.delivery_hops import DeliveryHops
 from server.gateway.replies import store_error_reply
 from store.batching.two_lanes import Lanes
 from store.clock import Clock
@@ -25,6 +26,7 @@ from store.redis.entries import AddressedPush
 class PendingSend(NamedTuple):
     """A send between its request and its reply.
 
+    :ivar received_at: when its bytes came, by Trio's clock.
     :ivar charged: what the user has paid for its pushes, as far as they were known; the rest is charged when it is
         committed.
     """
@@ -32,20 +34,34 @@ class PendingSend(NamedTuple):
     connection: Connection
     request: int
     message: NewMessage
+    received_at: float
     charged: int
 
 
 class Sends:
-    """All sends of this node, committed in batches; a send to a locked conversation does not hold up the others."""
+    """All sends of this node, committed in batches; a send to a locked conversation does not hold up the others.
+
+    :ivar stored, repeated, refused: sends by their outcome; a repeated one had been stored before.
+    """
 
     def __init__(
-        self, pool: Pool, participants: ParticipantsCache, hub: Hub, broadcast: Broadcast, clock: Clock
+        self,
+        pool: Pool,
+        participants: ParticipantsCache,
+        hub: Hub,
+        broadcast: Broadcast,
+        clock: Clock,
+        hops: DeliveryHops,
     ) -> None:
         self._pool = pool
         self._participants = participants
         self._hub = hub
         self._broadcast = broadcast
         self._clock = clock
+        self._hops = hops
+        self.stored = 0
+        self.repeated = 0
+        self.refused = 0
         self.lanes: Lanes[PendingSend, Outcome] = Lanes(
             "the send queue",
             self._commit,
@@ -73,7 +89,7 @@ class Sends:
             frame.thumbnail,
         )
         charged = cost_of_pushes(self._participants.size(frame.conversation), message.size_bytes)
-        self.lanes.submit_nowait(PendingSend(connection, frame.request, message, charged))
+        self.lanes.submit_nowait(PendingSend(connection, frame.request, message, connection.heard_at, charged))
         connection.budget.charge(connection.heard_at, charged)
 
     async def _commit(self, batch: list[PendingSend], lock_wait_s: float) -> list[Outcome | Locked]:
@@ -83,22 +99,27 @@ class Sends:
 
     def _settle(self, batch: list[PendingSend], outcomes: list[Outcome | Locked]) -> None:
         """Reply, push and fan out for the whole batch, then flush each connection once. Atomic (no checkpoint)."""
-        now = trio.current_time()
+        now, now_us = trio.current_time(), self._clock.now_us()
         for pending, outcome in zip(batch, outcomes, strict=True):
             cost = 0
             if isinstance(outcome, Committed):
                 self._hub.offer(pending.connection, encode(_sent(pending.request, outcome)))
                 if outcome.is_new:
-                    self._deliver(pending, outcome)
+                    self.stored += 1
+                    self._hops.received_committed.observe(now - pending.received_at)
+                    self._deliver(pending, outcome, now_us)
                     cost = cost_of_pushes(len(outcome.participants), pending.message.size_bytes)
+                else:
+                    self.repeated += 1
             else:
+                self.refused += 1
                 self._hub.offer(pending.connection, encode(store_error_reply(pending.request, outcome)))
             if cost != pending.charged:
                 pending.connection.budget.charge(now, cost - pending.charged)
             pending.connection.answered()
         self._broadcast.flush()
 
-    def _deliver(self, pending: PendingSend, committed: Committed) -> None:
+    def _deliver(self, pending: PendingSend, committed: Committed, now_us: int) -> None:
         message = pending.message
         frame = encode(
             Message(
@@ -124,6 +145,7 @@ class Sends:
             pending.connection,
             cause=message.sender,
             temp_id=message.temp_id,
+            committed_us=now_us,
         )
         self._broadcast.push(push)
 

@@ -7,6 +7,7 @@ all answers have in common (errors, encodings, headers) is decided here.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
@@ -17,6 +18,7 @@ from server.http.challenges import challenge
 from server.http.compression import CompressedForms, chosen, compressed
 from server.http.encoding import CBOR, JSON, Encoding, encode
 from server.http.frame import ReadBody, framed
+from server.http.http_counts import UNCODED
 from server.http.media_types import accepted
 from server.http.problems import MEDIA_TYPES, Problem, problem_of
 from server.http.request_headers import Headers
@@ -45,6 +47,8 @@ no error but cancellation."""
 
 NO_COMPRESSION: Final = "x-no-compression"
 """The header that keeps an answer from being compressed: of a request, or of an answer with a secret."""
+
+TOO_MANY: Final = 429
 
 SECRETS: Final = frozenset(("token", "secret"))
 """Fields of answers. The length of a compressed body tells something of its content (decision 30)."""
@@ -75,7 +79,27 @@ def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange
         reply.headers.update(kept_plain)
         return _coded(reply, headers, answer.forms if isinstance(answer, EncodedAnswer) else None)
 
-    return exchange
+    return _counted(route, services, exchange)
+
+
+def _counted(route: Route, services: Services, exchange: Exchange) -> Exchange:
+    rule, request_class = route.rule, route.request_class.value
+
+    async def counted(peer: str, headers: Headers, query_string: str, values: Mapping[str, Any]) -> Reply:
+        counts = services.counts
+        counts.in_flight += 1
+        began = perf_counter()
+        try:
+            reply = await exchange(peer, headers, query_string, values)
+        finally:
+            counts.in_flight -= 1
+        coding = reply.headers.get("content-encoding", UNCODED)
+        counts.answered(rule, perf_counter() - began, reply.status, coding, len(reply.body))
+        if reply.status == TOO_MANY:
+            counts.limited[request_class] += 1
+        return reply
+
+    return counted
 
 
 def client_address(peer: str, headers: Headers, services: Services) -> str:
@@ -105,6 +129,7 @@ def refused(error: Exception, headers: Headers, services: Services, rule: str = 
         problem = problem_of(error, rule)
     finally:
         SERVED.reset(outside)
+    services.counts.refused(problem.status)
     return _refusal(problem, headers, names, services, services.limits.pause_s(error))
 
 

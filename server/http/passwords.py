@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
 from typing import Final
 
 import trio
@@ -12,6 +14,7 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from server.http.password_rules import BadPassword, new_password, normal_password
 from server.http.turns import Turns
 from server.http.wasted import Wasted
+from store.distribution import Distribution
 
 CONCURRENT: Final = 1
 """Hashes at a time for strangers, and as many for known devices. Each takes 64 MiB and a core for some 100 ms, on
@@ -55,6 +58,7 @@ class Passwords:
     good end come first (`server.http.wasted`): each address of an attacker delays others once.
 
     :param is_familiar: whether users were seen at an address, given by its key.
+    :ivar seconds: of each hash, without its wait for a turn.
     """
 
     def __init__(self, is_familiar: Callable[[str], bool] = _never) -> None:
@@ -62,9 +66,25 @@ class Passwords:
         self._wasted = Wasted()
         self._strangers = _turns("password hashes", self._rank)
         self._known = _turns("password hashes of known devices", None)
+        self.seconds = Distribution()
 
     def _rank(self, source: Hashable) -> int:
         return self._wasted.of(source) - (isinstance(source, str) and self._is_familiar(source))
+
+    def waiting(self) -> dict[str, int]:
+        """Hashes that wait, by source."""
+        return {
+            "strangers": self._strangers.statistics().waiting,
+            "known_devices": self._known.statistics().waiting,
+        }
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds.observe(perf_counter() - began)
 
     def _turns(self, is_known: bool) -> Turns:
         return self._known if is_known else self._strangers
@@ -86,7 +106,8 @@ class Passwords:
         async with self._turns(is_known).turn(source):
             if not is_known:
                 self._wasted.note(source)
-            return await trio.to_thread.run_sync(_hash, password, known, field)
+            with self._measured():
+                return await trio.to_thread.run_sync(_hash, password, known, field)
 
     async def check(
         self,
@@ -104,7 +125,8 @@ class Passwords:
         """
         async with self._turns(is_known).turn(source):
             await admit()
-            is_right = await trio.to_thread.run_sync(_verify, password_hash, password)
+            with self._measured():
+                is_right = await trio.to_thread.run_sync(_verify, password_hash, password)
             if not is_right and not is_known:
                 self._wasted.note(source)
             return is_right

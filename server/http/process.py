@@ -9,7 +9,9 @@ import structlog
 import trio
 
 from runtime.config import Config
+from runtime.health import Health
 from runtime.open_files import room_for_connections
+from runtime.operations import operate
 from runtime.process import tell_ready
 from runtime.signals import watch_signals
 from runtime.web_origins import web_origins
@@ -24,6 +26,7 @@ from server.http.offered import offered_by
 from server.http.open_connections import MAX_CONNECTIONS
 from server.http.request_heads import refused_head
 from server.http.routes import ROUTES
+from server.http.samples import web_samples
 from server.http.services import services_of
 from server.transport.addresses import proxies_of
 from server.transport.listener import listen
@@ -52,12 +55,13 @@ async def serve_web(config: Config) -> None:
     proxies = proxies_of(config)
     terminated = trio.Event()
     external_issuer, issuer_keys = external_issuer_of(config)
+    health = Health({"Postgres": lambda: pool.fetch("select 1"), "Redis": lambda: redis.call("PING")})
     sock = listen(config.host, config.port)
     async with (
         open_objects(config.object_store_url, config.public_files_url, config.files_url) as objects,
         trio.open_nursery() as services,
     ):
-        await services.start(watch_signals, terminated)
+        await services.start(watch_signals, terminated, health, config.ready_grace_s)
         await services.start(redis.run)
         services.start_soon(writer.run)
         services.start_soon(pool.end_after, terminated, POSTGRES_S)
@@ -66,6 +70,7 @@ async def serve_web(config: Config) -> None:
             redis,
             Announcements(pool, writer.broadcast),
             token_lifetime_s=config.token_lifetime_s,
+            health=health,
             ops_token=config.ops_token,
             offered=offered_by(config),
             proxies=proxies,
@@ -77,12 +82,13 @@ async def serve_web(config: Config) -> None:
             cors_origins=web_origins(config.cors_origins),
             rate_limit_factor=config.rate_limit_factor,
         )
+        await services.start(operate, config, "web", health, partial(web_samples, shared))
         services.start_soon(shared.uses.run)
         services.start_soon(keep_time, objects)
         if issuer_keys is not None:
             services.start_soon(issuer_keys.run)
         log.info("listening", host=config.host, port=sock.getsockname()[1])
-        services.start_soon(_tell_ready, config, pool, redis)
+        services.start_soon(_tell_ready, config, health, pool, redis)
         refuse = partial(refused_head, services=shared)
         room = room_for_connections() - config.database_pool
         files = file_service(shared, room // 2)
@@ -107,8 +113,9 @@ async def serve_web(config: Config) -> None:
     log.info("stopped")
 
 
-async def _tell_ready(config: Config, pool: Pool, redis: Redis) -> None:
+async def _tell_ready(config: Config, health: Health, pool: Pool, redis: Redis) -> None:
     """Log that the process is ready. It answers requests before that too, with `unavailable` while Postgres is away."""
     await wait_migrated(pool)
     await redis.wait_connected()
+    health.started()
     tell_ready(config)

@@ -6,12 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from runtime.config import RegistrationMode
+from runtime.health import Health
 from server.http.announcements import Announcements
 from server.http.answer_headers import AnswerHeaders
 from server.http.conditional import EntityTags
 from server.http.external_issuer import ExternalIssuer
 from server.http.first_pages import FirstPages
 from server.http.guesses import Guesses
+from server.http.http_counts import HttpCounts
 from server.http.limits import PAUSE_S, Limits
 from server.http.offered import WEBHOOKS, Offered
 from server.http.origins import Origins
@@ -30,6 +32,8 @@ class Services:
     """`services_of` makes one; `uses.run` has to run.
 
     :ivar answer_headers: those that all answers have.
+    :ivar health: of the process.
+    :ivar counts: of requests.
     :ivar offered: the notifiers that workers have keys for.
     :ivar proxies: those that may name the client's address.
     :ivar ops_token: the operators' token; empty if the application has no routes for operators.
@@ -42,6 +46,8 @@ class Services:
 
     pool: Pool
     redis: Redis
+    health: Health
+    counts: HttpCounts
     announcements: Announcements
     passwords: Passwords
     guesses: Guesses
@@ -68,6 +74,7 @@ def services_of(
     announcements: Announcements,
     *,
     token_lifetime_s: float,
+    health: Health,
     ops_token: str = "",
     offered: Offered = WEBHOOKS,
     proxies: TrustedProxies = NO_PROXIES,
@@ -91,6 +98,8 @@ def services_of(
     return Services(
         pool=pool,
         redis=redis,
+        health=health,
+        counts=HttpCounts(),
         announcements=announcements,
         passwords=Passwords(limits.is_familiar),
         guesses=Guesses(redis),

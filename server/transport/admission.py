@@ -73,6 +73,10 @@ class AdmissionGate(Generic[_Key]):
         self._since: OrderedDict[_Key, float] = OrderedDict()
         self._opened: trio.Event | None = None
 
+    def __len__(self) -> int:
+        """Connections that are being admitted."""
+        return len(self._since)
+
     def enter(self, connection: _Key) -> None:
         """The connection is being admitted. Never waits, even beyond `most`. Atomic (no checkpoint)."""
         self._since[connection] = trio.current_time()

@@ -30,7 +30,7 @@ _REQUEST: Final = re.compile(rb"[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
 _UPGRADE: Final = re.compile(rb"(?i)\r\nupgrade[ \t]*:")
 
 _NO_UPGRADE_BODY: Final = (
-    f"This port speaks WebSocket alone: connect to {limits.SOCKET_PATH} with the subprotocol {limits.SUBPROTOCOL}."
+    f"This port speaks WebSocket: connect to {limits.SOCKET_PATH} with the subprotocol {limits.SUBPROTOCOL}."
     " HTTP is at the port of web.\n"
 ).encode()
 _NO_UPGRADE: Final = b"\r\n".join(
@@ -71,12 +71,14 @@ async def open_websocket(
     read: Callable[[], Awaitable[bytes]],
     write: Callable[[bytes], None],
     admit: Callable[[list[str]], bytes | None],
+    answer_plain: Callable[[bytes], Awaitable[bytes | None]],
 ) -> bytes | None:
     """Read the request, write the answer.
 
     :param first: the beginning of the request, as far as the caller has read it.
     :param read: returns the client's next bytes, b"" at their end; cancelled only while it waits.
     :param admit: called with the values of X-Forwarded-For; returns None, or the bytes that refuse the client.
+    :param answer_plain: called with the head of a request that asks for no upgrade; returns its answer, if it has one.
     :returns: the bytes that the client sent after its request; None if the WebSocket was not opened, for any reason.
     :raises trio.BrokenResourceError: if the connection was lost meanwhile.
     """
@@ -87,7 +89,7 @@ async def open_websocket(
         write(upgrade.answer if crowded is None else crowded)
         return after if crowded is None else None
     if _REQUEST.match(head) and not _UPGRADE.search(head):
-        write(_NO_UPGRADE)
+        write(await answer_plain(head) or _NO_UPGRADE)
         return None
     stream = _RequestStream(head, write)
     is_open = False

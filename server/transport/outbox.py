@@ -12,16 +12,17 @@ push of each kind. It never drops replies; instead the connection stops reading 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import trio
 
 from protocol import limits
 from protocol.codec import encode
-from protocol.encoded import head_of, is_push
+from protocol.encoded import head_of, is_push, type_mark
 from protocol.frames import Lag
 from protocol.websocket import binary_header
+from server.transport.wire_counts import WireCounts
 
 MAX_BYTES: Final = 1024 * 1024
 """Bytes of one connection, beyond the kernel's own buffers: about 3,000 messages of 300 bytes, as in Centrifuge."""
@@ -56,6 +57,7 @@ class Outbox:
     :param sock: a non-blocking socket; the outbox only sends on it.
     :param start_soon: starts the task that waits for a slow peer, in the connection's nursery.
     :param on_cut: called once when the peer is stuck or gone; it must end the connection.
+    :param counts: those of the node.
     :ivar size: bytes that wait.
     :ivar is_lagging: pushes of messages are dropped until `resume`.
     :ivar has_news: something was offered since the last cursor.
@@ -64,6 +66,7 @@ class Outbox:
     """
 
     __slots__ = (
+        "_counts",
         "_flushed",
         "_frames",
         "_is_draining",
@@ -84,7 +87,10 @@ class Outbox:
         "size",
     )
 
-    def __init__(self, sock: socket.socket, start_soon: Callable[..., object], on_cut: Callable[[], None]) -> None:
+    def __init__(
+        self, sock: socket.socket, start_soon: Callable[..., object], on_cut: Callable[[], None], counts: WireCounts
+    ) -> None:
+        self._counts = counts
         self._sock = sock
         self._start_soon = start_soon
         self._on_cut = on_cut
@@ -110,11 +116,19 @@ class Outbox:
         if self.cut_reason is None and not self._is_ended:
             self.has_news = True
             self._frames.append(frame)
+            if type(frame) is not Whole:
+                self._counts.offered[type_mark(frame)] += 1
             self._grow(len(frame))
+
+    def count_frames(self, frames: Iterable[bytes]) -> None:
+        """Count the frames of a `Whole`."""
+        for frame in frames:
+            self._counts.offered[type_mark(frame)] += 1
 
     def push(self, frame: bytes) -> None:
         """As `offer`, for the push of a message, which the client can fetch if it has to be dropped."""
         if self.is_lagging or self.cut_reason is not None or self._is_ended:
+            self._counts.dropped += 1
             return
         self.has_news = True
         self._frames.append(frame)
@@ -123,7 +137,7 @@ class Outbox:
             # One batch may hold more than the bound; only bytes that the kernel does not take show a slow reader.
             self.flush()
             if self.size > MAX_BYTES:
-                self._lag()
+                self._lag("slow_reader")
 
     def push_latest(self, key: bytes, frame: bytes) -> None:
         """As `offer`, for an ephemeral push, which replaces a waiting push with the same key."""
@@ -134,6 +148,7 @@ class Outbox:
         if key not in self._latest and len(self._latest) >= MAX_LATEST:
             del self._latest[next(iter(self._latest))]
         self._latest[key] = frame
+        self._counts.offered[type_mark(frame)] += 1
 
     def resume(self) -> None:
         """The client is about to fetch the messages that it missed: accept pushes again. Atomic (no checkpoint)."""
@@ -163,13 +178,17 @@ class Outbox:
 
     def push_cursor(self, frame: bytes) -> None:
         """As `push`, for a cursor: `has_news` is false until the next frame is offered."""
+        self._counts.offered[type_mark(frame)] += 1
         self.push(frame)
         self.has_news = False
 
-    def lag(self) -> None:
-        """Drop the waiting pushes of messages, and ask the client to fetch them. Atomic (no checkpoint)."""
+    def lag(self, reason: str) -> None:
+        """Drop the waiting pushes of messages, and ask the client to fetch them. Atomic (no checkpoint).
+
+        :param reason: one of a few, for the metrics.
+        """
         if not self.is_lagging and self.cut_reason is None and not self._is_ended:
-            self._lag()
+            self._lag(reason)
 
     def hold(self) -> None:
         """Keep offered frames until `release`: pushes may come before the client may see them."""
@@ -180,6 +199,7 @@ class Outbox:
         self._is_held = False
         if self.cut_reason is None:
             self._frames.insert(0, first)
+            self._counts.offered[type_mark(first)] += 1
             self.size += len(first)
             self.flush()
 
@@ -218,6 +238,7 @@ class Outbox:
         """Give the peer up, and drop all queued frames."""
         if self.cut_reason is None:
             self.cut_reason = reason
+            self._counts.cuts[reason] += 1
             self._frames.clear()
             self._latest = self._unsent = None
             self.size = 0
@@ -284,6 +305,8 @@ class Outbox:
             self.cut("connection_lost")
             return
         self.size -= sent
+        self._counts.send_calls += 1
+        self._counts.sent_bytes += sent
         if sent < len(data):
             self._unsent = data[sent:]
             if not self._is_draining:
@@ -291,6 +314,7 @@ class Outbox:
                 self._start_soon(self._drain)
 
     async def _drain(self) -> None:
+        began = trio.current_time()
         while self._unsent is not None:
             with trio.move_on_after(STUCK_S) as scope:
                 await trio.lowlevel.wait_writable(self._sock)
@@ -303,9 +327,10 @@ class Outbox:
                 if self.size <= ROOM_BYTES:
                     self._tell_room()
         self._is_draining = False
+        self._counts.blocked_seconds.observe(trio.current_time() - began)
         self._tell_waiting()
 
-    def _lag(self) -> None:
+    def _lag(self, reason: str) -> None:
         """Drop the waiting pushes of messages, and queue a `lag`."""
         heads: dict[bytes, int] = {}
         kept: list[bytes] = []
@@ -314,10 +339,13 @@ class Outbox:
                 kept.append(frame)
                 continue
             self.size -= len(frame)
+            self._counts.dropped += 1
             head = head_of(frame)
             if head is not None:
                 heads[head[0]] = max(head[1], heads.get(head[0], 0))
         lag = encode(Lag(list(heads.items())[: limits.MAX_HEADS]))
+        self._counts.lags[reason] += 1
+        self._counts.offered[type_mark(lag)] += 1
         self._frames[:] = [*kept, lag]
         self.size += len(lag)
         self.is_lagging = True

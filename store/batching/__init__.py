@@ -2,6 +2,7 @@
 
 | module | about |
 |---|---|
+| `commits` | sizes and times of commits, and which one is stuck |
 | `fair_queue` | a bounded queue in which sources take turns |
 | `group_commit` | one queue, one commit at a time |
 | `two_lanes` | a second lane for items whose rows another transaction has locked |

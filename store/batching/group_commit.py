@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 import trio
 
+from store.batching.commits import Commits
 from store.batching.fair_queue import FairQueue
 
 Item = TypeVar("Item")
@@ -33,6 +34,7 @@ class Batcher(Generic[Item, Outcome]):
     """One queue, one commit at a time.
 
     :param name: for messages to operators.
+    :ivar commits: their sizes and times.
     :param commit: writes a batch in one transaction and returns one outcome for each item, errors among them. Raises
         nothing but `trio.Cancelled`.
     :param settle: called with each batch and its outcomes, synchronously and once: the place to answer all clients.
@@ -57,6 +59,7 @@ class Batcher(Generic[Item, Outcome]):
         patience_s: float = 0,
         interval_s: Callable[[int], float] | None = None,
     ) -> None:
+        self.commits = Commits(name)
         self._commit = commit
         self._settle = settle
         self._diverted = diverted
@@ -99,7 +102,11 @@ class Batcher(Generic[Item, Outcome]):
             self._committing = len(batch)
             self._batches += 1
             self._items += len(batch)
-            outcomes = await self._commit(batch)
+            began = self.commits.begin(len(batch))
+            try:
+                outcomes = await self._commit(batch)
+            finally:
+                self.commits.end(began)
             self._committing = 0
             self._settle(batch, outcomes)
 

@@ -15,6 +15,7 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
+from store.batching.commits import Commits
 from store.batching.fair_queue import MAX_BYTES, MAX_QUEUED, MAX_ROWS
 from store.batching.group_commit import Batcher, BatchStatistics
 from store.errors import Locked, Overloaded
@@ -55,6 +56,7 @@ class Lanes(Generic[Item, Outcome]):
         `trio.Cancelled`.
     :param key_of: the key whose lock an item needs.
     :param settle, size_of, source_of: see `Batcher`.
+    :ivar slow_commits: those of the slow lane.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Lanes(Generic[Item, Outcome]):
         self._fast: Batcher[Item, Outcome | Locked] = Batcher(
             name, self._commit_fast, self._settle_fast, size_of, source_of=source_of, diverted=self._divert
         )
+        self.slow_commits = Commits(f"{name}, slow lane")
         self._lines: dict[bytes, deque[tuple[float, Item]]] = {}
         """The waiting items of each key, with the time at which each is given up."""
         self._turns: deque[bytes] = deque()
@@ -108,6 +111,15 @@ class Lanes(Generic[Item, Outcome]):
                 return
             self._idle = trio.Event()
             await self._idle.wait()
+
+    @property
+    def commits(self) -> Commits:
+        """The commits of the fast lane."""
+        return self._fast.commits
+
+    def overdue(self) -> str:
+        """A sentence about a commit that is stuck; "" if none is."""
+        return self._fast.commits.overdue() or self.slow_commits.overdue()
 
     def statistics(self) -> LanesStatistics:
         return LanesStatistics(self._fast.statistics(), self._slow, len(self._lines), self._diverted)
@@ -154,7 +166,11 @@ class Lanes(Generic[Item, Outcome]):
             await self._turn_come.acquire()
             key = self._turns.popleft()
             batch = self._next_of(self._lines[key])
-            outcomes = await self._commit([item for _, item in batch], LOCK_WAIT_S)
+            began = self.slow_commits.begin(len(batch))
+            try:
+                outcomes = await self._commit([item for _, item in batch], LOCK_WAIT_S)
+            finally:
+                self.slow_commits.end(began)
             self._settle_slow(key, batch, outcomes)
 
     def _next_of(self, line: deque[tuple[float, Item]]) -> list[tuple[float, Item]]:

@@ -3,6 +3,7 @@
 | module | about |
 |---|---|
 | `interface` | the calls that every object store has, and the form of keys |
+| `calls` | how long calls take |
 | `direct` | the calls with which clients upload and download files themselves |
 | `folder` | an object store in a folder of this machine |
 | `folder_files`, `folder_multiparts` | its files while they are read or written; its multipart uploads |

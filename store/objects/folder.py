@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, TypeVar
 import trio
 
 from store.errors import ObjectStoreRefused, ObjectTooLarge, PartBusy, Unavailable
+from store.objects.calls import CallTimes
 from store.objects.direct import ObjectState, OpenMultipart, Part, PresignedRequest
 from store.objects.folder_files import NEW, NewObject, OpenObject, Sink, may_lead, remove_older
 from store.objects.folder_multiparts import Multiparts, check_part
@@ -48,6 +49,7 @@ class Folder:
         self._multiparts = Multiparts(self._tree)
         self._threads = trio.CapacityLimiter(THREADS)
         self._signer: UrlSigner | None = None
+        self.calls = CallTimes()
 
     def __str__(self) -> str:
         return str(self._path)
@@ -142,6 +144,10 @@ class Folder:
         return self._multiparts.open_part(check_key(ticket.key), ticket.upload, ticket.part)
 
     async def _run(self, call: Callable[[], _T]) -> _T:
+        with self.calls.measured("file"):
+            return await self._run_in_time(call)
+
+    async def _run_in_time(self, call: Callable[[], _T]) -> _T:
         try:
             with trio.fail_after(TIMEOUT_S):
                 return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)

@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeAlias
 from msgspec import Struct
 
 from store.errors import BadKey
+from store.objects.calls import CallTimes
 
 ARCHIVE: Final = "archive/"
 ATTACHMENTS: Final = "attachments/"
@@ -66,7 +67,11 @@ class Objects(Protocol):
 
     All raise `Unavailable` if the store cannot be reached, is at its limits or does not answer in time (the request may
     have taken effect), `ObjectStoreRefused` if an operator has to act, and `BadKey` for a text that cannot be a key.
+
+    :ivar calls: of the object store, for the metrics.
     """
+
+    calls: CallTimes
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write an object; it replaces one with the same key. It is durable on return; readers never see half of it."""

@@ -35,7 +35,9 @@ class S3(S3Transfers):
     """
 
     def __init__(self, bucket: Bucket, client: httpx.AsyncClient) -> None:
-        super().__init__(bucket, ServiceRequests(bucket, client))
+        requests = ServiceRequests(bucket, client)
+        super().__init__(bucket, requests)
+        self.calls = requests.calls
 
     async def keep_time(self) -> None:
         """Until cancelled, ask for the service's time now and then: a process that only signs has no other way."""

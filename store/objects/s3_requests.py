@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from store.errors import ObjectMissing, ObjectStoreRefused, ObjectTooLarge, Unavailable
 from store.objects.bucket import Bucket
+from store.objects.calls import CallTimes
 from store.objects.interface import TIMEOUT_S
 from store.objects.s3_replies import code_of
 from store.objects.service_clock import ServiceClock, amz_date
@@ -49,12 +50,14 @@ class ServiceRequests:
 
     :param client: used by this object alone.
     :ivar clock: the service's.
+    :ivar calls: by method of HTTP.
     """
 
     def __init__(self, bucket: Bucket, client: httpx.AsyncClient) -> None:
         self._bucket = bucket
         self._client = client
         self.clock = ServiceClock(str(bucket))
+        self.calls = CallTimes()
 
     async def ask(
         self,
@@ -76,9 +79,22 @@ class ServiceRequests:
         :raises Unavailable: if there is no answer in time, or a retry may help.
         :raises ObjectStoreRefused: at any other error.
         """
+        with self.calls.measured(method):
+            return await self._ask(method, key, query or {}, body, headers or {}, max_bytes, errors)
+
+    async def _ask(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        body: bytes,
+        headers: Mapping[str, str],
+        max_bytes: int,
+        errors: Container[str],
+    ) -> ServiceAnswer:
         try:
             with self.deadline():
-                answer = await self._exchange(method, key, query or {}, body, headers or {}, max_bytes)
+                answer = await self._exchange(method, key, query, body, headers, max_bytes)
         except httpx.HTTPError as error:
             raise Unavailable("the object store", str(self._bucket), f"{type(error).__name__}: {error}") from None
         if 200 <= answer.status < 300:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from time import perf_counter
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
@@ -27,9 +28,11 @@ from psycopg.pq.abc import PGresult
 from psycopg.types.string import ByteaBinaryLoader
 from psycopg.waiting import Ready, Wait
 
+from store.distribution import DistributionsBy
 from store.errors import BadValue, DatabaseError, Locked, PoolerRefused, Retryable, StoreError, Unavailable
 from store.postgres.columns import BIGINTS, BYTEAS, TEXTS, UUIDS, ColumnType
 from store.postgres.statement import Statement
+from store.sql import name_of
 
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -150,6 +153,9 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
     Cancelling any method while a query runs asks Postgres to cancel the query, for at most `CANCEL_TIMEOUT_S`;
     afterwards the connection is either idle and usable, or closed.
+
+    :ivar query_seconds: the time of each query by its name; a pool has its connections share one. Queries that share a
+        round trip take its time.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -158,6 +164,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self.where = ""
         self.backend = Backend(0, 0)
         self.is_unconfirmed = False
+        self.query_seconds: DistributionsBy[str] = DistributionsBy()
         self._queries = 0
         self._prepared_names: set[bytes] = set()
         self._loaders: dict[bytes, psycopg.abc.Transformer] = {}
@@ -202,6 +209,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         :raises Locked: if a lock took longer than `lock_timeout`, or on a deadlock; nothing was done.
         :raises DatabaseError: any other error of Postgres; nothing was done.
         """
+        began = perf_counter()
         try:
             await self._begin()
             cursor = self.cursor(binary=True)
@@ -212,6 +220,8 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             raise Locked(_one_line(error)) from error
         except (psycopg.Error, UnicodeEncodeError) as error:
             raise self._mapped(error) from error
+        finally:
+            self.query_seconds[name_of(sql)].observe(perf_counter() - began)
         self._check_confirmed()
         return rows
 
@@ -221,6 +231,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
     async def run_encoded(self, statement: Statement, parameters: list[bytes | None]) -> _Rows:
         """Like `run`, with encoded parameters."""
+        began = perf_counter()
         try:
             await self._begin()
             if statement.name not in self._prepared_names:
@@ -229,6 +240,8 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             result = _checked(await self.wait(psycopg.generators.execute(self.pgconn)))
         except psycopg.Error as error:
             raise self._mapped(error) from error
+        finally:
+            self.query_seconds[statement.label].observe(perf_counter() - began)
         self._check_confirmed()
         return self._rows(result, statement)
 
@@ -239,6 +252,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
         :raises Unavailable: if the connection was lost.
         """
+        began = perf_counter()
         try:
             for statement, _ in reads:
                 await self._begin()
@@ -255,6 +269,10 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         except trio.Cancelled:
             self.close_now()
             raise
+        finally:
+            seconds = perf_counter() - began
+            for statement, _ in reads:
+                self.query_seconds[statement.label].observe(seconds)
         return [self._outcome(result, statement) for result, (statement, _) in zip(results, reads, strict=True)]
 
     def _outcome(self, result: PGresult, statement: Statement) -> _Rows | Exception:

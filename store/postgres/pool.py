@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from store import sql as sql_files
+from store.distribution import Distribution, DistributionsBy
 from store.errors import Overloaded, Unavailable
 from store.postgres.driver import Backend, PostgresConnection, Read, connect, where_of
 from store.postgres.reads import MAX_READING, Reads
@@ -57,6 +58,7 @@ class PoolStatistics:
     waiting: int
     connects: int
     discarded: int
+    unknown_outcomes: int
 
 
 class Pool:
@@ -64,6 +66,8 @@ class Pool:
 
     :param url: libpq URL or DSN.
     :ivar connects: how many connections were made.
+    :ivar query_seconds: the time of each query, by its name in the SQL files.
+    :ivar wait_seconds: for a connection, of each caller; 0 if one was free.
     :ivar on_unknown_outcome: called with each write whose outcome is unknown: the connection was lost, no answer came
         in time, the standby did not confirm it, or the task was cancelled. Synchronous; it must not raise.
     """
@@ -80,6 +84,9 @@ class Pool:
         self._last_where = ""
         self.connects = 0
         self._discarded = 0
+        self._unknown_outcomes = 0
+        self.query_seconds: DistributionsBy[str] = DistributionsBy()
+        self.wait_seconds = Distribution()
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[PostgresConnection, None]:
@@ -198,6 +205,7 @@ class Pool:
     def _note_unknown_outcome(self, sql: str, connection: PostgresConnection, began: float) -> None:
         """The only place that notes writes that may be committed although the caller was not told so."""
         if sql_files.writes(sql):
+            self._unknown_outcomes += 1
             # An idle connection runs no statement: its last one has ended, either way.
             self.on_unknown_outcome(UnknownOutcome(began, None if connection.is_idle else connection.backend))
 
@@ -207,7 +215,13 @@ class Pool:
         try:
             self._free.acquire_on_behalf_of_nowait(borrower)
         except trio.WouldBlock:
-            await self._wait_long(borrower)
+            began = trio.current_time()
+            try:
+                await self._wait_long(borrower)
+            finally:
+                self.wait_seconds.observe(trio.current_time() - began)
+        else:
+            self.wait_seconds.observe(0)
         return borrower
 
     async def _wait_long(self, borrower: object) -> None:
@@ -243,6 +257,7 @@ class Pool:
             waiting=free.tasks_waiting,
             connects=self.connects,
             discarded=self._discarded,
+            unknown_outcomes=self._unknown_outcomes,
         )
 
     def close(self) -> None:
@@ -254,6 +269,7 @@ class Pool:
         with self._ending_in_time():
             connection = await connect(self.url, preferred=self._last_where)
         self._last_where = connection.where
+        connection.query_seconds = self.query_seconds
         self.connects += 1
         return connection
 

@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 from store.postgres.columns import ColumnType
+from store.sql import name_of
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _numbers = count(1)
@@ -23,14 +24,16 @@ class Statement:
 
     :param sql: with `%(name)s` for parameters, as in the SQL files.
     :param parameters: name -> type, for each name in `sql`.
+    :param label: in metrics; by default the name in the SQL files of `sql`.
     :ivar text: `sql` as given.
     :ivar parameters: their names, in the order in which they are sent.
     """
 
-    def __init__(self, sql: str, parameters: Mapping[str, ColumnType]) -> None:
+    def __init__(self, sql: str, parameters: Mapping[str, ColumnType], *, label: str = "") -> None:
         position = {name: f"${number}" for number, name in enumerate(parameters, 1)}
         self.name = b"alo_%d" % next(_numbers)
         self.text = sql
+        self.label = label or name_of(sql)
         self.sql = _PARAMETER.sub(lambda match: position[match[1]], sql).encode()
         self.oids = [type_.oid for type_ in parameters.values()]
         self.formats = [1] * len(self.oids)

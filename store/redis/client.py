@@ -20,12 +20,14 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import Any, Final, TypeAlias
 
 import hiredis
 import structlog
 import trio
 
+from store.distribution import Distribution
 from store.errors import Unavailable
 from store.redis.servers import Argument, Command, Servers, pack
 from store.redis.servers import RedisError as RedisError
@@ -185,6 +187,8 @@ class Redis:
     """One Redis, shared by all tasks. Run `run` in a nursery while it is used.
 
     :param url: of a server or of sentinels, as in `store.redis.url`.
+    :ivar commands: issued on the shared connection.
+    :ivar failures: those of them without a reply.
     :raises ValueError: if the URL cannot be used.
     """
 
@@ -199,6 +203,10 @@ class Redis:
         self._first_due = -math.inf
         """Until then commands wait for the first connection."""
         self.connects = 0
+        self.commands = 0
+        self.failures = 0
+        self.reply_seconds = Distribution()
+        """Of the commands that a task issues together."""
         self.moves = 0
         """How many connections led to another server than the connection before."""
         self._last: Address | None = None
@@ -268,6 +276,11 @@ class Redis:
             follower.close("the other connection to it was lost")
 
     @property
+    def in_flight(self) -> int:
+        """Commands of the shared connection that wait for their replies."""
+        return self._link.in_flight if self._link is not None else 0
+
+    @property
     def is_connected(self) -> bool:
         return self._link is not None
 
@@ -295,7 +308,15 @@ class Redis:
         if not commands:
             await trio.lowlevel.checkpoint()
             return []
-        return await _exchange(await self._shared(), commands)
+        began = perf_counter()
+        self.commands += len(commands)
+        try:
+            return await _exchange(await self._shared(), commands)
+        except Unavailable:
+            self.failures += len(commands)
+            raise
+        finally:
+            self.reply_seconds.observe(perf_counter() - began)
 
     async def _shared(self) -> _Link:
         if not self._is_begun.is_set():

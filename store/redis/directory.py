@@ -46,7 +46,8 @@ redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. now)
 local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)
 redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3])
-return {redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('ZRANGE', KEYS[3], 0, -1), first[1] and first[1][1] or ''}
+local nodes, writers = redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('ZRANGE', KEYS[3], 0, -1)
+return {nodes, writers, first[1] and first[1][1] or '', redis.call('XLEN', KEYS[2])}
 """
 
 _BEAT_WRITER: Final = """
@@ -94,11 +95,13 @@ class Beat(NamedTuple):
     :ivar nodes: all nodes that are alive, including this one.
     :ivar writers: the processes that are alive and write without being nodes.
     :ivar first: position of the oldest entry in this node's stream; None if the stream is gone.
+    :ivar entries: in this node's stream, one of which it has read.
     """
 
     nodes: frozenset[bytes]
     writers: frozenset[bytes]
     first: Position | None
+    entries: int
 
 
 async def beat(redis: Redis, node: bytes, position: Position) -> Beat:
@@ -110,8 +113,8 @@ async def beat(redis: Redis, node: bytes, position: Position) -> Beat:
     stream = stream_of(node)
     lease_ms = int(LEASE_S * 1000)
     arguments = (node, lease_ms, format_position(position))
-    nodes, writers, first = await redis.call("EVAL", _BEAT, 3, _NODES, stream, _WRITERS, *arguments)
-    return Beat(frozenset(nodes), frozenset(writers), parse_position(first) if first else None)
+    nodes, writers, first, entries = await redis.call("EVAL", _BEAT, 3, _NODES, stream, _WRITERS, *arguments)
+    return Beat(frozenset(nodes), frozenset(writers), parse_position(first) if first else None, entries)
 
 
 async def beat_writer(redis: Redis, writer: bytes) -> list[bytes]:

@@ -34,6 +34,7 @@ class AddressedPush(NamedTuple):
     :ivar cause: the user whose request caused the push, for a message its sender. Pushes that wait are served in turn
         by it (`server.delivery.push_queue`). Empty for work that no user asked for.
     :ivar temp_id: of a message, for the devices of its sender. The frame, which all others get, has none.
+    :ivar committed_us: when a new message was committed, by Postgres' clock, in microseconds since 1970; 0: not known.
     """
 
     conversation: bytes
@@ -44,6 +45,7 @@ class AddressedPush(NamedTuple):
     key: bytes | None = None
     cause: bytes = b""
     temp_id: bytes | None = None
+    committed_us: int = 0
 
 
 class CatchUpRequest(NamedTuple):
@@ -67,7 +69,16 @@ class PresenceRecheck(NamedTuple):
 def encode_pushes(pushes: Iterable[tuple[AddressedPush, Sequence[bytes]]]) -> bytes:
     """An entry of pushes, each with those of its users that the receiving node holds."""
     rows = [
-        [push.conversation, push.seq, push.frame, push.key, b"".join(users), push.cause, *_for_sender(push, users)]
+        [
+            push.conversation,
+            push.seq,
+            push.frame,
+            push.key,
+            b"".join(users),
+            push.cause,
+            push.committed_us,
+            *_for_sender(push, users),
+        ]
         for push, users in pushes
     ]
     return cbor2.dumps([_PUSHES, rows])
@@ -95,8 +106,10 @@ def decode_entry(entry: bytes) -> Iterator[AddressedPush | CatchUpRequest | Pres
     elif kind == _RECHECK:
         yield PresenceRecheck(_split(body))
     elif kind == _PUSHES:
-        for conversation, seq, frame, key, joined, cause, *temp_id in body:
-            yield AddressedPush(conversation, seq, frame, _split(joined), None, key, cause, *temp_id)
+        for conversation, seq, frame, key, joined, cause, committed_us, *rest in body:
+            temp_id = rest[0] if rest else None
+            users = _split(joined)
+            yield AddressedPush(conversation, seq, frame, users, None, key, cause, temp_id, committed_us)
 
 
 def _for_sender(push: AddressedPush, users: Sequence[bytes]) -> tuple[bytes, ...]:

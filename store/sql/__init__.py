@@ -34,6 +34,22 @@ def load(file: str) -> SimpleNamespace:
     return SimpleNamespace(**dict(zip(names, (sql.strip() for sql in parts[1::2]), strict=True)))
 
 
+UNNAMED: Final = "unnamed"
+"""The name of a query that is in none of the files."""
+
+
+def name_of(sql: str) -> str:
+    """The file and the name of a query, such as "messages.send"; `UNNAMED` for a text that is in none of the files."""
+    return _names().get(sql, UNNAMED)
+
+
+@lru_cache(maxsize=1)
+def _names() -> dict[str, str]:
+    files = [file for file in resources.files(__name__).iterdir() if file.name.endswith(".sql")]
+    stems = [file.name.removesuffix(".sql") for file in files]
+    return {sql: f"{stem}.{name}" for stem in stems for name, sql in vars(load(stem)).items()}
+
+
 def writes(sql: str) -> bool:
     """Whether a statement may change data: itself, or through one of our functions."""
     bare = _COMMENT.sub("", sql)

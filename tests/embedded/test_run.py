@@ -19,7 +19,7 @@ from embedded.errors import EmbeddedError
 from embedded.ports import free_port, is_free
 from embedded.procfile import run_release
 from embedded.programs import take_back
-from embedded.run import banner_of, choose_ports, shown_urls
+from embedded.run import banner_of, choose_metrics_port, choose_ports, shown_urls
 from store.objects.url import parse_objects_url
 from tests.embedded.embedded_world import ROOT, needs_linux, nothing_runs_in, wait_ended
 from tests.waiting import wait_until_blocking
@@ -55,6 +55,7 @@ class Runner:
         self.script = folder / "process.py"
         self.script.write_text(PROCESS)
         self.ports = [free_port(), free_port()]
+        self.settings = {"PORT": str(self.ports[0]), "SOCKET_PORT": str(self.ports[1]), "METRICS_PORT": "0"}
         self.process: subprocess.Popen[str] | None = None
         self._lines: list[str] = []
         self._reader: threading.Thread | None = None
@@ -64,7 +65,7 @@ class Runner:
         self.process = subprocess.Popen(
             [sys.executable, *self.program, "--procfile", self.procfile, "--var", self.var],
             cwd=ROOT,
-            env={**os.environ, "PORT": str(self.ports[0]), "SOCKET_PORT": str(self.ports[1]), **environment},
+            env={**os.environ, **self.settings, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -204,6 +205,45 @@ def test_the_printed_commands_name_the_ports_that_were_chosen(ports: tuple[int, 
     urls = f"ALO_HTTP_URL=http://127.0.0.1:{http} ALO_SOCKET_URL=ws://127.0.0.1:{socket} "
     assert {how for how, _ in commands} == {("" if ports == (8000, 8001) else urls) + ".venv/bin/python"}
     assert "  REDIS_URL='redis://h/1 2' .venv/bin/python -m jobs status\n" in banner
+
+
+def test_the_banner_names_the_page_of_metrics_of_each_process() -> None:
+    banner = banner_of({"PORT": 8000, "SOCKET_PORT": 8001}, {}, Path("var"), metrics=9464)
+    pages = ["http://127.0.0.1:9464 web", "http://127.0.0.1:9465 socket", "http://127.0.0.1:9466 worker"]
+    assert [" ".join(each) for each in re.findall(r"(http://\S+)/metrics \((\w+)\)", banner)] == pages
+    assert "/metrics" not in banner_of({"PORT": 8000, "SOCKET_PORT": 8001}, {}, Path("var"), metrics=0)
+
+
+def test_the_processes_get_the_port_for_operators_that_was_free(runner: Runner) -> None:
+    runner.settings["METRICS_PORT"] = str(first := _three_free_ports())
+    runner.start({"web": runner.command("METRICS_PORT")}, **NO_SERVICES)
+    runner.wait_output(f"http://127.0.0.1:{first + 2}/metrics (worker)")
+    assert not is_free(first)
+    runner.send(signal.SIGINT)
+    assert runner.wait() in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("65534", "must be 1 to 65533"), ("x", "must be 1 to 65533"), ("-1", "must be 1 to 65533")]
+)
+def test_a_port_for_operators_without_room_for_all_processes_is_refused(text: str, says: str) -> None:
+    with pytest.raises(EmbeddedError, match=says):
+        choose_metrics_port({"METRICS_PORT": text})
+
+
+def test_a_taken_port_among_those_for_operators_is_named_with_the_way_out() -> None:
+    first = _three_free_ports()
+    named = pytest.raises(EmbeddedError, match=f"Port {first + 1} is taken.*METRICS_PORT={first + 100} make run")
+    with socket.create_server(("127.0.0.1", first + 1)), named:
+        choose_metrics_port({"METRICS_PORT": str(first)})
+    assert choose_metrics_port({"METRICS_PORT": str(first)}) == first
+    assert choose_metrics_port({"METRICS_PORT": "0"}) == 0
+
+
+def _three_free_ports() -> int:
+    while not (is_free((first := free_port()) + 1) and is_free(first + 2)):
+        pass
+    return first
 
 
 def test_a_process_that_ignores_the_signal_is_killed_at_the_deadline_and_that_is_a_failure(runner: Runner) -> None:

@@ -99,7 +99,7 @@ def start_worker(
 ) -> Callable[..., Awaitable[tuple[Worker, trio.CancelScope]]]:
     """Start a worker in this process. Cancelling its scope is the most sudden end that is possible here."""
 
-    async def no_signals(terminated: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+    async def no_signals(*_: object, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
 
     monkeypatch.setattr(worker_module, "watch_signals", no_signals)

@@ -30,7 +30,9 @@ GOOD = {
     "TRUSTED_PROXIES": ("10.0.0.0/8", "10.0.0.0/8"),
     "MAX_ADDRESS_CONNECTIONS": ("5", 5),
     "WORKER_CONCURRENCY": ("4", 4),
+    "METRICS_HOST": ("0.0.0.0", "0.0.0.0"),
     "METRICS_PORT": ("9100", 9100),
+    "READY_GRACE_S": ("5", 5.0),
     "OFFLINE_NOTICE_URL": ("https://h/x", "https://h/x"),
     "OFFLINE_NOTICE_AFTER_S": ("0.5", 0.5),
     "READ_NOTICE_AFTER_S": ("60", 60.0),
@@ -203,7 +205,9 @@ INVALID = [
     ("TOKEN_LIFETIME_S", "nan"),
     ("TOKEN_LIFETIME_S", "inf"),
     ("TOKEN_LIFETIME_S", "90d"),
-    ("METRICS_PORT", "65536"),
+    ("METRICS_PORT", "65534"),
+    ("READY_GRACE_S", "-1"),
+    ("READY_GRACE_S", "601"),
     ("WORKER_CONCURRENCY", "0"),
     ("WORKER_CONCURRENCY", "1001"),
     ("MAX_ADDRESS_CONNECTIONS", "0"),
@@ -282,6 +286,7 @@ INVALID = [
 
 ANY_VALUE = {
     "HOST": "the system says whether it can listen there",
+    "METRICS_HOST": "the system says whether it can listen there",
     "TRUSTED_PROXIES": "`server.transport.proxies` reads it, and refuses it by name",
     "READY_LINE": "any text",
     "EXTERNAL_AUDIENCE": "any text that the issuer writes",

@@ -14,6 +14,7 @@ import pytest
 import trio
 from quart_trio import QuartTrio
 
+from runtime.health import Health
 from server.cluster.writer import Writer
 from server.http.announcements import Announcements
 from server.http.app import create_app
@@ -139,6 +140,13 @@ async def open_api(pool: Pool, redis_url: str, encoding: str = "json", **setting
         yield Api(create_app(services), encoding)
 
 
+def started_health(pool: Pool, redis: Redis) -> Health:
+    """The health of a process that serves."""
+    health = Health({"Postgres": lambda: pool.fetch("select 1"), "Redis": lambda: redis.call("PING")})
+    health.started()
+    return health
+
+
 @asynccontextmanager
 async def open_services(pool: Pool, redis_url: str, **settings: Any) -> AsyncGenerator[Services, None]:
     """Services of a process of its own.
@@ -153,7 +161,8 @@ async def open_services(pool: Pool, redis_url: str, **settings: Any) -> AsyncGen
         announcements = Announcements(pool, writer.broadcast)
         # All clients of a test come from one address: tests about limits say so.
         usual = {"token_lifetime_s": TOKEN_LIFETIME_S, "rate_limit_factor": 1000.0, "limited_pause_s": 0.0}
-        services = services_of(pool, redis, announcements, **{**usual, **settings})
+        health = started_health(pool, redis)
+        services = services_of(pool, redis, announcements, **{**usual, "health": health, **settings})
         nursery.start_soon(services.uses.run)
         yield services
         nursery.cancel_scope.cancel()

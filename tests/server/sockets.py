@@ -12,6 +12,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, Event
 
 from server.transport.outbox import Outbox
+from server.transport.wire_counts import WireCounts
 
 
 class CountedSocket:
@@ -100,7 +101,7 @@ class Ends:
         self.sock = CountedSocket(ours)
         self.cuts = 0
         self.on_cut: Callable[[], None] = lambda: None
-        self.outbox = Outbox(self.sock, nursery.start_soon if nursery else _no_tasks, self._cut)  # type: ignore[arg-type]
+        self.outbox = Outbox(self.sock, nursery.start_soon if nursery else _no_tasks, self._cut, WireCounts())  # type: ignore[arg-type]
 
     def _cut(self) -> None:
         self.cuts += 1

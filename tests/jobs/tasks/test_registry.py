@@ -1,4 +1,4 @@
-"""The registry has each task that a module defines or SQL names; `docs/jobs.md` has their schedules and metrics."""
+"""The registry has each task that a module defines or SQL names; `docs/jobs.md` has their schedules."""
 
 from __future__ import annotations
 
@@ -62,15 +62,3 @@ async def test_the_page_of_jobs_lists_each_schedule(tasks: dict[str, Task]) -> N
         if task.schedule is not None
     }
     assert dict(re.findall(r"^\| `(\w+)` \| (every [^|]+|`[^|]+` [^|]+) \| ", PAGE, re.MULTILINE)) == schedules
-
-
-async def test_the_page_of_jobs_lists_each_metric_of_a_task(tasks: dict[str, Task]) -> None:
-    samples = {
-        (sample.name, name)
-        for name, task in tasks.items()
-        for metric in task.metrics
-        for family in metric.collect()
-        for sample in family.samples
-        if not sample.name.endswith("_created")
-    }
-    assert {*re.findall(r"^\| `(alo_\w+)` \| `(\w+)` \| ", PAGE, re.MULTILINE)} == samples

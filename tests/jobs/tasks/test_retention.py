@@ -11,13 +11,13 @@ import trio
 from msgspec.structs import replace
 
 from client.http import Credentials
-from jobs.engine.metrics import Metrics
 from jobs.tasks import retention as retention_module
 from jobs.tasks.registry import open_work
 from jobs.tasks.retention import NotAnnounced, Retention
 from protocol.codec import encode
 from protocol.frames import Message, Settings, Tombstone
 from runtime.config import Config
+from runtime.metrics.samples import Value
 from store import messages, participants, revisions
 from store.messages import Committed, NewMessage, send
 from store.objects.archive import list_archives, read_conversation
@@ -96,15 +96,14 @@ def created_then(found: Message | Tombstone, before: list[Message | Tombstone]) 
 
 async def test_deleted_messages_are_counted_among_the_worker_s_metrics(pool: Pool, redis_url: str, talk: bytes) -> None:
     async with open_work(Config(database_url=pool.url, redis_url=redis_url, retention_days=50), pool) as work:
-        registry = Metrics(work.tasks.values()).registry
 
-        def removed() -> float | None:
-            return registry.get_sample_value("alo_retention_messages_removed_total")
+        def removed() -> list[Value]:
+            return [each.value for each in work.samples() if each.name == "alo_retention_messages_removed_total"]
 
-        assert removed() == 0
+        assert removed() == [0]
         with trio.fail_after(20):
             await work.tasks["retention"].call(a_job("retention"), b"{}")
-        assert removed() == 5
+        assert removed() == [5]
     assert await stored(pool) == [6, 7]
 
 

@@ -23,7 +23,7 @@ from store.postgres.statement import Statement
 from store.redis.client import Redis
 from tests.people import new_group, new_user
 from tests.server.http.socket_world import HttpServer, RawAnswer, request, serving_api
-from tests.server.http_world import CBOR, say
+from tests.server.http_world import CBOR, say, started_health
 
 PAGES: dict[str, Callable[[bytes], str]] = {
     "list": lambda _: "/v1/conversations",
@@ -43,7 +43,8 @@ async def process(pool: Pool, redis_url: str) -> AsyncGenerator[HttpServer, None
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
         announcements = Announcements(pool, Writer(redis, pool).broadcast)
-        services = services_of(pool, redis, announcements, token_lifetime_s=3600.0)
+        health = started_health(pool, redis)
+        services = services_of(pool, redis, announcements, token_lifetime_s=3600.0, health=health)
         await services.tags.history()
         async with serving_api(services) as server:
             yield server

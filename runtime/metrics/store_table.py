@@ -1,0 +1,74 @@
+"""The rows of Postgres, Redis, batches, caches and the object store."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runtime.metrics.metric import EACH, SOCKET, Metric
+
+_STATEMENT: Final = {"statement": "file and name of a query in `store/sql/`, or `unnamed`"}
+
+POSTGRES: Final = (
+    Metric("alo_postgres_query_seconds", "histogram", "Queries, from sending to the last row.", EACH, _STATEMENT),
+    Metric("alo_postgres_pool_wait_seconds", "histogram", "Waits for a connection; 0 if one is free.", EACH),
+    Metric("alo_postgres_pool_waiting", "gauge", "Callers that wait for a connection.", EACH),
+    Metric(
+        "alo_postgres_connections",
+        "gauge",
+        "Connections of the pool.",
+        EACH,
+        {"state": "`in_use`, `idle` or `unopened`"},
+    ),
+    Metric("alo_postgres_connects_total", "counter", "Connections that were opened.", EACH),
+    Metric("alo_postgres_discarded_total", "counter", "Connections that were closed as broken.", EACH),
+    Metric("alo_postgres_unknown_outcomes_total", "counter", "Writes whose outcome is not known.", EACH),
+    Metric("alo_postgres_reads_total", "counter", "Reads of the hot path, which may share round trips.", EACH),
+    Metric("alo_postgres_read_round_trips_total", "counter", "Round trips of these reads.", EACH),
+    Metric("alo_postgres_reads_waiting", "gauge", "Reads of the hot path that wait for a round trip.", EACH),
+)
+
+REDIS: Final = (
+    Metric("alo_redis_commands_total", "counter", "Commands, those that block apart.", EACH),
+    Metric("alo_redis_failures_total", "counter", "Commands without a reply.", EACH),
+    Metric("alo_redis_reply_seconds", "histogram", "Replies to commands that are sent together.", EACH),
+    Metric("alo_redis_in_flight", "gauge", "Commands that wait for a reply.", EACH),
+    Metric("alo_redis_connects_total", "counter", "Connections that were opened, the first included.", EACH),
+    Metric("alo_redis_moves_total", "counter", "Connections to another server than the last one.", EACH),
+    Metric("alo_redis_connected", "gauge", "1 while there is a connection.", EACH),
+)
+
+_QUEUE: Final = {"queue": "`sends`, `sends_slow`, `marks` or `last_seen`"}
+
+BATCHES: Final = (
+    Metric("alo_batch_items", "histogram", "Items of a commit.", SOCKET, _QUEUE),
+    Metric("alo_batch_commit_seconds", "histogram", "Commits, with their retries.", SOCKET, _QUEUE),
+    Metric("alo_batch_queued", "gauge", "Items that wait for a commit.", SOCKET, _QUEUE),
+    Metric("alo_sends_diverted_total", "counter", "Sends that went to the slow lane.", SOCKET),
+)
+
+_CACHE: Final = {"cache": "`participants`, `presence` (`socket`); `list`, `history` (`web`)"}
+
+CACHES: Final = (
+    Metric(
+        "alo_cache_uses_total",
+        "counter",
+        "Uses of a cache.",
+        ("web", "socket"),
+        {**_CACHE, "outcome": "`hit`, `mended` (a page that was brought up to date) or `miss`"},
+    ),
+    Metric("alo_cache_values", "gauge", "Values in a cache.", ("web", "socket"), _CACHE),
+    Metric("alo_cache_bytes", "gauge", "Bytes in a cache of pages.", ("web",), _CACHE),
+)
+
+OBJECTS: Final = (
+    Metric(
+        "alo_object_store_call_seconds",
+        "histogram",
+        "Calls of the object store.",
+        ("web", "worker"),
+        {
+            "method": "of a service the method of HTTP; of a folder `file`",
+            "outcome": "`ok`, `missing`, `refused`, `unavailable` or `cancelled`",
+        },
+    ),
+)
