@@ -90,6 +90,13 @@ async def password_hash_of(pool: Pool, user: bytes) -> str | None:
     return None if password_hash is None else str(password_hash)
 
 
+async def replace_hash(pool: Pool, user: bytes, old_hash: str, new_hash: str) -> bool:
+    """Put another hash of the same password in place of the old one; return False if the user has another one by
+    now."""
+    parameters = {"user": uuid(user), "old_hash": old_hash, "new_hash": new_hash}
+    return bool(await pool.fetch(_sql.replace_hash, parameters))
+
+
 async def change_password(
     pool: Pool,
     user: bytes,

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("bench", "client", "demo", "embedded", "jobs", "protocol", "runtime", "server", "store")
 
 DRIVERS = {
-    "psycopg": {"store/postgres/driver.py"},
+    "psycopg": {"store/postgres/copying.py", "store/postgres/driver.py"},
     "hiredis": {"store/redis/client.py", "store/redis/servers.py"},
     "redis": {"store/redis/url.py"},
     "trio_websocket": {"server/transport/handshake.py", "client/connection.py", "client/websocket.py"},
@@ -34,6 +34,7 @@ DRIVERS = {
     "backports": {"server/http/compression.py"},
     "compression": {"server/http/compression.py"},
     "argon2": {"server/http/passwords.py"},
+    "bcrypt": {"server/http/bcrypt_hashes.py"},
     "zxcvbn_rs_py": {"server/http/password_rules.py"},
     "precis_i18n": {"runtime/usernames.py", "server/http/password_rules.py"},
     "jinja2": {"jobs/mail/wording.py", "server/http/reference/page.py"},
@@ -41,6 +42,7 @@ DRIVERS = {
     "idna": {"runtime/email_address.py"},
     "http_ece": {"jobs/notifiers/web_push.py"},
     "py_vapid": {"jobs/notifiers/web_push.py"},
+    "tqdm": {"store/cli/import_progress.py"},
     "httpcore": {"jobs/notifiers/guard.py"},
 }
 """Top-level module of a driver -> the files that may meet it, benchmarks and tests aside."""
@@ -81,8 +83,8 @@ def test_one_file_meets_each_driver(driver: str) -> None:
 
 FROM_THE_DRIVER = {
     # Query modules mark an id or a column as a parameter by these.
-    "store": {"bigints", "byteas", "connected", "texts", "uuid", "uuids"},
-    # Whether DATABASE_URL can be read at all.
+    "store": {"PostgresConnection", "bigints", "byteas", "connected", "is_url", "texts", "uuid", "uuids"},
+    # Whether DATABASE_URL can be read at all; `store/cli` asks it of the source of an import.
     "runtime": {"is_url"},
 }
 """Package -> its imports from `store.postgres.driver`, outside `store/postgres`. Others import nothing of it."""
@@ -191,7 +193,7 @@ TABLES = [
     "server",
     *(f"server/{folder}" for folder in ("cluster", "delivery", "gateway", "http", "transport")),
     "store",
-    *(f"store/{folder}" for folder in ("batching", "cli", "objects", "postgres", "redis")),
+    *(f"store/{folder}" for folder in ("batching", "cli", "imports", "objects", "postgres", "redis")),
 ]
 """Folders whose `__init__.py` describes their modules in a table."""
 

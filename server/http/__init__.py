@@ -39,6 +39,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `kept_pages`, `owners` | encoded pages that can be mended; a guess at whose page a token asks for |
 | `first_pages`, `versioned_cache` | the cache of first pages; a cache that compares versions on each use |
 | `limits`, `request_classes` | limits on requests, by address and by user; the table of the limits |
+| `bcrypt_hashes` | bcrypt, of imported users who have not logged in yet |
 | `guesses` | guesses of passwords: accounts rest after wrong ones |
 | `turns`, `request_turns` | turns at work that few may do at a time; the requests of a process in turn |
 | `passwords`, `wasted` | Argon2id in threads, in turn by address; hashes to no good end, for the order of these turns |

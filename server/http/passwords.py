@@ -1,4 +1,5 @@
-"""Passwords: Argon2id through argon2-cffi, in threads, a few at a time, with turns for each address."""
+"""Passwords: Argon2id through argon2-cffi, in threads, a few at a time, with turns for each address. Users who were
+imported have hashes of bcrypt until they log in (`server.http.bcrypt_hashes`)."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import trio
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
+from server.http import bcrypt_hashes
 from server.http.password_rules import BadPassword, new_password, normal_password
 from server.http.turns import Turns
 from server.http.wasted import Wasted
@@ -117,8 +119,9 @@ class Passwords:
         source: Hashable,
         is_known: bool = False,
         admit: Callable[[], Awaitable[None]] = _at_once,
-    ) -> bool:
-        """Whether the password is right; cancellation and errors are as in `hash`.
+    ) -> str | None:
+        """The hash to keep if the password is right: the same one, or Argon2id in place of bcrypt. None if it is wrong.
+        Cancellation and errors are as in `hash`.
 
         :param password_hash: None if the user does not exist; the check then takes as long, so its time tells nothing.
         :param admit: called when the turn has come: it may count the guess, and raise an error instead of the check.
@@ -126,10 +129,10 @@ class Passwords:
         async with self._turns(is_known).turn(source):
             await admit()
             with self._measured():
-                is_right = await trio.to_thread.run_sync(_verify, password_hash, password)
-            if not is_right and not is_known:
+                kept_hash = await trio.to_thread.run_sync(_verify, password_hash, password)
+            if kept_hash is None and not is_known:
                 self._wasted.note(source)
-            return is_right
+            return kept_hash
 
 
 def _turns(name: str, rank: Callable[[Hashable], int] | None) -> Turns:
@@ -140,12 +143,23 @@ def _hash(password: str, known: tuple[str, ...], field: str) -> str:
     return HASHER.hash(new_password(password, *known, field=field))
 
 
-def _verify(password_hash: str | None, typed: str) -> bool:
+def _verify(password_hash: str | None, typed: str) -> str | None:
+    if password_hash is not None and bcrypt_hashes.is_bcrypt(password_hash):
+        return _in_place_of(password_hash, typed) if bcrypt_hashes.fits(password_hash, typed) else None
     try:
         password = normal_password(typed)
     except BadPassword:
         password, password_hash = "", None
     try:
-        return HASHER.verify(password_hash or HASH_OF_NO_USER, password) and password_hash is not None
+        HASHER.verify(password_hash or HASH_OF_NO_USER, password)
     except (VerifyMismatchError, InvalidHashError):
-        return False
+        return None
+    return password_hash
+
+
+def _in_place_of(password_hash: str, typed: str) -> str:
+    try:
+        return HASHER.hash(normal_password(typed))
+    except BadPassword:
+        # Its user has logged in with it for years: a control character, say.
+        return password_hash

@@ -7,6 +7,11 @@ select add_user(
 -- The hash of a user's password; null: the user has none.
 select password_hash from users where id = %(user)s::uuid;
 
+-- name: replace_hash
+-- Another hash of the same password: nothing that the user knows of changes. No row: the user has another one by now.
+update users u set password_hash = %(new_hash)s where u.id = %(user)s::uuid and u.password_hash = %(old_hash)s
+returning u.id;
+
 -- name: change_password
 -- See change_password() in functions/.
 select change_password(

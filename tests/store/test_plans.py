@@ -286,6 +286,7 @@ class Traffic:
             lambda: accounts.change_password(pool, user, user, "x", "x", ends_others=True),
             lambda: devices.confirm(pool, user, user, "x"),
             lambda: accounts.password_hash_of(pool, user),
+            lambda: accounts.replace_hash(pool, user, "x", "x"),
             lambda: self.figures(),
             lambda: contacts.add(pool, user, here),
             lambda: contacts.remove(pool, user, here),

@@ -98,21 +98,27 @@ async def _check_password(request: Request[bodies.LogIn], typed: str, password: 
     device = await _known_device(request, account)
     guesses = name_key(form_of(typed) or typed) if device is None else device_key(device)
     # The hash of a user without a password is that of no user.
-    is_right = await services.passwords.check(
+    kept_hash = await services.passwords.check(
         account.password_hash if account else None,
         password,
         source=device or address_key(request.address),
         is_known=device is not None,
         admit=partial(services.guesses.admit, guesses),
     )
-    if not is_right or account is None:
+    if kept_hash is None or account is None:
         # For an unknown name as well: the answer takes as long.
         user = account.user if account else None
         await security_events.note(services.pool, "login_failed", user, source_of(request), is_counted=True)
         raise _wrong()
     await services.guesses.forget(guesses)
+    is_replaced = kept_hash != account.password_hash
+    if is_replaced and not await accounts.replace_hash(
+        services.pool, account.user, account.password_hash or "", kept_hash
+    ):
+        # Another login was faster, or the user has another password by now. No hash of bcrypt follows one of Argon2id.
+        return await _check_password(request, typed, password)
     await _check_open(request, account.user, keeps_account=body.keeps_account)
-    return NewDevice(account.user, account.username, body.name, body.client, password_hash=account.password_hash)
+    return NewDevice(account.user, account.username, body.name, body.client, password_hash=kept_hash)
 
 
 async def _known_device(request: Request[Any], account: Account | None) -> bytes | None:

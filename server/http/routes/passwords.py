@@ -37,14 +37,14 @@ async def _hash_of(password: str, identity: Identity, request: Request[Any]) -> 
         detail = "the account has no password, and gets none here: its user logs in by the external issuer"
         raise Problem(ProblemCode.NO_PASSWORD, detail)
     guesses = device_key(identity.device)
-    is_right = await services.passwords.check(
+    kept_hash = await services.passwords.check(
         password_hash,
         password,
         source=identity.device,
         is_known=True,
         admit=partial(services.guesses.admit, guesses),
     )
-    if not is_right:
+    if kept_hash is None:
         source = source_of(request, identity)
         await security_events.note(services.pool, "confirmation_failed", identity.user, source, is_counted=True)
         raise Problem(ProblemCode.WRONG_CREDENTIALS, "wrong password")
