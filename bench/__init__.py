@@ -21,5 +21,6 @@ Each program prints JSON lines to standard output, and text for people to standa
 | `day`, `population` | a mixed day |
 | `attack`, `attackers`, `well_behaved` | attackers on a web process, beside users that behave |
 | `sends`, `depth`, `hits` | the store: group commit, ten million messages, caches |
+| `moving_in` | an import of the database of the service before this one |
 | `queue`, `queue_ours` | the job queue, beside BullMQ |
 """

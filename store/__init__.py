@@ -9,7 +9,8 @@ Folders:
 | `objects` | files under keys, in a folder or an S3-compatible service; archives of messages |
 | `batching` | group commit: items that queue during one commit go out with the next one |
 | `sql` | queries by name, stored functions, migrations |
-| `cli` | `python -m store archive`, `invitations` and `restored` |
+| `imports` | taking over the database of the service before this one |
+| `cli` | `python -m store archive`, `import`, `invitations` and `restored` |
 
 Query modules, a function for each query of the `.sql` file of the same name:
 

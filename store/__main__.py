@@ -1,5 +1,6 @@
 """`python -m store migrate`: the process `release`, which runs before the other processes of a new version start.
 `python -m store archive`: prints archives.
+`python -m store import`: takes over the database of the service before this one (docs/moving-in.md).
 `python -m store invitations`: makes, lists and revokes invitations.
 `python -m store restored`: begins another history after a data directory was restored from a copy (docs/backup.md)."""
 
@@ -18,6 +19,7 @@ import structlog
 
 from runtime.config import Config
 from runtime.process import run_process
+from store.cli import import_old
 from store.cli.archive import USAGE as ARCHIVE_USAGE
 from store.cli.archive import print_archive
 from store.cli.invitations import USAGE as INVITATIONS_USAGE
@@ -50,12 +52,15 @@ def main() -> None:
             run_process("release", _release, StoreError)
         case ["archive", ("list" | "read") as what, conversation]:
             _archive(what, conversation)
+        case ["import", *rest] if chosen := import_old.options(rest):
+            run_process("import", lambda config: import_old.import_old(config, chosen), StoreError)
         case ["invitations", *rest]:
             run_process("invitations", command_of(rest), StoreError, BrokenPipeError)
         case ["restored"]:
             run_process("restored", restored, StoreError)
         case _:
-            usages = ["python -m store migrate", "python -m store restored", INVITATIONS_USAGE, ARCHIVE_USAGE]
+            usages = ["python -m store migrate", import_old.USAGE, "python -m store restored"]
+            usages += [INVITATIONS_USAGE, ARCHIVE_USAGE]
             sys.exit("usage: " + "\n       ".join(usages))
 
 

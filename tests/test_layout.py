@@ -95,6 +95,14 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "schema": "store/schema.sql",
         "unread": "unread counts",
     },
+    "store/imports": {
+        "command": "the command, as an operator types it",
+        "conversations": "conversations, participants, contacts and attachments",
+        "messages": "messages, marks and unread counts",
+        "runs": "runs that are repeated, interrupted or refused",
+        "served": "what the server shows of it",
+        "users": "users, names and passwords",
+    },
     "store/objects": {"stores": "what each object store has to do", "transfers": "what clients do with it themselves"},
     "store/postgres": {"statements": "which statements write"},
 }

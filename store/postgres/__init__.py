@@ -2,7 +2,8 @@
 
 | module | about |
 |---|---|
-| `driver` | the only module that imports psycopg: one connection, its queries and errors |
+| `driver` | with `copying` the only module that imports psycopg: one connection, its queries and errors |
+| `copying` | COPY, for whole tables |
 | `pool` | connections for all tasks of a process, with deadlines and bounded queues |
 | `reads` | reads that queue up share a round trip |
 | `statement`, `columns` | prepared statements of the hot path; values in Postgres' binary format |

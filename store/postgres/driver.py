@@ -1,4 +1,4 @@
-"""psycopg on Trio: the only module that imports the driver.
+"""psycopg on Trio: with `store.postgres.copying` the only module that imports the driver.
 
 psycopg describes its I/O as generators that yield the socket event they wait for; its own asynchronous edge is for
 asyncio. Here Trio waits, so a query costs one task switch and no thread. Everything above the waiting (adaptation,
@@ -30,6 +30,7 @@ from psycopg.waiting import Ready, Wait
 
 from store.distribution import DistributionsBy
 from store.errors import BadValue, DatabaseError, Locked, PoolerRefused, Retryable, StoreError, Unavailable
+from store.postgres import copying
 from store.postgres.columns import BIGINTS, BYTEAS, TEXTS, UUIDS, ColumnType
 from store.postgres.statement import Statement
 from store.sql import name_of
@@ -52,6 +53,9 @@ waits longer should know why, and let others have the connection."""
 
 CANCEL_TIMEOUT_S: Final = 2.0
 """How long a cancelled query may hold its task while Postgres is asked to stop it; then the connection is closed."""
+
+COPY_BYTES: Final = 1024 * 1024
+"""Rows that are copied at a time: a piece costs a commit, and each of the two sides holds one."""
 
 DEFAULTS: Final = {
     # The kernel finds a peer that vanished (cut cable, frozen host), so no query has to wait for one.
@@ -359,6 +363,35 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.EMPTY_QUERY):
                 raise driver_errors.error_from_result(result)
 
+    async def copy_out(self, sql: str) -> AsyncGenerator[bytes, None]:
+        """The rows of a query in the text format of COPY, in pieces of whole rows of at least `COPY_BYTES`, but for the
+        last. A caller that stops before the end closes the connection.
+
+        :raises Unavailable: if the connection was lost.
+        :raises DatabaseError: if Postgres refuses the statement.
+        """
+        try:
+            await self.wait(copying.begin(self.pgconn, f"copy ({sql}) to stdout"))
+            is_last = False
+            while not is_last:
+                rows, is_last = await self.wait(copying.take(self.pgconn, COPY_BYTES))
+                if rows:
+                    yield rows
+        except psycopg.Error as error:
+            raise self._mapped(error) from error
+
+    async def copy_in(self, table: str, rows: bytes) -> None:
+        """Add rows to a table, whose columns may follow its name in parentheses.
+
+        :param rows: in the text format of COPY.
+        :raises Unavailable: if the connection was lost.
+        :raises DatabaseError: if Postgres refuses a row; none was added.
+        """
+        try:
+            await self.wait(copying.give(self.pgconn, f"copy {table} from stdin", rows))
+        except psycopg.Error as error:
+            raise self._mapped(error) from error
+
     @property
     def is_idle(self) -> bool:
         """Whether another task could use this connection now."""
@@ -369,24 +402,25 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self.pgconn.finish()
 
 
-async def connect(url: str, *, preferred: str = "") -> PostgresConnection:
+async def connect(url: str, *, preferred: str = "", is_ours: bool = True) -> PostgresConnection:
     """A new connection: to the first host of `url` that answers, each tried for `CONNECT_TIMEOUT_S`.
 
     :param url: libpq URL or DSN; several hosts and `target_session_attrs` work. Without the latter, servers that take
         no writes are skipped.
     :param preferred: `where` of the last successful connection; tried first if `url` names it. Without it each new
         connection would wait out the timeout of a host that accepts and stays silent.
+    :param is_ours: False for a database of another product that is only read: it may be a standby, or behind a pooler.
     :raises Unavailable: if no host answers as required.
     :raises PoolerRefused: if a connection pooler answers instead of Postgres.
     """
     failures = []
-    for attempt in sorted(_attempts(url), key=lambda attempt: where_of(attempt) != preferred):
+    for attempt in sorted(_attempts(url, is_ours=is_ours), key=lambda attempt: where_of(attempt) != preferred):
         where = where_of(attempt)
         try:
             with trio.fail_after(CONNECT_TIMEOUT_S):
                 resolved = make_conninfo("", **await _resolved(attempt))
                 connection = await _drive_connecting(PostgresConnection._connect_gen(resolved))
-                await _begin_session(connection, where)
+                await _begin_session(connection, where, is_ours=is_ours)
         except trio.TooSlowError:
             failures.append(f"{where}: no answer within {CONNECT_TIMEOUT_S:g} s")
         except (psycopg.Error, OSError) as error:
@@ -412,7 +446,7 @@ def _pipelined(pgconn: Any, count: int) -> PQGen[list[PGresult]]:
     return results
 
 
-async def _begin_session(connection: PostgresConnection, where: str) -> None:
+async def _begin_session(connection: PostgresConnection, where: str, *, is_ours: bool) -> None:
     """Set the session up, and detect poolers: a pooler invents the process id that it reports while connecting."""
     connection._autocommit = True
     connection._adapters = _ADAPTERS
@@ -432,7 +466,7 @@ async def _begin_session(connection: PostgresConnection, where: str) -> None:
     except BaseException:
         connection.close_now()
         raise
-    if pid != connection.pgconn.backend_pid:
+    if is_ours and pid != connection.pgconn.backend_pid:
         connection.close_now()
         raise PoolerRefused(where)
     connection.backend = Backend(pid, began or 0)
@@ -496,8 +530,8 @@ def _parsed(url: str) -> dict[str, Any]:
         raise ValueError("must be a postgresql:// URL or a libpq connection string") from None
 
 
-def _attempts(url: str) -> list[dict[str, Any]]:
-    parameters = {**DEFAULTS, **_parsed(url)}
+def _attempts(url: str, *, is_ours: bool = True) -> list[dict[str, Any]]:
+    parameters = {**DEFAULTS, **({} if is_ours else {"target_session_attrs": "any"}), **_parsed(url)}
     hosts = str(parameters.get("host") or "").split(",")
     ports = str(parameters.get("port") or "").split(",")
     if len(ports) == 1:
@@ -574,9 +608,9 @@ def _one_line(error: BaseException) -> str:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncGenerator[PostgresConnection, None]:
-    """A connection for one purpose, closed at the end; for migrations and tests."""
-    connection = await connect(url)
+async def connected(url: str, *, is_ours: bool = True) -> AsyncGenerator[PostgresConnection, None]:
+    """A connection for one purpose, closed at the end; for migrations, imports and tests."""
+    connection = await connect(url, is_ours=is_ours)
     try:
         yield connection
     finally:
