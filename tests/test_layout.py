@@ -83,6 +83,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "binding": "the files that a message takes",
         "binding_changes": "the files that edits and deletions keep, take and lose",
         "binding_races": "files that several transactions want",
+        "binding_reads": "the files of messages, in every read",
         "constraints": "impossible states",
         "history": "the history of Postgres that cursors belong to",
         "interleavings": "transactions at the same time",

@@ -29,6 +29,7 @@ from tests.people import make_contacts, new_device, new_user
 from tests.pg_proxy import Proxy, serve_proxy
 from tests.processes import Cluster
 from tests.system.many_nodes import Node, start_node
+from tests.uploads import new_upload
 from tests.waiting import let_pass
 
 EXIT_S: Final = 25.0
@@ -444,7 +445,10 @@ class CheckerWorld:
 
     async def _device(self, user: int, name: str) -> CheckedDevice:
         credentials = await new_device(self._pool, self._people[user].user)
-        return CheckedDevice(name, credentials, self.recorder, self._nursery)
+        return CheckedDevice(name, credentials, self.recorder, self._nursery, self._upload)
+
+    async def _upload(self, user: bytes, count: int) -> list[bytes]:
+        return [await new_upload(self._pool, user) for _ in range(count)]
 
     async def _open_group(self, name: str, participants: Sequence[int], others: Sequence[bytes] = ()) -> None:
         users = [UUID(bytes=self._people[each].user) for each in participants[1:]]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import trio
 
@@ -186,6 +187,12 @@ class Draft:
     conversation: bytes
     content: bytes
     temp_id: bytes
+    attachments: list[bytes] | None
+    thumbnail: bytes | None
+
+
+Upload: TypeAlias = Callable[[bytes, int], Awaitable[list[bytes]]]
+"""Stores that many files of a user, as uploads do; returns their ids."""
 
 
 class CheckedDevice:
@@ -196,8 +203,11 @@ class CheckedDevice:
     :ivar acked: messages that the server acknowledged.
     """
 
-    def __init__(self, name: str, credentials: Credentials, recorder: EventRecorder, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, name: str, credentials: Credentials, recorder: EventRecorder, nursery: trio.Nursery, upload: Upload
+    ) -> None:
         self.name = name
+        self._upload = upload
         self.credentials = credentials
         self.mailbox = RecordedMailbox(credentials.user, name, recorder)
         self.session: Session | None = None
@@ -277,9 +287,12 @@ class CheckedDevice:
     async def send(self, conversation: bytes, content: bytes) -> None:
         """Send a message; returns when it is acknowledged, refused, or the device has gone."""
         recorder = self._recorder
+        chance = random.Random(content)
+        files = await self._upload(self.credentials.user, chance.choice([0, 0, 1, 2]))
+        thumbnail = chance.choice([None, content[:8]])
         began = recorder.now()
         temp_id = ids.uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(ids.NOISE_BYTES))
-        self.drafts[temp_id] = draft = Draft(began, conversation, content, temp_id)
+        self.drafts[temp_id] = draft = Draft(began, conversation, content, temp_id, files or None, thumbnail)
         recorder.add(Tried(began, self.user, recorder.name_of(conversation), content))
         await self._attempt(draft)
 
@@ -289,7 +302,13 @@ class CheckedDevice:
             return
         with self._while_here():
             try:
-                sent = await session.send(draft.conversation, draft.content, temp_id=draft.temp_id)
+                sent = await session.send(
+                    draft.conversation,
+                    draft.content,
+                    temp_id=draft.temp_id,
+                    attachments=draft.attachments,
+                    thumbnail=draft.thumbnail,
+                )
             except RequestRefused:
                 self.refused += 1
             except (OutcomeUnknown, Unreachable):
@@ -327,7 +346,13 @@ class CheckedDevice:
         draft = picked(self.acked, pick)
         with suppress(ConnectionLost, NoReply, Unreachable, RequestRefused):
             async with connect(url, self.credentials.token) as connection:
-                sent = await connection.send(draft.conversation, draft.content, temp_id=draft.temp_id)
+                sent = await connection.send(
+                    draft.conversation,
+                    draft.content,
+                    temp_id=draft.temp_id,
+                    attachments=draft.attachments,
+                    thumbnail=draft.thumbnail,
+                )
                 self.note_ack(draft, sent.seq, sent.message, sent.created)
                 self.acked.pop()
 
@@ -340,10 +365,15 @@ class CheckedDevice:
         ]
         if session is None or not own:
             return
-        message, began, where = picked(own, pick), recorder.now(), recorder.name_of(conversation)
+        message, where = picked(own, pick), recorder.name_of(conversation)
+        chance = random.Random(content)
+        kept = (message.attachments or [])[: chance.randint(0, 2)]
+        files = [*kept, *await self._upload(self.credentials.user, chance.choice([0, 0, 1]))]
+        thumbnail = chance.choice([None, message.thumbnail, content[:8]])
+        began = recorder.now()
         recorder.add(TriedEdit(began, self.user, where, message.seq, content))
         with self._while_here(), suppress(RequestRefused, NoReply, Unreachable):
-            revised = await session.edit(message, content)
+            revised = await session.edit(message, content, attachments=files or None, thumbnail=thumbnail)
             recorder.add(Edited(recorder.now(), began, self.user, where, message.seq, content, revised.revision))
 
     async def delete(self, conversation: bytes, pick: float, *, for_everyone: bool) -> None:

@@ -243,7 +243,7 @@ class PersonView:
 @dataclass(frozen=True, slots=True)
 class MessageView:
     """`content` is None for a tombstone; `status` is None for others' messages; `counts` are (delivered, read) of own
-    messages in large groups."""
+    messages in large groups; `attachments` and `thumbnail` are what the message has beside its content."""
 
     seq: int
     message: str
@@ -254,6 +254,8 @@ class MessageView:
     edited: int | None
     status: str | None
     counts: tuple[int, int] | None = None
+    attachments: tuple[str, ...] = ()
+    thumbnail: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

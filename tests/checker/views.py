@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from client.connection import ClientConnection, connect
 from client.held import Entry
@@ -65,7 +66,12 @@ def _message(mailbox: Mailbox, entry: Entry, name_of: NameOf) -> MessageView:
     content, revision, edited = parts_of(entry)
     status = mailbox.status(entry) if entry.sender == mailbox.user else None
     id_, counts = entry.message.hex(), mailbox.counts(entry) if status else None
-    return MessageView(entry.seq, id_, entry.created, name_of(entry.sender), content, revision, edited, status, counts)
+    sender = name_of(entry.sender)
+    view = MessageView(entry.seq, id_, entry.created, sender, content, revision, edited, status, counts)
+    if isinstance(entry, Tombstone):
+        return view
+    attachments = tuple(each.hex() for each in entry.attachments or ())
+    return replace(view, attachments=attachments, thumbnail=entry.thumbnail)
 
 
 def parts_of(entry: Entry) -> tuple[bytes | None, int, int | None]:

@@ -14,14 +14,18 @@ from uuid import UUID, uuid4
 
 from client.http import Credentials
 from protocol.frames import (
+    Abort,
     Bye,
+    Complete,
     Delete,
+    Download,
     Edit,
     Hello,
     History,
     List,
     MarkDelivered,
     MarkRead,
+    Parts,
     Ping,
     Refresh,
     Request,
@@ -29,6 +33,7 @@ from protocol.frames import (
     SetTyping,
     Status,
     Sync,
+    Upload,
     Watch,
 )
 from protocol.limits import PROTOCOL_VERSION
@@ -243,6 +248,7 @@ ROWS: Final[dict[str, Row]] = {
 """Each route, by its rule."""
 
 _STRANGE: Final = outsiders("not_a_participant")
+_NO_FILES: Final = dict.fromkeys(USERS, "no_object_store")
 
 FRAME_ROWS: Final[dict[type[Request], FrameRow]] = {
     Hello: FrameRow(
@@ -268,6 +274,11 @@ FRAME_ROWS: Final[dict[type[Request], FrameRow]] = {
     List: FrameRow(lambda _: List(1, None, None)),
     Refresh: FrameRow(lambda scene: Refresh(1, scene.token)),
     Status: FrameRow(lambda scene: Status(1, scene.group, 1), _STRANGE),
+    Upload: FrameRow(lambda _: Upload(1, [(1, "a/b", bytes(32), None)]), _NO_FILES, hides=()),
+    Parts: FrameRow(lambda scene: Parts(1, None, scene.group), _NO_FILES, hides=()),
+    Complete: FrameRow(lambda scene: Complete(1, [scene.group]), _NO_FILES, hides=()),
+    Download: FrameRow(lambda scene: Download(1, [scene.group]), _NO_FILES, hides=()),
+    Abort: FrameRow(lambda scene: Abort(1, [scene.group]), _NO_FILES, hides=()),
     Ping: FrameRow(lambda _: Ping(1)),
     Bye: FrameRow(lambda _: Bye(1)),
 }

@@ -15,10 +15,13 @@ from msgspec.structs import replace
 from client.http import Credentials
 from protocol import limits
 from protocol.frames import (
+    Abort,
+    Complete,
     Conversation,
     Conversations,
     Delete,
     Done,
+    Download,
     Edit,
     Error,
     History,
@@ -27,6 +30,7 @@ from protocol.frames import (
     Message,
     Messages,
     OwnSettings,
+    Parts,
     Presence,
     Push,
     Reply,
@@ -39,12 +43,14 @@ from protocol.frames import (
     Synced,
     Tombstone,
     Typing,
+    Upload,
     Watch,
 )
 from server.cluster import presence
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
 from tests.server.node_world import RawClient, TestNode, open_node
+from tests.uploads import new_upload
 from tests.waiting import let_pass, wait_until
 
 _T = TypeVar("_T")
@@ -373,3 +379,66 @@ async def test_a_tombstone_can_be_answered(pool: Pool, redis_url: str, deleter: 
         for nowhere in (0, 3, 2**63 - 1):
             beyond = Send(4, room.conversation, "text", b"answer", None, None, uuid4().bytes, nowhere)
             assert (await room.reply("bob", beyond, Error)).code == "unknown_message"
+
+
+async def test_attachments_and_thumbnail_reach_all_other_devices_and_stay_what_an_edit_makes_them(
+    pool: Pool, redis_url: str
+) -> None:
+    async with open_connected_people(pool, redis_url) as room:
+        files = [await new_upload(pool, room.people["alice"].user) for _ in range(2)]
+        first = Send(3, room.conversation, "text", b"x", None, None, uuid4().bytes, None, files, b"small")
+        sent = await room.reply("alice", first, Sent)
+        assert await room.reply("alice", first, Sent) == sent
+        second = replace(edit(room, 1, b"y", 0), attachments=files[:1], thumbnail=b"other")
+        await room.reply("alice", second, Revised)
+        await room.reply("alice", edit(room, 1, b"z", 1), Revised)
+        shown = [(files, b"small"), (files[:1], b"other"), (None, None)]
+        for name in ("tablet", "bob"):
+            pushes = [push for push in await room.clients[name].read(3) if isinstance(push, Message)]
+            assert [(push.attachments, push.thumbnail) for push in pushes] == shown
+            await room.nothing(name)
+
+
+REFUSED = {
+    "unknown_attachment": {"owner": "bob"},
+    "attachment_incomplete": {"is_complete": False},
+    "attachment_used": {"seq": 1},
+}
+
+
+@pytest.mark.parametrize("code", REFUSED)
+async def test_a_client_is_told_by_name_why_a_message_cannot_have_an_attachment(
+    pool: Pool, redis_url: str, code: str
+) -> None:
+    """A send and an edit; neither has a next step but to change the list."""
+    async with open_connected_people(pool, redis_url) as room:
+        await room.send("alice", b"x", seen_by=("tablet", "bob"))
+        await room.send("alice", b"y", seen_by=("tablet", "bob"))
+        owner, of = REFUSED[code].get("owner", "alice"), REFUSED[code].get("seq")
+        file = await new_upload(
+            pool,
+            room.people[str(owner)].user,
+            is_complete=bool(REFUSED[code].get("is_complete", True)),
+            message=None if of is None else (room.conversation, 1),
+        )
+        send = Send(3, room.conversation, "text", b"z", None, None, uuid4().bytes, None, [file])
+        for frame in (send, replace(edit(room, 2, b"z", 0), attachments=[file])):
+            error = await room.reply("alice", frame, Error)
+            assert (error.code, error.retry_after_ms) == (code, None)
+        await room.nothing("bob")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Upload(2, [(1, "a/b", bytes(32), None)]),
+        Parts(2, None, bytes(16)),
+        Complete(2, [bytes(16)]),
+        Download(2, [bytes(16)]),
+        Abort(2, [bytes(16)]),
+    ],
+)
+async def test_a_deployment_without_an_object_store_says_so(pool: Pool, redis_url: str, frame: Request) -> None:
+    async with open_connected_people(pool, redis_url) as room:
+        error = await room.reply("alice", frame, Error)
+        assert (error.code, error.retry_after_ms) == ("no_object_store", None)
