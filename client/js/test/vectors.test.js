@@ -7,9 +7,10 @@ import { decode, encode } from '../codec.js'
 
 const BYTES = new Set([
   'conversation', 'message', 'sender', 'content', 'nonce', 'ephemeral_public_key', 'temp_id', 'user', 'device', 'cursor',
-  'actor', 'asked_by',
+  'actor', 'asked_by', 'thumbnail', 'attachment', 'thumbnail_of', 'digest',
 ])
-const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users', 'receipts'])
+const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users', 'receipts', 'attachments', 'wanted'])
+const ARRAYS_OF_MAPS = new Set(['messages', 'conversations', 'participants', 'former', 'tickets', 'downloads'])
 
 function vectors(name) {
   const text = readFileSync(new URL(`../../../protocol/vectors/${name}.json`, import.meta.url), 'utf8')
@@ -32,7 +33,8 @@ function frameOf(shown) {
   const fields = Object.entries(shown).map(([name, value]) => {
     if (BYTES.has(name) || ARRAYS_OF_BYTES.has(name)) return [name, unhex(value)]
     if (name === 'last_message') return [name, frameOf(value)]
-    if (['messages', 'conversations', 'participants', 'former'].includes(name)) return [name, value.map(frameOf)]
+    if (ARRAYS_OF_MAPS.has(name)) return [name, value.map(frameOf)]
+    if (name === 'files') return [name, value.map(([size, type, ...bytes]) => [size, type, ...unhex(bytes)])]
     return [name, value]
   })
   return Object.fromEntries(fields)
