@@ -36,10 +36,14 @@ _R = TypeVar("_R")
 
 
 class Ours(Server):
-    """Gateways (`server`, which clients are connected to), one web process and one worker."""
+    """Gateways (`server`, which clients are connected to), one web process and one worker.
 
-    def __init__(self, shared: Shared, folder: Path) -> None:
+    :param environment: variables of all processes, over the usual ones.
+    """
+
+    def __init__(self, shared: Shared, folder: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__("alo", "alo", shared, folder)
+        self._more = environment
 
     def prepare(self, sizes: Sequence[int]) -> list[Chat]:
         for log in self.folder.glob(f"{self.name}*.log"):
@@ -109,6 +113,7 @@ class Ours(Server):
             "MAX_ADDRESS_CONNECTIONS": "1000000",
             "RATE_LIMIT_FACTOR": "1000000",
             "METRICS_PORT": "0",
+            **self._more,
         }
 
     @contextmanager

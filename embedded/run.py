@@ -46,7 +46,7 @@ In a third terminal, to chat:
 To see the state of jobs:
   {jobs}
 
-Ctrl-C stops everything; what was written stays in {var}.
+Ctrl-C stops everything; what was written stays in {var}, attachments in {var}/objects.
 
 """
 

@@ -22,8 +22,9 @@ log = structlog.get_logger(__name__)
 THREADS: Final = 8
 """Jobs at a time: a disk that is slow for one of them, or an fsync, does not stop the others."""
 
-NICE: Final = 19
-"""The lowest priority but for idle threads, which a busy machine would not run at all."""
+NICE: Final = 10
+"""A tenth of the share of other threads, where there is not enough for all. The lowest priority, 19, has a hundredth: a
+busy machine would let transfers starve until their clients give up."""
 
 _T = TypeVar("_T")
 
