@@ -19,6 +19,7 @@ Each program prints JSON lines to standard output, and text for people to standa
 | `idle`, `storm`, `catchup`, `herd`, `device` | many idle connections, reconnects and catching up |
 | `reads`, `reads_data`, `page_changes`, `http`, `http_paths` | reads over HTTP |
 | `day`, `population` | a mixed day |
+| `attachments`, `transfers` | files of a folder, beside nginx and beside sends; clients that upload and download |
 | `attack`, `attackers`, `well_behaved` | attackers on a web process, beside users that behave |
 | `sends`, `depth`, `hits` | the store: group commit, ten million messages, caches |
 | `moving_in` | an import of the database of the service before this one |
