@@ -263,14 +263,13 @@ BatchedRequest: TypeAlias = Send | MarkDelivered | MarkRead
 """The requests that the server serves in batches, together with those of other connections (`SPEC.md`, 10.3)."""
 
 TransferRequest: TypeAlias = Upload | Parts | Complete | Download | Abort
-"""The requests about files in the object store (`SPEC.md`, section 18)."""
+"""The requests about files in the object store (`SPEC.md`, section 18). They wait in a queue of their own, so that an
+object store that is slow holds up no other requests."""
 
-QueuedRequest: TypeAlias = (
-    Edit | Delete | SetTyping | Watch | Sync | History | List | Refresh | Status | TransferRequest
-)
+QueuedRequest: TypeAlias = Edit | Delete | SetTyping | Watch | Sync | History | List | Refresh | Status
 """The requests that wait in a queue of the connection, and are served one after the other (`SPEC.md`, 10.3)."""
 
-Request: TypeAlias = Hello | BatchedRequest | QueuedRequest | Ping | Bye
+Request: TypeAlias = Hello | BatchedRequest | QueuedRequest | TransferRequest | Ping | Bye
 
 REQUESTS: Final[tuple[type[Request], ...]] = tuple(sorted(get_args(Request), key=lambda struct: struct.TYPE))
 """All requests, by their types."""

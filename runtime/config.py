@@ -19,6 +19,7 @@ from protocol.limits import MAX_ADDRESS_CONNECTIONS
 from runtime.email_address import sender_fault
 from runtime.smtp_url import smtp_url_fault
 from runtime.web_origins import web_origins_fault
+from store.objects.quotas import Quotas
 from store.objects.url import objects_url_fault, public_url_fault
 from store.postgres.driver import is_url
 from store.redis.url import redis_url_fault
@@ -57,6 +58,16 @@ class Config:
     object_store_url: str = dataclasses.field(default="", repr=False)
     """Archives and attachments: `file:///PATH`, or `s3://KEY:SECRET@HOST[:PORT]/BUCKET` for Cloudflare R2, S3 and
     others, with `?region=` (default `auto`) and `?tls=false`. Empty: the deployment keeps neither."""
+    max_attachment_bytes: int = 2 * 1024**3
+    """Most bytes of one attachment."""
+    attachment_bytes_per_user: int = 10 * 1024**3
+    """Most bytes of all attachments and uploads of a user. 0: no limit."""
+    attachment_bytes_per_day: int = 5 * 1024**3
+    """Most bytes that a user may begin to upload in one day (UTC). 0: no limit."""
+    open_uploads_per_user: int = 100
+    """Most uploads of a user that no message has yet. 0: no limit."""
+    attachment_bytes_total: int = 0
+    """Most bytes of all attachments and uploads of all users. 0: no limit."""
     token_lifetime_s: float = 90 * 86400.0
     """Seconds until a device's token expires, unless the device renews it: 90 days."""
     trusted_proxies: str = ""
@@ -182,6 +193,16 @@ class Config:
         return [float(text) for text in self.notice_pauses_s.split(",")]
 
     @property
+    def quotas(self) -> Quotas:
+        return Quotas(
+            self.max_attachment_bytes,
+            self.open_uploads_per_user,
+            self.attachment_bytes_per_day,
+            self.attachment_bytes_per_user,
+            self.attachment_bytes_total,
+        )
+
+    @property
     def notifier_networks_allowed(self) -> list[IPv4Network | IPv6Network]:
         return [ip_network(text.strip()) for text in self.notifier_networks.split(",") if text.strip()]
 
@@ -249,6 +270,7 @@ class Config:
             yield name, fault, not fault
         fault = objects_url_fault(self.object_store_url)
         yield "OBJECT_STORE_URL", fault, not fault
+        yield from self._attachment_rules()
         days = "must be 0 (keep for ever), or 0.001 to 3650"
         yield "RETENTION_DAYS", days, self.retention_days == 0 or 0.001 <= self.retention_days <= 3650
         yield "ACCOUNT_DELETION_DAYS", "must be 0 to 365", 0 <= self.account_deletion_days <= 365
@@ -287,6 +309,17 @@ class Config:
         yield "EXTERNAL_SECRET", secret, not self.external_secret or _is_shared_secret(self.external_secret)
         keys = "needs one of EXTERNAL_JWKS_URL and EXTERNAL_SECRET, which need it"
         yield "EXTERNAL_ISSUER", keys, bool(self.external_jwks_url) + bool(self.external_secret) == whole
+
+    def _attachment_rules(self) -> Iterator[tuple[str, str, bool]]:
+        yield "MAX_ATTACHMENT_BYTES", "must be 1 to 8589934592 (8 GiB)", 1 <= self.max_attachment_bytes <= 8 * 1024**3
+        most = "must be 0 (no limit), or up to 2^60"
+        for name, value in (
+            ("ATTACHMENT_BYTES_PER_USER", self.attachment_bytes_per_user),
+            ("ATTACHMENT_BYTES_PER_DAY", self.attachment_bytes_per_day),
+            ("ATTACHMENT_BYTES_TOTAL", self.attachment_bytes_total),
+        ):
+            yield name, most, 0 <= value <= 2**60
+        yield "OPEN_UPLOADS_PER_USER", "must be 0 (no limit) to 1000000", 0 <= self.open_uploads_per_user <= 1_000_000
 
     def _mail_rules(self) -> Iterator[tuple[str, str, bool]]:
         fault = smtp_url_fault(self.smtp_url) if self.smtp_url else ""

@@ -29,6 +29,7 @@ Query modules, a function for each query of the `.sql` file of the same name:
 | `messages`, `revisions`, `marks` | sending and history; edits and deletions; marks of what was delivered and read |
 | `sync` | changes for a user since a cursor |
 | `retention`, `orphans` | messages whose time has come; attachments and objects that nothing refers to |
+| `attachments` | files that clients upload: declarations, quotas, who may read them |
 | `outbox`, `notifiers` | users who may need a notice; notifiers, and the notices that they took |
 | `jobs`, `schedules` | jobs until they end; when a schedule fires next |
 | `last_seen`, `analytics`, `latencies` | when users were online; figures by day; a histogram of delivery times |
@@ -41,6 +42,7 @@ Modules without queries:
 | `distribution` | measured values in buckets |
 | `clock` | the time by Postgres, the same for all processes |
 | `readers` | a read for the owner of a token, in one round trip |
+| `transfers` | uploads and downloads: rows of attachments and the object store, brought together |
 | `rows` | rows of queries as parts of frames |
 | `page_cursor` | cursors of lists and of history |
 """

@@ -1,8 +1,9 @@
-"""Figures by day, in UTC by Postgres' clock: messages, active users, new users, delivery times, storage.
+"""Figures by day, in UTC by Postgres' clock: messages, active users, new users, delivery times, storage, attachments.
 
 Each message is counted once, in the transaction that takes it from the outbox (`outbox.decide`): the figure is exact
-after any crash, and needs no scan. Active users are a row for each user and day, written with the time when they were
-last seen (`last_seen.touch`). Everything here may be run again at any time, by several workers at once (decision 24).
+after any crash, and needs no scan. Attachments are counted in the transaction that completes or removes them. Active
+users are a row for each user and day, written with the time when they were last seen (`last_seen.touch`). Everything
+here may be run again at any time, by several workers at once (decision 24).
 """
 
 from __future__ import annotations
@@ -45,6 +46,24 @@ class Delivery(Struct, frozen=True):
     p99: float
 
 
+class AttachmentFigures(Struct, frozen=True):
+    """Attachments on a day, their thumbnails among them, and their bytes. Exact: each change counts itself.
+
+    :ivar stored, stored_bytes: complete at the end of the day, and not removed.
+    :ivar uploaded, uploaded_bytes: completed on that day.
+    :ivar removed, removed_bytes: whose objects were deleted on that day; uploads that were never complete do not count.
+    :ivar missing: complete attachments without an object, which a sweep of that day has found.
+    """
+
+    stored: int
+    stored_bytes: int
+    uploaded: int
+    uploaded_bytes: int
+    removed: int
+    removed_bytes: int
+    missing: int
+
+
 class Day(Struct, frozen=True):
     """The figures of one day; None for an unknown figure.
 
@@ -58,6 +77,7 @@ class Day(Struct, frozen=True):
     new_users: int | None
     delivery: Delivery | None
     storage: dict[str, int | None]
+    attachments: AttachmentFigures
 
 
 class Unclosed(Struct, frozen=True):
@@ -100,6 +120,11 @@ async def note_storage(pool: Pool) -> None:
     await pool.fetch(_sql.note_storage)
 
 
+async def add_missing(pool: Pool, attachments: int) -> None:
+    """Count attachments whose objects a sweep of today has found missing."""
+    await pool.fetch(_sql.add_missing, {"attachments": attachments})
+
+
 async def has_objects(pool: Pool) -> bool:
     """Whether today's bytes of the object store are known."""
     [(is_known,)] = await pool.fetch(_sql.has_objects)
@@ -126,18 +151,41 @@ async def days(pool: Pool, first: date, last: date) -> list[Day]:
     counts: defaultdict[date, dict[int, int]] = defaultdict(dict)
     for day, bucket, count in await pool.fetch(_sql.latencies, span):
         counts[day][bucket] = count
-    every = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-    return [_day(day, figures[day], counts[day]) for day in every]
+    [(stored, stored_bytes)] = await pool.fetch(_sql.attachments_before, {"day": first})
+    found = []
+    for day in (first + timedelta(days=n) for n in range((last - first).days + 1)):
+        attachments = _attachments(figures[day], stored, stored_bytes)
+        stored, stored_bytes = attachments.stored, attachments.stored_bytes
+        found.append(_day(day, figures[day], counts[day], attachments))
+    return found
 
 
 _STORAGE: Final = ("message_tables", "message_indexes", "other_tables", "other_indexes", "objects")
 
 
-def _day(day: date, figures: Mapping[str, int], counts: Mapping[int, int]) -> Day:
+def _attachments(figures: Mapping[str, int], stored: int, stored_bytes: int) -> AttachmentFigures:
+    """
+    :param stored, stored_bytes: at the end of the day before.
+    """
+    uploaded, removed = figures.get("attachments_uploaded", 0), figures.get("attachments_removed", 0)
+    uploaded_bytes = figures.get("attachment_bytes_uploaded", 0)
+    removed_bytes = figures.get("attachment_bytes_removed", 0)
+    return AttachmentFigures(
+        stored + uploaded - removed,
+        stored_bytes + uploaded_bytes - removed_bytes,
+        uploaded,
+        uploaded_bytes,
+        removed,
+        removed_bytes,
+        figures.get("attachments_missing", 0),
+    )
+
+
+def _day(day: date, figures: Mapping[str, int], counts: Mapping[int, int], attachments: AttachmentFigures) -> Day:
     delivery = None
     if samples := sum(counts.values()):
         p50, p95, p99 = (percentile_ms(counts, percent) for percent in PERCENTS)
         delivery = Delivery(samples, p50, p95, p99)
     storage = {name: figures.get(f"bytes_{name}") for name in _STORAGE}
     messages, active_users, new_users = map(figures.get, ("messages", "active_users", "new_users"))
-    return Day(day, messages, active_users, new_users, delivery, storage)
+    return Day(day, messages, active_users, new_users, delivery, storage, attachments)

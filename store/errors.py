@@ -289,6 +289,34 @@ class RevisionConflict(Refused):
     """The edit names a revision other than the message's current one."""
 
 
+class BadUpload(Refused):
+    """The declaration of a file contradicts itself, or is beyond the bounds of all deployments.
+
+    :ivar says: which, and what is allowed: a sentence for the client.
+    """
+
+    def __init__(self, says: str) -> None:
+        super().__init__(says)
+        self.says = says
+
+
+class QuotaExceeded(Refused):
+    """The files would exceed a quota. Nothing was stored.
+
+    :ivar quota: a field of `store.objects.quotas.Quotas`.
+    :ivar value: the most that it allows.
+    """
+
+    def __init__(self, quota: str, value: int) -> None:
+        super().__init__(f"quota {quota}: {value}")
+        self.quota = quota
+        self.value = value
+
+
+class NoObjectStore(Refused):
+    """The deployment has no object store."""
+
+
 class ExpiredCursor(Refused):
     """The cursor is too old: the server has forgotten what changed since."""
 

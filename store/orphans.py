@@ -1,9 +1,9 @@
-"""Orphans: attachments to which no message refers, and objects to which no attachment refers.
+"""Orphans: attachments to which no message refers, and objects and multipart uploads to which no attachment refers.
 
-An attachment is orphaned when no message took it for `UNUSED_S`, or when it loses its message: that was deleted for
-everyone, or lies below its conversation's floor. Its objects are deleted first, then its row: `orphaned`, then
-`objects.delete`, then `remove`. After a crash between these steps the next run repeats them. Any number of workers may
-run them at once.
+An attachment is orphaned when no message took it for `UNUSED_S`, when its uploader gives it up, or when it loses its
+message: that was deleted for everyone, edited, or lies below its conversation's floor. Its objects are deleted first,
+then its row: `orphaned`, then `clear`, then `remove`. After a crash between these steps the next run repeats them. Any
+number of workers may run them at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
-from store.objects.interface import StoredObject
+from store.objects.direct import FileStore, OpenMultipart
+from store.objects.interface import StoredObject, is_key
 from store.postgres.driver import bigints, texts, uuid, uuids
 from store.postgres.pool import Pool
 
@@ -23,6 +24,12 @@ _sql = sql.load("orphans")
 UNUSED_S: Final = 86400.0
 """The age at which an upload that no message refers to is removed, and an object that should have had its row by
 then."""
+
+COMPLETE_S: Final = 3600.0
+"""An object is expected in a list if its upload was complete for so long: far longer than a list takes."""
+
+SHOWN: Final = 20
+"""Missing objects that the log names."""
 
 EACH: Final = 200
 """Attachments that one conversation loses in one transaction; the next sweep takes the rest, or they go with their
@@ -34,11 +41,12 @@ _FIRST: Final = bytes(16)
 class Orphan(Struct, frozen=True):
     """An orphaned attachment.
 
-    :ivar key: of its object.
+    :ivar multipart: the object store's name of its multipart upload, if that was not completed.
     """
 
     id: bytes
     key: str
+    multipart: str | None
 
 
 async def orphaned(pool: Pool, *, limit: int) -> list[Orphan]:
@@ -47,9 +55,22 @@ async def orphaned(pool: Pool, *, limit: int) -> list[Orphan]:
     return [Orphan(*row) for row in rows]
 
 
+async def clear(objects: FileStore, orphaned: Sequence[Orphan]) -> None:
+    """Delete the objects of orphaned attachments, at most `MAX_PAGE`, and the parts of uploads that were not completed.
+
+    :raises Unavailable, ObjectStoreRefused: if objects cannot be deleted; any of them may be gone.
+    """
+    # The upload first: what is joined at the same moment is deleted after it.
+    for each in orphaned:
+        if each.multipart is not None and is_key(each.key):
+            await objects.abort_multipart(each.key, each.multipart)
+    # No object was ever stored under an invalid key; one such row must not stop the others.
+    await objects.delete([each.key for each in orphaned if is_key(each.key)])
+
+
 async def remove(pool: Pool, attachments: Sequence[Orphan]) -> int:
-    """Remove the rows of attachments whose objects are deleted; return how many. Other workers have removed the
-    rest."""
+    """Remove the rows of attachments whose objects are deleted, and give their bytes back to their users; return how
+    many. Other workers have removed the rest."""
     [(removed,)] = await pool.fetch(_sql.remove, {"ids": uuids([each.id for each in attachments])})
     return int(removed)
 
@@ -74,6 +95,44 @@ async def unknown_objects(pool: Pool, entries: Sequence[StoredObject]) -> list[s
         "unused_s": UNUSED_S,
     }
     return [key for (key,) in await pool.fetch(_sql.unknown_objects, parameters)]
+
+
+async def unknown_multiparts(pool: Pool, entries: Sequence[OpenMultipart]) -> list[OpenMultipart]:
+    """The multipart uploads that no upload will complete, and that are older than `UNUSED_S`."""
+    parameters = {
+        "keys": texts([entry.key for entry in entries]),
+        "uploads": texts([entry.upload for entry in entries]),
+        "begun": bigints([entry.begun for entry in entries]),
+        "unused_s": UNUSED_S,
+    }
+    unknown = {(key, upload) for key, upload in await pool.fetch(_sql.unknown_multiparts, parameters)}
+    return [entry for entry in entries if (entry.key, entry.upload) in unknown]
+
+
+class MissingObjects(Struct, frozen=True):
+    """Complete attachments whose objects are missing.
+
+    :ivar first: the keys of the first `SHOWN`.
+    """
+
+    count: int
+    first: list[str]
+
+
+async def missing_objects(pool: Pool, page: Sequence[StoredObject], after: str, upto: str) -> MissingObjects:
+    """The attachments whose objects a page of a list should have had: complete for `COMPLETE_S`, and not orphaned.
+
+    :param page: all objects beyond the key `after`, up to the key `upto`; empty for the end.
+    """
+    parameters = {
+        "keys": texts([entry.key for entry in page]),
+        "after": after,
+        "upto": upto,
+        "complete_s": COMPLETE_S,
+        "shown": SHOWN,
+    }
+    [(count, first)] = await pool.fetch(_sql.missing_objects, parameters)
+    return MissingObjects(count, first)
 
 
 class SweepPosition(Struct, frozen=True):

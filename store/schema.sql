@@ -541,8 +541,32 @@ create table attachments (
 );
 create index attachments_of_message on attachments (conversation_id, seq) where conversation_id is not null;
 create index attachments_unused on attachments (created) where conversation_id is null;
+create index attachments_unused_of_user on attachments (user_id) where conversation_id is null;
 create trigger attachments_orphaned before update of conversation_id on attachments for each row when
     (old.conversation_id is not null and new.conversation_id is null) execute function mark_orphaned();
+
+-- What the quotas of attachments count for each user who has declared any.
+create table attachment_usage (
+    user_id uuid not null,
+    -- Declared sizes, from the declaration until the objects are gone.
+    stored_bytes bigint not null default 0,
+    -- The day (UTC) of the last declaration, and the bytes that were declared on it. Null: none yet.
+    day date,
+    declared_bytes bigint not null default 0,
+    constraint attachment_usage_pkey primary key (user_id),
+    constraint attachment_usage_declared_bytes_check check (declared_bytes >= 0),
+    constraint attachment_usage_stored_bytes_check check (stored_bytes >= 0),
+    constraint attachment_usage_user_id_fkey foreign key (user_id) references users(id)
+);
+
+-- The sum of the stored bytes of all users, deleted ones among them.
+create table attachment_total (
+    stored_bytes bigint not null default 0,
+    is_only boolean not null default true,
+    constraint attachment_total_pkey primary key (is_only),
+    constraint attachment_total_is_only_check check (is_only),
+    constraint attachment_total_stored_bytes_check check (stored_bytes >= 0)
+);
 
 -- Lifetimes (decision 23): when to look for expired messages in each conversation, and what remains to be done about
 -- those below its floor. Apart from conversations and without a foreign key: sends do not touch it, and its updates
@@ -1025,6 +1049,12 @@ create table migrations (
 -- close_account(p_user uuid, p_delay_s float8, p_deletes_messages boolean, p_source jsonb, out due bigint) returns
 --     bigint
 
+-- Notes that files are in the object store as they were declared, and counts them among the figures of the day.
+-- complete_attachments(p_user uuid, p_ids uuid[]) returns uuid[]
+
+-- Adds files and their bytes to the figures of the day, in the transaction that changes them: the figures are exact.
+-- count_attachments(p_change text, p_files bigint, p_bytes bigint) returns void
+
 -- The base of a participant without the floor of the conversation: no message up to it counts as unread.
 -- count_base(p participants) returns bigint
 
@@ -1036,6 +1066,11 @@ create table migrations (
 
 -- Counts that a user begins a conversation with a stranger, or brings a stranger into a group.
 -- count_start(p_user uuid, p_limit int, p_window_s float8 default 86400) returns float8
+
+-- Declares files that a user is about to upload, or refuses all of them for a quota.
+-- declare_attachments(p_user uuid, p_ids uuid[], p_keys text[], p_sizes bigint[], p_media_types text[], p_digests
+--     bytea[], p_part_digests bytea[], p_thumbnail_of uuid[], p_open_uploads bigint, p_bytes_per_day bigint,
+--     p_bytes_per_user bigint, p_bytes_total bigint, out outcome text) returns text
 
 -- A user declines a request: nothing of the conversation comes from now on, and the others are not told.
 -- decline_request(p_user uuid, p_conversation uuid, out outcome text, out participants_version bigint) returns record
@@ -1094,6 +1129,10 @@ create table migrations (
 -- and the user who ended it (null: the user themselves).
 -- former_stays(p_conversation uuid) returns table(user_id uuid, since_seq bigint, left_seq bigint, delivered_seq
 --     bigint, read_seq bigint, removed_by uuid, departed timestamptz)
+
+-- Gives up uploads of a user, with their thumbnails: all, or none.
+-- give_up_attachments(p_user uuid, p_ids uuid[], out outcome text, out ids uuid[], out keys text[], out uploads text[])
+--     returns record
 
 -- Whether a user has made another user a contact, also if they block that user by now: the block must not show in what
 -- the other user is refused, or may begin.
@@ -1215,6 +1254,9 @@ create table migrations (
 
 -- Why a message of p_user cannot have these attachments, by the first that it cannot have; null: it can.
 -- refused_attachment(p_user uuid, p_ids uuid[], p_held uuid[], p_conversation uuid, p_seq bigint) returns text
+
+-- Removes the rows of orphaned attachments whose objects are gone.
+-- remove_attachments(p_ids uuid[]) returns bigint
 
 -- A participant leaves a group (p_user and p_other are the same), or an administrator removes a participant.
 -- remove_participant(p_user uuid, p_conversation uuid, p_other uuid, out outcome text, out participant_ids uuid[], out

@@ -12,7 +12,7 @@
 | `account_deletions` | `delete_accounts`: delete accounts whose time has come |
 | `exports` | `export`, `old_exports`: write the data of accounts into the object store, and delete it again |
 | `forget` | `forget`, `expired_tokens`: delete old keys of sends, changes, dead jobs and tokens |
-| `orphans` | `orphaned_attachments`, `orphaned_objects`: delete files that nothing refers to |
+| `orphans` | `orphaned_attachments`, `orphaned_objects`, `abandoned_multiparts`: delete files that nothing refers to |
 | `analytics` | `analytics`, `recount`: figures by day |
 | `batches` | runs a task in small batches, with pauses |
 """

@@ -1,4 +1,5 @@
-"""The tasks that delete orphaned files: attachments without a message, and objects without an attachment."""
+"""The tasks that delete orphaned files: attachments without a message, objects and multipart uploads without an
+attachment. They also look for attachments without an object, which should not exist."""
 
 from __future__ import annotations
 
@@ -8,15 +9,17 @@ import structlog
 
 from jobs.engine.job import Job, Snooze
 from jobs.tasks.batches import in_batches
-from store import orphans
+from store import analytics, orphans
 from store.errors import StoreError
-from store.objects.interface import ATTACHMENTS, MAX_PAGE, Objects, is_key
+from store.objects.direct import FileStore
+from store.objects.interface import ATTACHMENTS, MAX_PAGE
 from store.postgres.pool import Pool
 
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 100
-"""Attachments in one transaction, and in one deletion; the store deletes eight objects at a time."""
+"""Attachments in one transaction, and in one deletion: 200 objects with their thumbnails; the store deletes eight at a
+time."""
 
 CONVERSATIONS: Final = 1000
 """Conversations in which one run looks for attachments below the floor: three probes of an index each, some 10 ms in
@@ -30,7 +33,8 @@ REST_S: Final = 10.0
 
 BELOW_FLOORS: Final = "attachments_below_floors"
 OBJECTS: Final = "orphaned_objects"
-"""The names of the two sweeps."""
+MULTIPARTS: Final = "abandoned_multiparts"
+"""The names of the three sweeps."""
 
 
 class Orphans:
@@ -39,7 +43,7 @@ class Orphans:
     :param objects: the object store; None: nothing is removed.
     """
 
-    def __init__(self, pool: Pool, objects: Objects | None) -> None:
+    def __init__(self, pool: Pool, objects: FileStore | None) -> None:
         self._pool = pool
         self._objects = objects
 
@@ -56,21 +60,19 @@ class Orphans:
         await orphans.move(self._pool, BELOW_FLOORS, at, to)
         await in_batches(job, lambda: self._remove(objects), "attachments removed")
 
-    async def _remove(self, objects: Objects) -> int:
+    async def _remove(self, objects: FileStore) -> int:
         orphaned = await orphans.orphaned(self._pool, limit=BATCH)
         if not orphaned:
             return 0
-        # No object was ever stored under an invalid key; one such row must not stop the others.
-        keys = [each.key for each in orphaned if is_key(each.key)]
         # Objects first: after a crash, the row leads the next run to them.
-        await objects.delete(keys)
+        await orphans.clear(objects, orphaned)
         removed = await orphans.remove(self._pool, orphaned)
         if removed:
             log.info("attachments_removed", attachments=removed)
         return removed
 
     async def orphaned_objects(self, job: Job) -> None:
-        """Remove objects of attachments without a row, whose upload crashed more than a day ago.
+        """Remove objects of attachments without a row that are older than a day; count attachments without an object.
 
         :raises Snooze: if the sweep has not reached the last object; the next run goes on from there.
         :raises Unavailable, ObjectStoreRefused: if the object store does not answer; the next attempt goes on from
@@ -80,12 +82,13 @@ class Orphans:
         if objects is not None and not await in_batches(job, lambda: self._sweep(objects), "objects checked"):
             raise Snooze(REST_S)
 
-    async def _sweep(self, objects: Objects) -> int:
+    async def _sweep(self, objects: FileStore) -> int:
         at = await orphans.position(self._pool, OBJECTS)
         page = await objects.list(ATTACHMENTS, at.after, PAGE)
+        to = page[-1].key if len(page) == PAGE else ""
         unknown = await orphans.unknown_objects(self._pool, page)
-        is_last = len(page) < PAGE
-        moved = await orphans.move(self._pool, OBJECTS, at, "" if is_last else page[-1].key)
+        missing = await orphans.missing_objects(self._pool, page, at.after, to)
+        moved = await orphans.move(self._pool, OBJECTS, at, to)
         if moved is None:
             return 0  # Another run handles the same page, and goes on.
         # Only the run that moved the sweep deletes. If it crashes here, the next sweep finds the objects.
@@ -96,4 +99,30 @@ class Orphans:
             raise
         if unknown:
             log.info("objects_removed", objects=len(unknown))
-        return 0 if is_last else len(page)
+        if missing.count:
+            await analytics.add_missing(self._pool, missing.count)
+            log.error("objects_missing", objects=missing.count, first=missing.first)
+        return len(page) if to else 0
+
+    async def abandoned_multiparts(self, job: Job) -> None:
+        """Abort multipart uploads older than a day that no upload will complete: a process crashed before it noted
+        them, or could not abort them.
+
+        :raises Snooze, Unavailable, ObjectStoreRefused: as `orphaned_objects`.
+        """
+        objects = self._objects
+        if objects is not None and not await in_batches(job, lambda: self._abort(objects), "uploads checked"):
+            raise Snooze(REST_S)
+
+    async def _abort(self, objects: FileStore) -> int:
+        at = await orphans.position(self._pool, MULTIPARTS)
+        page = await objects.list_multiparts(ATTACHMENTS, at.after, PAGE)
+        unknown = await orphans.unknown_multiparts(self._pool, page)
+        # Before the sweep moves: to abort one twice does no harm.
+        for each in unknown:
+            await objects.abort_multipart(each.key, each.upload)
+        if unknown:
+            log.info("multiparts_aborted", uploads=len(unknown))
+        to = page[-1].key if len(page) >= PAGE else ""
+        await orphans.move(self._pool, MULTIPARTS, at, to)
+        return len(page) if to else 0

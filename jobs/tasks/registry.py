@@ -29,6 +29,7 @@ from jobs.tasks.retention import TIMEOUT_S as RETENTION_TIMEOUT_S
 from runtime.config import Config
 from runtime.metrics.samples import Sample
 from runtime.metrics.store_samples import object_samples
+from store.objects.direct import FileStore
 from store.objects.interface import Objects
 from store.objects.url import open_objects
 from store.postgres.pool import Pool
@@ -114,7 +115,7 @@ def _mails(pool: Pool, mailer: Mailer) -> list[Task]:
     ]
 
 
-def _clean_up(config: Config, pool: Pool, objects: Objects | None) -> list[Task]:
+def _clean_up(config: Config, pool: Pool, objects: FileStore | None) -> list[Task]:
     """A missed run does no harm: the next run does its work."""
     forgetting, orphans = Forgetting(pool, events_days=config.security_events_days), Orphans(pool, objects)
     return [
@@ -123,6 +124,7 @@ def _clean_up(config: Config, pool: Pool, objects: Objects | None) -> list[Task]
         Task(forgetting.old_security_events, attempts=3, schedule=Every(3600), timeout_s=TIMEOUT_S, concurrency=1),
         Task(orphans.orphaned_attachments, attempts=3, schedule=Every(600), timeout_s=TIMEOUT_S, concurrency=1),
         Task(orphans.orphaned_objects, attempts=5, schedule=Cron("45 3 * * *"), timeout_s=TIMEOUT_S, concurrency=1),
+        Task(orphans.abandoned_multiparts, attempts=5, schedule=Cron("15 4 * * *"), timeout_s=TIMEOUT_S, concurrency=1),
     ]
 
 

@@ -30,29 +30,55 @@ theirs."""
 
 LOOK_UPS_AT_ONCE: Final = 2
 """Look-ups of one user that run at the same time, so that one user leaves most of the node's connections to Postgres to
-the others. Each connection has one at a time anyway."""
+the others; and requests about files, which leave the object store to the others. Each connection has one of each at a
+time anyway."""
 
 _BAD_FRAMES: Final = Rate(limits.BAD_FRAMES_PER_S, limits.MAX_BAD_FRAMES)
 
 
+class LookUps:
+    """Look-ups of one user, of which `LOOK_UPS_AT_ONCE` run at a time."""
+
+    __slots__ = ("_ended", "_running")
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._ended: trio.Event | None = None
+
+    async def begin(self) -> None:
+        """Wait until fewer than `LOOK_UPS_AT_ONCE` run; call `end` after it."""
+        while self._running >= LOOK_UPS_AT_ONCE:
+            if self._ended is None:
+                self._ended = trio.Event()
+            await self._ended.wait()
+        self._running += 1
+
+    def end(self) -> None:
+        self._running -= 1
+        if self._ended is not None:
+            self._ended.set()
+            self._ended = None
+
+
 class Budget:
-    """One user's budget. Everything but the three waits is synchronous.
+    """One user's budget. Everything but the two waits is synchronous.
 
     Like `TokenBucket`, it keeps the time at which it will be full again. A user may go on as long as anything is left,
     so a request that costs more than a whole budget is served, and paid for by waiting.
 
     :ivar connections: of the user, on this node.
+    :ivar look_ups, transfers: the user's look-ups, and requests about files.
     """
 
-    __slots__ = ("_bad_frames", "_full_at", "_look_up_ended", "_look_ups", "_turn", "_turn_cost", "connections")
+    __slots__ = ("_bad_frames", "_full_at", "_turn", "_turn_cost", "connections", "look_ups", "transfers")
 
     def __init__(self) -> None:
         self._full_at = 0.0
         self._turn_cost = 0
         self._bad_frames: TokenBucket | None = None
         self._turn: trio.Lock | None = None
-        self._look_ups = 0
-        self._look_up_ended: trio.Event | None = None
+        self.look_ups = LookUps()
+        self.transfers = LookUps()
         self.connections = 0
 
     def take(self, now: float, cost: int) -> float:
@@ -104,20 +130,6 @@ class Budget:
         async with self._turn:
             await trio.lowlevel.checkpoint()
             self._turn_cost = 0
-
-    async def begin_look_up(self) -> None:
-        """Wait until fewer than `LOOK_UPS_AT_ONCE` look-ups of the user run; call `end_look_up` after it."""
-        while self._look_ups >= LOOK_UPS_AT_ONCE:
-            if self._look_up_ended is None:
-                self._look_up_ended = trio.Event()
-            await self._look_up_ended.wait()
-        self._look_ups += 1
-
-    def end_look_up(self) -> None:
-        self._look_ups -= 1
-        if self._look_up_ended is not None:
-            self._look_up_ended.set()
-            self._look_up_ended = None
 
     async def wait_paid(self) -> None:
         """Wait until the user is out of debt, a second at most."""

@@ -4,9 +4,9 @@ One task serves it: it reads, waits for nothing but the wire, and hands requests
 the outbox. It waits for others only if its user causes much: after about 64 frames it lets all other tasks run, and it
 does not read from a user deep in debt for a while (`server.gateway.budgets`). Requests that need a look-up (history,
 lists, edits) wait in the connection's own queue; a second task, which lives only while the queue has requests, serves
-them one by one. One place writes: the outbox. One place closes:
-`run`, and everything ends there because it has left the nursery that holds the connection's other tasks (greeting,
-serving its queue, waiting for a slow peer) before it closes the socket.
+them one by one. Requests about files, which may wait for the object store, have another queue with a task of its own.
+One place writes: the outbox. One place closes: `run`, and everything ends there because it has left the nursery that
+holds the connection's other tasks (greeting, serving its queues, waiting for a slow peer) before it closes the socket.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from protocol.frames import (
     Welcome,
 )
 from protocol.limits import Limit
-from protocol.requests import QueuedRequest
+from protocol.requests import QueuedRequest, TransferRequest
 from protocol.states import State, StateMachine, agreed_version
 from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, ping_frame, pong_frame
 from server.gateway.budgets import LONGEST_PAUSE_S, PAUSE_AFTER_S, Budget
@@ -71,9 +71,9 @@ log = structlog.get_logger(__name__)
 CLOSE_TIMEOUT_S: Final = 1.0
 """Time for the peer to take our close frame, and the same time again to close its half; then the socket is closed."""
 
-LookUpRequest: TypeAlias = QueuedRequest | Hello
-"""Requests that need a look-up: `server.gateway.requests` serves them one after the other. A hello is among them
-because its cursor is served like a `sync`."""
+LookUpRequest: TypeAlias = QueuedRequest | TransferRequest | Hello
+"""Requests that need a look-up: `server.gateway.requests` serves them one after the other, those about files apart from
+the rest. A hello is among them because its cursor is served like a `sync`."""
 
 
 class Gateway(Protocol):
@@ -157,7 +157,7 @@ class Connection:
         "_is_open",
         "_machine",
         "_nursery",
-        "_queue",
+        "_queues",
         "_scope",
         "_sock",
         "_stream",
@@ -192,7 +192,7 @@ class Connection:
         self._is_excessive = False
         self._bye: int | None = None
         self._unpaid = 0
-        self._queue: deque[LookUpRequest] | None = None
+        self._queues: dict[bool, deque[LookUpRequest]] = {}
         self._idle: trio.Event | None = None
         self.address = address
         self.budget = Budget()
@@ -501,27 +501,34 @@ class Connection:
             self.close(CloseCode.BYE, "")
 
     def _enqueue(self, frame: LookUpRequest) -> None:
-        if self._queue is None:
-            self._queue = deque((frame,))
-            self._start_soon(self._work_off)
+        is_transfer = isinstance(frame, TransferRequest)
+        queue = self._queues.get(is_transfer)
+        if queue is None:
+            self._queues[is_transfer] = deque((frame,))
+            self._start_soon(self._work_off, is_transfer)
         else:
-            self._queue.append(frame)
+            queue.append(frame)
 
-    async def _work_off(self) -> None:
-        """Serve the requests in the queue, in order, until it is empty."""
-        while self._queue:
+    async def _work_off(self, is_transfer: bool) -> None:
+        """Serve the requests in a queue, in order, until it is empty.
+
+        :param is_transfer: the queue of requests about files; the other one has all others.
+        """
+        queue = self._queues[is_transfer]
+        turns = self.budget.transfers if is_transfer else self.budget.look_ups
+        while queue:
             # The look-up waits until the outbox has room for a page, so no client holds more than one in memory here.
             await self.outbox.wait_room()
-            await self.budget.begin_look_up()
+            await turns.begin()
             try:
-                reply = await self._gateway.answer(self, self._queue.popleft())
+                reply = await self._gateway.answer(self, queue.popleft())
             finally:
-                self.budget.end_look_up()
+                turns.end()
             self.budget.charge(trio.current_time(), len(reply) // limits.READ_BYTES_PER_COST)
             self.outbox.offer(reply)
             self.answered()
             self.outbox.flush()
-        self._queue = None
+        del self._queues[is_transfer]
 
     async def _greet(self, hello: Hello) -> None:
         version = agreed_version(hello.version)
@@ -609,7 +616,9 @@ _TOKEN_CODES: Final[dict[type[StoreError], CloseCode]] = {
 _CLOSES: Final = {code.value: code.name.lower() for code in CloseCode}
 """Names of close codes; a client may send any number."""
 
-_COSTS: Final = dict.fromkeys(get_args(QueuedRequest), limits.COST_OF_REQUEST + limits.COST_OF_LOOK_UP)
+_COSTS: Final = dict.fromkeys(
+    (*get_args(QueuedRequest), *get_args(TransferRequest)), limits.COST_OF_REQUEST + limits.COST_OF_LOOK_UP
+)
 """Cost of the kinds of frames that cost more than `COST_OF_REQUEST`."""
 
 _BAD_FRAME: Final = frozenset({ErrorCode.UNKNOWN_FRAME, ErrorCode.INVALID_FRAME, ErrorCode.UNEXPECTED_FRAME})

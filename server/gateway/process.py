@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import structlog
 import trio
 
@@ -43,6 +44,7 @@ from server.gateway.requests import RequestHandler
 from server.gateway.revocations import Revocations
 from server.gateway.samples import cluster_samples, delivery_samples, outbox_samples, wire_samples
 from server.gateway.sends import Sends
+from server.gateway.transfers import TransferHandler
 from server.transport.addresses import proxies_of
 from server.transport.admission import AdmissionGate, ConnectionCounts
 from server.transport.handshake import refused_address
@@ -54,12 +56,14 @@ from store.batching.two_lanes import LanesStatistics
 from store.clock import Clock
 from store.device_uses import DeviceUses
 from store.errors import StoreError, Unavailable
+from store.objects.url import keep_time, open_objects
 from store.participant_lists import ParticipantsCache
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from store.redis.entries import AddressedPush
 from store.tokens import Identity, device_by_token
+from store.transfers import Transfers
 
 log = structlog.get_logger(__name__)
 
@@ -108,10 +112,6 @@ USES_S: Final = 60.0
 """Time between looks for connected devices whose use was noted an hour ago (`store.device_uses`): 2 ms for 10,000."""
 
 
-_SERVED_FEATURES: Final = [name for name in features.NAMES if name != "attachments"]
-"""A deployment without an object store has no attachments."""
-
-
 @dataclass(frozen=True, slots=True)
 class GatewayStatistics:
     """A snapshot.
@@ -158,10 +158,12 @@ class SocketGateway:
         self.node.cursor_advance.when_history_changes(self._participants.forget)
         self._sends = Sends(self.pool, self._participants, self.hub, self.node.broadcast, self._clock, self.hops)
         self._marks = Marks(self.pool, self.node.broadcast, self.node.receipt_counter.note)
+        self._transfers = Transfers(self.pool, None, config.quotas)
         self._request_handler = RequestHandler(
             self.pool,
             self.node.broadcast,
             self.node.presence,
+            TransferHandler(self._transfers),
             token_lifetime_s=config.token_lifetime_s,
         )
         self._revocations = Revocations(self.pool, self.hub)
@@ -170,8 +172,7 @@ class SocketGateway:
         self._budgets = Budgets()
         self._admission: AdmissionGate[Connection] = AdmissionGate(MAX_ADMITTED_AT_ONCE, ADMISSION_S)
         self._client_counts = ClientCounts()
-        told = limits.told(**{limits.CONNECTIONS_PER_ADDRESS.name: config.max_address_connections})
-        self.told = encode_fields(Welcome(0, 0, b"", b"", 0, 0, 0, _SERVED_FEATURES, told), ("features", "limits"))
+        self.told = _told(config)
         self._turns = trio.Semaphore(LEAVING_AT_ONCE)
         self._connections: set[Connection] = set()
         self._accepted = 0
@@ -186,9 +187,13 @@ class SocketGateway:
         :raises PortTaken: if a different process listens on the port.
         """
         with closing(self.pool), closing(listen(self._config.host, self._config.socket_port)) as sock:
-            async with trio.open_nursery() as services:
+            config = self._config
+            store = open_objects(config.object_store_url, config.public_files_url, config.files_url)
+            async with store as objects, trio.open_nursery() as services:
+                self._transfers.objects = objects
                 await services.start(watch_signals, self._terminated, self.health, self._config.ready_grace_s)
                 await services.start(self.redis.run)
+                services.start_soon(keep_time, objects)
                 services.start_soon(self.node.run)
                 services.start_soon(self._sends.lanes.run)
                 services.start_soon(self._marks.run)
@@ -460,3 +465,14 @@ class SocketGateway:
         if isinstance(frame, (Hello, Sync)):
             self._admission.leave(connection)
         return reply
+
+
+def _told(config: Config) -> tuple[int, bytes]:
+    """The features and limits of this deployment, as a `welcome` has them: no attachments without an object store, and
+    no limit that the operator has taken away."""
+    names = [name for name in features.NAMES if name != "attachments" or config.object_store_url]
+    quotas = msgspec.structs.asdict(config.quotas)
+    set_here = {limit.name: quotas[limit.name] for limit in limits.NAMED if limit.name in quotas}
+    told = limits.told(**{limits.CONNECTIONS_PER_ADDRESS.name: config.max_address_connections, **set_here})
+    told = [(name, value) for name, value in told if value or name not in set_here]
+    return encode_fields(Welcome(0, 0, b"", b"", 0, 0, 0, names, told), ("features", "limits"))

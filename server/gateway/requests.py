@@ -50,6 +50,7 @@ from server.cluster.presence import PresenceWatch
 from server.delivery.broadcast import Broadcast, push_of
 from server.gateway.connection import Connection, LookUpRequest
 from server.gateway.replies import error_reply, store_error_reply
+from server.gateway.transfers import TransferHandler
 from server.transport.outbox import ROOM_BYTES, Whole
 from store import conversations, messages, revisions, tokens
 from store.errors import DatabaseError, ForeignCursor, Refused, StoreError
@@ -74,10 +75,19 @@ class RequestHandler:
     :ivar resumes: cursors of hellos that were served, by outcome.
     """
 
-    def __init__(self, pool: Pool, broadcast: Broadcast, presence: PresenceWatch, *, token_lifetime_s: float) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        broadcast: Broadcast,
+        presence: PresenceWatch,
+        transfers: TransferHandler,
+        *,
+        token_lifetime_s: float,
+    ) -> None:
         self._pool = pool
         self._broadcast = broadcast
         self._presence = presence
+        self._transfers = transfers
         self._token_lifetime_s = token_lifetime_s
         self.resumes: Counter[str] = Counter()
 
@@ -125,7 +135,7 @@ class RequestHandler:
                 connection.expire_in((expires - now) / 1e6)
                 return encode(Refreshed(frame.request, token, expires))
             case Upload() | Parts() | Complete() | Download() | Abort():
-                raise RequestError(frame.request, ErrorCode.NO_OBJECT_STORE, "")
+                return encode(await self._transfers.answer(connection.user, frame))
             case _:
                 assert_never(frame)
 
@@ -237,7 +247,10 @@ class RequestHandler:
             after=frame.after,
             max_bytes=limits.MAX_PAGE_BYTES,
         )
-        return Messages(frame.request, page.more, page.messages, page.first_seq)
+        downloads = None
+        if frame.wants_downloads:
+            downloads = await self._transfers.downloads_of(connection.user, page.messages)
+        return Messages(frame.request, page.more, page.messages, page.first_seq, downloads)
 
     async def _list(self, connection: Connection, frame: List) -> Reply:
         before = None

@@ -58,6 +58,7 @@ class ProblemCode(Enum):
     NOT_ACCEPTED = "not_accepted"
     NOT_AN_ADMINISTRATOR = "not_an_administrator"
     TICKET_INVALID = "ticket_invalid"
+    QUOTA_EXCEEDED = "quota_exceeded"
     NOT_FOUND = "not_found"
     UNKNOWN_MESSAGE = "unknown_message"
     UNKNOWN_DEVICE = "unknown_device"
@@ -65,6 +66,7 @@ class ProblemCode(Enum):
     UNKNOWN_EXPORT = "unknown_export"
     UNKNOWN_RESET = "unknown_reset"
     UNKNOWN_NOTIFIER = "unknown_notifier"
+    UNKNOWN_ATTACHMENT = "unknown_attachment"
     UNKNOWN_USER = "unknown_user"
     UNKNOWN_FILE = "unknown_file"
     UNKNOWN_UPLOAD = "unknown_upload"
@@ -78,6 +80,9 @@ class ProblemCode(Enum):
     NOTIFIER_NOT_OFFERED = "notifier_not_offered"
     EXPORT_NOT_OFFERED = "export_not_offered"
     PART_BUSY = "part_busy"
+    NO_OBJECT_STORE = "no_object_store"
+    ATTACHMENT_INCOMPLETE = "attachment_incomplete"
+    ATTACHMENT_USED = "attachment_used"
     TOO_MANY_NOTIFIERS = "too_many_notifiers"
     GROUP_FULL = "group_full"
     LAST_ADMINISTRATOR = "last_administrator"
@@ -230,6 +235,9 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         "Unknown reset",
         "The token is unknown or void: it was used, or the password or the address has changed since.",
     ),
+    ProblemCode.UNKNOWN_ATTACHMENT: ProblemInfo(
+        404, "Unknown attachment", "You have no upload with that id, or it was given up."
+    ),
     ProblemCode.UNKNOWN_NOTIFIER: ProblemInfo(404, "Unknown notifier", "You have no notifier with that id."),
     ProblemCode.UNKNOWN_USER: ProblemInfo(404, "Unknown user", "No user has that name or id."),
     ProblemCode.UNKNOWN_FILE: ProblemInfo(404, "Unknown file", "The file was deleted, or is not complete."),
@@ -264,6 +272,20 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         "Part busy",
         "Another request is uploading the same part, or a connection that broke has not ended yet.",
         retry=True,
+    ),
+    ProblemCode.NO_OBJECT_STORE: ProblemInfo(
+        409, "No object store", "This deployment has no object store, which attachments are kept in."
+    ),
+    ProblemCode.ATTACHMENT_INCOMPLETE: ProblemInfo(
+        409,
+        "Attachment incomplete",
+        "The object store does not have the file, or its thumbnail, as declared: upload the missing parts.",
+    ),
+    ProblemCode.ATTACHMENT_USED: ProblemInfo(409, "Attachment used", "The attachment belongs to a message."),
+    ProblemCode.QUOTA_EXCEEDED: ProblemInfo(
+        403,
+        "Quota exceeded",
+        "The files are larger, or you or all users have uploaded more, than the deployment allows; `limit` says which.",
     ),
     ProblemCode.TOO_MANY_NOTIFIERS: ProblemInfo(
         409, "Too many notifiers", f"You have {MAX_NOTIFIERS} notifiers, which is the most: remove one first."
@@ -347,7 +369,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.UNAVAILABLE: ProblemInfo(
         503,
         "Unavailable",
-        "Postgres, Redis or the external issuer cannot be reached, or too much is queued. Try again.",
+        "Postgres, Redis, the object store or the external issuer cannot be reached, or too much is queued. Try again.",
         retry=True,
     ),
     ProblemCode.STORAGE_FULL: ProblemInfo(

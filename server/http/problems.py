@@ -21,11 +21,15 @@ from server.http.queries import InvalidQuery
 from store.conversations import PLACES_PER_DAY
 from store.errors import (
     AccountClosed,
+    AttachmentIncomplete,
+    AttachmentUsed,
+    BadUpload,
     DeviceRevoked,
     GroupFull,
     InvitationVoid,
     LastAdministrator,
     Locked,
+    NoObjectStore,
     NotAccepted,
     NotAnAdministrator,
     NotAParticipant,
@@ -33,6 +37,7 @@ from store.errors import (
     Overloaded,
     PartBusy,
     PasswordChanged,
+    QuotaExceeded,
     ResetExpired,
     ResetUnknown,
     TicketExpired,
@@ -47,6 +52,7 @@ from store.errors import (
     TooManyPlaces,
     TooManyStarts,
     Unavailable,
+    UnknownAttachment,
     UnknownDevice,
     UnknownExport,
     UnknownMessage,
@@ -92,6 +98,7 @@ class ProblemAnswer(Struct, frozen=True):
     :ivar users: the users that a `not_accepted` is about.
     :ivar errors: the fields that are wrong or missing: of an `invalid_body`, a `weak_password` and the like.
     :ivar due: when an account is deleted, in microseconds since 1970-01-01T00:00Z: of an `account_closed`.
+    :ivar limit: the name of the quota that a `quota_exceeded` is about; `limit_value` is the most that it allows.
     """
 
     type: str
@@ -104,6 +111,8 @@ class ProblemAnswer(Struct, frozen=True):
     users: list[Ident] | UnsetType = UNSET
     errors: list[WrongField] | UnsetType = UNSET
     due: int | UnsetType = UNSET
+    limit: str | UnsetType = UNSET
+    limit_value: int | UnsetType = UNSET
 
 
 _NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -116,6 +125,7 @@ class Problem(Exception):
     :param users: the ids of the users concerned.
     :param pointer: to the wrong field of a body.
     :param due: the time that the answer is about, in microseconds since 1970.
+    :param limit: the limit that was met, and its value.
     :param more_headers: headers that tell the client what would be right, in lower case.
     """
 
@@ -128,6 +138,7 @@ class Problem(Exception):
         users: Sequence[bytes] = (),
         pointer: str | None = None,
         due: int | None = None,
+        limit: tuple[str, int] | None = None,
         more_headers: Mapping[str, str] = _NO_HEADERS,
     ) -> None:
         super().__init__(f"{code.info.status} {code.value}: {detail}")
@@ -137,6 +148,7 @@ class Problem(Exception):
         self.users = users
         self.pointer = pointer
         self.due = due
+        self.limit = limit
         self.more_headers = more_headers
 
     @property
@@ -158,6 +170,7 @@ class Problem(Exception):
             [IDENT[encoding](user) for user in self.users] or UNSET,
             UNSET if self.pointer is None else [WrongField(self.detail, self.pointer)],
             UNSET if self.due is None else self.due,
+            *(self.limit or ()),
         )
 
     def headers(self) -> dict[str, str]:
@@ -203,6 +216,13 @@ REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
     UsernameTaken: (ProblemCode.USERNAME_TAKEN, "choose another username"),
     InvalidCursor: (ProblemCode.INVALID_CURSOR, "cursor must be one that this endpoint returned, unchanged"),
     UnknownZone: (ProblemCode.INVALID_BODY, "zone must be a time zone of the IANA database, such as Europe/Berlin"),
+    UnknownAttachment: (ProblemCode.UNKNOWN_ATTACHMENT, "you have no such upload, or it was given up"),
+    AttachmentIncomplete: (
+        ProblemCode.ATTACHMENT_INCOMPLETE,
+        "the object store does not have the file, or its thumbnail, as declared: upload the missing parts",
+    ),
+    AttachmentUsed: (ProblemCode.ATTACHMENT_USED, "a message has the attachment: delete or edit the message"),
+    NoObjectStore: (ProblemCode.NO_OBJECT_STORE, "this deployment has no object store, which attachments are kept in"),
     UnknownExport: (ProblemCode.UNKNOWN_EXPORT, "you have no such export that can be fetched, or it has no such part"),
     ResetUnknown: (ProblemCode.UNKNOWN_RESET, "unknown or void token: ask for another mail"),
     ResetExpired: (ProblemCode.RESET_EXPIRED, "the token is too old: ask for another mail"),
@@ -243,16 +263,9 @@ def problem_of(error: Exception, route: str) -> Problem:
         return Problem(*refusal)
     if isinstance(error, TooManyStarts | TooManyPlaces | TooManyMails | TooManyExports | RateLimited | TooManyGuesses):
         return Problem(*LATER[type(error)], retry_after_s=error.wait_s)
+    if problem := _of_request(error):
+        return problem
     match error:
-        case InvalidBody():
-            return Problem(error.code, str(error), pointer=error.pointer)
-        case UnsupportedBody():
-            return Problem(ProblemCode.UNSUPPORTED_MEDIA_TYPE, str(error), more_headers=error.accepted)
-        case InvalidQuery():
-            return Problem(ProblemCode.INVALID_QUERY, str(error))
-        case NotAccepted():
-            detail = "these users do not accept messages, or groups, from you"
-            return Problem(ProblemCode.NOT_ACCEPTED, detail, users=error.users)
         case PartBusy():
             detail = "another request is uploading the same part"
             return Problem(ProblemCode.PART_BUSY, detail, retry_after_s=RETRY_AFTER_S)
@@ -261,3 +274,23 @@ def problem_of(error: Exception, route: str) -> Problem:
             return Problem(ProblemCode.UNAVAILABLE, "try again", retry_after_s=RETRY_AFTER_S)
     log.error("request_failed", route=route, exc_info=error)
     return Problem(ProblemCode.INTERNAL, "the server has a fault, and has logged it", retry_after_s=RETRY_AFTER_S)
+
+
+def _of_request(error: Exception) -> Problem | None:
+    """The answer to what a request asks for, which the error describes; None: it is not that."""
+    match error:
+        case InvalidBody():
+            return Problem(error.code, str(error), pointer=error.pointer)
+        case UnsupportedBody():
+            return Problem(ProblemCode.UNSUPPORTED_MEDIA_TYPE, str(error), more_headers=error.accepted)
+        case InvalidQuery():
+            return Problem(ProblemCode.INVALID_QUERY, str(error))
+        case BadUpload():
+            return Problem(ProblemCode.INVALID_BODY, error.says)
+        case QuotaExceeded(quota=quota, value=value):
+            return Problem(ProblemCode.QUOTA_EXCEEDED, f"the files would exceed {quota}: {value}", limit=(quota, value))
+        case NotAccepted():
+            detail = "these users do not accept messages, or groups, from you"
+            return Problem(ProblemCode.NOT_ACCEPTED, detail, users=error.users)
+        case _:
+            return None

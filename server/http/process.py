@@ -79,6 +79,7 @@ async def serve_web(config: Config) -> None:
             starts_per_day=config.new_conversations_per_day,
             account_deletion_s=config.account_deletion_days * 86400,
             objects=objects,
+            quotas=config.quotas,
             cors_origins=web_origins(config.cors_origins),
             rate_limit_factor=config.rate_limit_factor,
         )

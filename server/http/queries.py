@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, quote
 
 from msgspec import NODEFAULT, Meta, Struct, field, inspect
 
+from protocol.limits import MAX_PARTS
+
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 100
 MAX_SEQ: Final = 2**63 - 1
@@ -90,6 +92,15 @@ class HistoryQuery(PageQuery, frozen=True):
             raise InvalidQuery("give around_seq without cursor and after_seq")
         if self.cursor is not None and self.after_seq is not None:
             raise InvalidQuery("give cursor or after_seq, not both")
+
+
+class PartsQuery(Struct, frozen=True):
+    """The parts of an upload.
+
+    :ivar after: only parts with a greater number.
+    """
+
+    after: Annotated[int, Meta(ge=0, le=MAX_PARTS)] = 0
 
 
 class DaysQuery(Struct, frozen=True):

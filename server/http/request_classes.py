@@ -18,6 +18,7 @@ class RequestClass(Enum):
     READ = "read"
     WRITE = "write"
     SEARCH = "search"
+    UPLOAD = "upload"
     LOGIN = "login"
     REGISTRATION = "registration"
     MAIL = "mail"
@@ -64,6 +65,7 @@ LIMITS: Final[dict[RequestClass, ClassLimits]] = {
     RequestClass.SEARCH: ClassLimits(
         "users by name: no client needs all of them", None, Allowance(60, 0.2), is_exact=True
     ),
+    RequestClass.UPLOAD: ClassLimits("what asks the object store about uploads", None, Allowance(200, 5)),
     RequestClass.LOGIN: ClassLimits(
         "passwords that are checked: guesses, and a core for each",
         Allowance(30, 0.5),

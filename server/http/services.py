@@ -22,9 +22,11 @@ from server.http.request_turns import RequestTurns
 from server.transport.proxies import NO_PROXIES, TrustedProxies
 from store import conversations
 from store.device_uses import DeviceUses
-from store.objects.interface import Objects
+from store.objects.direct import FileStore
+from store.objects.quotas import QUOTAS, Quotas
 from store.postgres.pool import Pool
 from store.redis.client import Redis
+from store.transfers import Transfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Services:
     :ivar external_issuer: with whose tokens users may log in; None if there is none.
     :ivar starts_per_day: conversations with strangers that a user may begin in 24 hours.
     :ivar objects: the object store; None if the deployment has none.
+    :ivar transfers: uploads and downloads of attachments.
     :ivar account_deletion_s: seconds from a user's request to delete the account to its deletion.
     """
 
@@ -65,7 +68,8 @@ class Services:
     starts_per_day: int
     token_lifetime_s: float
     account_deletion_s: float
-    objects: Objects | None
+    objects: FileStore | None
+    transfers: Transfers
 
 
 def services_of(
@@ -82,13 +86,15 @@ def services_of(
     external_issuer: ExternalIssuer | None = None,
     starts_per_day: int = conversations.STARTS_PER_DAY,
     account_deletion_s: float = 14 * 86400.0,
-    objects: Objects | None = None,
+    objects: FileStore | None = None,
+    quotas: Quotas = QUOTAS,
     cors_origins: Collection[str] = (),
     rate_limit_factor: float = 1.0,
     limited_pause_s: float = PAUSE_S,
 ) -> Services:
     """The services of a process, with caches of its own; the parameters are those of `Services`.
 
+    :param quotas: of attachments.
     :param cors_origins: origins of the web pages whose scripts may read answers.
     :param rate_limit_factor: that all limits on requests are multiplied by.
     :param limited_pause_s: the most seconds until an answer that a limit is reached.
@@ -118,4 +124,5 @@ def services_of(
         token_lifetime_s=token_lifetime_s,
         account_deletion_s=account_deletion_s,
         objects=objects,
+        transfers=Transfers(pool, objects, quotas),
     )

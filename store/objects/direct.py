@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from store.objects.interface import MAX_PAGE
+from store.objects.interface import MAX_PAGE, Objects
 
 
 class Part(Struct, frozen=True):
@@ -113,6 +113,10 @@ class DirectTransfers(Protocol):
 
         :raises ObjectMissing: if it does not exist.
         """
+
+
+class FileStore(Objects, DirectTransfers, Protocol):
+    """An object store that the server and clients use."""
 
 
 def missing_parts(declared: Sequence[Part], found: Sequence[Part]) -> list[Part]:

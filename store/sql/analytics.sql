@@ -75,6 +75,12 @@ insert into analytics (day, metric, value)
 values ((now() at time zone 'UTC')::date, 'bytes_objects', %(bytes)s)
 on conflict (day, metric) do update set value = excluded.value;
 
+-- name: add_missing
+-- Adds attachments whose objects were found missing.
+insert into analytics (day, metric, value)
+values ((now() at time zone 'UTC')::date, 'attachments_missing', %(attachments)s)
+on conflict (day, metric) do update set value = analytics.value + excluded.value;
+
 -- name: forget_activity
 -- Deletes rows of activity of days that ended long ago and were counted, a batch at a time. One row: how many.
 with old as (
@@ -90,6 +96,14 @@ select count(*) from gone;
 -- name: figures
 -- The figures of some days.
 select a.day, a.metric, a.value from analytics a where a.day between %(first)s and %(last)s;
+
+-- name: attachments_before
+-- The attachments that were stored when a day began, and their bytes: the sums of all changes before.
+select coalesce(sum(a.value) filter (where a.metric = 'attachments_uploaded'), 0)::bigint
+           - coalesce(sum(a.value) filter (where a.metric = 'attachments_removed'), 0)::bigint,
+       coalesce(sum(a.value) filter (where a.metric = 'attachment_bytes_uploaded'), 0)::bigint
+           - coalesce(sum(a.value) filter (where a.metric = 'attachment_bytes_removed'), 0)::bigint
+from analytics a where a.day < %(day)s;
 
 -- name: latencies
 -- The latencies of deliveries on some days.

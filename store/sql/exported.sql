@@ -6,8 +6,10 @@
 select 'account', jsonb_build_object(
     'kind', 'account', 'user', u.id, 'username', u.username, 'display_name', u.display_name, 'created', u.created,
     'avatar', u.avatar_key, 'gives_receipts', u.gives_receipts, 'shows_presence', u.shows_presence,
-    'messages_from', u.messages_from, 'groups_from', u.groups_from, 'last_seen', l.at, 'starts', s.at)::text
+    'messages_from', u.messages_from, 'groups_from', u.groups_from, 'last_seen', l.at, 'starts', s.at,
+    'attachment_bytes', g.stored_bytes, 'declared_on', g.day, 'declared_bytes', g.declared_bytes)::text
 from users u left join last_seen l on l.user_id = u.id left join starts s on s.user_id = u.id
+left join attachment_usage g on g.user_id = u.id
 where u.id = %(user)s::uuid and %(after)s::text < 'account' limit %(limit)s;
 
 -- name: external_identity

@@ -9,17 +9,11 @@ with batch as (
 )
 update attachments a set orphaned = coalesce(a.orphaned, clock_timestamp())
 from batch b where a.id = b.id
-returning a.id, a.object_key;
+returning a.id, a.object_key, a.upload;
 
 -- name: remove
--- The rows of orphaned attachments whose objects are gone. One row: how many were deleted here.
-with gone as (
-    delete from attachments a where a.id in (
-        select o.id from attachments o where o.id = any(%(ids)s::uuid[]) and o.orphaned is not null for update skip locked
-    )
-    returning 1
-)
-select count(*) from gone;
+-- The rows of orphaned attachments whose objects are gone; see remove_attachments() in functions/.
+select remove_attachments(%(ids)s::uuid[]);
 
 -- name: orphan_below_floors
 -- Take the attachments from messages that lie below their conversation's floor, in some conversations after the one with
@@ -53,6 +47,25 @@ select (select v.id from conversation v where v.id is not null order by v.n desc
 select o.key from unnest(%(keys)s::text[], %(modified)s::bigint[]) o(key, modified)
 where o.modified < extract(epoch from now() - make_interval(secs => %(unused_s)s)) * 1000000
   and not exists (select from attachments a where a.object_key = o.key);
+
+-- name: unknown_multiparts
+-- Those open multipart uploads that belong to no upload that is still to be completed, and that began so long ago that
+-- its row would name them.
+select o.key, o.upload from unnest(%(keys)s::text[], %(uploads)s::text[], %(begun)s::bigint[]) o(key, upload, begun)
+where o.begun < extract(epoch from now() - make_interval(secs => %(unused_s)s)) * 1000000
+  and not exists (
+      select from attachments a
+      where a.object_key = o.key and a.upload = o.upload and a.completed is null and a.orphaned is null
+  );
+
+-- name: missing_objects
+-- Complete attachments whose keys lie beyond one and up to another, and are not among some keys, those of a list of the
+-- object store. They were complete for so long that the list should have had them. One row: how many, and the first keys.
+select count(*), coalesce((array_agg(a.object_key order by a.object_key))[1:%(shown)s], '{}')
+from attachments a
+where a.object_key > %(after)s and (%(upto)s = '' or a.object_key <= %(upto)s)
+  and a.completed < now() - make_interval(secs => %(complete_s)s) and a.orphaned is null
+  and not a.object_key = any(%(keys)s::text[]);
 
 -- name: position
 -- Where a sweep is, and how often it has moved.

@@ -49,7 +49,7 @@ from protocol.numbers import (
     REPLY_TYPES,
     REQUEST_TYPES,
 )
-from protocol.requests import BatchedRequest, QueuedRequest
+from protocol.requests import BatchedRequest, QueuedRequest, TransferRequest
 from protocol.states import TRANSITIONS, State
 from tests.protocol.make_states import STATES, diagram
 from tests.protocol.strategies import RECORDS, Record, as_map, full
@@ -111,11 +111,14 @@ def test_no_number_or_name_of_the_protocol_is_one_for_experiments() -> None:
 
 
 def test_every_request_is_queued_or_batched_or_answered_at_once_and_spec_says_which() -> None:
-    """Section 10.3. A new request has to be put into `QueuedRequest` or `BatchedRequest` of `protocol/requests.py`."""
-    queued, batched = get_args(QueuedRequest), get_args(BatchedRequest)
-    assert sorted(map(name_of, (*queued, *batched, Hello, Ping, Bye))) == sorted(map(name_of, REQUESTS))
+    """Section 10.3. A new request has to be put into one of the unions of `protocol/requests.py`."""
+    queued, transfers, batched = get_args(QueuedRequest), get_args(TransferRequest), get_args(BatchedRequest)
+    assert sorted(map(name_of, (*queued, *transfers, *batched, Hello, Ping, Bye))) == sorted(map(name_of, REQUESTS))
     assert f"10.3 {listed(queued)} wait in one queue for each connection" in TEXT
-    assert f"It serves {listed(batched)} in batches, side by side with the queue, and answers `ping` at once" in TEXT
+    assert f"{listed(transfers)}, which may wait for the object store, have a second queue" in TEXT
+    assert (
+        f"server serves {listed(batched)} in batches, side by side with the queues, and answers `ping` at once" in TEXT
+    )
 
 
 def listed(structs: Iterable[type[Frame]]) -> str:

@@ -85,6 +85,8 @@ class Scene:
 
     :ivar group: its messages: 1 is Alice's, 2 is Bob's.
     :ivar device: of Alice.
+    :ivar upload: of Alice, complete; no message has it.
+    :ivar attachment: of the first message of the group.
     :ivar asked: the conversation that Grace has begun with Alice, a request.
     :ivar token: of the caller; for frames that show it.
     """
@@ -97,12 +99,16 @@ class Scene:
     device: bytes
     notifier: bytes
     export: bytes
+    upload: bytes
+    attachment: bytes
     mail_token: str
     token: str
 
     def without_targets(self) -> Scene:
         """The same request about things that do not exist."""
-        values = {name: uuid4().bytes for name in ("group", "asked", "device", "notifier", "export")}
+        values = {
+            name: uuid4().bytes for name in ("group", "asked", "device", "notifier", "export", "upload", "attachment")
+        }
         return replace(self, **values)
 
 
@@ -158,6 +164,10 @@ def _mail(scene: Scene) -> Mapping[str, bytes | str]:
     return {"token": scene.mail_token}
 
 
+def _upload(scene: Scene) -> Mapping[str, bytes | str]:
+    return {"attachment": scene.upload}
+
+
 _ADMINISTRATOR_ALONE: Final = {**outsiders("not_found"), Persona.PARTICIPANT: "not_an_administrator"}
 _OWNER: Final = (*OUTSIDERS, Persona.PARTICIPANT)
 
@@ -190,6 +200,11 @@ ROWS: Final[dict[str, Row]] = {
     "GET /v1/exports/<uuid:export>/parts/<int:part>": Row(
         lambda scene: {"export": scene.export, "part": "1"}, denied=others("unknown_export"), hides=_OWNER
     ),
+    "POST /v1/attachments": Row(body=lambda _: {"files": [{"size_bytes": 1, "part_digests": "A" * 43 + "="}]}),
+    "GET /v1/attachments/<uuid:attachment>/parts": Row(_upload, denied=others("unknown_attachment"), hides=_OWNER),
+    "POST /v1/attachments/<uuid:attachment>/complete": Row(_upload, denied=others("unknown_attachment"), hides=_OWNER),
+    "DELETE /v1/attachments/<uuid:attachment>": Row(_upload, denied=others("unknown_attachment"), hides=_OWNER),
+    "POST /v1/attachments/downloads": Row(body=lambda scene: {"attachments": [_text(scene.attachment)]}),
     "GET /v1/security-events": Row(),
     "GET /v1/ops/security-events": Row(query="?username=alice"),
     "GET /v1/profile": Row(),
@@ -274,11 +289,11 @@ FRAME_ROWS: Final[dict[type[Request], FrameRow]] = {
     List: FrameRow(lambda _: List(1, None, None)),
     Refresh: FrameRow(lambda scene: Refresh(1, scene.token)),
     Status: FrameRow(lambda scene: Status(1, scene.group, 1), _STRANGE),
-    Upload: FrameRow(lambda _: Upload(1, [(1, "a/b", bytes(32), None)]), _NO_FILES, hides=()),
-    Parts: FrameRow(lambda scene: Parts(1, None, scene.group), _NO_FILES, hides=()),
-    Complete: FrameRow(lambda scene: Complete(1, [scene.group]), _NO_FILES, hides=()),
-    Download: FrameRow(lambda scene: Download(1, [scene.group]), _NO_FILES, hides=()),
-    Abort: FrameRow(lambda scene: Abort(1, [scene.group]), _NO_FILES, hides=()),
+    Upload: FrameRow(lambda _: Upload(1, [(1, "image/png", bytes(32), None)])),
+    Parts: FrameRow(lambda scene: Parts(1, None, scene.upload), others("unknown_attachment"), _OWNER),
+    Complete: FrameRow(lambda scene: Complete(1, [scene.upload]), others("unknown_attachment"), _OWNER),
+    Download: FrameRow(lambda scene: Download(1, [scene.attachment])),
+    Abort: FrameRow(lambda scene: Abort(1, [scene.upload]), others("unknown_attachment"), _OWNER),
     Ping: FrameRow(lambda _: Ping(1)),
     Bye: FrameRow(lambda _: Bye(1)),
 }

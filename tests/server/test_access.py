@@ -44,6 +44,7 @@ from tests.server.access_rows import (
 from tests.server.http.socket_world import HttpServer, RawAnswer, open_server, request
 from tests.server.http_world import PASSWORD, say
 from tests.server.node_world import TestNode, open_node
+from tests.store.attachment_world import new_attachment
 
 OPS_TOKEN: Final = "the-token-of-the-operators"
 REQUEST_ID: Final = "the-same-for-all"
@@ -131,7 +132,11 @@ class Callers:
             purpose,
         )
         device = (await new_device(pool, alice.user)).device
-        return Scene(alice, self.carol, grace, group, asked, device, notifier, export.bytes, token, "")
+        upload = await new_attachment(pool, alice.user)
+        attachment = await new_attachment(pool, alice.user, message=(group, 1))
+        return Scene(
+            alice, self.carol, grace, group, asked, device, notifier, export.bytes, upload, attachment, token, ""
+        )
 
     async def token(self, persona: Persona) -> str:
         """A token of the caller, of a new device, which may log out."""
@@ -285,7 +290,7 @@ async def test_every_frame_is_served_for_the_callers_of_its_row_and_no_others(
     pool: Pool, redis_url: str, tmp_path: Path
 ) -> None:
     matrix = Matrix(await Callers.make(pool, tmp_path), [])
-    async with open_node(pool.url, redis_url) as node:
+    async with open_node(pool.url, redis_url, object_store_url=tmp_path.as_uri()) as node:
         for struct, row in FRAME_ROWS.items():
 
             async def check(

@@ -13,16 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.http import Credentials
-from store import analytics, contacts, latencies, outbox, sql
-from store.analytics import Day, Delivery, count_day, days
+from store import analytics, attachments, contacts, latencies, orphans, outbox, sql
+from store.analytics import AttachmentFigures, Day, Delivery, count_day, days
 from store.errors import Unavailable
 from store.last_seen import touch
 from store.latencies import BUCKETS, add_latencies, bucket_of, percentile_ms, upper_ms
 from store.messages import Committed, send
+from store.objects.quotas import QUOTAS
 from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_group, new_user
+from tests.store.attachment_world import a_file
 from tests.store.store_world import a_message, is_waiting_for
 from tests.waiting import wait_until
 
@@ -263,11 +265,44 @@ async def test_storage_is_that_of_the_last_look_and_adds_up_to_all_there_is(
     assert all(storage.values())
 
 
+async def test_figures_of_attachments_are_those_of_the_rows_while_files_come_and_go(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    """By several users at once, some of which complete a file twice. What is stored is the sum of all days before."""
+
+    async def upload(user: bytes, count: int) -> None:
+        for n in range(count):
+            rows = await attachments.declare(pool, user, [a_file(10 + n), a_file(100)], QUOTAS)
+            ids = [row.id for row in rows]
+            for _ in range(2):
+                await attachments.complete(pool, user, ids[:1] if n % 3 else ids)
+            if n % 2:
+                await orphans.remove(pool, await attachments.give_up(pool, user, ids))
+
+    async with trio.open_nursery() as nursery:
+        for person in people:
+            nursery.start_soon(upload, person.user, 6)
+    await pool.fetch("update analytics set day = day - 1")
+    async with trio.open_nursery() as nursery:
+        for person in people:
+            nursery.start_soon(upload, person.user, 3)
+    yesterday, today = (day.attachments for day in await days(pool, await day_of(pool, ago=1), await day_of(pool)))
+    sizes = await pool.fetch("select count(*), sum(size_bytes)::bigint from attachments where completed is not null")
+    assert [(today.stored, today.stored_bytes)] == sizes
+    assert (yesterday.uploaded, today.uploaded) == (3 * 8, 3 * 4)
+    assert (yesterday.removed, today.removed) == (3 * 4, 3 * 1)
+    assert yesterday.stored == yesterday.uploaded - yesterday.removed
+    assert today.stored == yesterday.stored + today.uploaded - today.removed
+    assert today.uploaded_bytes == 3 * (10 + 100 + 11 + 12)
+    assert today.removed_bytes == 3 * 11
+
+
 async def test_every_day_that_was_asked_for_is_there(pool: Pool) -> None:
     first, last = date(2024, 2, 28), date(2024, 3, 1)
+    none = AttachmentFigures(0, 0, 0, 0, 0, 0, 0)
     nothing = dict.fromkeys(("message_tables", "message_indexes", "other_tables", "other_indexes", "objects"))
     assert await days(pool, first, last) == [
-        Day(day, None, None, None, None, nothing) for day in (first, date(2024, 2, 29), last)
+        Day(day, None, None, None, None, nothing, none) for day in (first, date(2024, 2, 29), last)
     ]
 
 

@@ -93,6 +93,10 @@ IMPOSSIBLE = {
     "a complete attachment with digests of its parts": (
         "insert into attachments {file}, part_digests) values ({good}, sha256('x'))"
     ),
+    "a second usage of a user": ("insert into attachment_usage (user_id) select '{alice}' from generate_series(1, 2)"),
+    "a usage of less than nothing": "insert into attachment_usage (user_id, stored_bytes) values ('{alice}', -1)",
+    "a second total": "insert into attachment_total default values",
+    "a total of less than nothing": "update attachment_total set stored_bytes = -1",
     "half a digest of a part": (
         "insert into attachments {file}, part_digests)"
         " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', sha256('x'), null, '\\x00')"

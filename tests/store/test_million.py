@@ -357,6 +357,7 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "expiries_uncleared",  # unannounced, uncleared
         "devices_ended",  # forget_tokens
         "attachments_unused",  # orphaned
+        "attachments_unused_of_user",  # declare
         "users_created",  # count_day
         "notifiers_device",  # forget those of a revoked device
         "notices_notifier",  # removing a notifier, whose notices refer to it

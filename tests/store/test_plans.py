@@ -17,6 +17,7 @@ from store import (
     account_deletions,
     accounts,
     analytics,
+    attachments,
     contacts,
     conversations,
     devices,
@@ -50,13 +51,16 @@ from store.errors import DatabaseError, Refused, ResetUnknown, TooManyExports
 from store.latencies import add_latencies
 from store.marks import Mark, mark
 from store.messages import send
+from store.objects.direct import OpenMultipart
 from store.objects.interface import StoredObject
+from store.objects.quotas import QUOTAS
 from store.participant_lists import ParticipantsCache
 from store.postgres.backends import end_backends
 from store.postgres.driver import Backend, PostgresConnection, connected, uuid
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 from store.sync import RECEIPT_COUNTS, history_id, sync, take_cursor_snapshot
+from tests.store.attachment_world import a_file
 from tests.store.store_world import a_message
 
 NOTIFIER_STATE = notifiers.NotifierState(None, None, None, None)
@@ -265,6 +269,9 @@ class Traffic:
             lambda: orphans.orphaned(pool, limit=10),
             lambda: orphans.orphan_below_floors(pool, "", limit=10),
             lambda: orphans.unknown_objects(pool, [StoredObject(f"attachments/{self.turn}", 1, 1)]),
+            lambda: orphans.unknown_multiparts(pool, [OpenMultipart(f"attachments/{self.turn}", "x", 1)]),
+            lambda: orphans.missing_objects(pool, [StoredObject(f"attachments/{self.turn}", 1, 1)], "b", "c"),
+            lambda: analytics.add_missing(pool, 1),
             lambda: outbox.end_read_windows(pool, window_s=3600),
             lambda: outbox.wait_for_read(pool, user, window_s=3600),
             lambda: notifiers.notice_context(pool, user, read_after_s=60, to_deployment=True),
@@ -350,7 +357,8 @@ class Traffic:
             lambda: messages.history_around(pool, user, here, around=3, limit=4),
             lambda: messages.forget_temp_ids(pool, limit=10),
             lambda: revisions.forget_revisions(pool, limit=10),
-            lambda: orphans.remove(pool, [orphans.Orphan(user, ())]),
+            lambda: orphans.remove(pool, [orphans.Orphan(user, "attachments/x", None)]),
+            lambda: self.upload(user),
             lambda: self.sweep(),
             lambda: self.delete_account(),
             lambda: self.reset_password(user),
@@ -466,6 +474,15 @@ class Traffic:
         await exports.remove(pool, made)
         async for _ in exported.lines_of(pool, user):
             pass
+
+    async def upload(self, user: bytes) -> None:
+        pool = self.pool
+        one, other = await attachments.declare(pool, user, [a_file(), a_file(2**24)], QUOTAS)
+        await attachments.uploads(pool, user, [one.id, other.id])
+        await attachments.note_multipart(pool, other, "x")
+        await attachments.complete(pool, user, [one.id])
+        await attachments.readable(pool, user, [one.id, other.id])
+        await orphans.remove(pool, await attachments.give_up(pool, user, [one.id, other.id]))
 
     async def sweep(self) -> None:
         at = await orphans.position(self.pool, "some")

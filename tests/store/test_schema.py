@@ -78,6 +78,7 @@ STAY: Final = {
     "conversations": "no query deletes a conversation",
     "history": "one row",
     "mail_key": "one row",
+    "attachment_total": "one row",
     "progress": "a row for each kind of work",
     "sweeps": "a row for each task",
     "analytics": "a row for each day and figure",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from store.analytics import Day, Delivery
@@ -35,6 +36,24 @@ class StorageAnswer(Struct, frozen=True):
     objects: int | None = None
 
 
+class AttachmentsAnswer(Struct, frozen=True):
+    """Attachments on a day, their thumbnails among them, and their bytes.
+
+    :ivar stored: at the end of the day, or until now.
+    :ivar uploaded: completed on that day.
+    :ivar removed: whose objects were deleted on that day.
+    :ivar missing: attachments without an object, which the check of that day has found: there should be none.
+    """
+
+    stored: int
+    stored_bytes: int
+    uploaded: int
+    uploaded_bytes: int
+    removed: int
+    removed_bytes: int
+    missing: int
+
+
 class DayAnswer(Struct, frozen=True):
     """The figures of one day in UTC; null for an unknown figure.
 
@@ -49,6 +68,7 @@ class DayAnswer(Struct, frozen=True):
     new_users: int | None
     delivery_ms: DeliveryAnswer | None
     storage_bytes: StorageAnswer
+    attachments: AttachmentsAnswer
 
 
 class DaysAnswer(Struct, frozen=True):
@@ -71,6 +91,7 @@ def day_body(day: Day) -> DayAnswer:
         new_users=day.new_users,
         delivery_ms=_delivery_body(day.delivery) if day.delivery else None,
         storage_bytes=StorageAnswer(**day.storage),
+        attachments=AttachmentsAnswer(**msgspec.structs.asdict(day.attachments)),
     )
 
 

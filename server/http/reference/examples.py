@@ -17,6 +17,14 @@ from msgspec.structs import replace
 
 from server.http import bodies, notifiers
 from server.http.answers.accounts import DeletionAnswer, RegistrationAnswer, ResetAskedAnswer
+from server.http.answers.attachments import (
+    DownloadTicketAnswer,
+    DownloadTicketsAnswer,
+    MissingPartsAnswer,
+    PartRequestAnswer,
+    UploadTicketAnswer,
+    UploadTicketsAnswer,
+)
 from server.http.answers.conversations import ConversationAnswer, ListAnswer, ParticipantAnswer, ParticipantsAnswer
 from server.http.answers.devices import (
     ConfirmedAnswer,
@@ -27,14 +35,22 @@ from server.http.answers.devices import (
     TokenAnswer,
 )
 from server.http.answers.exports import ExportAnswer, ExportsAnswer
-from server.http.answers.figures import DayAnswer, DaysAnswer, DeliveryAnswer, HealthAnswer, StorageAnswer
+from server.http.answers.figures import (
+    AttachmentsAnswer,
+    DayAnswer,
+    DaysAnswer,
+    DeliveryAnswer,
+    HealthAnswer,
+    StorageAnswer,
+)
 from server.http.answers.messages import HistoryAnswer, MessageAnswer, RecipientAnswer, StatusAnswer
 from server.http.answers.notifiers import AddedNotifierAnswer, NotifierAnswer, NotifierKeysAnswer, NotifiersAnswer
 from server.http.answers.people import ContactAnswer, ContactsAnswer, ProfileAnswer, UserAnswer
 from server.http.answers.security_events import SecurityEventAnswer, SecurityEventsAnswer
 from server.http.answers.settings import EmailAnswer, QuietHoursAnswer
+from server.http.attachment_bodies import NewAttachments, NewFile, NewThumbnail, WantedDownloads
 from server.http.encoding import IDENT, Ident
-from server.http.queries import DaysQuery, EventsQuery, HistoryQuery, ListQuery, PageQuery
+from server.http.queries import DaysQuery, EventsQuery, HistoryQuery, ListQuery, PageQuery, PartsQuery
 
 
 class Example(Struct, frozen=True):
@@ -62,6 +78,7 @@ PHONE, LAPTOP = _uuid(0x11), _uuid(0x12)
 DIRECT, GROUP, ASKED = _uuid(0x21), _uuid(0x22), _uuid(0x23)
 MESSAGE, SECOND_MESSAGE = _uuid(0x31), _uuid(0x32)
 WEBHOOK = _uuid(0x41)
+UPLOAD, ATTACHMENT = _uuid(0x61), _uuid(0x62)
 EXPORT = _uuid(0x51)
 
 PASSWORD: Final = "correct horse battery staple"  # noqa: S105
@@ -130,6 +147,13 @@ def _conversation(conversation: UUID, last: MessageAnswer | None, *, is_group: b
     )
 
 
+_DIGEST: Final = bytes(range(32))
+_PART_REQUEST: Final = PartRequestAnswer(
+    1,
+    "PUT",
+    "https://files.example.org/bucket/attachments/61/0198f2c46a1e7c3b8d5e000000000061?X-Amz-Signature=0f5a",
+    {"content-length": "20000", "x-amz-checksum-sha256": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="},
+)
 _LAST: Final = _message(GROUP, SECOND_MESSAGE, 2, BOB)
 _PROFILE: Final = ProfileAnswer(
     _id(ALICE),
@@ -269,6 +293,30 @@ EXAMPLES: Final[Mapping[str, Example]] = {
             "delivered", 2, 2, 1, [RecipientAnswer(_id(BOB), True, True), RecipientAnswer(_id(CAROL), True, False)]
         ),
     ),
+    "POST /v1/attachments": Example(
+        body=NewAttachments(
+            [NewFile(20_000, _DIGEST, "image/jpeg", NewThumbnail(900, _DIGEST)), NewFile(8_388_609, 2 * _DIGEST)]
+        ),
+        answer=UploadTicketsAnswer([UploadTicketAnswer(_id(UPLOAD), None, _AT + 3_600_000_000, [_PART_REQUEST])]),
+        status=201,
+    ),
+    "GET /v1/attachments/<uuid:attachment>/parts": Example(
+        {"attachment": str(UPLOAD)},
+        query=PartsQuery(after=0),
+        answer=MissingPartsAnswer(1, False, _AT + 3_600_000_000, []),
+    ),
+    "POST /v1/attachments/<uuid:attachment>/complete": Example({"attachment": str(UPLOAD)}, status=204),
+    "DELETE /v1/attachments/<uuid:attachment>": Example({"attachment": str(UPLOAD)}, status=204),
+    "POST /v1/attachments/downloads": Example(
+        body=WantedDownloads([ATTACHMENT]),
+        answer=DownloadTicketsAnswer(
+            [
+                DownloadTicketAnswer(
+                    _id(ATTACHMENT), None, _AT + 900_000_000, 20_000, "image/jpeg", _DIGEST, _PART_REQUEST.url
+                )
+            ]
+        ),
+    ),
     "GET /v1/conversations/<uuid:conversation>/participants": Example(
         _OF_GROUP, query=PageQuery(limit=100), answer=ParticipantsAnswer(_PARTICIPANTS, None)
     ),
@@ -299,6 +347,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
                     new_users=17,
                     delivery_ms=DeliveryAnswer(3_013, 4.2, 31.6, 118.0),
                     storage_bytes=StorageAnswer(9_437_184, 3_145_728, 1_048_576, 786_432, None),
+                    attachments=AttachmentsAnswer(31_402, 40_106_127_360, 911, 1_288_490_189, 77, 104_857_600, 0),
                 )
             ]
         ),

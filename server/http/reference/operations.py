@@ -62,6 +62,7 @@ class PathValue(NamedTuple):
 
 
 PATH_VALUES: Final = {
+    "attachment": PathValue("One of your uploads.", UUID_SCHEMA),
     "conversation": PathValue("The conversation.", UUID_SCHEMA),
     "device": PathValue("One of your devices.", UUID_SCHEMA),
     "export": PathValue("One of your exports.", UUID_SCHEMA),

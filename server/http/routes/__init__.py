@@ -11,6 +11,7 @@ from typing import Final
 from server.http.routes import (
     account_deletions,
     accounts,
+    attachments,
     contacts,
     conversations,
     devices,
@@ -50,6 +51,7 @@ _FILES: Final = (
     contacts,
     conversations,
     messages,
+    attachments,
     participants,
     message_requests,
     health,

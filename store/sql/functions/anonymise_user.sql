@@ -43,6 +43,7 @@ begin
     -- A job deletes their objects, and then the rows.
     update attachments a set orphaned = coalesce(a.orphaned, clock_timestamp())
     where a.user_id = p_user and a.conversation_id is null;
+    delete from attachment_usage a where a.user_id = p_user;
     perform note_security_event('account_deleted', p_user, '{"actor": "system"}');
     -- In the order of their keys, as marks and sends lock them.
     perform from participants p where p.user_id = p_user order by p.conversation_id for no key update;

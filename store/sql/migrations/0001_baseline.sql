@@ -451,6 +451,24 @@ create table attachments (
 );
 create index attachments_of_message on attachments (conversation_id, seq) where conversation_id is not null;
 create index attachments_unused on attachments (created) where conversation_id is null;
+create index attachments_unused_of_user on attachments (user_id) where conversation_id is null;
+
+-- What the quotas of attachments count for each user who has declared any.
+create table attachment_usage (
+    user_id uuid primary key references users,
+    -- Declared sizes, from the declaration until the objects are gone.
+    stored_bytes bigint not null default 0 check (stored_bytes >= 0),
+    -- The day (UTC) of the last declaration, and the bytes that were declared on it. Null: none yet.
+    day date,
+    declared_bytes bigint not null default 0 check (declared_bytes >= 0)
+);
+
+-- The sum of the stored bytes of all users, deleted ones among them.
+create table attachment_total (
+    stored_bytes bigint not null default 0 check (stored_bytes >= 0),
+    is_only boolean primary key default true check (is_only)
+);
+insert into attachment_total default values;
 
 -- Lifetimes (decision 23): when to look for expired messages in each conversation, and what remains to be done about
 -- those below its floor. Apart from conversations and without a foreign key: sends do not touch it, and its updates

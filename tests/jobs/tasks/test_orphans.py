@@ -18,16 +18,20 @@ from jobs.engine.job import Snooze
 from jobs.tasks import batches
 from jobs.tasks import orphans as orphans_module
 from jobs.tasks.orphans import Orphans
-from store import orphans, sql
+from protocol.limits import ATTACHMENT_PART_BYTES
+from store import analytics, attachments, orphans, sql
+from store.attachments import DeclaredFile, key_of
 from store.errors import DatabaseError, Unavailable
 from store.messages import Committed, NewMessage, send
 from store.objects.folder import Folder
+from store.objects.quotas import QUOTAS
 from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid, uuids
 from store.postgres.pool import Pool
 from store.revisions import delete_for_everyone, delete_for_me, edit
 from tests.jobs.jobs_world import a_job, send_message
 from tests.people import new_direct, new_user
+from tests.store.attachment_world import Faulty, a_file, new_attachment, usage_of
 from tests.uploads import new_upload
 
 HOURS_25 = 25 * 3600.0
@@ -349,3 +353,97 @@ async def test_without_an_object_store_nothing_is_removed(pool: Pool, files: Fil
     await Orphans(pool, None).orphaned_attachments(JOB)
     await Orphans(pool, None).orphaned_objects(JOB)
     assert await files.rows() == ["unused"]
+
+
+LARGE = 2 * ATTACHMENT_PART_BYTES
+
+
+async def declared(pool: Pool, folder: Folder, user: Credentials) -> DeclaredFile:
+    """An upload of two parts, whose multipart upload has begun."""
+    [row] = await attachments.declare(pool, user.user, [a_file(LARGE)], QUOTAS)
+    assert await attachments.note_multipart(pool, row, await folder.begin_multipart(row.key))
+    return row
+
+
+async def test_multipart_upload_of_an_orphaned_upload_is_aborted(
+    pool: Pool, folder: Folder, files: Files, alice: Credentials
+) -> None:
+    """And the bytes of the upload are given back."""
+    old, young = await declared(pool, folder, alice), await declared(pool, folder, alice)
+    await pool.fetch("update attachments set created = created - interval '25 hours' where id = %s", (uuid(old.id),))
+    await Orphans(pool, folder).orphaned_attachments(JOB)
+    assert [each.key for each in await folder.list_multiparts("attachments/")] == [young.key]
+    assert await usage_of(pool, alice.user) == (LARGE, 2 * LARGE)
+
+
+async def test_multipart_upload_that_no_upload_will_complete_is_aborted_after_a_day(
+    pool: Pool, folder: Folder, files: Files, alice: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process crashed before it noted it, or its upload is complete by another one. Others stay, however old."""
+    noted, complete = await declared(pool, folder, alice), await declared(pool, folder, alice)
+    await attachments.complete(pool, alice.user, [complete.id])
+    unknown = key_of(uuid4().bytes)
+    for key in (unknown, noted.key):
+        await folder.begin_multipart(key)
+    before = await folder.list_multiparts("attachments/")
+    await Orphans(pool, folder).abandoned_multiparts(JOB)
+    assert await folder.list_multiparts("attachments/") == before, "all are young"
+    monkeypatch.setattr(orphans, "UNUSED_S", 0.0)
+    await Orphans(pool, folder).abandoned_multiparts(JOB)
+    [left] = await folder.list_multiparts("attachments/")
+    assert left.key == noted.key
+    assert (await attachments.uploads(pool, alice.user, [noted.id]))[0].multipart == left.upload
+
+
+async def test_sweep_of_multipart_uploads_goes_on_where_it_was(
+    pool: Pool, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "UNUSED_S", 0.0)
+    monkeypatch.setattr(orphans_module, "PAGE", 2)
+    monkeypatch.setattr(batches, "MAX_RUN_S", 0.0)
+    for n in range(5):
+        await folder.begin_multipart(f"attachments/{n}")
+    left = []
+    for _ in range(2):
+        with pytest.raises(Snooze):
+            await Orphans(pool, folder).abandoned_multiparts(JOB)
+        left.append([each.key[-1] for each in await folder.list_multiparts("attachments/")])
+    await Orphans(pool, folder).abandoned_multiparts(JOB)
+    assert left == [["2", "3", "4"], ["4"]]
+    assert await folder.list_multiparts("attachments/") == []
+
+
+async def test_multipart_uploads_wait_while_the_object_store_is_down(
+    pool: Pool, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "UNUSED_S", 0.0)
+    await folder.begin_multipart("attachments/unknown")
+    faulty: Any = Faulty(folder)
+    faulty.fail(Unavailable("the object store", "x", "refused"), "abort_multipart")
+    with pytest.raises(Unavailable):
+        await Orphans(pool, faulty).abandoned_multiparts(JOB)
+    await Orphans(pool, folder).abandoned_multiparts(JOB)
+    assert await folder.list_multiparts("attachments/") == []
+
+
+async def test_complete_attachment_without_an_object_is_counted_and_logged(
+    pool: Pool, folder: Folder, files: Files, conversation: bytes, alice: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On each page of the sweep, also the last one; not one that was complete a moment ago, nor an orphaned one."""
+    seq = await send_message(pool, conversation, alice.user, b"1")
+    ids = [await new_attachment(pool, alice.user, message=(conversation, seq)) for _ in range(5)]
+    await pool.fetch("update attachments set completed = completed - interval '2 hours'")
+    await new_attachment(pool, alice.user)
+    await attachments.give_up(pool, alice.user, [await new_attachment(pool, alice.user)])
+    lost = sorted(map(key_of, ids))[::2]
+    for key in map(key_of, ids):
+        if key not in lost:
+            await files.put(key)
+    monkeypatch.setattr(orphans_module, "PAGE", 1)
+    with capture_logs() as logs:
+        await Orphans(pool, folder).orphaned_objects(JOB)
+    found = [line["first"] for line in logs if line["event"] == "objects_missing"]
+    assert sorted(key for keys in found for key in keys) == lost
+    today = await analytics.today(pool)
+    [day] = await analytics.days(pool, today, today)
+    assert day.attachments.missing == 3

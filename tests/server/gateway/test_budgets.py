@@ -226,12 +226,12 @@ async def test_few_look_ups_of_a_user_run_at_the_same_time() -> None:
 
     async def look_up() -> None:
         nonlocal running
-        await budget.begin_look_up()
+        await budget.look_ups.begin()
         running += 1
         assert running <= LOOK_UPS_AT_ONCE
         await trio.lowlevel.checkpoint()
         running -= 1
-        budget.end_look_up()
+        budget.look_ups.end()
 
     async with trio.open_nursery() as nursery:
         for _ in range(20):

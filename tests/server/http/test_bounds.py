@@ -69,6 +69,11 @@ _EMAIL: Final = {"address": f"{'a' * 64}@{'.'.join(['b' * 45] * 4)}", "zone": "A
 _WEBHOOK: Final = {"kind": "webhook", "url": "https://" + "\\" * 1016}
 _PASSWORD: Final = 'q"\\x7 Zw' * (MAX_PASSWORD_CHARACTERS // 8)
 
+_THUMBNAIL: Final = {"size_bytes": 1, "digest": "A" * 43 + "="}
+_FILES: Final = {
+    "files": [{"size_bytes": 1, "part_digests": "A" * 43 + "=", "thumbnail": _THUMBNAIL} for _ in range(10)]
+}
+
 LONGEST: Final[dict[str, list[Ask]]] = {
     "POST /v1/users": [Ask("/v1/users", body={"username": _USERNAME, "password": _PASSWORD}, status=201)],
     "POST /v1/devices": [
@@ -86,6 +91,12 @@ LONGEST: Final[dict[str, list[Ask]]] = {
     "GET /v1/exports": [Ask("/v1/exports")],
     # No part has more than 1 MiB: tests/server/test_account_export.py.
     "GET /v1/exports/<uuid:export>/parts/<int:part>": [Ask(f"/v1/exports/{DEEP}/parts/1", status=404)],
+    # As many tickets as there may be; a URL of S3 has less than 1 KiB: store/objects/test_direct.py.
+    "POST /v1/attachments": [Ask("/v1/attachments", body=_FILES, status=201)],
+    "GET /v1/attachments/<uuid:attachment>/parts": [Ask(f"/v1/attachments/{DEEP}/parts", status=404)],
+    "POST /v1/attachments/downloads": [
+        Ask("/v1/attachments/downloads", body={"attachments": [str(user_id(n)) for n in range(100)]})
+    ],
     "POST /v1/tokens": [Ask("/v1/tokens", body={}, status=201)],
     "GET /v1/users/<username>": [Ask(f"/v1/users/{quote('1'.rjust(32, _USERNAME[0]))}")],
     "GET /v1/devices": [Ask("/v1/devices", _WHOLE, entries=("devices", DEVICES))],

@@ -39,6 +39,7 @@ def made(kind: type[StoreError]) -> StoreError:
     error: Any = kind.__new__(kind)
     Exception.__init__(error, "the inside")
     error.users, error.wait_s = [b"u" * 16], 7.5
+    error.says, error.quota, error.value = "wrong", "attachment_bytes", 5
     return error  # type: ignore[no-any-return]
 
 

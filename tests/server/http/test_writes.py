@@ -24,6 +24,7 @@ from store.objects.folder import Folder
 from store.postgres.pool import Pool
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http_world import PASSWORD, Api, open_api
+from tests.store.attachment_world import new_attachment
 
 MAIL: Final = {"wants_digest": True, "wants_device_notice": True, "digest_hour": 8, "zone": "UTC"}
 
@@ -97,6 +98,9 @@ class PreparedWrites:
         asked, _ = await conversations.add_direct(self.pool, self.carol.user, self.alice.user)
         return [({"conversation": asked}, None)]
 
+    async def upload(self) -> list[Write]:
+        return [({"attachment": await new_attachment(self.pool, self.alice.user)}, None)]
+
     async def plain(self, *writes: Write) -> list[Write]:
         """Writes that need the users and their conversations alone."""
         return list(writes)
@@ -107,6 +111,10 @@ REQUESTS: Final[dict[str, Callable[[PreparedWrites], Awaitable[list[Write]]]]] =
     "POST /v1/devices": PreparedWrites.log_in,
     "DELETE /v1/devices/this": lambda s: s.plain(({}, None)),
     "POST /v1/exports": lambda s: s.plain(({}, None)),
+    "POST /v1/attachments": lambda s: s.plain(({}, {"files": [{"size_bytes": 1, "part_digests": "A" * 43 + "="}]})),
+    "POST /v1/attachments/<uuid:attachment>/complete": PreparedWrites.upload,
+    "DELETE /v1/attachments/<uuid:attachment>": PreparedWrites.upload,
+    "POST /v1/attachments/downloads": lambda s: s.plain(({}, {"attachments": [text(s.alice)]})),
     "PUT /v1/account/deletion": lambda s: s.plain(({}, {})),
     "POST /v1/password-resets": lambda s: s.plain(({}, {"username": "alice"})),
     "PUT /v1/password-resets": PreparedWrites.reset,

@@ -18,6 +18,7 @@ from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http.test_email import unsubscribe_token_of
 from tests.server.http.test_password_resets import reset_token_of
 from tests.server.http_world import say
+from tests.store.attachment_world import new_attachment
 
 OPS_TOKEN: Final = "the-token-of-operators"
 NAMES: Final = re.compile(r"\b(alice|bob|frank)\b")
@@ -54,6 +55,8 @@ async def scene(
         examples.ASKED: asked,
         examples.WEBHOOK: added.notifier,
     }
+    ids[examples.UPLOAD] = await new_attachment(pool, alice.user)
+    ids[examples.ATTACHMENT] = await new_attachment(pool, alice.user, message=(group, 1))
     if objects is not None:
         ids[examples.EXPORT] = await new_export(pool, objects, alice)
     texts = {str(id_): str(UUID(bytes=value)) for id_, value in ids.items()}

@@ -1,0 +1,339 @@
+"""Uploads and downloads of attachments: the rows of `store.attachments`, and the object store that clients use.
+
+`socket` and `web` share this. The rows are written before anything happens in the object store, and an attachment is
+complete only after the object store has shown the declared size and digest. Whatever an object store says, nothing else
+leads there: a store that lies makes a request fail. Each call ends within `DEADLINE_S`; `docs/attachments.md` says what
+a crash after each step leaves behind, and what removes it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Final, TypeVar
+
+import structlog
+import trio
+from msgspec import Struct
+from msgspec.structs import replace
+
+from protocol import limits
+from store import attachments, orphans
+from store.attachments import DeclaredFile, File, Readable
+from store.errors import (
+    AttachmentIncomplete,
+    NoObjectStore,
+    ObjectDiffers,
+    ObjectMissing,
+    ObjectStoreRefused,
+    StoreError,
+    Unavailable,
+    UnknownAttachment,
+)
+from store.objects.direct import FileStore, Part, PresignedRequest, missing_parts
+from store.objects.quotas import Quotas
+from store.postgres.pool import Pool
+
+log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+DEADLINE_S: Final = 10.0
+"""For all calls of the object store that one request of a client causes. A good one takes a tenth of a second."""
+
+CALLS_AT_ONCE: Final = 4
+"""Calls of the object store at the same time for one request, which may name ten files with thumbnails."""
+
+UPLOAD_TICKET_S: Final = 3600
+"""8 MiB in an hour are 20 kbit/s; `parts` gives new tickets."""
+
+DOWNLOAD_TICKET_S: Final = 900
+"""Until a download begins; one that is under way goes on. A user who is removed from a conversation may download for
+this time what the user could read before, and has probably read."""
+
+
+class PartRequest(Struct, frozen=True):
+    """A presigned upload of a part.
+
+    :ivar number: of the part, from 1.
+    """
+
+    number: int
+    request: PresignedRequest
+
+
+class UploadTicket(Struct, frozen=True):
+    """The permission to upload a file.
+
+    :ivar expires: until when the requests are good, in microseconds since 1970.
+    :ivar thumbnail_of: the attachment whose thumbnail this is, if it is one.
+    :ivar requests: those of its first parts.
+    """
+
+    expires: int
+    attachment: bytes
+    thumbnail_of: bytes | None
+    requests: list[PartRequest]
+
+
+class MissingParts(Struct, frozen=True):
+    """What the object store does not have of a file.
+
+    :ivar more: further parts, with greater numbers, are missing, too.
+    :ivar expires: until when the requests are good, in microseconds since 1970.
+    :ivar requests: those of the first missing parts, by number.
+    :ivar stored: the number of parts that are there.
+    """
+
+    more: bool
+    expires: int
+    requests: list[PartRequest]
+    stored: int
+
+
+class ReadTicket(Struct, frozen=True):
+    """The permission to download an attachment, or the thumbnail of one.
+
+    :ivar expires: until when the URL is good, in microseconds since 1970.
+    """
+
+    expires: int
+    of: Readable
+    url: str
+
+
+class Transfers:
+    """The requests of clients about files.
+
+    :ivar objects: the object store; None if the deployment has none, or the process has not opened it yet: then all
+        raise `NoObjectStore`.
+
+    All raise `Unavailable` if Postgres or the object store does not answer, does not answer in time, or refuses what it
+    should not: the same request may succeed later.
+    """
+
+    def __init__(self, pool: Pool, objects: FileStore | None, quotas: Quotas) -> None:
+        self._pool = pool
+        self.objects = objects
+        self.quotas = quotas
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether the deployment has an object store."""
+        return self.objects is not None
+
+    async def upload(self, user: bytes, files: Sequence[File]) -> list[UploadTicket]:
+        """Declare files, at most `limits.MAX_ATTACHMENTS`. The ticket of a thumbnail follows that of its file.
+
+        :raises BadUpload, QuotaExceeded: of `attachments.declare`; then nothing is stored.
+        """
+        objects = self._store()
+        rows = await attachments.declare(self._pool, user, files, self.quotas)
+        try:
+            async with _asking(objects):
+                begun = await _at_once(lambda row: self._begin(objects, row), rows)
+        except StoreError:
+            # The client never hears of them. The object store fails, so a job deletes what is there.
+            await attachments.give_up(self._pool, user, [row.id for row in rows])
+            raise
+        # Each file gets its first part, and the first files more of them.
+        left = limits.MAX_PART_REQUESTS - len(begun)
+        tickets = []
+        for row in begun:
+            parts = row.parts()[: left + 1]
+            left -= len(parts) - 1
+            tickets.append(
+                UploadTicket(_until(UPLOAD_TICKET_S), row.id, row.thumbnail_of, _presigned(objects, row, parts))
+            )
+        return tickets
+
+    async def parts(self, user: bytes, attachment: bytes, after: int = 0) -> MissingParts:
+        """The parts beyond `after` that the object store does not have: after an interruption, or for the next tickets.
+
+        :raises UnknownAttachment: if the user has no such upload.
+        """
+        objects = self._store()
+        row = await self._upload_of(user, attachment)
+        if row.is_complete:
+            return MissingParts(False, _until(UPLOAD_TICKET_S), [], row.part_count)
+        async with _asking(objects):
+            row, missing = await self._missing(objects, row)
+        wanted = [part for part in missing if part.number > after]
+        now = wanted[: limits.MAX_PART_REQUESTS]
+        return MissingParts(
+            len(wanted) > len(now),
+            _until(UPLOAD_TICKET_S),
+            _presigned(objects, row, now),
+            row.part_count - len(missing),
+        )
+
+    async def complete(self, user: bytes, ids: Sequence[bytes]) -> None:
+        """Check that these uploads, and their thumbnails, are in the object store as declared, and note it. Doing it
+        again changes nothing, also at the same time, and after a crash at any point.
+
+        :raises UnknownAttachment: if the user has not all of these uploads.
+        :raises AttachmentIncomplete: if one is not there as declared; others may be noted.
+        """
+        objects = self._store()
+        rows = await attachments.uploads(self._pool, user, ids)
+        if not {row.id for row in rows}.issuperset(ids):
+            raise UnknownAttachment
+        still_open = [row for row in rows if not row.is_complete]
+        if not still_open:
+            return
+        async with _asking(objects):
+            are_there = await _at_once(lambda row: self._is_joined(objects, row), still_open)
+        found = [row.id for row, is_there in zip(still_open, are_there, strict=True) if is_there]
+        if not (await attachments.complete(self._pool, user, found)).issuperset(found):
+            raise UnknownAttachment
+        if not all(are_there):
+            raise AttachmentIncomplete
+
+    async def download(self, user: bytes, ids: Sequence[bytes]) -> list[ReadTicket]:
+        """Tickets for those of these attachments that the user may read now, each followed by that of its thumbnail."""
+        objects = self._store()
+        expires = _until(DOWNLOAD_TICKET_S)
+        return [
+            ReadTicket(expires, each, objects.presign_get(each.key, expires_s=DOWNLOAD_TICKET_S).url)
+            for each in await attachments.readable(self._pool, user, ids)
+        ]
+
+    async def abort(self, user: bytes, ids: Sequence[bytes]) -> None:
+        """Give up uploads that no message has, with their thumbnails: all, or none.
+
+        :raises UnknownAttachment: if the user has not all of these uploads, or has given one up before.
+        :raises AttachmentUsed: if a message has one of them.
+        """
+        objects = self._store()
+        given_up = await attachments.give_up(self._pool, user, ids)
+        try:
+            async with _asking(objects):
+                await orphans.clear(objects, given_up)
+            await orphans.remove(self._pool, given_up)
+        except StoreError as error:
+            # They are given up all the same: the task `orphaned_attachments` finds them.
+            log.warning("objects_left", objects=len(given_up), error=str(error))
+
+    def _store(self) -> FileStore:
+        if self.objects is None:
+            raise NoObjectStore
+        return self.objects
+
+    async def _upload_of(self, user: bytes, attachment: bytes) -> DeclaredFile:
+        for row in await attachments.uploads(self._pool, user, [attachment]):
+            if row.id == attachment:
+                return row
+        raise UnknownAttachment
+
+    async def _begin(self, objects: FileStore, row: DeclaredFile) -> DeclaredFile:
+        """Begin the multipart upload of a file of several parts, instead of the one that it had.
+
+        :returns: the row as it is now.
+        """
+        if row.part_count == 1:
+            return row
+        multipart = await objects.begin_multipart(row.key)
+        if await attachments.note_multipart(self._pool, row, multipart):
+            return replace(row, multipart=multipart)
+        await objects.abort_multipart(row.key, multipart)
+        raise Unavailable("the object store", str(objects), "another request has begun this upload at the same time")
+
+    async def _missing(self, objects: FileStore, row: DeclaredFile) -> tuple[DeclaredFile, list[Part]]:
+        """The parts that are missing, and the row with the multipart upload that takes them."""
+        declared = row.parts()
+        if row.part_count == 1:
+            return row, [] if await _is_stored(objects, row) else declared
+        if row.multipart is not None:
+            try:
+                stored = await objects.list_parts(row.key, row.multipart)
+            except ObjectMissing:
+                # A request has joined the parts and did not come to note it, or the store has dropped them.
+                if await _is_stored(objects, row):
+                    return row, []
+            else:
+                return row, missing_parts(declared, stored)
+        return await self._begin(objects, row), declared
+
+    async def _is_joined(self, objects: FileStore, row: DeclaredFile) -> bool:
+        """Whether the object store has the file as declared; joins its parts if they are there."""
+        if row.part_count > 1 and row.multipart is not None:
+            try:
+                stored = await objects.list_parts(row.key, row.multipart)
+                if missing_parts(row.parts(), stored):
+                    return False
+                await objects.complete_multipart(row.key, row.multipart, row.parts())
+            except ObjectMissing:
+                pass  # Another request has joined them, perhaps one that crashed: the object tells.
+            except ObjectDiffers:
+                return False
+        return await _is_stored(objects, row)
+
+
+async def _is_stored(objects: FileStore, row: DeclaredFile) -> bool:
+    """Whether the object has the declared size and digest."""
+    try:
+        state = await objects.stat(row.key)
+        if state.size_bytes != row.size_bytes:
+            return False
+        if state.digest is not None:
+            return state.digest == row.digest
+        # A store that keeps no digests. The parts of a larger file were compared before they were joined.
+        return row.part_count > 1 or sha256(await objects.get(row.key, max_bytes=row.size_bytes)).digest() == row.digest
+    except ObjectMissing:
+        return False
+
+
+def _presigned(objects: FileStore, row: DeclaredFile, parts: Iterable[Part]) -> list[PartRequest]:
+    def request(part: Part) -> PresignedRequest:
+        if row.part_count == 1:
+            return objects.presign_put(row.key, part, expires_s=UPLOAD_TICKET_S)
+        assert row.multipart is not None
+        return objects.presign_part(row.key, row.multipart, part, expires_s=UPLOAD_TICKET_S)
+
+    return [PartRequest(part.number, request(part)) for part in parts]
+
+
+def _until(seconds: int) -> int:
+    # Of this machine, which signs: the object store compares with its own clock.
+    return time.time_ns() // 1000 + seconds * 1_000_000
+
+
+@asynccontextmanager
+async def _asking(objects: FileStore) -> AsyncGenerator[None, None]:
+    """Calls of the object store for a client: bounded in time, and `Unavailable` if it does not answer, or refuses,
+    which an operator has to mend."""
+    try:
+        with trio.fail_after(DEADLINE_S):
+            yield
+    except trio.TooSlowError:
+        raise Unavailable("the object store", str(objects), f"no answer within {DEADLINE_S:g} s") from None
+    except ObjectStoreRefused as error:
+        log.error("object_store_refused", error=str(error))
+        raise Unavailable("the object store", str(objects), "it refuses; see the log") from None
+
+
+async def _at_once(call: Callable[[_T], Awaitable[_R]], items: Sequence[_T]) -> list[_R]:
+    """The results of calls, of which `CALLS_AT_ONCE` run at a time.
+
+    :raises StoreError: of the first that fails; the others are cancelled.
+    """
+    results: dict[int, _R] = {}
+    errors: list[StoreError] = []
+    left = iter(enumerate(items))
+
+    async def work() -> None:
+        for n, item in left:
+            try:
+                results[n] = await call(item)
+            except StoreError as error:
+                errors.append(error)
+                nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(min(CALLS_AT_ONCE, len(items))):
+            nursery.start_soon(work)
+    if errors:
+        raise errors[0]
+    return [results[n] for n in range(len(items))]
