@@ -134,6 +134,7 @@ class SocketGateway:
     """One node: its connections and all that serves them.
 
     :ivar pool, redis, hub, node: the parts that others share; each has statistics of its own.
+    :ivar transfers: of attachments; `objects` is None until the object store is open.
     :ivar health: of the process.
     """
 
@@ -158,12 +159,12 @@ class SocketGateway:
         self.node.cursor_advance.when_history_changes(self._participants.forget)
         self._sends = Sends(self.pool, self._participants, self.hub, self.node.broadcast, self._clock, self.hops)
         self._marks = Marks(self.pool, self.node.broadcast, self.node.receipt_counter.note)
-        self._transfers = Transfers(self.pool, None, config.quotas)
+        self.transfers = Transfers(self.pool, None, config.quotas)
         self._request_handler = RequestHandler(
             self.pool,
             self.node.broadcast,
             self.node.presence,
-            TransferHandler(self._transfers),
+            TransferHandler(self.transfers),
             token_lifetime_s=config.token_lifetime_s,
         )
         self._revocations = Revocations(self.pool, self.hub)
@@ -190,7 +191,7 @@ class SocketGateway:
             config = self._config
             store = open_objects(config.object_store_url, config.public_files_url, config.files_url)
             async with store as objects, trio.open_nursery() as services:
-                self._transfers.objects = objects
+                self.transfers.objects = objects
                 await services.start(watch_signals, self._terminated, self.health, self._config.ready_grace_s)
                 await services.start(self.redis.run)
                 services.start_soon(keep_time, objects)

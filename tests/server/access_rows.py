@@ -263,7 +263,6 @@ ROWS: Final[dict[str, Row]] = {
 """Each route, by its rule."""
 
 _STRANGE: Final = outsiders("not_a_participant")
-_NO_FILES: Final = dict.fromkeys(USERS, "no_object_store")
 
 FRAME_ROWS: Final[dict[type[Request], FrameRow]] = {
     Hello: FrameRow(

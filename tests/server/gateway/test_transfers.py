@@ -53,7 +53,7 @@ async def node_with_files(
 ) -> AsyncGenerator[tuple[TestNode, Faulty, FileStore], None]:
     """A node, its object store, and that store without faults."""
     async with open_node(pool.url, redis_url, object_store_url=folder.as_uri(), **settings) as node:
-        transfers = node.gateway._transfers
+        transfers = node.gateway.transfers
         objects = transfers.objects
         assert objects is not None
         faulty: Any = Faulty(objects)
@@ -150,7 +150,7 @@ async def test_failure_of_the_object_store_may_be_retried(
     pool: Pool, redis_url: str, tmp_path: Path, alice: Credentials, error: Exception
 ) -> None:
     async with open_node(pool.url, redis_url, object_store_url=tmp_path.as_uri()) as node:
-        transfers = node.gateway._transfers
+        transfers = node.gateway.transfers
         faulty: Any = Faulty(transfers.objects)  # type: ignore[arg-type]
         transfers.objects = faulty
         async with node.open_websocket(alice.token) as client:
