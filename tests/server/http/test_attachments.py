@@ -38,7 +38,7 @@ class Uploader:
     def __init__(self, api: Api, faulty: Faulty, objects: FileStore) -> None:
         self.api = api
         self.faulty = faulty
-        self._objects = objects
+        self.objects = objects
 
     def file(self, **changes: Any) -> dict[str, Any]:
         return {"size_bytes": len(DATA), "part_digests": self.sent(DIGEST), "media_type": "image/jpeg", **changes}
@@ -55,7 +55,7 @@ class Uploader:
 
     async def put(self, attachment: bytes, data: bytes = DATA) -> None:
         """As a client does with its ticket."""
-        await self._objects.put(key_of(attachment), data, "application/octet-stream")
+        await self.objects.put(key_of(attachment), data, "application/octet-stream")
 
     async def asked(self, method: str, attachment: bytes, rest: str = "") -> Answer:
         return await self.api.request(method, f"/v1/attachments/{UUID(bytes=attachment)}{rest}")
@@ -99,7 +99,7 @@ async def test_file_is_declared_completed_and_downloaded(
         assert (parts["stored_parts"], parts["more"], parts["part_requests"]) == (1, False, [])
         await say(pool, direct, alice.user, b"1")
         used = await new_attachment(pool, alice.user, message=(direct, 1))
-        bobs = Uploader(at.api.of(bob.token), at.faulty, at._objects)
+        bobs = Uploader(at.api.of(bob.token), at.faulty, at.objects)
         for user in (at, bobs):
             found = (await user.downloads(used, uuid4().bytes, ids[0])).body["downloads"]
             [ticket] = found
