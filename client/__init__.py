@@ -15,11 +15,13 @@ The content of messages is opaque bytes to the server. This client does not encr
 | `own`, `marks` | the user's own settings and contacts; marks that the server has yet to hear of |
 | `synchronizer`, `mark_sender`, `watcher` | the tasks that keep the mailbox and the server up to date |
 | `session`, `follower` | a device that stays connected and misses nothing: link + mailbox |
+| `uploads`, `downloads`, `file_parts`, `object_store` | files, in parts, to and from the object store |
 | `http`, `bodies` | accounts, lists and history over HTTP; the bodies of the answers |
 | `errors` | all exceptions of these modules |
 | `reasons`, `rules` | causes of failures in words for a person; the server's rules for names, passwords and titles |
 | `signs` | the users who are online and who type |
 | `__main__`, `chat`, `commands`, `directory`, `login`, `terminal` | the command line |
+| `chat_files`, `upload_log`, `progress` | files in a chat of the command line |
 | `nursery` | nurseries for context managers |
 
 `js/` is a second client, in JavaScript, written from the specification alone.

@@ -41,6 +41,7 @@ from client.reasons import reason_of
 from client.renewal import RENEW_S, renew
 from client.rules import fault_of_password, fault_of_title, fault_of_username, title_of, username_of
 from client.terminal import local_time, printable
+from client.upload_log import UploadLog
 from protocol.codes import CloseCode
 from protocol.errors import ProtocolError
 from protocol.frames import Conversation
@@ -310,7 +311,8 @@ async def chat(arguments: argparse.Namespace) -> None:
         async with HttpClient(http_url(), token=stored.token) as http:
             await _decide(http, credentials.user, conversation, answer)
 
-    if not await run_chat(socket_urls(), credentials, conversation, called, show, warn, stored, decide):
+    uploads = UploadLog(stored.path.with_suffix(".uploads"))
+    if not await run_chat(socket_urls(), credentials, conversation, called, show, warn, stored, decide, uploads):
         raise CommandFailure("not everything was done")
 
 

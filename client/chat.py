@@ -11,8 +11,19 @@ from typing import Final, Literal, TypeAlias, assert_never
 import trio
 
 from client import VERSION
+from client.chat_files import path_of, save, upload
 from client.commands import Command, NotPossible, help_lines, read_line
-from client.errors import HttpRefused, NoReply, OutcomeUnknown, RequestRefused, Unreachable
+from client.errors import (
+    AttachmentGone,
+    FileChanged,
+    HttpRefused,
+    NoReply,
+    OutcomeUnknown,
+    RequestRefused,
+    TransferFailed,
+    Unreachable,
+    WrongDigest,
+)
 from client.held import Entry
 from client.http import Credentials
 from client.nursery import open_service_nursery
@@ -21,6 +32,7 @@ from client.renewal import LoginStore
 from client.session import Session, open_session
 from client.signs import Sign, Signs
 from client.terminal import local_time, printable, read_lines
+from client.upload_log import UploadLog
 from protocol.errors import LocalProtocolError
 from protocol.frames import Conversation, Message, Participant, Presence, Tombstone, Typing
 
@@ -58,7 +70,13 @@ def _content_of(entry: Entry) -> str:
     if entry.content_type != CONTENT_TYPE:
         return f"({len(entry.content)} bytes of {printable(entry.content_type)})"
     content = printable(entry.content.decode("utf-8", errors="replace"))
+    if entry.attachments:
+        content += f" [{_count_of(entry.attachments)}; /save {entry.seq}]"
     return f"{content} (edited)" if entry.revision else content
+
+
+def _count_of(attachments: Sequence[bytes]) -> str:
+    return "file" if len(attachments) == 1 else f"{len(attachments)} files"
 
 
 def _line_of_sign(sign: Sign, names: dict[bytes, str]) -> str:
@@ -86,6 +104,7 @@ async def run_chat(
     warn: Show,
     login: LoginStore,
     decide: Decide,
+    uploads: UploadLog,
 ) -> bool:
     """Chat until EOF or `/quit`, or until the conversation is declined; returns whether every line was acknowledged.
 
@@ -94,6 +113,7 @@ async def run_chat(
     :param warn: prints a line about something that went wrong.
     :param login: the store of the token.
     :param decide: answers a request.
+    :param uploads: the uploads that were begun before.
     """
     signs = Signs(conversation.conversation)
 
@@ -121,7 +141,7 @@ async def run_chat(
         if scope.cancelled_caught:
             why = f"; the last attempt: {session.last_error}" if session.last_error is not None else ""
             raise Unreachable(f"no gateway at {' or '.join(socket_urls)}{why}")
-        chat = _Chat(session, conversation, names, signs, show, warn, decide)
+        chat = _Chat(session, conversation, names, signs, show, warn, decide, uploads)
         chat.show_recent()
         session.watch([user for user in names if user != credentials.user])
         async with open_service_nursery() as nursery:
@@ -140,7 +160,9 @@ class _Chat:
         show: Show,
         warn: Show,
         decide: Decide,
+        uploads: UploadLog,
     ) -> None:
+        self._uploads = uploads
         self._signs = signs
         self._session = session
         self._conversation = conversation.conversation
@@ -213,6 +235,24 @@ class _Chat:
         self._say_if_offline()
         await self._session.edit(message, text.encode(), attachments=message.attachments, thumbnail=message.thumbnail)
 
+    async def send_file(self, name: str) -> None:
+        path = path_of(name)
+        self._say_if_offline()
+        attachment, file = await upload(self._session, self._uploads, path)
+        await self._send(path.name, [attachment])
+        self._uploads.remove(path)
+        self._show(f"-- sent {printable(path.name)} ({file.size_bytes} bytes)")
+
+    async def save(self, argument: str) -> None:
+        number, _, name = argument.partition(" ")
+        held = {entry.seq: entry for entry in self._session.mailbox.messages(self._conversation)}
+        message = held.get(int(number)) if number.isdecimal() else None
+        if not isinstance(message, Message):
+            raise NotPossible(f"there is no message {printable(number[:20])} here; N is the number beside the file")
+        path = path_of(name.strip()) if name.strip() else None
+        for saved in await save(self._session, message, path):
+            self._show(f"-- saved {printable(str(saved))}")
+
     async def delete(self, _: str) -> None:
         message = self._own_last()
         self._say_if_offline()
@@ -236,9 +276,10 @@ class _Chat:
         if os.isatty(0) and not self._session.is_online:
             self._warn("not connected at the moment; this goes out as soon as the server answers")
 
-    async def _send(self, line: str) -> None:
+    async def _send(self, line: str, attachments: list[bytes] | None = None) -> None:
         self._say_if_offline()
-        sent = await self._session.send(self._conversation, line.encode(), content_type=CONTENT_TYPE)
+        content = line.encode("utf-8", errors="replace")
+        sent = await self._session.send(self._conversation, content, content_type=CONTENT_TYPE, attachments=attachments)
         self._typed.add(sent.message)
 
     def _own_last(self) -> Message:
@@ -249,6 +290,8 @@ class _Chat:
 
 
 COMMANDS: Final[tuple[Command[_Chat], ...]] = (
+    Command("/send", "FILE", "send a file as it is; after an interruption the same command goes on", _Chat.send_file),
+    Command("/save", "N [FILE]", "save the file of message N; after an interruption, too", _Chat.save),
     Command("/edit", "TEXT", "put TEXT in the place of your last message", _Chat.edit),
     Command("/delete", "", "delete your last message for everyone", _Chat.delete),
     Command("/accept", "", "accept a request; sending a message accepts it, too", _Chat.accept),
@@ -267,6 +310,10 @@ _FAILURES: Final = (
     Unreachable,
     LocalProtocolError,
     NotPossible,
+    AttachmentGone,
+    FileChanged,
+    TransferFailed,
+    WrongDigest,
 )
 
 
@@ -278,7 +325,7 @@ def why_not_done(error: Exception) -> str:
             return f"refused ({printable(error.code)})"
         case Unreachable():
             return "the server did not answer"
-        case NotPossible():
+        case NotPossible() | AttachmentGone() | FileChanged() | TransferFailed() | WrongDigest():
             return str(error)
         case _:
             return reason_of(error)

@@ -6,6 +6,8 @@ would refuse, `RemoteProtocolError` if the server answers with the wrong kind of
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from protocol.codes import CloseCode, may_reconnect
 from protocol.frames import Error
 
@@ -120,3 +122,36 @@ class OutcomeUnknown(ClientFailure):
     def __init__(self, temp_id: bytes) -> None:
         super().__init__(f"no acknowledgement in time for the message with temp_id {temp_id.hex()}")
         self.temp_id = temp_id
+
+
+class FileChanged(ClientFailure):
+    """Another program has changed a file since its upload began."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} has changed since its upload began; begin again")
+
+
+class AttachmentGone(ClientFailure):
+    """The user may not read the attachment, or its message is gone."""
+
+    def __init__(self) -> None:
+        super().__init__("the file is gone, or it is not yours to read")
+
+
+class TransferFailed(ClientFailure):
+    """The object store does not take or give a file; a later attempt goes on from the parts that it has."""
+
+
+class RequestExpired(TransferFailed):
+    """The object store takes a signed request no longer; the server signs another."""
+
+
+class ObjectGone(TransferFailed):
+    """The object store does not have the file."""
+
+
+class WrongDigest(ClientFailure):
+    """The bytes from the object store are not those that the sender has uploaded; they are thrown away."""
+
+    def __init__(self) -> None:
+        super().__init__("the bytes that came are not those of the file; they are thrown away, fetch it again")

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from protocol.codes import CloseCode
 from protocol.errors import RemoteProtocolError
 from protocol.frames import (
+    Abort,
+    Complete,
     Conversations,
     Delete,
     Done,
+    Download,
+    Downloads,
     Edit,
     History,
     List,
     MarkDelivered,
     MarkRead,
     Messages,
+    PartRequests,
+    Parts,
     Refresh,
     Refreshed,
     Reply,
@@ -29,6 +35,8 @@ from protocol.frames import (
     Statuses,
     Sync,
     Synced,
+    Tickets,
+    Upload,
     Watch,
     name_of,
 )
@@ -38,6 +46,12 @@ REPLY_TIMEOUT_S: Final = 15.0
 
 SYNC_TIMEOUT_S: Final = 60.0
 """For the reply to `sync`, which comes after all news: 256 KiB take half of this time on the slowest networks."""
+
+COMPLETE_TIMEOUT_S: Final = 60.0
+"""For the reply to `complete`: the object store joins the parts of a large file."""
+
+DeclaredFile: TypeAlias = tuple[int, str, bytes, tuple[int, bytes] | None]
+"""Size in bytes, media type, digests of the parts, and the thumbnail's size and digest: as in `frames.Upload`."""
 
 _R = TypeVar("_R", bound=Reply)
 
@@ -178,6 +192,7 @@ class Requests(ABC):
         count: int | None = None,
         before: int | None = None,
         after: int | None = None,
+        wants_downloads: bool | None = None,
         timeout_s: float = REPLY_TIMEOUT_S,
     ) -> Messages:
         """A page of messages: newest first, or with `after` oldest first. Raises what `request` raises.
@@ -185,8 +200,9 @@ class Requests(ABC):
         :param count: the greatest number, up to `limits.MAX_COUNT`; `limits.DEFAULT_COUNT` if left out.
         :param before: only those with a smaller seq; to read on, the page's last one.
         :param after: only those with a greater seq; to read on, the page's last one.
+        :param wants_downloads: true for download tickets of the page's attachments, too.
         """
-        frame = History(0, conversation, count, before, after)
+        frame = History(0, conversation, count, before, after, wants_downloads)
         return expect(Messages, await self.request(frame, timeout_s=timeout_s))
 
     async def list_conversations(
@@ -216,6 +232,38 @@ class Requests(ABC):
     async def status(self, conversation: bytes, seq: int, *, timeout_s: float = REPLY_TIMEOUT_S) -> Statuses:
         """How far each recipient of a message has come. Raises what `request` raises."""
         return expect(Statuses, await self.request(Status(0, conversation, seq), timeout_s=timeout_s))
+
+    async def upload(self, files: list[DeclaredFile], *, timeout_s: float = REPLY_TIMEOUT_S) -> Tickets:
+        """Declare files, before they go to the object store. Raises what `request` raises.
+
+        :param files: 1 to `limits.MAX_ATTACHMENTS`.
+        """
+        return expect(Tickets, await self.request(Upload(0, files), timeout_s=timeout_s))
+
+    async def parts(
+        self, attachment: bytes, *, after: int | None = None, timeout_s: float = REPLY_TIMEOUT_S
+    ) -> PartRequests:
+        """The requests of parts that the object store does not have. Raises what `request` raises.
+
+        :param after: only parts with a greater number.
+        """
+        return expect(PartRequests, await self.request(Parts(0, after, attachment), timeout_s=timeout_s))
+
+    async def complete(self, attachments: list[bytes], *, timeout_s: float = COMPLETE_TIMEOUT_S) -> None:
+        """Have the server look whether it has all parts; to do so again changes nothing. Raises what `request`
+        raises."""
+        expect(Done, await self.request(Complete(0, attachments), timeout_s=timeout_s))
+
+    async def download(self, wanted: list[bytes], *, timeout_s: float = REPLY_TIMEOUT_S) -> Downloads:
+        """Tickets of those attachments that the user may read. Raises what `request` raises.
+
+        :param wanted: ids of attachments, 1 to `limits.MAX_WANTED`.
+        """
+        return expect(Downloads, await self.request(Download(0, wanted), timeout_s=timeout_s))
+
+    async def abort(self, attachments: list[bytes], *, timeout_s: float = REPLY_TIMEOUT_S) -> None:
+        """Give up uploads that no message has. Raises what `request` raises."""
+        expect(Done, await self.request(Abort(0, attachments), timeout_s=timeout_s))
 
 
 def expect(type_: type[_R], reply: Reply) -> _R:

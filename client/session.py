@@ -22,6 +22,7 @@ import trio
 
 from client import backoff
 from client.connection import CLOSE_TIMEOUT_S, NAME, ClientConnection
+from client.downloads import Downloader
 from client.errors import ConnectionLost, NoReply, OutcomeUnknown, Unreachable
 from client.follower import Follower
 from client.held import Entry
@@ -30,9 +31,11 @@ from client.link import Link
 from client.mailbox import HeldPush, Mailbox
 from client.mark_sender import MarkSender
 from client.nursery import open_service_nursery
+from client.object_store import ObjectStore
 from client.renewal import LoginStore
 from client.signs import Sign
 from client.synchronizer import Synchronizer
+from client.uploads import Uploader
 from client.watcher import Watcher
 from protocol import ids
 from protocol.frames import (
@@ -368,6 +371,14 @@ class Session:
         actor = self.mailbox.user if for_everyone and message.sender != self.mailbox.user else None
         key = (message.conversation, message.seq, message.message, message.created, message.sender)
         self._apply(Tombstone(*key, actor))
+
+    def uploader(self, store: ObjectStore) -> Uploader:
+        """The uploads of this device."""
+        return Uploader(self._link, store)
+
+    def downloader(self, store: ObjectStore) -> Downloader:
+        """The downloads of this device."""
+        return Downloader(self._link, store)
 
     def mark_read(self, conversation: bytes, seq: int) -> None:
         """The user has read a conversation up to `seq`; the session soon tells the server."""

@@ -42,7 +42,7 @@ DRIVERS = {
     "idna": {"runtime/email_address.py"},
     "http_ece": {"jobs/notifiers/web_push.py"},
     "py_vapid": {"jobs/notifiers/web_push.py"},
-    "tqdm": {"store/cli/import_progress.py"},
+    "tqdm": {"client/progress.py", "store/cli/import_progress.py"},
     "httpcore": {"jobs/notifiers/guard.py"},
 }
 """Top-level module of a driver -> the files that may meet it, benchmarks and tests aside."""

@@ -18,16 +18,22 @@ from client.chat import why_not_done
 from client.commands import NotPossible
 from client.connection import connect
 from client.errors import (
+    AttachmentGone,
     ClientFailure,
     ConnectionLost,
+    FileChanged,
     HttpRefused,
     InvalidAuthorities,
     LoginBusy,
     LoginReplaced,
     NoReply,
+    ObjectGone,
     OutcomeUnknown,
+    RequestExpired,
     RequestRefused,
+    TransferFailed,
     Unreachable,
+    WrongDigest,
 )
 from client.http import HttpClient
 from client.login import LoginFile
@@ -106,6 +112,10 @@ RAISED: list[ClientFailure] = [
     InvalidAuthorities("SSL_CERT_FILE must be a file of certificates: /nope: No such file or directory"),
     LoginBusy(30.0),
     LoginReplaced(),
+    AttachmentGone(),
+    FileChanged(Path("/tmp/letter")),
+    *(type_("the object store answers with status 418") for type_ in (TransferFailed, RequestExpired, ObjectGone)),
+    WrongDigest(),
 ]
 
 

@@ -1,0 +1,94 @@
+"""The files of a chat in a terminal: `/send FILE` and `/save N [FILE]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from client.commands import NotPossible
+from client.errors import RequestRefused
+from client.file_parts import FileParts, read_parts
+from client.object_store import ObjectStore
+from client.progress import progress_bar
+from client.session import Session
+from client.terminal import printable
+from client.upload_log import UploadLog
+from client.uploads import OpenUpload, OutgoingFile, Uploader
+from protocol.frames import Message
+
+MAX_NAME: Final = 100
+"""Characters of a file's name that another user has chosen."""
+
+
+def path_of(typed: str) -> Path:
+    """The path that a user has typed; `~` is the user's home."""
+    return Path(typed).expanduser()
+
+
+async def upload(session: Session, log: UploadLog, path: Path) -> tuple[bytes, FileParts]:
+    """Upload a file as it is; returns its attachment. An upload that was interrupted goes on.
+
+    :raises NotPossible: if the file cannot be sent.
+    :raises ClientFailure: if the transfer fails; to call it again goes on from there.
+    """
+    try:
+        known = log.find(path)
+        file = await read_parts(path) if known is None else known[0]
+    except OSError as error:
+        raise NotPossible(f"{printable(str(path))}: {error.strerror}") from None
+    if not file.size_bytes:
+        raise NotPossible(f"{printable(str(path))} is empty; a file needs at least one byte")
+    async with ObjectStore() as store:
+        uploader = session.uploader(store)
+        opened = await _declare(uploader, log, file) if known is None else known[1]
+        with progress_bar(printable(path.name)) as tell:
+            try:
+                await uploader.finish(opened, OutgoingFile(file), tell)
+            except RequestRefused as refused:
+                if refused.code != "unknown_attachment" or known is None:
+                    raise
+                # The server has given it up, or a message has it: the file is sent once more.
+                opened = await _declare(uploader, log, file)
+                await uploader.finish(opened, OutgoingFile(file), tell)
+    return opened.attachment, file
+
+
+async def _declare(uploader: Uploader, log: UploadLog, file: FileParts) -> OpenUpload:
+    [opened] = await uploader.declare([OutgoingFile(file)])
+    log.add(file, opened)
+    return opened
+
+
+async def save(session: Session, message: Message, path: Path | None) -> list[Path]:
+    """Save the files of a message; returns their paths. A download that was interrupted goes on.
+
+    :param path: of the file; None: the name that the message tells, in the present folder.
+    :raises NotPossible: if there is no file, or one of that name exists.
+    :raises ClientFailure: if the transfer fails; to call it again goes on from there.
+    """
+    attachments = message.attachments or []
+    if not attachments:
+        raise NotPossible(f"message {message.seq} has no file")
+    first = path or Path(name_of(message))
+    saved: list[Path] = []
+    async with ObjectStore() as store:
+        downloader = session.downloader(store)
+        for number, attachment in enumerate(attachments, 1):
+            target = first if number == 1 else first.with_name(f"{first.stem}-{number}{first.suffix}")
+            with progress_bar(printable(target.name)) as tell:
+                try:
+                    await downloader.save(attachment, target, tell)
+                except OSError as error:
+                    hint = (
+                        f"; choose another name: /save {message.seq} FILE" if isinstance(error, FileExistsError) else ""
+                    )
+                    raise NotPossible(f"{printable(str(target))}: {error.strerror}{hint}") from None
+            saved.append(target)
+    return saved
+
+
+def name_of(message: Message) -> str:
+    """The name for the file of a message: its text, if that can be the name of a file in the present folder."""
+    text = message.content.decode("utf-8", errors="replace").strip()
+    is_name = text and len(text) <= MAX_NAME and text == printable(text) and not text.startswith(".")
+    return text if is_name and not set(text) & set('/\\:*?"<>|') else f"file-{message.seq}"
