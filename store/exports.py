@@ -16,6 +16,7 @@ from store.emails import AccountNotice
 from store.errors import TooManyExports, UnknownExport
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
+from store.security_events import SYSTEM, Source
 
 _sql = sql.load("exports")
 
@@ -61,12 +62,12 @@ def key_of(export: bytes, part: int) -> str:
     return f"{prefix_of(export)}{part:06d}.jsonl.gz"
 
 
-async def ask(pool: Pool, user: bytes) -> bytes:
+async def ask(pool: Pool, user: bytes, *, source: Source = SYSTEM) -> bytes:
     """Have an export made; return its id.
 
     :raises TooManyExports: if the user has asked for one lately.
     """
-    parameters = {"user": uuid(user), "window_s": WINDOW_S, "most_s": MOST_S}
+    parameters = {"user": uuid(user), "window_s": WINDOW_S, "most_s": MOST_S, "source": source.encoded()}
     [(outcome, export, wait_s)] = await pool.fetch(_sql.ask, parameters)
     if outcome == "limited":
         raise TooManyExports(wait_s)

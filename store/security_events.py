@@ -34,6 +34,7 @@ KINDS: Final[dict[str, str]] = {
     "email_set": "the user set another e-mail address, or whether mails tell of new devices",
     "email_verified": "the e-mail address was verified",
     "email_removed": "the e-mail address was removed",
+    "export_asked": "the user asked for a file with all data of the account",
     "account_closed": "the user asked to delete the account; all devices were revoked",
     "account_kept": "the user kept the account, by a login",
     "account_deleted": "the account was deleted; all earlier events are, too",

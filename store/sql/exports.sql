@@ -1,6 +1,6 @@
 -- name: ask
 -- See ask_export() in functions/.
-select outcome, id, wait_s from ask_export(%(user)s::uuid, %(window_s)s::float8, %(most_s)s::float8);
+select outcome, id, wait_s from ask_export(%(user)s::uuid, %(window_s)s::float8, %(most_s)s::float8, %(source)s::jsonb);
 
 -- name: of_user
 -- The exports of a user that are being made or can be fetched, the newest first.

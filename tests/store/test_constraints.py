@@ -44,6 +44,56 @@ IMPOSSIBLE = {
     "a link that sets the password of no user": (
         "insert into password_resets (id, token_hash, expires) values (gen_random_uuid(), sha256('x'), now())"
     ),
+    "a device of nobody": "insert into devices (id, user_id, name) values (gen_random_uuid(), gen_random_uuid(), 'x')",
+    "a token by its text": (
+        "insert into devices (id, user_id, name, family_hash, token_hash)"
+        " values (gen_random_uuid(), '{alice}', 'x', sha256('f'), 'alo_x')"
+    ),
+    "a family of two devices": (
+        "insert into devices (id, user_id, name, family_hash, token_hash)"
+        " select gen_random_uuid(), '{alice}', 'x', sha256('f'), sha256('t') from generate_series(1, 2)"
+    ),
+    "more new tokens than are kept": (
+        "insert into devices (id, user_id, name, next_hashes)"
+        " values (gen_random_uuid(), '{alice}', 'x', array_fill(sha256('x'), array[5]))"
+    ),
+    "a token that was reused by a device that is logged in": (
+        "insert into devices (id, user_id, name, is_reused) values (gen_random_uuid(), '{alice}', 'x', true)"
+    ),
+    "a program without a name": (
+        "insert into devices (id, user_id, name, client) values (gen_random_uuid(), '{alice}', 'x', '')"
+    ),
+    "a second deletion of an account": (
+        "insert into account_deletions (user_id, due, deletes_messages)"
+        " select '{alice}', now(), false from generate_series(1, 2)"
+    ),
+    "a former name by its letters": "insert into former_usernames values ('alice', now())",
+    "a second link with a token": (
+        "insert into password_resets (id, user_id, token_hash, expires)"
+        " select gen_random_uuid(), '{alice}', sha256('x'), now() from generate_series(1, 2)"
+    ),
+    "half an export that is ready": (
+        "insert into exports (id, user_id, asked, ready) values (gen_random_uuid(), '{alice}', now(), now())"
+    ),
+    "an export without a part": (
+        "insert into exports (id, user_id, asked, ready, expires, parts, size_bytes)"
+        " values (gen_random_uuid(), '{alice}', now(), now(), now(), 0, 1)"
+    ),
+    "an event by an unknown actor": "insert into security_events (kind, actor) values ('login', 'nobody')",
+    "an event of a whole address": (
+        "insert into security_events (kind, actor, network) values ('login', 'user', '192.0.2.7/32')"
+    ),
+    "an event that is counted without an hour": (
+        "insert into security_events (kind, actor, times) values ('login_failed', 'user', 2)"
+    ),
+    "an event with a long detail": (
+        "insert into security_events (kind, actor, detail)"
+        " values ('login', 'user', jsonb_build_object('x', repeat('x', 1024)))"
+    ),
+    "an event counted twice in an hour": (
+        "insert into security_events (kind, actor, hour, last)"
+        " select 'login_failed', 'user', date_trunc('hour', now()), now() from generate_series(1, 2)"
+    ),
     "an external identity of nobody": "insert into external_identities values ('i', 's', gen_random_uuid())",
     "a second user of an external identity": (
         "insert into external_identities select 'i', 's', id from users where username in ('alice', 'bob')"

@@ -10,6 +10,7 @@ from server.http.problems import Problem
 from server.http.request_classes import RequestClass
 from server.http.routing import NOTHING, Answer, FileAnswer, Request, Routes
 from server.http.services import Services
+from server.http.sources import source_of
 from store import exports
 from store.errors import ObjectMissing, UnknownExport
 from store.objects.interface import Objects
@@ -43,7 +44,7 @@ async def ask_export(identity: Identity, request: Request[None]) -> Answer:
     """
     pool = request.services.pool
     _objects(request.services)
-    await exports.ask(pool, identity.user)
+    await exports.ask(pool, identity.user, source=source_of(request, identity))
     return await _listed(identity, request, 202)
 
 

@@ -22,6 +22,7 @@ from server.http.passwords import HASHER
 from server.http.services import Services
 from store import account_deletions, accounts, devices, emails, invitations, password_resets, security_events, tokens
 from store.errors import DatabaseError
+from store.objects.folder import Folder
 from store.postgres.pool import Pool
 from store.security_events import KINDS, Source
 from tests.jobs.jobs_world import a_job
@@ -110,6 +111,11 @@ async def ask_deletion(owner: Owner) -> None:
     assert await owner.send("PUT", "/v1/account/deletion", {}) == 200
 
 
+async def ask_export(owner: Owner) -> None:
+    for status in (202, 429):
+        assert await owner.send("POST", "/v1/exports") == status
+
+
 async def keep_account(owner: Owner) -> None:
     await ask_deletion(owner)
     body = {"username": "alice", "password": PASSWORD, "name": "Phone", "keeps_account": True}
@@ -183,6 +189,7 @@ CAUSES: Final[dict[str, tuple[Callable[[Owner], Awaitable[None]], dict[str, Any]
     "password_changed": (change_password, {"detail": {"ends_others": False}}),
     "password_reset": (reset_password, {}),
     "account_closed": (ask_deletion, {}),
+    "export_asked": (ask_export, {}),
     "account_kept": (keep_account, {}),
     "confirmation_failed": (fail_to_confirm, {"times": 2}),
     "device_revoked": (revoke, {"detail": {"device": OTHER, "name": "test"}}),
@@ -206,7 +213,10 @@ OF_SYSTEM: Final = frozenset(("token_reused", "account_deleted"))
 """The server acts by itself: no request is their source."""
 
 OF_DEVICES: Final = frozenset(
-    ("device_revoked", "email_set", "email_removed", "password_changed", "confirmation_failed", "account_closed")
+    (
+        *("device_revoked", "email_set", "email_removed", "password_changed", "confirmation_failed"),
+        *("account_closed", "export_asked"),
+    )
 )
 """Caused by requests that show a token of the user."""
 
@@ -235,7 +245,7 @@ async def open_owner(pool: Pool, redis_url: str) -> AsyncGenerator[Owner, None]:
     user = await new_device(pool, await accounts.add_user(pool, "alice", HASHER.hash(PASSWORD)))
     other = await new_device(pool, user.user)
     await pool.fetch("delete from security_events")
-    async with open_services(pool, redis_url, ops_token=OPS_TOKEN) as services:
+    async with open_services(pool, redis_url, ops_token=OPS_TOKEN, objects=Folder(Path("no folder"))) as services:
         yield Owner(pool, Api(create_app(services), token=user.token), user, other, services)
 
 
