@@ -64,7 +64,7 @@ async def test_an_export_has_all_that_the_user_has_chosen_and_no_secret(pool: Po
     for line in await made_export(pool, objects, planted.alice.user):
         by_kind[line["kind"]].append(line)
     text = json.dumps(by_kind)
-    for each in ("alice", "display", "phone", "mail@example.org", "hook", "client", "file", "avatar"):
+    for each in ("alice", "display", "phone", "mail@example.org", "hook", "client", "avatar"):
         assert PLANTED + each in text
     [(secret, password_hash)] = await pool.fetch(
         "select n.target ->> 'secret', u.password_hash from notifiers n join users u on u.id = n.user_id"
