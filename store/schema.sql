@@ -1017,8 +1017,8 @@ create table migrations (
 -- anonymise_user(p_user uuid, p_held_s float8) returns boolean
 
 -- A user asks for a file with all data of the account.
--- ask_export(p_user uuid, p_window_s float8, p_most_s float8, out outcome text, out id uuid, out wait_s float8) returns
---     record
+-- ask_export(p_user uuid, p_window_s float8, p_most_s float8, p_source jsonb, out outcome text, out id uuid, out wait_s
+--     float8) returns record
 
 -- A user who does not know the password asks for a mail with a link that sets another one.
 -- ask_password_reset(p_username text, p_address text, p_lifetime_s float8, p_window_s float8, p_most int, p_accounts
