@@ -36,6 +36,7 @@ export class Client extends EventEmitter {
   #socket
   #isOpen = false
   #isLeaving = false
+  #hasEnded = false
   #turn = 0
   #failures = 0
   #nextRequest = 0
@@ -56,7 +57,13 @@ export class Client extends EventEmitter {
     Object.assign(this, { urls, token, mailbox, name, came, features: new Set(), limits: new Map() })
   }
 
+  // Whether it has left or has ended for good, so that it does not connect again by itself.
+  get isOver() {
+    return this.#isLeaving || this.#hasEnded
+  }
+
   connect() {
+    this.#hasEnded = false
     const url = this.urls[this.#turn++ % this.urls.length]
     this.#socket = new WebSocket(`${url}${SOCKET_PATH}`, [SUBPROTOCOL], { perMessageDeflate: false }) // 1.1, 1.2
     this.#heardAt = Date.now()
@@ -315,8 +322,10 @@ export class Client extends EventEmitter {
     this.#waiting.clear()
     for (const { reject } of waiting) reject(new ConnectionLost(`${code} ${reason}`))
     if (this.#isLeaving) return
-    if (code >= 4500 || FINAL_CLOSES.has(code)) this.emit('end', code, reason)
-    else {
+    if (code >= 4500 || FINAL_CLOSES.has(code)) {
+      this.#hasEnded = true
+      this.emit('end', code, reason)
+    } else {
       const moveMs = this.#moveAt - Date.now()
       const isMove = this.#moveAt && moveMs > -MAX_DELAY_MS
       const delayMs = isMove ? Math.max(moveMs, 0) : this.#delayMs(CLOSE_DELAYS_MS[code] ?? FIRST_DELAY_MS)

@@ -7,7 +7,6 @@
 //   await client.send(conversation, content, { attachments: [upload.attachment] })
 //   await files.download(attachment, { write(bytes, offset) { … }, digests: [] })
 
-import { once } from 'node:events'
 import { ConnectionLost } from './client.js'
 
 export const PART_BYTES = 8 * 1024 * 1024 // 18.2
@@ -29,6 +28,8 @@ export class Files {
   #client
   #fetch
 
+  // `fetch`: replaces the global one. A program that wants to stop a transfer passes its AbortSignal there; each method
+  // then rejects with the AbortError, and another call goes on from the parts that are there.
   constructor(client, fetch = globalThis.fetch) {
     this.#client = client
     this.#fetch = fetch
@@ -140,7 +141,10 @@ export class Files {
     }
     const digest = count === 1 ? sink.digests[0] : await sha256(join(sink.digests))
     const isUnknown = ticket.digest.every((byte) => byte === 0) // of a file from another system (18.8)
-    if (!isUnknown && !ticket.digest.equals(digest)) throw new WrongDigest('the bytes that came are not those of the file')
+    if (!isUnknown && !ticket.digest.equals(digest)) {
+      sink.digests.length = 0 // the next call begins anew
+      throw new WrongDigest('the bytes that came are not those of the file')
+    }
     return ticket
   }
 
@@ -173,12 +177,23 @@ export class Files {
         return await this.#client.request(frame)
       } catch (error) {
         if (failures >= ATTEMPTS) throw error
-        if (error instanceof ConnectionLost) await once(this.#client, 'online')
+        if (error instanceof ConnectionLost) await online(this.#client, error)
         else if (error.retry_after_ms !== undefined) await new Promise((wake) => setTimeout(wake, error.retry_after_ms))
         else throw error
       }
     }
   }
+}
+
+// Waits for the next connection; rejects with `error` if there will be none.
+function online(client, error) {
+  return new Promise((resolve, reject) => {
+    if (client.isOver) return reject(error)
+    const settle = (act) => () => { client.off('online', came).off('end', ended); act() }
+    const came = settle(resolve)
+    const ended = settle(() => reject(error))
+    client.on('online', came).on('end', ended)
+  })
 }
 
 // The SHA-256 of each part (18.2).
@@ -203,6 +218,7 @@ function join(digests) {
 }
 
 function lost(error) {
+  if (error.name === 'AbortError') throw error // the program's own wish
   throw new TryAgain(`the object store: ${error.message}`)
 }
 
