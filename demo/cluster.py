@@ -1,4 +1,4 @@
-"""A web process and two gateways, with their own Postgres and Redis."""
+"""A web process and two gateways, with their own Postgres, Redis and object store."""
 
 from __future__ import annotations
 
@@ -54,6 +54,9 @@ def open_cluster(folder: Path) -> Iterator[Cluster]:
         if start("release", "store", "migrate").wait(START_TIMEOUT_S):
             raise TimeoutError(f"the migrations failed: see {folder / 'release.log'}")
         http_port, first, second = free_port(), free_port(), free_port()
+        http_url = f"http://127.0.0.1:{http_port}"
+        environment["OBJECT_STORE_URL"] = (folder / "objects").resolve().as_uri()
+        environment["PUBLIC_FILES_URL"] = http_url
         start("web", "server", "web", PORT=str(http_port))
         gateways = (
             start("node-1", "server", "socket", SOCKET_PORT=str(first)),
@@ -62,7 +65,7 @@ def open_cluster(folder: Path) -> Iterator[Cluster]:
         if not wait_until(lambda: all(map(answers, (http_port, first, second))), START_TIMEOUT_S):
             raise TimeoutError(f"a process did not start within {START_TIMEOUT_S:g} s: see the logs in {folder}")
         urls = (f"ws://127.0.0.1:{first}", f"ws://127.0.0.1:{second}")
-        yield Cluster(f"http://127.0.0.1:{http_port}", running.postgres.url, urls, gateways)
+        yield Cluster(http_url, running.postgres.url, urls, gateways)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

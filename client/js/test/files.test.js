@@ -1,0 +1,186 @@
+// Files between two clients, through a real server and its object store: `make js` starts them, and gives their addresses
+// in the environment.
+
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import test, { after, before } from 'node:test'
+import { WebSocketServer } from 'ws'
+import { Client, ConnectionLost } from '../client.js'
+import { decode, encode } from '../codec.js'
+import { AttachmentGone, digestsOf, Files, PART_BYTES, WrongDigest } from '../files.js'
+
+const { ALO_HTTP_URL, ALO_SOCKET_URLS } = process.env
+const NODE = ALO_SOCKET_URLS.split(',')[1] // another file of tests kills the first one
+const PASSWORD = 'correct horse battery staple'
+const SIZE = 40_000_000 // five parts, the last one shorter
+const options = { timeout: 60_000 }
+const noise = new Blob([randomBytes(SIZE)])
+const people = {}
+let talk
+
+async function ask(method, path, body, token) {
+  const headers = { 'Content-Type': 'application/json', ...(token && { Authorization: `Bearer ${token}` }) }
+  const response = await fetch(ALO_HTTP_URL + path, { method, headers, body: body && JSON.stringify(body) })
+  const answer = await response.text()
+  assert.ok(response.ok, answer)
+  return answer && JSON.parse(answer)
+}
+
+function idOf(text) {
+  return Buffer.from(text.replaceAll('-', ''), 'hex')
+}
+
+async function connected(client) {
+  client.connect()
+  await once(client, 'current')
+  return client
+}
+
+before(async () => {
+  for (const username of ['carol', 'dave']) {
+    await ask('POST', '/v1/users', { username, password: PASSWORD })
+    const login = await ask('POST', '/v1/devices', { username, password: PASSWORD, name: 'test' })
+    const client = await connected(new Client([NODE], login.token, undefined, undefined, Date.now()))
+    people[username] = { ...login, client }
+  }
+  const group = { kind: 'group', name: 'files', participants: [people.dave.user] }
+  talk = (await ask('POST', '/v1/conversations', group, people.carol.token)).conversation
+})
+
+after(async () => {
+  await Promise.all(Object.values(people).map(({ client }) => client.bye()))
+})
+
+// A fetch that counts the successes, and breaks off once there are `most` of them: uploads, which are parallel, at once.
+function limited(most) {
+  const breaker = new AbortController()
+  const limitedFetch = async (url, init) => {
+    if (limitedFetch.count >= most) breaker.abort()
+    const answer = await fetch(url, { ...init, signal: breaker.signal })
+    if (answer.ok) limitedFetch.count++
+    if (init.method === 'PUT' && limitedFetch.count >= most) breaker.abort()
+    return answer
+  }
+  return Object.assign(limitedFetch, { count: 0 })
+}
+
+// Keeps what a download writes, as a program's file would.
+function sink() {
+  const chunks = new Map()
+  return {
+    digests: [],
+    write(bytes, offset) { chunks.set(offset, bytes) },
+    bytes: () => Buffer.concat([...chunks.keys()].sort((one, other) => one - other).map((offset) => chunks.get(offset))),
+  }
+}
+
+async function upload(client, outgoing) {
+  const files = new Files(client)
+  const [opened] = await files.declare([outgoing])
+  await files.finish(opened, outgoing)
+  return opened
+}
+
+test('a file goes on after an interruption of its upload, and of its download, and arrives', options, async () => {
+  const { carol, dave } = people
+  const outgoing = { blob: noise }
+  const broken = limited(2)
+  const first = new Files(carol.client, broken)
+  const [opened] = await first.declare([outgoing])
+  await assert.rejects(first.finish(opened, outgoing), { name: 'AbortError' })
+  const told = []
+  const rest = limited(Infinity)
+  await new Files(carol.client, rest).finish(opened, outgoing, (done, total) => told.push([done, total]))
+  assert.ok(rest.count <= 3, `2 of 5 parts were stored, so 3 are left at most: ${rest.count}`)
+  assert.deepEqual(told.map(([done]) => done), told.map(([done]) => done).sort((one, other) => one - other))
+  assert.deepEqual(told.at(-1), [SIZE, SIZE])
+
+  const arrives = once(dave.client, 'entry')
+  await carol.client.send(idOf(talk), Buffer.from('noise.bin'), { attachments: [opened.attachment] })
+  const [{ attachments }] = await arrives
+  assert.deepEqual(attachments, [opened.attachment])
+
+  const saved = sink()
+  const cut = new Files(dave.client, limited(3))
+  await assert.rejects(cut.download(attachments[0], saved), { name: 'AbortError' })
+  assert.equal(saved.digests.length, 3)
+  const [heard, last] = [[], limited(Infinity)]
+  const ticket = await new Files(dave.client, last).download(attachments[0], saved, (...progress) => heard.push(progress))
+  assert.equal(last.count, 2, 'the parts that are there do not come again')
+  assert.deepEqual(heard, [[4 * PART_BYTES, SIZE], [SIZE, SIZE]])
+  assert.equal(ticket.size_bytes, SIZE)
+  assert.ok(saved.bytes().equals(Buffer.from(await noise.arrayBuffer())))
+})
+
+test('a file may have a thumbnail, which comes by its own id', options, async () => {
+  const { carol, dave } = people
+  const outgoing = { blob: new Blob(['a picture']), thumbnail: new Blob(['small']) }
+  const opened = await upload(carol.client, outgoing)
+  await carol.client.send(idOf(talk), Buffer.from('a.jpg'), { attachments: [opened.attachment] })
+  for (const [id, text] of [[opened.attachment, 'a picture'], [opened.thumbnail, 'small']]) {
+    const saved = sink()
+    await new Files(dave.client).download(id, saved)
+    assert.equal(saved.bytes().toString(), text)
+  }
+})
+
+test('bytes that are not those of the file are thrown away, and the next call fetches them anew', options, async () => {
+  const { carol, dave } = people
+  const { attachment } = await upload(carol.client, { blob: new Blob(['the truth']) })
+  await carol.client.send(idOf(talk), Buffer.from('b'), { attachments: [attachment] })
+  const saved = sink()
+  const lying = async () => new Response('the fraud', { status: 206 })
+  await assert.rejects(new Files(dave.client, lying).download(attachment, saved), WrongDigest)
+  await new Files(dave.client).download(attachment, saved)
+  assert.equal(saved.bytes().toString(), 'the truth')
+})
+
+test('a request that has expired is signed again, and a server that is busy is asked again', options, async () => {
+  const { carol } = people
+  const statuses = [403, 503, 429]
+  const moody = async (url, init) => (statuses.length ? new Response(null, { status: statuses.shift() }) : fetch(url, init))
+  const outgoing = { blob: new Blob(['patience']) }
+  const files = new Files(carol.client, moody)
+  const [opened] = await files.declare([outgoing])
+  await files.finish(opened, outgoing)
+  assert.deepEqual(statuses, [])
+})
+
+test('a file that somebody else has not attached, or a participant who was removed, gets no ticket', options, async () => {
+  const { carol, dave } = people
+  const { attachment } = await upload(carol.client, { blob: new Blob(['for the two of us']) })
+  await assert.rejects(new Files(dave.client).download(attachment, sink()), AttachmentGone)
+  await carol.client.send(idOf(talk), Buffer.from('c'), { attachments: [attachment] })
+  await new Files(dave.client).download(attachment, sink())
+  await ask('DELETE', `/v1/conversations/${talk}/participants/${dave.user}`, undefined, carol.token)
+  await assert.rejects(new Files(dave.client).download(attachment, sink()), AttachmentGone)
+})
+
+test('the digests of a file are those of its parts', async () => {
+  const digests = await digestsOf(new Blob([new Uint8Array(PART_BYTES + 1)]))
+  assert.equal(digests.length, 2)
+  assert.ok((await digestsOf(new Blob(['\0'])))[0].equals(digests[1]))
+})
+
+test('a transfer ends with a client that ends for good', options, async () => {
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1', handleProtocols: () => 'alo.v1' })
+  await once(server, 'listening')
+  const welcome = { type: 'welcome', version: 1, created: 1, user: Buffer.alloc(16), device: Buffer.alloc(16) }
+  const answers = {
+    hello: { ...welcome, expires: 90 * 86_400_000_000, keep_alive_ms: 30_000 },
+    sync: { type: 'synced', cursor: Buffer.from('c'), more: false },
+  }
+  server.on('connection', (socket) => socket.on('message', (data) => {
+    for (const { type, request } of decode(data)) {
+      if (type === 'upload') socket.close(4501)
+      else socket.send(encode({ ...answers[type], request }))
+    }
+  }))
+  const client = await connected(new Client([`ws://127.0.0.1:${server.address().port}`], 'token'))
+  const files = new Files(client)
+  const outgoing = [{ blob: new Blob(['x']) }]
+  await assert.rejects(files.declare(outgoing), ConnectionLost)
+  await assert.rejects(files.declare(outgoing), ConnectionLost)
+  server.close()
+})
