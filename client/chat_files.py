@@ -16,8 +16,8 @@ from client.upload_log import UploadLog
 from client.uploads import OpenUpload, OutgoingFile, Uploader
 from protocol.frames import Message
 
-MAX_NAME: Final = 100
-"""Characters of a file's name that another user has chosen."""
+MAX_NAME_BYTES: Final = 200
+"""Of a file's name that another user has chosen, in UTF-8. File systems take 255; some are left for a number."""
 
 
 def path_of(typed: str) -> Path:
@@ -90,5 +90,5 @@ async def save(session: Session, message: Message, path: Path | None) -> list[Pa
 def name_of(message: Message) -> str:
     """The name for the file of a message: its text, if that can be the name of a file in the present folder."""
     text = message.content.decode("utf-8", errors="replace").strip()
-    is_name = text and len(text) <= MAX_NAME and text == printable(text) and not text.startswith(".")
+    is_name = text and len(text.encode()) <= MAX_NAME_BYTES and text == printable(text) and not text.startswith(".")
     return text if is_name and not set(text) & set('/\\:*?"<>|') else f"file-{message.seq}"

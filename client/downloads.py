@@ -11,7 +11,7 @@ import trio
 
 from client import backoff
 from client.errors import AttachmentGone, ObjectGone, RequestExpired, TransferFailed, Unreachable, WrongDigest
-from client.file_parts import CHUNK_BYTES, read_parts
+from client.file_parts import read_parts
 from client.link import Link
 from client.object_store import ObjectStore
 from client.uploads import ATTEMPTS, LONGEST_PAUSE_S, REQUEST_TIMEOUT_S, OnProgress
@@ -68,59 +68,78 @@ class Downloader:
 
     async def _fetch(self, attachment: bytes, partial: Path, on_progress: OnProgress) -> DownloadTicket:
         failures = 0
-        etag: str | None = None
+        arriving: _Arriving | None = None
         while True:
             found = [each for each in await self.tickets([attachment]) if each.attachment == attachment]
             if not found:
                 raise AttachmentGone
             [ticket] = found
-            had = _size_of(partial, ticket.size_bytes)
+            arriving = arriving or _Arriving(partial, ticket.size_bytes, on_progress)
+            had = arriving.size_bytes
             try:
                 if had < ticket.size_bytes:
-                    etag = await self._append(ticket, partial, had, etag, on_progress)
+                    await self._append(ticket, arriving, had)
             except ObjectGone:
                 raise AttachmentGone from None
             except (Unreachable, RequestExpired):
-                failures = 0 if _size_of(partial, ticket.size_bytes) > had else failures + 1
+                failures = 0 if arriving.size_bytes > had else failures + 1
                 if failures == ATTEMPTS:
                     raise
                 await trio.sleep(backoff.delay_s(failures, most_s=LONGEST_PAUSE_S))
             else:
+                arriving.tell(ticket.size_bytes)
                 return ticket
 
-    async def _append(
-        self, ticket: DownloadTicket, partial: Path, start: int, etag: str | None, on_progress: OnProgress
-    ) -> str | None:
-        """Fetch the bytes from `start` on; returns the file's tag.
+    async def _append(self, ticket: DownloadTicket, arriving: _Arriving, start: int) -> None:
+        """Fetch the bytes from `start` on.
 
         :raises Unreachable: if the answer ends early.
         """
-        async with self._store.get(ticket.url, start, etag) as answer:
+        async with self._store.get(ticket.url, start, arriving.etag) as answer:
             if answer.status_code != 206:
                 start = 0
-            async with await trio.open_file(partial, "r+b" if start else "wb") as file:
+            arriving.etag = answer.headers.get("etag")
+            # Chunks as they come: larger ones would lose what has come when the connection is lost.
+            async with await trio.open_file(arriving.path, "r+b" if start else "wb") as file:
                 await file.seek(start)
-                async for chunk in answer.aiter_raw(CHUNK_BYTES):
-                    start += len(chunk)
-                    if start > ticket.size_bytes:
+                async for chunk in answer.aiter_raw():
+                    if start + len(chunk) > ticket.size_bytes:
                         raise TransferFailed("the object store gives more bytes than the file has")
                     await file.write(chunk)
-                    on_progress(start, ticket.size_bytes)
+                    start += len(chunk)
+                    arriving.tell(start)
         if start < ticket.size_bytes:
             raise Unreachable(f"the answer of the object store ended after {start} of {ticket.size_bytes} bytes")
-        tag: str | None = answer.headers.get("etag")
-        return tag
+
+
+class _Arriving:
+    """A file that is not whole yet.
+
+    :ivar etag: the object store's tag of the bytes that have come; None if they came to another program.
+    """
+
+    def __init__(self, path: Path, most: int, on_progress: OnProgress) -> None:
+        self.path = path
+        self.etag: str | None = None
+        self._most = most
+        self._on_progress = on_progress
+        self._told = -1
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes that have come; 0 if they are more than the file has."""
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+        return size if size <= self._most else 0
+
+    def tell(self, size_bytes: int) -> None:
+        if size_bytes > self._told:  # an answer with all bytes takes those before it back
+            self._told = size_bytes
+            self._on_progress(size_bytes, self._most)
 
 
 def _check_free(path: Path) -> None:
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-
-
-def _size_of(partial: Path, most: int) -> int:
-    """The bytes that have come; 0 if they are more than the file has."""
-    try:
-        size = partial.stat().st_size
-    except FileNotFoundError:
-        return 0
-    return size if size <= most else 0

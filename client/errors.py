@@ -125,7 +125,7 @@ class OutcomeUnknown(ClientFailure):
 
 
 class FileChanged(ClientFailure):
-    """Another program has changed a file since its upload began."""
+    """Another program has changed a file, or has removed it, since its upload began."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} has changed since its upload began; begin again")

@@ -57,7 +57,10 @@ async def read_parts(path: Path) -> FileParts:
 
 async def is_unchanged(file: FileParts) -> bool:
     """Whether size and time of the last change are still those of the digests."""
-    status = await trio.to_thread.run_sync(os.stat, file.path)
+    try:
+        status = await trio.to_thread.run_sync(os.stat, file.path)
+    except FileNotFoundError:
+        return False
     return (status.st_size, status.st_mtime_ns) == (file.size_bytes, file.modified_ns)
 
 
@@ -65,10 +68,14 @@ async def read_part(file: FileParts, part: int, on_chunk: Callable[[int], object
     """The bytes of a part in chunks, each read in a thread.
 
     :param on_chunk: called with the length of each chunk when the next one is asked for.
-    :raises FileChanged: if the file has become shorter.
+    :raises FileChanged: if the file has become shorter, or is gone.
     """
     left = file.size_of(part)
-    async with await trio.open_file(file.path, "rb") as opened:
+    try:
+        opening = await trio.open_file(file.path, "rb")
+    except FileNotFoundError:
+        raise FileChanged(file.path) from None
+    async with opening as opened:
         await opened.seek((part - 1) * ATTACHMENT_PART_BYTES)
         while left:
             chunk = await opened.read(min(CHUNK_BYTES, left))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from typing import Final, TypeAlias
 
 import trio
@@ -126,9 +127,10 @@ class Uploader:
             for part in {*range((after or 0) + 1, last + 1)}.difference(missing):
                 progress.stored(part, file.size_of(part))
             if missing:
+                before = progress.stored_parts
                 refused = await self._store_some(file, reply.part_requests, progress)
                 if refused is not None:
-                    failures += 1
+                    failures = 1 if progress.stored_parts > before else failures + 1
                     if failures == ATTEMPTS:
                         raise refused
                     if not await is_unchanged(file):
@@ -177,7 +179,8 @@ class Uploader:
         for failures in range(ATTEMPTS):
             progress.begin(part)
             try:
-                await self._store.put(request, file.size_of(part), read_part(file, part, progress.on_chunk(part)))
+                async with aclosing(read_part(file, part, progress.on_chunk(part))) as chunks:
+                    await self._store.put(request, file.size_of(part), chunks)
             except Unreachable:
                 if failures == ATTEMPTS - 1:
                     raise
@@ -194,10 +197,16 @@ class _Progress:
         self._size_bytes = size_bytes
         self._on_progress = on_progress
         self._parts: dict[int, int] = {}
+        self._stored = set[int]()
         self._most = -1
+
+    @property
+    def stored_parts(self) -> int:
+        return len(self._stored)
 
     def begin(self, part: int) -> None:
         self._parts[part] = 0
+        self._stored.discard(part)
 
     def on_chunk(self, part: int) -> Callable[[int], None]:
         def add(size: int) -> None:
@@ -208,6 +217,7 @@ class _Progress:
 
     def stored(self, part: int, size_bytes: int) -> None:
         self._parts[part] = size_bytes
+        self._stored.add(part)
         self._tell()
 
     def _tell(self) -> None:

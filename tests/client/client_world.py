@@ -132,6 +132,7 @@ class ClientWorld:
 
     :ivar history: the messages of each conversation as they are now.
     :ivar faults: by type, the answers to the next requests; None serves one normally.
+    :ivar others: the answers to types of requests that this server has no answer of its own to.
     :ivar refuse: the answers to the next HTTP requests; None serves one normally.
     :ivar down: gateways that do not answer.
     :ivar is_deaf: the server sends no pushes while it is set.
@@ -148,6 +149,7 @@ class ClientWorld:
         self.first_seq: dict[bytes, int] = {}
         self.links: list[Link] = []
         self.faults: dict[type[Request], deque[Fault | None]] = defaultdict(deque)
+        self.others: dict[type[Request], Callable[[Any], Frame]] = {}
         self.refuse: deque[httpx.Response | Exception | None] = deque()
         self.down: set[str] = set()
         self.dialled: list[str] = []
@@ -303,7 +305,7 @@ class ClientWorld:
             case SetTyping() | Bye():
                 pass
             case _:
-                raise AssertionError(f"this server has no answer to {frame}")
+                return [self.others[type(frame)](frame)]
         return [Done(frame.request)]
 
     def _change(self, frame: Send | Edit | Delete) -> Frame:
