@@ -106,12 +106,15 @@ class Orphans:
 
     async def abandoned_multiparts(self, job: Job) -> None:
         """Abort multipart uploads older than a day that no upload will complete: a process crashed before it noted
-        them, or could not abort them.
+        them, or could not abort them. Remove what is left of writes that a crash broke off.
 
         :raises Snooze, Unavailable, ObjectStoreRefused: as `orphaned_objects`.
         """
         objects = self._objects
-        if objects is not None and not await in_batches(job, lambda: self._abort(objects), "uploads checked"):
+        if objects is None:
+            return
+        await objects.remove_unfinished()
+        if not await in_batches(job, lambda: self._abort(objects), "uploads checked"):
             raise Snooze(REST_S)
 
     async def _abort(self, objects: FileStore) -> int:

@@ -108,6 +108,9 @@ class DirectTransfers(Protocol):
         :param limit: the size of the page; only the last page has fewer. It has more if its last key has more uploads.
         """
 
+    async def remove_unfinished(self) -> None:
+        """Remove what writes that a crash broke off a day ago have left, where no list shows it."""
+
     async def stat(self, key: str) -> ObjectState:
         """The size and the digest of an object.
 

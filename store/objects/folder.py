@@ -114,6 +114,9 @@ class Folder:
         check_prefix(prefix)
         return await self._run(lambda: self._multiparts.list(prefix, after, limit))
 
+    async def remove_unfinished(self) -> None:
+        await self._run(self._remove_unfinished)
+
     async def stat(self, key: str) -> ObjectState:
         """There is a digest of objects that clients have uploaded, if the file system keeps extended attributes."""
         check_key(key)
@@ -164,8 +167,11 @@ class Folder:
         self._path.mkdir(parents=True, exist_ok=True)
         with self._tree.folder(NEW, make=True):
             pass
-        remove_older(self._tree, time.time() - ABANDONED_S)
+        self._remove_unfinished()
         return read_or_make_secret(self._tree)
+
+    def _remove_unfinished(self) -> None:
+        remove_older(self._tree, time.time() - ABANDONED_S)
 
     def _put(self, key: str, data: bytes) -> None:
         with closing(NewObject(self._tree, key)) as new:

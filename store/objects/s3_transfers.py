@@ -109,6 +109,9 @@ class S3Transfers:
         # With the other uploads of its last key: the next page begins beyond that key.
         return [each for each in following if each.key <= following[limit - 1].key]
 
+    async def remove_unfinished(self) -> None:
+        """A service keeps nothing of a PUT that was broken off; parts are in the list of multipart uploads."""
+
     async def stat(self, key: str) -> ObjectState:
         answer = await self._requests.ask("HEAD", check_key(key), headers={"x-amz-checksum-mode": "ENABLED"})
         checksum = answer.headers.get("x-amz-checksum-sha256", "")

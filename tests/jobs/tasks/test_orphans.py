@@ -395,6 +395,18 @@ async def test_multipart_upload_that_no_upload_will_complete_is_aborted_after_a_
     assert (await attachments.uploads(pool, alice.user, [noted.id]))[0].multipart == left.upload
 
 
+async def test_file_that_a_killed_process_has_not_finished_is_removed_after_a_day(
+    pool: Pool, folder: Folder, tmp_path: Path
+) -> None:
+    """No list shows it, and a process that starts right after the crash finds it young."""
+    for name, age_s in (("old", HOURS_25), ("young", 23 * 3600.0)):
+        file = tmp_path / ".new" / name
+        file.write_bytes(b"half")
+        os.utime(file, (time.time() - age_s,) * 2)
+    await Orphans(pool, folder).abandoned_multiparts(JOB)
+    assert [each.name for each in (tmp_path / ".new").iterdir()] == ["young"]
+
+
 async def test_sweep_of_multipart_uploads_goes_on_where_it_was(
     pool: Pool, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
