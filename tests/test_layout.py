@@ -80,6 +80,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "wrong_bodies": "bodies that are refused",
     },
     "store": {
+        "attachment_life": "attachments and what happens to them, beside a model",
         "binding": "the files that a message takes",
         "binding_changes": "the files that edits and deletions keep, take and lose",
         "binding_races": "files that several transactions want",
