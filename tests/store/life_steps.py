@@ -16,7 +16,7 @@ from store.participants import add, remove
 from tests.ageing import age
 from tests.jobs.jobs_world import a_job
 from tests.store.failing_calls import KINDS, CallFault
-from tests.store.life_world import DAY_S, USERS, KnownFile, Life, Row, Sent, declaration_of
+from tests.store.life_world import DAY_S, USERS, AttachmentRow, KnownFile, LifeWorld, SentMessage, declaration_of
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -55,7 +55,7 @@ def _step(weight: int, **arguments: st.SearchStrategy[Any]) -> Callable[[_F], _F
 class AttachmentLives:
     """Steps, and the checks after each of them."""
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: LifeWorld) -> None:
         self.life = life
 
     async def step(self, step: Callable[[], Awaitable[_T]], fault: CallFault | None) -> _T | StoreError | None:
@@ -68,7 +68,7 @@ class AttachmentLives:
     def has_struck(self) -> bool:
         return self.life.failures.has_struck
 
-    async def check(self, expected: dict[int, Sent] | None = None) -> None:
+    async def check(self, expected: dict[int, SentMessage] | None = None) -> None:
         """That a step which changed the messages like this has, and that all fits together."""
         before = self.life.messages
         after = before if expected is None else expected
@@ -82,7 +82,7 @@ class AttachmentLives:
     def states(self) -> dict[bytes, tuple[bool, int | None, bool]]:
         return {id_: row.state for id_, row in self.life.rows.items()}
 
-    def with_thumbnails(self, ids: Sequence[bytes]) -> list[Row]:
+    def with_thumbnails(self, ids: Sequence[bytes]) -> list[AttachmentRow]:
         return [row for row in self.life.rows.values() if row.id in ids or row.thumbnail_of in ids]
 
     def some_files(self, picks: list[int], user: int, *, ready: bool) -> list[bytes]:
@@ -249,7 +249,7 @@ class AttachmentLives:
             is_there = any(known.temp_id == message.temp_id for known in life.messages.values())
             seq = max(life.messages, default=life.floor) + 1
             if refused is None and not is_there:
-                after[seq] = Sent(user, message.temp_id, tuple(ids))
+                after[seq] = SentMessage(user, message.temp_id, tuple(ids))
                 states |= {row.id: (True, seq, False) for row in self.with_thumbnails(ids)}
             if not self.has_struck:
                 assert isinstance(answer, list)
@@ -291,7 +291,7 @@ class AttachmentLives:
             fault,
         )
         if refused is None:
-            after[seq] = Sent(old.sender, old.temp_id, tuple(ids), old.revision + 1)
+            after[seq] = SentMessage(old.sender, old.temp_id, tuple(ids), old.revision + 1)
             lost = self.with_thumbnails([id_ for id_ in old.attachments if id_ not in ids])
             states |= {row.id: (True, seq, False) for row in self.with_thumbnails(ids)}
             states |= {row.id: (True, None, True) for row in lost}
@@ -316,7 +316,7 @@ class AttachmentLives:
         old, states = life.messages[seq], self.states()
         await self.step(lambda: revisions.delete_for_everyone(life.failing_pool, life.users[0], life.group, seq), fault)
         states |= {row.id: (True, None, True) for row in self.with_thumbnails(old.attachments)}
-        await self.check({**life.messages, seq: Sent(old.sender, old.temp_id, (), old.revision, True)})
+        await self.check({**life.messages, seq: SentMessage(old.sender, old.temp_id, (), old.revision, True)})
         self.check_rows(states)
 
     @_step(1, user=users, pick=picks)

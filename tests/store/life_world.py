@@ -28,7 +28,7 @@ USERS: Final = 3
 DAY_S: Final = 86_400.0
 
 
-class Row(NamedTuple):
+class AttachmentRow(NamedTuple):
     """An attachment as Postgres has it.
 
     :ivar seq: of the message that has it; None: none.
@@ -52,7 +52,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentMessage:
     """A message, as a user sees it."""
 
     sender: int
@@ -92,11 +92,11 @@ def declaration_of(file: KnownFile, small: KnownFile | None) -> File:
     return File(len(file.data), "image/jpeg", file.digests(), thumbnail)
 
 
-def _row(each: dict[str, Any]) -> Row:
+def _row(each: dict[str, Any]) -> AttachmentRow:
     def id_of(text: str | None) -> bytes | None:
         return None if text is None else UUID(text).bytes
 
-    return Row(
+    return AttachmentRow(
         UUID(each["id"]).bytes,
         UUID(each["user"]).bytes,
         each["key"],
@@ -136,7 +136,7 @@ _SNAPSHOT: Final = """
 
 
 @dataclass
-class Life:
+class LifeWorld:
     """Three users of a group, the first one its administrator, and their files.
 
     :ivar pool: without faults, as `store`.
@@ -156,9 +156,9 @@ class Life:
     group: bytes
     is_idle: Callable[[], bool]
     failures: Failures = field(default_factory=Failures)
-    rows: dict[bytes, Row] = field(default_factory=dict)
+    rows: dict[bytes, AttachmentRow] = field(default_factory=dict)
     files: dict[bytes, KnownFile] = field(default_factory=dict)
-    messages: dict[int, Sent] = field(default_factory=dict)
+    messages: dict[int, SentMessage] = field(default_factory=dict)
     floor: int = 0
     joined: dict[int, int] = field(default_factory=lambda: {0: 0, 1: 0})
     hidden: set[tuple[int, int]] = field(default_factory=set)
@@ -198,7 +198,7 @@ class Life:
             content.tickets = {each.number: each.request for each in ticket.requests}
             self.files[ticket.attachment] = content
 
-    def thumbnail_of(self, id_: bytes) -> Row | None:
+    def thumbnail_of(self, id_: bytes) -> AttachmentRow | None:
         return next((row for row in self.rows.values() if row.thumbnail_of == id_), None)
 
     def readable_by(self, user: int) -> set[bytes]:
@@ -272,7 +272,7 @@ class Life:
                 assert (state.size_bytes, digest) == (row.size_bytes, row.digest)
                 self._seen[row.key] = mark
 
-    async def check(self, *expected: dict[int, Sent]) -> None:
+    async def check(self, *expected: dict[int, SentMessage]) -> None:
         """All that must hold between two steps.
 
         :param expected: the messages; one of these, if it is not known which.
@@ -294,9 +294,9 @@ class Life:
         for user, found in tickets.items():
             assert found == self.readable_by(user) & {*known}, "who may read gets tickets, and nobody else"
 
-    def _check_messages(self, expected: Sequence[dict[int, Sent]]) -> None:
+    def _check_messages(self, expected: Sequence[dict[int, SentMessage]]) -> None:
         found = {
-            each["seq"]: Sent(
+            each["seq"]: SentMessage(
                 self.users.index(UUID(each["sender"]).bytes),
                 UUID(each["temp_id"]).bytes,
                 tuple(UUID(id_).bytes for id_ in each["attachments"] or ()),

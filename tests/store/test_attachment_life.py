@@ -28,7 +28,7 @@ from tests.people import new_group, new_user
 from tests.s3_server import s3_server
 from tests.store.attachment_world import Put, put_into
 from tests.store.life_steps import AttachmentLives, LifeStep, steps
-from tests.store.life_world import USERS, Life
+from tests.store.life_world import USERS, LifeWorld
 from tests.waiting import DEADLINE_S
 
 EXAMPLES: Final = int(os.environ.get("EXAMPLES", "25"))
@@ -65,7 +65,7 @@ async def live(pool: Pool, store: FileStore, put: Put, taken: list[LifeStep], is
     people = [await new_user(pool, f"user{next(_numbers)}") for _ in range(USERS)]
     group = await new_group(pool, *people)
     await remove(pool, people[2].user, group, people[2].user)
-    with closing(Life(pool, store, put, quotas, people, group, is_idle)) as life:
+    with closing(LifeWorld(pool, store, put, quotas, people, group, is_idle)) as life:
         lives = AttachmentLives(life)
         for each in taken:
             await getattr(lives, each.name)(**each.arguments)
