@@ -89,4 +89,4 @@ async def test_a_worker_that_is_killed_while_it_removes_files_leaves_them_to_the
 
 async def nothing_left(pool: Pool, user: Credentials) -> bool:
     stored, _ = await usage_of(pool, user.user)
-    return stored == 0 and not await pool.fetch("select from attachments where user_id = %s", (uuid(user.user),))
+    return stored == 0 and not await pool.fetch("select 1 from attachments where user_id = %s", (uuid(user.user),))
