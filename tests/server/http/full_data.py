@@ -87,7 +87,12 @@ insert into messages (conversation_id, seq, id, sender_id, created, content_type
 insert into analytics (day, metric, value)
     select '{first_day}'::date + n, metric, 9223372036854775807
     from generate_series(0, 365) n, unnest(array['messages', 'active_users', 'new_users', 'bytes_message_tables',
-        'bytes_message_indexes', 'bytes_other_tables', 'bytes_other_indexes', 'bytes_objects']) metric;
+        'bytes_message_indexes', 'bytes_other_tables', 'bytes_other_indexes', 'bytes_objects',
+        'attachments_missing']) metric;
+insert into analytics (day, metric, value)
+    select '{first_day}'::date + n, prefix || change, value
+    from generate_series(0, 365) n, unnest(array['attachments_', 'attachment_bytes_']) prefix,
+         (values ('uploaded', 10::bigint ^ 16), ('removed', 10::bigint ^ 15)) changes (change, value);
 insert into security_events (kind, user_id, actor, device_id, network, client, detail, hour, times, last)
     select 'x' || repeat('y', 39), pg_temp.id(0, 0), 'operator', gen_random_uuid(), 'ffff:ffff:ffff::/48',
            repeat(chr(1), 256), jsonb_build_object('name', repeat(chr(1), 128)), now() - make_interval(hours => n::int),

@@ -34,8 +34,8 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, encoding:
             ids[name] = answer.body["user"]
         logged_in = await api.post("/v1/devices", {"username": "alice", "password": PASSWORD, "name": "Phone"})
         assert logged_in.status == 201
-        assert set(logged_in.body) == {"user", "device", "token", "expires"}
-        assert logged_in.body["user"] == ids["alice"]
+        assert set(logged_in.body) == {"user", "username", "device", "token", "expires"}
+        assert (logged_in.body["user"], logged_in.body["username"]) == (ids["alice"], "alice")
         alice = api.of(logged_in.body["token"])
         bob = api.of((await new_device(pool, ids["bob"])).token)
 

@@ -100,14 +100,14 @@ LONGEST: Final[dict[str, list[Ask]]] = {
     "POST /v1/tokens": [Ask("/v1/tokens", body={}, status=201)],
     "GET /v1/users/<username>": [Ask(f"/v1/users/{quote('1'.rjust(32, _USERNAME[0]))}")],
     "GET /v1/devices": [Ask("/v1/devices", _WHOLE, entries=("devices", DEVICES))],
-    # The wrong password of the confirmation is an event, too.
-    "GET /v1/security-events": [Ask("/v1/security-events", _WHOLE, entries=("events", EVENTS + 1))],
+    # The wrong password of the confirmation and the asked export are events, too.
+    "GET /v1/security-events": [Ask("/v1/security-events", _WHOLE, entries=("events", EVENTS + 2))],
     # The request is one more.
     "GET /v1/ops/security-events": [
         Ask(
             "/v1/ops/security-events",
             {**_WHOLE, "username": "0".rjust(32, _USERNAME[0])},
-            entries=("events", EVENTS + 2),
+            entries=("events", EVENTS + 3),
         ),
     ],
     "GET /v1/profile": [Ask("/v1/profile")],
@@ -180,10 +180,12 @@ def test_each_route_whose_answers_have_a_body_is_in_the_table() -> None:
 
 
 @both_encodings
-async def test_no_answer_has_more_than_a_mebibyte(pool: Pool, redis_url: str, encoding: str) -> None:
+async def test_no_answer_has_more_than_a_mebibyte(pool: Pool, redis_url: str, encoding: str, tmp_path: Path) -> None:
     user = await fill(pool)
+    folder = Folder(tmp_path)
+    await folder.start()
     lengths: dict[str, int] = {}
-    async with open_api(pool, redis_url, encoding, ops_token=OPS_TOKEN, objects=Folder(Path("no folder"))) as api:
+    async with open_api(pool, redis_url, encoding, ops_token=OPS_TOKEN, objects=folder) as api:
         for rule, asks in LONGEST.items():
             asking = api.of(OPS_TOKEN if "/ops/" in rule else user.token)
             for ask in asks:

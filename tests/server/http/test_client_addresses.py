@@ -15,6 +15,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from server.http import hypercorn_seam
 from server.http.answer_headers import AnswerHeaders
 from server.http.exchange import Reply, exchanged
+from server.http.http_counts import HttpCounts
 from server.http.limits import Limits
 from server.http.origins import Origins
 from server.http.request_classes import RequestClass
@@ -168,7 +169,9 @@ async def shown(peer: str, headers: dict[str, str]) -> str:
         raise AssertionError("a read has no body")
 
     limits = Limits(Redis("redis://127.0.0.1:1"))
-    services: Any = SimpleNamespace(proxies=PROXIES, answer_headers=AnswerHeaders(Origins(())), limits=limits)
+    services: Any = SimpleNamespace(
+        proxies=PROXIES, answer_headers=AnswerHeaders(Origins(())), limits=limits, counts=HttpCounts()
+    )
     exchange = exchanged(Route("GET", "/", Access.OPEN, handler, request_class=RequestClass.OPEN), services, no_body)
     return str(json.loads((await exchange(peer, headers, "", {})).body))
 

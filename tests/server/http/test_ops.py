@@ -14,6 +14,17 @@ from tests.server.http_world import Api, both_encodings, open_api, say
 
 TOKEN = "an-operators-token"
 
+NO_ATTACHMENTS = {
+    "stored": 0,
+    "stored_bytes": 0,
+    "uploaded": 0,
+    "uploaded_bytes": 0,
+    "removed": 0,
+    "removed_bytes": 0,
+    "missing": 0,
+}
+"""They are counted as they come and go, so a day without figures has had none."""
+
 
 @asynccontextmanager
 async def open_ops(pool: Pool, redis_url: str, encoding: str = "json") -> AsyncGenerator[Api, None]:
@@ -44,7 +55,9 @@ async def test_operators_are_shown_all_figures_of_the_days_they_ask_for(
         "new_users": None,
         "delivery_ms": None,
         "storage_bytes": dict.fromkeys(last["storage_bytes"]),
+        "attachments": NO_ATTACHMENTS,
     }
+    assert last.pop("attachments") == NO_ATTACHMENTS
     storage = last.pop("storage_bytes")
     assert storage.pop("objects") is None
     assert set(storage) == {"message_tables", "message_indexes", "other_tables", "other_indexes"}

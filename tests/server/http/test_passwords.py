@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import trio
 import trio.testing
+from argon2.exceptions import VerifyMismatchError
 
 from server.http import passwords
 from server.http.password_rules import BadPassword, WeakPassword
@@ -73,7 +74,12 @@ async def in_order(some: Passwords, *sources: str, password: str = "wrong") -> l
 @pytest.fixture
 def addresses(monkeypatch: pytest.MonkeyPatch) -> Passwords:
     """Users were seen at one address, `home`; the password is `right`."""
-    hasher = SimpleNamespace(verify=lambda _, password: password == "right", hash=lambda _: "a hash")
+
+    def verify(_: str, password: str) -> None:
+        if password != "right":
+            raise VerifyMismatchError
+
+    hasher = SimpleNamespace(verify=verify, hash=lambda _: "a hash")
     monkeypatch.setattr(passwords, "HASHER", hasher)
     return Passwords({"home"}.__contains__)
 

@@ -36,7 +36,7 @@ async def register(api: Api, name: str, invitation: str | None, **more: Any) -> 
 async def test_a_client_learns_the_mode_without_a_token(pool: Pool, redis_url: str, mode: str, encoding: str) -> None:
     async with open_api(pool, redis_url, encoding, registration=mode) as api:
         told = await api.get("/v1/registration")
-        assert (told.status, told.body) == (200, {"mode": mode})
+        assert (told.status, told.body) == (200, {"mode": mode, "external_issuer": None})
 
 
 @both_encodings

@@ -19,14 +19,20 @@ RULES = {
         "GET /v1/conversations/<uuid:conversation>/messages",
     },
     RequestClass.SEARCH: {"GET /v1/users/<username>"},
+    RequestClass.UPLOAD: {
+        "POST /v1/attachments",
+        "GET /v1/attachments/<uuid:attachment>/parts",
+        "POST /v1/attachments/<uuid:attachment>/complete",
+        "DELETE /v1/attachments/<uuid:attachment>",
+    },
     RequestClass.LOGIN: {"POST /v1/devices", "POST /v1/confirmations", "PUT /v1/password", "PUT /v1/password-resets"},
     RequestClass.REGISTRATION: {"POST /v1/users"},
     RequestClass.MAIL: {"PUT /v1/email", "POST /v1/password-resets"},
     RequestClass.EXPORT: {"POST /v1/exports"},
     RequestClass.HEALTH: {"GET /healthz", "GET /readyz"},
 }
-"""The routes of the classes that are not the usual ones. A route that hashes a password, sends a mail, finds users or
-reads everything of a user belongs here."""
+"""The routes of the classes that are not the usual ones. A route that hashes a password, sends a mail, finds users,
+asks the object store or reads everything of a user belongs here."""
 
 
 def test_each_class_has_a_limit() -> None:

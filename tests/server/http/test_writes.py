@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from uuid import UUID
 
@@ -214,8 +215,11 @@ async def opened(pool: Pool, redis_url: str, rule: str) -> AsyncGenerator[tuple[
     prepared = PreparedWrites(pool)
     await prepared.begin()
     requests = await requests_of(rule, prepared)
-    async with open_api(pool, redis_url, objects=Folder(Path("no folder"))) as api:
-        yield api.of(prepared.alice.token), requests
+    with TemporaryDirectory() as path:
+        folder = Folder(Path(path))
+        await folder.start()
+        async with open_api(pool, redis_url, objects=folder) as api:
+            yield api.of(prepared.alice.token), requests
 
 
 async def ask(api: Api, method: str, path: str, body: Any) -> int:
