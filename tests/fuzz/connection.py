@@ -24,6 +24,7 @@ from protocol.frames import Done, Hello, MarkDelivered, MarkRead, Message, Reque
 from protocol.websocket import BINARY, CLOSE, FINAL, MAX_CONTROL_BYTES, PING, PONG, is_sendable
 from server.gateway.budgets import Budget
 from server.gateway.connection import Connection
+from server.transport.wire_counts import WireCounts
 from store.errors import Overloaded, Unavailable
 from tests.fuzz.mutators import client_frame
 from tests.fuzz.plan import Plan, read_plan
@@ -77,6 +78,7 @@ class SmallestGateway:
         self.is_registered = False
         self.left = 0
         self.told: tuple[int, bytes] = (0, b"")
+        self.counts = WireCounts()
 
     def trusts(self, address: str) -> bool:
         return bool(self._flags & IS_RAW)
@@ -103,6 +105,10 @@ class SmallestGateway:
         self.left += 1
 
     unregister = leave
+
+    async def answer_plain(self, head: bytes) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        return None
 
     def now_us(self) -> int:
         return 0

@@ -33,6 +33,7 @@ from server.gateway.connection import Connection
 from server.transport import outbox
 from server.transport.handshake import refused_address
 from server.transport.outbox import MAX_BYTES
+from server.transport.wire_counts import WireCounts
 from store.errors import DeviceRevoked, Overloaded, StoreError, TokenExpired, TokenUnknown, Unavailable
 from store.tokens import Identity
 from tests.server.node_world import RawClient
@@ -47,6 +48,7 @@ class FakeGateway:
 
     def __init__(self) -> None:
         self.told = encode_fields(Welcome(0, 0, b"", b"", 0, 0, 0, ["edit"], [("marks", 2)]), ("features", "limits"))
+        self.counts = WireCounts()
         self.clients: list[str | None] = []
         self.identified: Identity | Exception = Identity(USER, DEVICE, 1, 1 + 60_000_000, 1)
         self.registering = trio.Event()
@@ -81,6 +83,9 @@ class FakeGateway:
     def count_client(self, _: Connection, name: str | None) -> str:
         self.clients.append(name)
         return name or ""
+
+    async def answer_plain(self, head: bytes) -> bytes | None:
+        return None
 
     def now_us(self) -> int:
         return 0
