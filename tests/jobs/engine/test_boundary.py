@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[3]
 
 ENGINE = sorted(path for path in (ROOT / "jobs/engine").rglob("*") if path.suffix in (".py", ".lua"))
 
-MODULES = {"batching", "objects", "postgres", "redis", "sql", "errors", "jobs", "schedules"}
-"""What the engine may use of the store: services, and the tables of jobs."""
+MODULES = {"batching", "objects", "postgres", "redis", "sql", "distribution", "errors", "jobs", "schedules"}
+"""What the engine may use of the store: services, distributions to count in, and the tables of jobs."""
 
 NOUNS = ("message", "conversation", "user", "participant", "device", "contact", "notice", "notifier", "mail", "e-mail")
 NOUNS += ("attachment", "digest", "retention", "profile", "cursor of", "push", "webhook")

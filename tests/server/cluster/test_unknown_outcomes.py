@@ -22,15 +22,20 @@ from client.errors import NoReply, RequestRefused
 from client.http import Credentials
 from protocol.frames import (
     REQUESTS,
+    Abort,
     Bye,
+    Complete,
+    Download,
     Hello,
     History,
     List,
+    Parts,
     Ping,
     Refresh,
     SetTyping,
     Status,
     Sync,
+    Upload,
     Watch,
     name_of,
 )
@@ -231,7 +236,10 @@ WRITES: Final = {
 }
 """Every kind of write that changes conversations, messages, marks or people on devices."""
 
-NO_WRITES: Final = {Hello, SetTyping, Watch, Sync, History, List, Refresh, Ping, Bye, Status}
+NO_WRITES: Final = {
+    *(Hello, SetTyping, Watch, Sync, History, List, Refresh, Ping, Bye, Status),
+    *(Upload, Parts, Complete, Download, Abort),
+}
 """Requests after which devices show the same conversations, messages, marks and people as before."""
 
 UNSEEN: Final = {
