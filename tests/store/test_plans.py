@@ -108,6 +108,8 @@ insert into mailboxes (mailbox_hash, asked_since)
 insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed, conversation_id, seq)
     select m.id, m.sender_id, 'attachments/' || m.id, 1, 'image/jpeg', sha256(''), now(), m.conversation_id, m.seq
     from messages m where m.seq = 1;
+insert into attachment_usage (user_id, stored_bytes) select user_id, count(*) from attachments group by 1
+    on conflict do nothing;
 insert into outbox (conversation_id, seq) select conversation_id, seq from messages order by created;
 insert into read_windows (conversation_id, seq, created) select conversation_id, seq, created from messages;
 insert into notices (user_id, notifier_id, name, told, times, unread, delivered, read, look)
@@ -119,7 +121,8 @@ insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered
     select c.id, u.id, 0, 0, 0, 0 from (select id, row_number() over () as n from conversations limit 1000) c
     join (select id, row_number() over () as n from users) u on u.n = c.n % 900 + 1;
 insert into account_deletions (user_id, due, deletes_messages) select id, now() + interval '1 day', true from users;
-insert into external_identities (issuer, subject, user_id) select 'https://issuer.example', username, id from users;
+insert into external_identities (issuer, subject, user_id) select 'https://issuer.example', username, id from users
+    on conflict do nothing;
 insert into former_usernames (username_hash, until) select sha256(uuid_send(id)), now() + interval '1 day' from users;
 insert into password_resets (id, user_id, token_hash, expires)
     select id, id, sha256(uuid_send(id)), now() from users;
@@ -498,10 +501,14 @@ async def tables_read_in_sequence(pool: Pool, traffic: Traffic) -> set[str]:
     return {table for table in after if after[table] - before[table] > 100}
 
 
+READ_WHOLE = {"analytics"}
+"""`analytics.attachments_before` adds up all days before one, some rows each, when an operator asks."""
+
+
 async def test_full_tables_are_not_read_from_end_to_end(single: Pool) -> None:
     await fill(single)
     await single.fetch("analyze")
-    assert await tables_read_in_sequence(single, Traffic(single)) == set()
+    assert await tables_read_in_sequence(single, Traffic(single)) <= READ_WHOLE
 
 
 READ_WITHOUT_STATISTICS = {"conversations", "expiries", "withheld"}
@@ -512,7 +519,7 @@ async def test_the_largest_tables_are_not_scanned_even_without_statistics(single
     """As after an import, before autovacuum runs."""
     await fill(single)
     found = await tables_read_in_sequence(single, Traffic(single))
-    assert found <= READ_WITHOUT_STATISTICS
+    assert found <= READ_WITHOUT_STATISTICS | READ_WHOLE
 
 
 async def test_plans_made_on_empty_tables_do_not_outlive_them(single: Pool) -> None:
@@ -524,10 +531,11 @@ async def test_plans_made_on_empty_tables_do_not_outlive_them(single: Pool) -> N
     for _ in range(10):  # more than as many queries again
         await traffic.all_once()
     found = await tables_read_in_sequence(single, traffic)
-    assert found <= READ_WITHOUT_STATISTICS
+    assert found <= READ_WITHOUT_STATISTICS | READ_WHOLE
 
 
 SMALL = {
+    "attachment_total": "one row",
     "function_sets": "a row for each set of functions that was applied",
     "history": "one row",
     "invitations": "as many as operators make by command, until they expire",

@@ -5,6 +5,7 @@
 create or replace function remove_attachments(p_ids uuid[]) returns bigint language plpgsql as $$
 declare
     gone attachments[];
+    owners uuid[];
 begin
     with removed as (
         delete from attachments a where a.id in (
@@ -19,12 +20,13 @@ begin
         return 0;
     end if;
     -- In this order everywhere: attachments, usage by user, total, figures.
-    perform from attachment_usage u where u.user_id in (select g.user_id from unnest(gone) g)
-    order by u.user_id for no key update;
+    owners := array(select distinct g.user_id from unnest(gone) g);
+    perform from attachment_usage u where u.user_id = any(owners) order by u.user_id for no key update;
     -- Not below 0: a wrong count must not keep attachments from being removed.
-    update attachment_usage u set stored_bytes = greatest(u.stored_bytes - g.bytes, 0)
-    from (select f.user_id, sum(f.size_bytes) as bytes from unnest(gone) f group by f.user_id) g
-    where u.user_id = g.user_id;
+    update attachment_usage u
+    set stored_bytes = greatest(
+        u.stored_bytes - (select sum(g.size_bytes) from unnest(gone) g where g.user_id = u.user_id), 0)
+    where u.user_id = any(owners);
     update attachment_total t
     set stored_bytes = greatest(t.stored_bytes - (select sum(g.size_bytes) from unnest(gone) g), 0);
     perform count_attachments('removed', count(*), sum(g.size_bytes)::bigint)
