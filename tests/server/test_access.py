@@ -55,8 +55,8 @@ MAIL: Final = {"wants_digest": True, "wants_device_notice": True, "digest_hour":
 UNSTEADY_COLUMNS: Final = ["last_used", "client"]
 """Columns of devices that any use of a device writes, some time later."""
 
-UNSTEADY: Final = frozenset(("last_seen", "activity", "security_events"))
-"""Tables in which connecting leaves a trace, and the requests of operators."""
+UNSTEADY: Final = frozenset(("last_seen", "activity", "security_events", "progress"))
+"""Tables in which connecting leaves a trace, and the requests of operators, and the work of a node between requests."""
 
 IGNORED_HEADERS: Final = frozenset(("date",))
 
@@ -115,6 +115,8 @@ class Callers:
         asked, _ = await conversations.add_direct(pool, grace.user, alice.user)
         await pool.fetch("delete from notifiers")
         await pool.fetch("delete from account_deletions")
+        # Those of former scenes would come to the quota of open uploads.
+        await pool.fetch("delete from attachments where conversation_id is null")
         await pool.fetch("update users set is_closed = false")
         export = uuid4()
         await pool.fetch(
