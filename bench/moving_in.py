@@ -124,12 +124,18 @@ def _runs(shared: Shared, users: int, messages: int) -> Iterator[dict[str, Any]]
         connection.execute("vacuum analyze")
     environment = {**os.environ, "DATABASE_URL": new, "LOG_LEVEL": "error"}
     subprocess.run([sys.executable, "-m", "store", "migrate"], env=environment, check=True)
-    yield {"run": "all", **_measured(old, environment), **_compared(old, new)}
-    yield {"run": "nothing new", **_measured(old, environment), **_compared(old, new)}
+    yield {"run": "all", **_outcome(old, new, environment)}
+    yield {"run": "nothing new", **_outcome(old, new, environment)}
     with psycopg.connect(old, autocommit=True) as connection:
         late = MESSAGES.format(**sizes, first=messages + 1, last=messages + messages // 100)
         connection.execute(late.replace("'2024-01-03' + (hash", "'2026-01-03' + (hash").encode())
-    yield {"run": "a hundredth more", **_measured(old, environment), **_compared(old, new)}
+    yield {"run": "a hundredth more", **_outcome(old, new, environment)}
+
+
+def _outcome(old: str, new: str, environment: dict[str, str]) -> dict[str, Any]:
+    measured, compared = _measured(old, environment), _compared(old, new)
+    is_same = all(value for key, value in compared.items() if key.endswith("_same"))
+    return {**measured, **compared, "valid": measured["status"] == 0 and is_same}
 
 
 def _measured(old: str, environment: dict[str, str]) -> dict[str, Any]:
@@ -161,7 +167,7 @@ def _compared(old: str, new: str) -> dict[str, Any]:
             size = connection.execute("select pg_database_size(current_database()) / 1048576").fetchone()
             assert size is not None
             figures[name] = size[0]
-    return {**figures, "valid": all(value for key, value in figures.items() if key.endswith("_same"))}
+    return figures
 
 
 def main() -> None:
