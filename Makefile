@@ -49,8 +49,7 @@ bench: .venv/dev.installed  ## run the benchmarks
 faults: .venv/dev.installed  ## run the slow tests, which `make test` leaves out: long faults, whole benchmarks, many examples
 	@status=0; \
 	$(PYTHON) -m pytest -m long --numprocesses 2 --dist worksteal || status=$$?; \
-	EXAMPLES=300 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal tests/protocol tests/store/test_attachment_life.py || \
-	    status=$$?; \
+	EXAMPLES=300 $(PYTHON) -m pytest --numprocesses 2 --dist worksteal tests/protocol || status=$$?; \
 	exit $$status
 
 generated: .venv/dev.installed  ## write the generated files: vectors, pages of docs/, schema.sql
