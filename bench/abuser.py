@@ -4,7 +4,8 @@
 
 The first chat of the file is a direct chat of an abuser, the second a large group with another one: the first
 participant of each attacks, and some of the group's others are connected and read. The program prints `ready`, attacks
-until its standard input ends, and then prints one JSON line.
+until its standard input ends, and then prints one JSON line. Its priority is low: on a real network the abuser's CPU is
+not the server's.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import cbor2
 import trio
 
 from bench import websocket
+from bench.attackers import NICENESS
 from bench.processes import LOOPBACK
 from bench.program import print_line
 from bench.websocket import MessageReader, Opcode, ServerFault
@@ -319,6 +321,7 @@ def main() -> None:
     parser.add_argument("--chats-file", type=Path, required=True)
     parser.add_argument("--readers", type=int, default=300, help="participants of the group who are connected")
     options = parser.parse_args()
+    os.nice(NICENESS)
     direct, group = read_chats(options.chats_file)
     counts = trio.run(
         attack,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -31,6 +32,7 @@ def run_process(
         config = Config.from_environment()
         configure_logging(name, level or config.log_level, config.log_format)
         raise_limit()
+        _spare_collector()
         trio.run(main, config)
     except BaseExceptionGroup as group:
         errors, rest = group.split(is_told)
@@ -48,6 +50,13 @@ def tell_ready(config: Config) -> None:
     if config.ready_line:
         sys.stderr.write(f"{config.ready_line}\n")
         sys.stderr.flush()
+
+
+def _spare_collector() -> None:
+    """Take the modules off the garbage collector's lists: they live as long as the process. Otherwise each full
+    collection looks at their 90,000 objects, too, and the process serves no client for 60 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -24,9 +24,9 @@ PAUSE_AFTER_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 10.0
 """A connection that does not read hears no ping, and counts as silent after 60 s."""
 
-TURN_COST: Final = 6_400
-"""A user's connections serve so much in one turn, about 64 requests or a millisecond; then all other tasks have
-theirs."""
+TURN_COST: Final = 2_000
+"""A user's connections serve so much in one turn, such as 20 requests or 100 refusals, which take about a millisecond;
+then all other tasks have theirs. A send of others waits for some four turns on its way."""
 
 LOOK_UPS_AT_ONCE: Final = 2
 """Look-ups of one user that run at the same time, so that one user leaves most of the node's connections to Postgres to

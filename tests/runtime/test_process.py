@@ -1,4 +1,5 @@
-"""How a process ends: with a sentence where an operator can mend it, with a traceback where a programmer has to."""
+"""How a process ends: with a sentence where an operator can mend it, with a traceback where a programmer has to. And
+what the garbage collector has to look at while it runs."""
 
 from __future__ import annotations
 
@@ -33,3 +34,22 @@ def test_a_fault_in_sql_ends_a_process_with_a_traceback(error: str, has_tracebac
     assert result.returncode == 1
     assert ("Traceback" in result.stderr) is has_traceback, result.stderr
     assert ("no such column" if has_traceback else "no answer") in result.stderr
+
+
+COLLECTED = """
+import gc
+import server.gateway.process
+from runtime.process import run_process
+
+async def main(_):
+    print(len(gc.get_objects()))
+
+run_process("test", main)
+"""
+
+
+def test_a_full_collection_does_not_look_at_the_modules_of_a_process() -> None:
+    """Else a client that connects and leaves all the time makes all others wait for 60 ms, again and again."""
+    command = [sys.executable, "-c", COLLECTED]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 5000
