@@ -563,6 +563,9 @@ create table attachment_usage (
 create table attachment_total (
     stored_bytes bigint not null default 0,
     is_only boolean not null default true,
+    -- The files that are complete and not removed, and their bytes: the sums of all figures of attachments.
+    complete_files bigint not null default 0,
+    complete_bytes bigint not null default 0,
     constraint attachment_total_pkey primary key (is_only),
     constraint attachment_total_is_only_check check (is_only),
     constraint attachment_total_stored_bytes_check check (stored_bytes >= 0)
@@ -1052,7 +1055,8 @@ create table migrations (
 -- Notes that files are in the object store as they were declared, and counts them among the figures of the day.
 -- complete_attachments(p_user uuid, p_ids uuid[]) returns uuid[]
 
--- Adds files and their bytes to the figures of the day, in the transaction that changes them: the figures are exact.
+-- Adds files and their bytes to the figures of the day, and to the total or from it, in the transaction that changes
+-- them: the figures are exact, and their sum is the total.
 -- count_attachments(p_change text, p_files bigint, p_bytes bigint) returns void
 
 -- The base of a participant without the floor of the conversation: no message up to it counts as unread.

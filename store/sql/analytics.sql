@@ -98,12 +98,15 @@ select count(*) from gone;
 select a.day, a.metric, a.value from analytics a where a.day between %(first)s and %(last)s;
 
 -- name: attachments_before
--- The attachments that were stored when a day began, and their bytes: the sums of all changes before.
-select coalesce(sum(a.value) filter (where a.metric = 'attachments_uploaded'), 0)::bigint
-           - coalesce(sum(a.value) filter (where a.metric = 'attachments_removed'), 0)::bigint,
-       coalesce(sum(a.value) filter (where a.metric = 'attachment_bytes_uploaded'), 0)::bigint
-           - coalesce(sum(a.value) filter (where a.metric = 'attachment_bytes_removed'), 0)::bigint
-from analytics a where a.day < %(day)s;
+-- The attachments that were stored when a day began, and their bytes: those of now, without all changes since.
+select (t.complete_files - coalesce(sum(a.value) filter (where a.metric = 'attachments_uploaded'), 0)
+            + coalesce(sum(a.value) filter (where a.metric = 'attachments_removed'), 0))::bigint,
+       (t.complete_bytes - coalesce(sum(a.value) filter (where a.metric = 'attachment_bytes_uploaded'), 0)
+            + coalesce(sum(a.value) filter (where a.metric = 'attachment_bytes_removed'), 0))::bigint
+from attachment_total t
+-- The last day is one that may begin while this runs. With both bounds Postgres takes the index.
+left join analytics a on a.day between %(day)s and (now() at time zone 'UTC')::date + 1
+group by t.complete_files, t.complete_bytes;
 
 -- name: latencies
 -- The latencies of deliveries on some days.

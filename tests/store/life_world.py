@@ -128,6 +128,8 @@ _SNAPSHOT: Final = """
         select jsonb_build_object('stored', t.stored_bytes, 'today', (now() at time zone 'UTC')::date,
             'bytes', (select coalesce(sum(size_bytes), 0) from attachments),
             'complete', (select count(*) from attachments where completed is not null),
+            'complete_bytes', (select coalesce(sum(size_bytes), 0) from attachments where completed is not null),
+            'total', jsonb_build_array(t.complete_files, t.complete_bytes),
             'figures', (select coalesce(sum(case metric when 'attachments_uploaded' then value else -value end), 0)
                 from analytics where metric in ('attachments_uploaded', 'attachments_removed')))
         from attachment_total t)
@@ -332,3 +334,5 @@ class LifeWorld:
             assert counted.get(user, (0, 0)) == (stored, self.declared[n])
         assert self._totals["stored"] == self._totals["bytes"], "the total of the deployment is exact"
         assert self._totals["figures"] == self._totals["complete"], "the figures of the day are exact"
+        complete = [self._totals["complete"], self._totals["complete_bytes"]]
+        assert self._totals["total"] == complete, "the total of complete files is exact"
