@@ -17,6 +17,9 @@ SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 ITEMS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Bounds of numbers of items, such as those of a batch."""
 
+BYTES: Final = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576)
+"""Bounds of lengths of bodies, of which none has more than the last."""
+
 
 class Buckets(NamedTuple):
     """A distribution as it was at one moment.

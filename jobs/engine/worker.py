@@ -90,7 +90,7 @@ class Worker:
     def samples(self) -> Iterator[Sample]:
         """The metrics of the worker; those of its tasks once it knows them."""
         yield from pool_samples(self._pool)
-        yield from redis_samples(self._redis)
+        yield from redis_samples(self._redis, "jobs")
         for source in self._sources:
             yield from source()
 

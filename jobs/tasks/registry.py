@@ -28,7 +28,7 @@ from jobs.tasks.retention import INTERVAL_S, Retention
 from jobs.tasks.retention import TIMEOUT_S as RETENTION_TIMEOUT_S
 from runtime.config import Config
 from runtime.metrics.samples import Sample
-from runtime.metrics.store_samples import object_samples
+from runtime.metrics.store_samples import object_samples, redis_samples
 from store.objects.direct import FileStore
 from store.objects.interface import Objects
 from store.objects.url import open_objects
@@ -72,6 +72,7 @@ async def open_work(config: Config, pool: Pool) -> AsyncGenerator[Work, None]:
             for labels, seconds in mailer.seconds.items():
                 yield Sample("alo_mail_seconds", seconds, labels)
             yield from object_samples(objects)
+            yield from redis_samples(bus, "bus")
             mails = mailer.statistics()
             yield Sample("alo_mail_conversations", mails.conversations)
             yield Sample("alo_mails_waiting", mails.waiting)

@@ -25,6 +25,10 @@ PROCESS: Final = (
 
 _CODING: Final = {"coding": "`zstd`, `br`, `gzip` or `identity`"}
 
+_REQUESTS_OF: Final = {"source": "`users` or `strangers`"}
+
+_HASHES_OF: Final = {"source": "`strangers` or `known_devices`"}
+
 _TASK: Final = {"task": "a task of `jobs/tasks/registry.py`"}
 
 JOBS: Final = (
@@ -80,14 +84,45 @@ HTTP: Final = (
         WEB,
         {"class": "a class of requests in `docs/http.md`"},
     ),
-    Metric("alo_http_answers_total", "counter", "Answers of routes that have a body.", WEB, _CODING),
-    Metric("alo_http_body_bytes_total", "counter", "Bytes of these bodies, as they go out.", WEB, _CODING),
     Metric(
-        "alo_password_hashes_waiting",
-        "gauge",
-        "Hashes of passwords that wait for their turn.",
+        "alo_http_connections", "gauge", "Open connections.", WEB, {"state": "`waiting` for a request, or `in_use`"}
+    ),
+    Metric("alo_http_connections_accepted_total", "counter", "Connections that were accepted.", WEB),
+    Metric("alo_http_connections_refused_total", "counter", "Connections of addresses that had too many.", WEB),
+    Metric(
+        "alo_http_connections_expired_total",
+        "counter",
+        "Connections without a request that were closed to make room for others.",
         WEB,
-        {"source": "`strangers` or `known_devices`"},
+    ),
+    Metric("alo_http_requests_waiting", "gauge", "Requests that wait for their turn.", WEB, _REQUESTS_OF),
+    Metric(
+        "alo_http_turn_wait_seconds",
+        "histogram",
+        "Waits for a turn, of the requests that had none at once.",
+        WEB,
+        _REQUESTS_OF,
+    ),
+    Metric(
+        "alo_http_request_bytes",
+        "histogram",
+        "Lengths of the bodies that routes have read, those of files apart.",
+        WEB,
+    ),
+    Metric(
+        "alo_http_answer_bytes",
+        "histogram",
+        "Lengths of the bodies of answers of routes, as they go out, those of files apart.",
+        WEB,
+        _CODING,
+    ),
+    Metric("alo_password_hashes_waiting", "gauge", "Hashes of passwords that wait for their turn.", WEB, _HASHES_OF),
+    Metric(
+        "alo_password_hash_wait_seconds",
+        "histogram",
+        "Waits for a turn, of the hashes that had none at once.",
+        WEB,
+        _HASHES_OF,
     ),
     Metric("alo_password_hash_seconds", "histogram", "Hashes of passwords, without their wait.", WEB),
 )

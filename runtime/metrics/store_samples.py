@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from runtime.metrics.samples import Sample
 from store.batching.commits import Commits
@@ -29,15 +30,18 @@ def pool_samples(pool: Pool) -> Iterator[Sample]:
     yield Sample("alo_postgres_reads_waiting", reads.waiting)
 
 
-def redis_samples(redis: Redis) -> Iterator[Sample]:
-    """Of the Redis that a process uses most."""
-    yield Sample("alo_redis_commands_total", redis.commands)
-    yield Sample("alo_redis_failures_total", redis.failures)
-    yield Sample("alo_redis_reply_seconds", redis.reply_seconds)
-    yield Sample("alo_redis_in_flight", redis.in_flight)
-    yield Sample("alo_redis_connects_total", redis.connects)
-    yield Sample("alo_redis_moves_total", redis.moves)
-    yield Sample("alo_redis_connected", int(redis.is_connected))
+def redis_samples(redis: Redis, use: Literal["bus", "jobs"]) -> Iterator[Sample]:
+    """Of one connection.
+
+    :param use: what the process uses it for.
+    """
+    yield Sample("alo_redis_commands_total", redis.commands, (use,))
+    yield Sample("alo_redis_failures_total", redis.failures, (use,))
+    yield Sample("alo_redis_reply_seconds", redis.reply_seconds, (use,))
+    yield Sample("alo_redis_in_flight", redis.in_flight, (use,))
+    yield Sample("alo_redis_connects_total", redis.connects, (use,))
+    yield Sample("alo_redis_moves_total", redis.moves, (use,))
+    yield Sample("alo_redis_connected", int(redis.is_connected), (use,))
 
 
 def object_samples(objects: Objects | None) -> Iterator[Sample]:

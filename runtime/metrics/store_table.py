@@ -27,14 +27,16 @@ POSTGRES: Final = (
     Metric("alo_postgres_reads_waiting", "gauge", "Reads of the hot path that wait for a round trip.", EACH),
 )
 
+_USE: Final = {"use": "`bus` (REDIS_BUS_URL), `jobs` (REDIS_JOBS_URL, `worker` alone)"}
+
 REDIS: Final = (
-    Metric("alo_redis_commands_total", "counter", "Commands, those that block apart.", EACH),
-    Metric("alo_redis_failures_total", "counter", "Commands without a reply.", EACH),
-    Metric("alo_redis_reply_seconds", "histogram", "Replies to commands that are sent together.", EACH),
-    Metric("alo_redis_in_flight", "gauge", "Commands that wait for a reply.", EACH),
-    Metric("alo_redis_connects_total", "counter", "Connections that were opened, the first included.", EACH),
-    Metric("alo_redis_moves_total", "counter", "Connections to another server than the last one.", EACH),
-    Metric("alo_redis_connected", "gauge", "1 while there is a connection.", EACH),
+    Metric("alo_redis_commands_total", "counter", "Commands, those that block apart.", EACH, _USE),
+    Metric("alo_redis_failures_total", "counter", "Commands without a reply.", EACH, _USE),
+    Metric("alo_redis_reply_seconds", "histogram", "Replies to commands that are sent together.", EACH, _USE),
+    Metric("alo_redis_in_flight", "gauge", "Commands that wait for a reply.", EACH, _USE),
+    Metric("alo_redis_connects_total", "counter", "Connections that were opened, the first included.", EACH, _USE),
+    Metric("alo_redis_moves_total", "counter", "Connections to another server than the last one.", EACH, _USE),
+    Metric("alo_redis_connected", "gauge", "1 while there is a connection.", EACH, _USE),
 )
 
 _QUEUE: Final = {"queue": "`sends`, `sends_slow`, `marks` or `last_seen`"}

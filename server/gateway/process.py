@@ -410,7 +410,7 @@ class SocketGateway:
         yield from cache_uses("presence", hits=watched.hits, misses=watched.misses)
         yield Sample("alo_cache_values", watched.watched, ("presence",))
         yield from pool_samples(self.pool)
-        yield from redis_samples(self.redis)
+        yield from redis_samples(self.redis, "bus")
 
     def statistics(self) -> GatewayStatistics:
         return GatewayStatistics(

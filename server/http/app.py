@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from server.http.decoding import encoding_of, read_body, read_form
 from server.http.exchange import Reply, client_address, exchanged, options, refused
+from server.http.frame import ReadBody
 from server.http.limits import RateLimited
 from server.http.problem_codes import MAX_BODY_BYTES, ProblemCode
 from server.http.problems import RETRY_AFTER_S, Problem
@@ -92,7 +93,7 @@ def _listed(methods: Iterable[str]) -> str:
 
 def _view(route: Route, services: Services) -> Callable[..., Awaitable[Response]]:
     """The function that Quart calls for a route, with the values of the path."""
-    exchange = exchanged(route, services, _read_form if route.form is not None else _read_body)
+    exchange = exchanged(route, services, _body_reader(route, services))
 
     async def view(**values: Any) -> Response:
         # Other bytes than those of ASCII belong to no query; each becomes a character that no parameter takes.
@@ -135,16 +136,19 @@ def _headers() -> _JoinedHeaders:
     return _JoinedHeaders(request.headers)
 
 
-async def _read_body(type_: type[_T]) -> _T:
-    headers = _headers()
-    if request.content_length or "transfer-encoding" in request.headers:
-        # The head alone decides, before the body has come.
-        encoding_of(headers)
-    return read_body(await _body(), headers, type_)
+def _body_reader(route: Route, services: Services) -> ReadBody:
+    """The function that reads the body of the request under way, and counts its bytes."""
 
+    async def read(type_: type[_T]) -> _T:
+        headers = _headers()
+        if route.form is None and (request.content_length or "transfer-encoding" in request.headers):
+            # The head alone decides, before the body has come.
+            encoding_of(headers)
+        data = await _body()
+        services.counts.request_bytes.observe(len(data))
+        return read_form(data, type_) if route.form is not None else read_body(data, headers, type_)
 
-async def _read_form(type_: type[_T]) -> _T:
-    return read_form(await _body(), type_)
+    return read
 
 
 async def _body() -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from store.distribution import DistributionsBy
+from store.distribution import BYTES, Distribution, DistributionsBy
 
 _CLASSES: Final = {status: f"{status // 100}xx" for status in range(100, 600)}
 UNCODED: Final = "identity"
@@ -19,7 +19,8 @@ class HttpCounts:
     :ivar seconds: (route, class of statuses) -> the times from the head to the answer, the body's coming included.
     :ivar unrouted: class of statuses -> answers to requests that come to no route.
     :ivar limited: class of requests -> answers that a limit is reached.
-    :ivar answers, body_bytes: coding -> answers with a body, and the bytes of these as they go out.
+    :ivar request_bytes: lengths of the bodies of requests that routes have read.
+    :ivar answer_bytes: coding -> lengths of the bodies of answers, as they go out.
     """
 
     def __init__(self) -> None:
@@ -27,8 +28,8 @@ class HttpCounts:
         self.seconds: DistributionsBy[tuple[str, str]] = DistributionsBy()
         self.unrouted: Counter[str] = Counter()
         self.limited: Counter[str] = Counter()
-        self.answers: Counter[str] = Counter()
-        self.body_bytes: Counter[str] = Counter()
+        self.request_bytes = Distribution(BYTES)
+        self.answer_bytes: DistributionsBy[str] = DistributionsBy(BYTES)
 
     def answered(self, rule: str, seconds: float, status: int, coding: str, body_bytes: int) -> None:
         """A route has answered.
@@ -37,8 +38,7 @@ class HttpCounts:
         """
         self.seconds[rule, _CLASSES[status]].observe(seconds)
         if body_bytes:
-            self.answers[coding] += 1
-            self.body_bytes[coding] += body_bytes
+            self.answer_bytes[coding].observe(body_bytes)
 
     def refused(self, status: int) -> None:
         """A request that comes to no route was answered."""

@@ -52,10 +52,9 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, Framework, H11SendableEvent
 from hypercorn.utils import parse_socket_addr, wrap_app
 
-from protocol.limits import MAX_ADDRESS_CONNECTIONS
 from server.http.exchange import Reply
 from server.http.files.wire import Wire
-from server.http.open_connections import MAX_CONNECTIONS, OpenConnections
+from server.http.open_connections import OpenConnections
 from server.http.problem_codes import MAX_HEAD_BYTES
 from server.http.request_headers import Headers
 from server.http.request_heads import ASK_FOR_BODY, END_TURN, accepted_head
@@ -157,9 +156,8 @@ async def serve_http(
     *,
     direct: DirectRequests | None = None,
     turns: RequestTurns,
+    connections: OpenConnections,
     proxies: TrustedProxies = NO_PROXIES,
-    max_address_connections: int = MAX_ADDRESS_CONNECTIONS,
-    max_connections: int = MAX_CONNECTIONS,
     grace_s: float,
     keep_alive_s: float = KEEP_ALIVE_S,
     max_requests: int = MAX_REQUESTS,
@@ -171,9 +169,8 @@ async def serve_http(
     :param listening: as `server.transport.listener.listen` returns it; closed when `terminated`.
     :param direct: requests for neither of them.
     :param turns: of the requests.
+    :param connections: counts and bounds them.
     :param proxies: those that may send a PROXY header.
-    :param max_address_connections: of one address, or one /64 of IPv6.
-    :param max_connections: of all addresses.
     :param grace_s: the time for the requests under way.
     :param keep_alive_s: until an idle connection is closed.
     :param max_requests: of a connection, which the last answer closes.
@@ -189,28 +186,27 @@ async def serve_http(
     state: dict[str, Any] = {}
     lifespan = Lifespan(wrapped, config, state)
 
-    open_connections = OpenConnections(max_connections, max_address_connections, proxies)
-    shared = _Shared(wrapped, config, context, state, plain, direct, refuse, proxies, open_connections, turns)
+    shared = _Shared(wrapped, config, context, state, plain, direct, refuse, proxies, connections, turns)
 
     async def serve(sock: socket.socket, peer: str) -> None:
         connection = HttpConnection(shared, trio.SocketStream(trio.socket.from_stdlib_socket(sock)), peer)
-        open_connections.enter(connection)
+        connections.enter(connection)
         try:
             await connection.run()
         finally:
-            open_connections.leave(connection)
+            connections.leave(connection)
 
     async with trio.open_nursery() as lifespans:
         await lifespans.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
-        async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as serving:
             async with trio.open_nursery() as accepting:
-                accepting.start_soon(accept_connections, listening, connections, serve, open_connections.wait_room)
+                accepting.start_soon(accept_connections, listening, serving, serve, connections.wait_room)
                 await terminated.wait()
                 accepting.cancel_scope.cancel()
             listening.close()
             await context.terminated.set()
-            connections.cancel_scope.deadline = trio.current_time() + grace_s
+            serving.cancel_scope.deadline = trio.current_time() + grace_s
         await lifespan.wait_for_shutdown()
         lifespans.cancel_scope.cancel()
 

@@ -41,12 +41,16 @@ class OpenConnections:
         the kernel.
     :param max_each: connections of one address.
     :param proxies: they may have any number of connections; each request names its client.
+    :ivar accepted: connections since the start.
+    :ivar refused: those of them whose address had `max_each`.
+    :ivar expired: those of them that were closed to make room.
     """
 
     def __init__(self, most: int, max_each: int, proxies: TrustedProxies) -> None:
         self._most = most
         self._addresses: ConnectionCounts[str] = ConnectionCounts(max_each)
         self._proxies = proxies
+        self.accepted = self.refused = self.expired = 0
         self._open = 0
         self._waiting: OrderedDict[Waiting, float] = OrderedDict()
         self._expired: set[Waiting] = set()
@@ -63,6 +67,7 @@ class OpenConnections:
 
     def enter(self, connection: Waiting) -> None:
         """The connection is open, and waits for a request."""
+        self.accepted += 1
         self._open += 1
         self.wait_for_request(connection)
 
@@ -88,7 +93,10 @@ class OpenConnections:
         if address in self._proxies:
             return True, None
         key = address_key(address)
-        return (True, key) if self._addresses.enter(key) else (False, None)
+        if self._addresses.enter(key):
+            return True, key
+        self.refused += 1
+        return False, None
 
     def uncount(self, key: str | None) -> None:
         """The connection that was counted under this key is closed."""
@@ -113,4 +121,5 @@ class OpenConnections:
                 return
             del self._waiting[longest]
             self._expired.add(longest)
+            self.expired += 1
             longest.expire()

@@ -73,12 +73,9 @@ class Passwords:
     def _rank(self, source: Hashable) -> int:
         return self._wasted.of(source) - (isinstance(source, str) and self._is_familiar(source))
 
-    def waiting(self) -> dict[str, int]:
-        """Hashes that wait, by source."""
-        return {
-            "strangers": self._strangers.statistics().waiting,
-            "known_devices": self._known.statistics().waiting,
-        }
+    def by_source(self) -> dict[str, Turns]:
+        """The turns of strangers and of known devices, by name."""
+        return {"strangers": self._strangers, "known_devices": self._known}
 
     @contextmanager
     def _measured(self) -> Iterator[None]:

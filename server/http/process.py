@@ -23,7 +23,7 @@ from server.http.files.service import FILES_EACH, file_service
 from server.http.hot_path import HotPath
 from server.http.hypercorn_seam import serve_http
 from server.http.offered import offered_by
-from server.http.open_connections import MAX_CONNECTIONS
+from server.http.open_connections import MAX_CONNECTIONS, OpenConnections
 from server.http.request_heads import refused_head
 from server.http.routes import ROUTES
 from server.http.samples import web_samples
@@ -83,7 +83,11 @@ async def serve_web(config: Config) -> None:
             cors_origins=web_origins(config.cors_origins),
             rate_limit_factor=config.rate_limit_factor,
         )
-        await services.start(operate, config, "web", health, partial(web_samples, shared))
+        room = room_for_connections() - config.database_pool
+        files = file_service(shared, room // 2)
+        most = min(MAX_CONNECTIONS, room - files.most * FILES_EACH if files else room)
+        connections = OpenConnections(most, config.max_address_connections, proxies)
+        await services.start(operate, config, "web", health, partial(web_samples, shared, connections))
         services.start_soon(shared.uses.run)
         services.start_soon(keep_time, objects)
         if issuer_keys is not None:
@@ -91,8 +95,6 @@ async def serve_web(config: Config) -> None:
         log.info("listening", host=config.host, port=sock.getsockname()[1])
         services.start_soon(_tell_ready, config, health, pool, redis)
         refuse = partial(refused_head, services=shared)
-        room = room_for_connections() - config.database_pool
-        files = file_service(shared, room // 2)
         await serve_http(
             create_app(shared),
             HotPath(shared, ROUTES),
@@ -101,9 +103,8 @@ async def serve_web(config: Config) -> None:
             terminated,
             direct=files,
             turns=shared.request_turns,
+            connections=connections,
             proxies=proxies,
-            max_address_connections=config.max_address_connections,
-            max_connections=min(MAX_CONNECTIONS, room - files.most * FILES_EACH if files else room),
             grace_s=GRACE_S,
         )
         with trio.move_on_after(SIGN_OFF_TIMEOUT_S):

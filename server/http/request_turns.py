@@ -62,6 +62,10 @@ class RequestTurns:
         self._users = _turns("requests of users", RUNNING)
         self._strangers = _turns("requests of strangers", RUNNING_STRANGERS)
 
+    def by_source(self) -> dict[str, Turns]:
+        """The turns of users and of strangers, by name."""
+        return {"users": self._users, "strangers": self._strangers}
+
     async def begin(self, peer: str, headers: Headers) -> Turn | None:
         """Wait for the turn of a request; None if it does not come in time.
 

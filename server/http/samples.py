@@ -6,20 +6,27 @@ from collections.abc import Iterator
 
 from runtime.metrics.samples import Sample, by_label
 from runtime.metrics.store_samples import cache_uses, object_samples, pool_samples, redis_samples
+from server.http.open_connections import OpenConnections
 from server.http.services import Services
 
 
-def web_samples(services: Services) -> Iterator[Sample]:
+def web_samples(services: Services, connections: OpenConnections) -> Iterator[Sample]:
     """All of one process. Atomic (no checkpoint)."""
+    yield from _connection_samples(connections)
     counts = services.counts
     for labels, seconds in counts.seconds.items():
         yield Sample("alo_http_request_seconds", seconds, labels)
     yield Sample("alo_http_requests_in_flight", counts.in_flight)
     yield from by_label("alo_http_unrouted_total", counts.unrouted)
     yield from by_label("alo_http_limited_total", counts.limited)
-    yield from by_label("alo_http_answers_total", counts.answers)
-    yield from by_label("alo_http_body_bytes_total", counts.body_bytes)
-    yield from by_label("alo_password_hashes_waiting", services.passwords.waiting())
+    yield Sample("alo_http_request_bytes", counts.request_bytes)
+    yield from by_label("alo_http_answer_bytes", counts.answer_bytes)
+    for source, turns in services.request_turns.by_source().items():
+        yield Sample("alo_http_requests_waiting", turns.statistics().waiting, (source,))
+        yield Sample("alo_http_turn_wait_seconds", turns.wait_seconds, (source,))
+    for source, turns in services.passwords.by_source().items():
+        yield Sample("alo_password_hashes_waiting", turns.statistics().waiting, (source,))
+        yield Sample("alo_password_hash_wait_seconds", turns.wait_seconds, (source,))
     yield Sample("alo_password_hash_seconds", services.passwords.seconds)
     for cache in services.first_pages.statistics():
         yield from cache_uses(cache.name, hits=cache.hits, misses=cache.misses, mended=cache.mended)
@@ -27,4 +34,13 @@ def web_samples(services: Services) -> Iterator[Sample]:
         yield Sample("alo_cache_bytes", cache.bytes, (cache.name,))
     yield from object_samples(services.objects)
     yield from pool_samples(services.pool)
-    yield from redis_samples(services.redis)
+    yield from redis_samples(services.redis, "bus")
+
+
+def _connection_samples(connections: OpenConnections) -> Iterator[Sample]:
+    waiting = connections.waiting
+    yield Sample("alo_http_connections", waiting, ("waiting",))
+    yield Sample("alo_http_connections", len(connections) - waiting, ("in_use",))
+    yield Sample("alo_http_connections_accepted_total", connections.accepted)
+    yield Sample("alo_http_connections_refused_total", connections.refused)
+    yield Sample("alo_http_connections_expired_total", connections.expired)

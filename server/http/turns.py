@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import trio
 
 from server.http.limits import RateLimited
+from store.distribution import Distribution
 from store.errors import Overloaded
 
 RETRY_AFTER_S: Final = 1.0
@@ -75,6 +76,7 @@ class Turns:
     :param waiting_each: requests that may wait, of one source.
     :param wait_s: for a turn; then the request is refused.
     :param rank: of a source; turns go to those of the lowest rank first. None: sources have no ranks.
+    :ivar wait_seconds: of the requests that had to wait for their turn, also of those whose turn did not come.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Turns:
         passed over."""
         self._running = 0
         self._waiting = 0
+        self.wait_seconds = Distribution()
 
     def statistics(self) -> TurnsStatistics:
         return TurnsStatistics(self._running, self._waiting, len(self._sources))
@@ -128,10 +131,12 @@ class Turns:
         if self._begin_at_once(source):
             return
         waiter = self._enter(source)
+        began = trio.current_time()
         try:
             with trio.move_on_after(self._wait_s):
                 await waiter.called.wait()
         finally:
+            self.wait_seconds.observe(trio.current_time() - began)
             if not waiter.called.is_set():
                 self._give_up(source, waiter)
         if not waiter.called.is_set():

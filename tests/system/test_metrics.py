@@ -112,7 +112,13 @@ async def test_every_metric_is_shown_and_has_the_figure_of_what_was_done(
     assert web.value("alo_http_request_seconds_count", route="GET /v1/conversations", status="2xx") == 2
     assert web.value("alo_http_request_seconds_count", route="GET /healthz", status="2xx") == 2
     assert web.value("alo_http_requests_in_flight") == 0
-    assert web.value("alo_http_answers_total", coding="identity") == web.total("alo_http_request_seconds_count")
+    bodies = web.value("alo_http_answer_bytes_count", coding="identity")
+    assert bodies == web.total("alo_http_request_seconds_count")
+    assert web.value("alo_http_request_bytes_count") == 1
+    assert web.value("alo_http_connections_accepted_total") >= 1
+    for process, uses in {"web": ["bus"], "socket": ["bus"], "worker": ["bus", "jobs"]}.items():
+        assert sorted(labels["use"] for labels in found[process].series_of("alo_redis_connected")) == uses
+        assert found[process].total("alo_redis_connected") == len(uses)
 
 
 def _check_rows(found: dict[str, Scrape]) -> None:

@@ -13,10 +13,12 @@ import h11
 import trio
 from hypercorn.typing import Framework
 
+from protocol.limits import MAX_ADDRESS_CONNECTIONS
 from server.http.app import create_app
 from server.http.files.service import FILES_EACH, file_service
 from server.http.hot_path import HotPath
 from server.http.hypercorn_seam import PlainReads, Refuse, serve_http
+from server.http.open_connections import MAX_CONNECTIONS, OpenConnections
 from server.http.request_heads import refused_head
 from server.http.request_turns import RequestTurns
 from server.http.routes import ROUTES
@@ -97,6 +99,7 @@ class HttpServer:
     """A server that runs. `terminated` is its SIGTERM, `ended` is set when it has drained."""
 
     port: int
+    connections: OpenConnections
     terminated: trio.Event
     ended: trio.Event
 
@@ -120,13 +123,17 @@ async def serving(
     """Serve an application and a thin path.
 
     :param port: 0: any.
-    :param settings: of `serve_http`.
+    :param settings: of `serve_http`; `max_connections` and `max_address_connections` are those of its connections.
     """
     listening = listen("127.0.0.1", port)
-    server = HttpServer(listening.getsockname()[1], trio.Event(), trio.Event())
+    most = settings.pop("max_connections", MAX_CONNECTIONS)
+    most_each = settings.pop("max_address_connections", MAX_ADDRESS_CONNECTIONS)
+    connections = OpenConnections(most, most_each, settings.get("proxies", NO_PROXIES))
+    server = HttpServer(listening.getsockname()[1], connections, trio.Event(), trio.Event())
 
     async def serve() -> None:
-        usual = {"grace_s": 5.0, "turns": RequestTurns(lambda _: None, NO_PROXIES)}
+        turns = RequestTurns(lambda _: None, NO_PROXIES)
+        usual = {"grace_s": 5.0, "turns": turns, "connections": connections}
         await serve_http(app, plain, refuse, listening, server.terminated, **{**usual, **settings})
         server.ended.set()
 

@@ -103,7 +103,7 @@ async def test_a_browser_asks_before_each_request_and_is_told_what_the_path_take
 async def test_the_process_takes_the_pages_from_its_environment(pool: Pool, redis_url: str) -> None:
     async with open_cluster(pool.url, redis_url, CORS_ORIGINS=f" {PAGE} ,{OTHER_PAGE}") as cluster:
         process = await cluster.start_web()
-        server = HttpServer(int(cluster.http_url.rpartition(":")[2]), None, None)  # type: ignore[arg-type]
+        server = HttpServer(int(cluster.http_url.rpartition(":")[2]), None, None, None)  # type: ignore[arg-type]
         for origin, is_allowed in ((PAGE, True), (OTHER_PAGE, True), (FOREIGN[0], False)):
             answer = await server.exchange(request("GET", "/healthz", {"origin": origin}))
             assert ("access-control-allow-origin" in answer.headers) == is_allowed

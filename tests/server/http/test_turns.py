@@ -206,3 +206,16 @@ async def test_a_turn_that_does_not_come_in_time_is_a_refusal(mock_clock: trio.t
         assert some.turns.statistics().waiting == 0
         await some.ask("c1")
         assert await some.end_all() == ["a1", "c1"]
+
+
+async def test_each_wait_for_a_turn_is_measured_also_one_in_vain(mock_clock: trio.testing.MockClock) -> None:
+    async with workshop(wait_s=10) as shop:
+        await shop.ask("a1", "b1", "c1", "d1")
+        assert (shop.turns.wait_seconds.count, shop.turns.wait_seconds.sum) == (0, 0), "none has ended"
+        mock_clock.jump(2)
+        await shop.end("a1")
+        await shop.give_up("d1")
+        mock_clock.jump(8)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (shop.begun, shop.refused) == (["a1", "b1"], {"c1": Overloaded})
+        assert (shop.turns.wait_seconds.count, shop.turns.wait_seconds.sum) == (3, 2 + 2 + 10)
