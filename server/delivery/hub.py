@@ -31,9 +31,9 @@ from store.redis.entries import AddressedPush
 
 log = structlog.get_logger(__name__)
 
-TURN_COST: Final = 1024
-"""Deliveries of one turn, between two flushes: 3 to 10 ms. The other tasks wait so long at most, or for one push to
-1,000 users."""
+TURN_COST: Final = 256
+"""Deliveries of one turn, between two flushes: 1 to 3 ms. The other tasks wait so long at most, or for one push to
+1,000 users, which takes 3 to 10 ms."""
 
 MAX_WAITING_COST: Final = 200_000
 """Deliveries that wait, which is 1 to 2 s of work, or 50 MB of frames; beyond it the longest line is dropped."""
