@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from protocol.frames import Conversation, Message, Participant, Tombstone
+from protocol.frames import Avatar, Conversation, Message, Participant, Tombstone
 
 
 class MessageBody(Struct, frozen=True):
@@ -51,12 +50,55 @@ class MessageBody(Struct, frozen=True):
         )
 
 
+class AvatarBody(Struct, frozen=True):
+    """The avatar of a user or a group."""
+
+    attachment: bytes
+    size_bytes: int
+    digest: bytes
+
+
+def avatar_of(body: AvatarBody | None) -> Avatar | None:
+    """The same as in a frame."""
+    return None if body is None else (body.attachment, body.size_bytes, body.digest)
+
+
+class ParticipantBody(Struct, frozen=True):
+    user: bytes
+    username: str
+    joined_seq: int
+    delivered_seq: int | None
+    read_seq: int | None
+    revision: int | None = None
+    is_admin: bool | None = None
+    since_seq: int | None = None
+    display_name: str | None = None
+    avatar: AvatarBody | None = None
+    actor: bytes | None = None
+
+    def as_frame(self) -> Participant:
+        """The same as in a frame, which leaves out default values."""
+        return Participant(
+            self.user,
+            self.revision or None,
+            self.username,
+            self.joined_seq,
+            self.delivered_seq,
+            self.read_seq,
+            self.is_admin or None,
+            self.display_name,
+            self.since_seq if self.since_seq != self.joined_seq else None,
+            self.actor,
+            avatar_of(self.avatar),
+        )
+
+
 class ConversationBody(Struct, frozen=True):
     conversation: bytes
     kind: Literal["direct", "group"]
     name: str | None
     created: int
-    participants: list[Participant]
+    participants: list[ParticipantBody]
     first_seq: int
     last_seq: int
     unread_count: int
@@ -68,6 +110,7 @@ class ConversationBody(Struct, frozen=True):
     participant_count: int = 0
     is_request: bool = False
     asked_by: bytes | None = None
+    avatar: AvatarBody | None = None
 
     def as_frame(self) -> Conversation:
         last = self.last_message.as_frame() if self.last_message else None
@@ -80,7 +123,7 @@ class ConversationBody(Struct, frozen=True):
             self.last_seq,
             self.unread_count,
             last.created if last else self.created,
-            [as_told(each) for each in self.participants],
+            [each.as_frame() for each in self.participants],
             last,
             self.participants_version,
             self.joiners_see_all or None,
@@ -89,21 +132,12 @@ class ConversationBody(Struct, frozen=True):
             is_request=self.is_request or None,
             asked_by=self.asked_by,
             actor=self.actor,
+            avatar=avatar_of(self.avatar),
         )
 
 
-def as_told(participant: Participant) -> Participant:
-    """The same as in a frame, which leaves out default values."""
-    return replace(
-        participant,
-        revision=participant.revision or None,
-        is_admin=participant.is_admin or None,
-        since_seq=participant.since if participant.since != participant.joined_seq else None,
-    )
-
-
 class ParticipantPageBody(Struct, frozen=True):
-    participants: list[Participant]
+    participants: list[ParticipantBody]
     cursor: str | None
 
 

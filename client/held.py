@@ -175,6 +175,7 @@ class HeldConversation:
             self.head = replace(
                 self.head,
                 name=push.name,
+                avatar=push.avatar,
                 joiners_see_all=push.joiners_see_all,
                 lifetime_s=push.lifetime_s,
                 actor=push.actor,

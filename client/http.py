@@ -30,7 +30,6 @@ from client.bodies import (
     ParticipantPageBody,
     ProblemBody,
     TokenBody,
-    as_told,
 )
 from client.errors import HttpRefused, Unreachable
 from client.reasons import reason_of
@@ -48,6 +47,9 @@ STALE: Final = frozenset({"unauthenticated", "token_expired", "token_renewed", "
 
 Token: TypeAlias = str | Callable[[], str | None] | None
 """A token, or a function that gives the present one before each request: another program may renew it."""
+
+NO_AVATAR: Final = bytes(16)
+"""It removes an avatar."""
 
 _CBOR: Final = "application/cbor"
 _T = TypeVar("_T", bound=Struct)
@@ -304,10 +306,19 @@ class HttpClient:
         cursor = None
         while True:
             page = await self._ask(ParticipantPageBody, "GET", path, query={"limit": 100, "cursor": cursor})
-            found += [as_told(each) for each in page.participants]
+            found += [each.as_frame() for each in page.participants]
             cursor = page.cursor
             if cursor is None:
                 return found
+
+    async def set_avatar(self, attachment: bytes | None, *, group: bytes | None = None) -> None:
+        """Set your avatar, or that of a group whose administrator you are.
+
+        :param attachment: an upload of yours that was declared as an avatar, and is complete; None: no avatar.
+        :raises HttpRefused: `unknown_attachment`, `not_an_administrator`, among others.
+        """
+        path = "/v1/profile" if group is None else f"/v1/conversations/{UUID(bytes=group)}"
+        await self._send("PATCH", path, {"avatar": attachment or NO_AVATAR})
 
     async def add_contact(self, user: bytes) -> None:
         """Make a user a contact, which accepts their requests."""

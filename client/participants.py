@@ -64,7 +64,7 @@ class ParticipantList:
                 self._participants[each.user] = _merged(each, held)
             elif held is not None:
                 self.mark(each.user, each.delivered_seq, each.read_seq)
-                self.rename(Profile(each.user, each.revision or 0, each.username, each.display_name))
+                self.rename(Profile(each.user, each.revision or 0, each.username, each.display_name, each.avatar))
         self._drop_many()
 
     def remove(self, users: Iterable[bytes], version: int) -> None:
@@ -110,7 +110,7 @@ class ParticipantList:
         held = self._participants.get(profile.user)
         if held is not None and profile.revision > (held.revision or 0):
             self._participants[profile.user] = replace(
-                held, revision=profile.revision, display_name=profile.display_name
+                held, revision=profile.revision, display_name=profile.display_name, avatar=profile.avatar
             )
 
     @property
@@ -169,6 +169,7 @@ def _merged(told: Participant, held: Participant | None) -> Participant:
         read_seq=_most(held.read_seq, told.read_seq),
         revision=held.revision if is_older else told.revision,
         display_name=held.display_name if is_older else told.display_name,
+        avatar=held.avatar if is_older else told.avatar,
     )
 
 

@@ -233,12 +233,15 @@ class Requests(ABC):
         """How far each recipient of a message has come. Raises what `request` raises."""
         return expect(Statuses, await self.request(Status(0, conversation, seq), timeout_s=timeout_s))
 
-    async def upload(self, files: list[DeclaredFile], *, timeout_s: float = REPLY_TIMEOUT_S) -> Tickets:
+    async def upload(
+        self, files: list[DeclaredFile], *, is_avatar: bool = False, timeout_s: float = REPLY_TIMEOUT_S
+    ) -> Tickets:
         """Declare files, before they go to the object store. Raises what `request` raises.
 
         :param files: 1 to `limits.MAX_ATTACHMENTS`.
+        :param is_avatar: they are avatars, which no message takes.
         """
-        return expect(Tickets, await self.request(Upload(0, files), timeout_s=timeout_s))
+        return expect(Tickets, await self.request(Upload(0, files, is_avatar or None), timeout_s=timeout_s))
 
     async def parts(
         self, attachment: bytes, *, after: int | None = None, timeout_s: float = REPLY_TIMEOUT_S

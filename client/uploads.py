@@ -65,10 +65,11 @@ class Uploader:
         self._link = link
         self._store = store
 
-    async def declare(self, files: Sequence[OutgoingFile]) -> list[OpenUpload]:
+    async def declare(self, files: Sequence[OutgoingFile], *, is_avatar: bool = False) -> list[OpenUpload]:
         """Declare files; returns their uploads, in order. No byte is sent yet: see `finish`.
 
         :param files: 1 to `limits.MAX_ATTACHMENTS`.
+        :param is_avatar: they are avatars, which no message takes.
         :raises RequestRefused: `quota_exceeded`, `no_object_store`, among others.
         :raises NoReply, Unreachable: if the server does not answer.
         """
@@ -81,7 +82,9 @@ class Uploader:
             )
             for each in files
         ]
-        reply = await self._link.insist(lambda connection: connection.upload(declared), REQUEST_TIMEOUT_S)
+        reply = await self._link.insist(
+            lambda connection: connection.upload(declared, is_avatar=is_avatar), REQUEST_TIMEOUT_S
+        )
         thumbnails = {ticket.thumbnail_of: ticket.attachment for ticket in reply.tickets}
         return [
             OpenUpload(ticket.attachment, thumbnails.get(ticket.attachment))

@@ -88,7 +88,8 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
         "The message has another revision than the one you gave: read it, then edit that one.", False
     ),
     ErrorCode.UNKNOWN_ATTACHMENT: ErrorInfo(
-        "An attachment does not exist, is not yours, or is gone: upload the file again.", False
+        "An attachment does not exist, is not yours, is gone, or was declared as an avatar: upload the file again.",
+        False,
     ),
     ErrorCode.ATTACHMENT_INCOMPLETE: ErrorInfo(
         "The object store does not have an attachment or its thumbnail as declared: upload the missing parts, then"
@@ -96,7 +97,8 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
         False,
     ),
     ErrorCode.ATTACHMENT_USED: ErrorInfo(
-        "An attachment belongs to another message, or is named twice: upload the file again.", False
+        "An attachment belongs to another message, is shown as an avatar, or is named twice: upload the file again.",
+        False,
     ),
     ErrorCode.NO_OBJECT_STORE: ErrorInfo("This deployment keeps no attachments.", False),
     ErrorCode.QUOTA_EXCEEDED: ErrorInfo(

@@ -15,6 +15,7 @@ FEATURES: Final[dict[str, str]] = {
         " `part_requests`, `stored_parts`, `wanted`, `downloads`, `size_bytes`, `media_type`, `digest`, `url`;"
         " `attachments` and `thumbnail` of messages; `wants_downloads` in `history`"
     ),
+    "avatars": "`avatar` of users and groups; `is_avatar` in `upload`",
     "delete": "`delete`, for oneself and for everyone; `tombstone`",
     "edit": "`edit`",
     "groups": "conversations of the kind `group`; `participants`, `departed`, `settings`",
@@ -28,6 +29,7 @@ FEATURES: Final[dict[str, str]] = {
     "pages": "`count` and `pages` in `hello` and `sync`",
     "presence": "`watch`, `presence`",
     "profiles": "`display_name`, `profile`",
+    "public_avatars": "avatars are pictures that every holder of their URL can see, not ciphertext (18.10)",
     "receipt_counts": "`receipt_counts`, where more than 32 users take part",
     "reply_to": "`reply_to`",
     "requests": "`is_request` and `asked_by` in `conversation`, `is_request` in `list`; `messages_from` and"

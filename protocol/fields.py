@@ -139,6 +139,7 @@ _limit: Final = _row("[limit, limit_value]", _text(64), _uint(2**63 - 1))
 _digest: Final = _bytes(limits.DIGEST_BYTES, limits.DIGEST_BYTES)
 _size: Final = _uint(2**63 - 1, least=1)
 _media_type: Final = _visible(limits.MAX_MEDIA_TYPE_BYTES)
+_avatar: Final = _row("[attachment, size_bytes, digest]", _id, _size, _digest)
 _file: Final = _row(
     "[size_bytes, media_type, part_digests, thumbnail]",
     _size,
@@ -303,6 +304,8 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.ACTOR: _id,
     Key.FORMER: _array(limits.MAX_FORMER, _stay),
     Key.LEFT_SEQ: _seq,
+    Key.AVATAR: _avatar,
+    Key.IS_AVATAR: _bool,
 }
 
 OPTIONAL: Final = frozenset(
@@ -338,6 +341,8 @@ OPTIONAL: Final = frozenset(
         Key.THUMBNAIL,
         Key.THUMBNAIL_OF,
         Key.WANTS_DOWNLOADS,
+        Key.AVATAR,
+        Key.IS_AVATAR,
     }
 )
 """Fields that a frame may leave out; absent and None mean the same."""

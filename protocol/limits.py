@@ -47,8 +47,12 @@ MAX_OPEN_UPLOADS: Final = 100
 """Bytes that a user may declare in a day (UTC), bytes that the messages and uploads of a user may occupy, and uploads
 that no message has yet. The operator may set other numbers. Protects the operator's storage."""
 
+MAX_AVATAR_BYTES: Final = 512 * 1024
+"""An avatar, of one part. The operator may set another number (MAX_AVATAR_BYTES). A picture of 640 pixels has some 100
+KiB; Signal allows 10 MiB, Matrix homeservers what they allow for files."""
+
 UNATTACHED_HOURS: Final = 24
-"""An upload that no message has taken after this time is given up."""
+"""An upload that neither a message nor an avatar has taken after this time is given up."""
 
 MAX_THUMBNAIL_BYTES: Final = 16 * 1024
 """A thumbnail in a message itself: a blurred preview of 64 pixels has 2 KiB, one of 200 pixels 10."""
@@ -331,6 +335,12 @@ ATTACHMENT_BYTES_PER_USER: Final = Limit(
     " number",
     "error `quota_exceeded`",
 )
+AVATAR_BYTES: Final = Limit(
+    "avatar_bytes",
+    MAX_AVATAR_BYTES,
+    f"{MAX_AVATAR_BYTES} bytes of an avatar, unless the operator has set another number",
+    "error `quota_exceeded`",
+)
 OPEN_UPLOADS_PER_USER: Final = Limit(
     "open_uploads_per_user",
     MAX_OPEN_UPLOADS,
@@ -357,6 +367,7 @@ NAMED: Final = (
     ATTACHMENT_BYTES,
     ATTACHMENT_BYTES_PER_DAY,
     ATTACHMENT_BYTES_PER_USER,
+    AVATAR_BYTES,
     OPEN_UPLOADS_PER_USER,
 )
 
@@ -395,7 +406,7 @@ SIZES: Final = (
     Size("temp_id_days", TEMP_ID_DAYS, "days for which a `temp_id` that holds a time is remembered (4.2)"),
     Size("thumbnail_bytes", MAX_THUMBNAIL_BYTES, "bytes of `thumbnail`"),
     Size("thumbnail_file_bytes", MAX_THUMBNAIL_FILE_BYTES, "bytes of a thumbnail in the object store (18.3)"),
-    Size("unattached_hours", UNATTACHED_HOURS, "hours after which an upload that no message has is given up (18.7)"),
+    Size("unattached_hours", UNATTACHED_HOURS, "hours after which an upload that nothing has taken is given up (18.7)"),
     Size("users_per_watch", MAX_WATCHED, "users in a `watch`"),
 )
 

@@ -123,6 +123,8 @@ class Key(IntEnum):
     ACTOR = 112
     FORMER = 113
     LEFT_SEQ = 114
+    AVATAR = 115
+    IS_AVATAR = 116
 
 
 class Type(IntEnum):

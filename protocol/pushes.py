@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from protocol.numbers import Type
 
+Avatar: TypeAlias = tuple[bytes, int, bytes]
+"""The picture of a user or a group: the id of its attachment, the size in bytes, the digest."""
+
 
 class Message(Struct, frozen=True, gc=False):
     """Push: a message in one of the user's conversations, sent by another device, or its newest revision.
@@ -64,6 +67,7 @@ class Participant(Struct, frozen=True, gc=False):
     :ivar since_seq: the conversation's last message when the participant joined: later ones are for this participant,
         too, and count as unread. None: `joined_seq`.
     :ivar actor: the other user who added this one or gave the role, whichever was last; None: no other user did.
+    :ivar avatar: None if there is none, and where more than `limits.MAX_SHOWN` take part.
     """
 
     user: bytes
@@ -76,6 +80,7 @@ class Participant(Struct, frozen=True, gc=False):
     display_name: str | None = None
     since_seq: int | None = None
     actor: bytes | None = None
+    avatar: Avatar | None = None
 
     @property
     def since(self) -> int:
@@ -123,6 +128,7 @@ class Conversation(Struct, frozen=True):
     :ivar participant_count: the number of participants, where it is more than `limits.MAX_SHOWN`: then `participants`
         holds this user alone. None: `participants` holds all of them.
     :ivar is_request: `asked_by` asks the user to take part, and the user has not accepted; None for false.
+    :ivar avatar: of a group; None if there is none.
     """
 
     TYPE: ClassVar = Type.CONVERSATION
@@ -147,6 +153,7 @@ class Conversation(Struct, frozen=True):
     uncounted_seqs: list[int] | None = None
     actor: bytes | None = None
     former: list[Stay] | None = None
+    avatar: Avatar | None = None
 
 
 class Typing(Struct, frozen=True, gc=False):
@@ -256,6 +263,7 @@ class Settings(Struct, frozen=True, gc=False):
     :ivar first_seq: messages below it are gone for all users.
     :ivar lifetime_s: as in `Conversation`.
     :ivar actor: the user who changed the settings last; None if no user has.
+    :ivar avatar: as in `Conversation`.
     """
 
     TYPE: ClassVar = Type.SETTINGS
@@ -266,6 +274,7 @@ class Settings(Struct, frozen=True, gc=False):
     joiners_see_all: bool | None = None
     lifetime_s: int | None = None
     actor: bytes | None = None
+    avatar: Avatar | None = None
 
 
 class Profile(Struct, frozen=True, gc=False):
@@ -279,6 +288,7 @@ class Profile(Struct, frozen=True, gc=False):
     revision: int
     username: str
     display_name: str | None = None
+    avatar: Avatar | None = None
 
 
 class OwnSettings(Struct, frozen=True, gc=False):
@@ -315,6 +325,7 @@ class Contact(Struct, frozen=True, gc=False):
     contacts_revision: int
     is_contact: bool
     is_blocked: bool
+    avatar: Avatar | None = None
 
 
 Push: TypeAlias = (

@@ -211,11 +211,13 @@ class Upload(Struct, frozen=True):
 
     :ivar files: (size in bytes, media type, digests of the parts, thumbnail). The digests are SHA-256, 32 bytes for
         each part of `limits.ATTACHMENT_PART_BYTES`, joined. The thumbnail is (size in bytes, its SHA-256), or None.
+    :ivar is_avatar: the files are avatars, which no message takes; None for false.
     """
 
     TYPE: ClassVar = Type.UPLOAD
     request: int
     files: list[tuple[int, str, bytes, tuple[int, bytes] | None]]
+    is_avatar: bool | None = None
 
 
 class Parts(Struct, frozen=True, gc=False):

@@ -15,10 +15,11 @@ from itertools import pairwise
 from typing import Final, Literal, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
 
-from protocol.limits import MAX_ADDRESS_CONNECTIONS
+from protocol.limits import ATTACHMENT_PART_BYTES, MAX_ADDRESS_CONNECTIONS
 from runtime.email_address import sender_fault
 from runtime.smtp_url import smtp_url_fault
 from runtime.web_origins import web_origins_fault
+from store.objects.avatar_modes import AVATAR_MODES, AvatarMode
 from store.objects.quotas import Quotas
 from store.objects.url import objects_url_fault, public_url_fault
 from store.postgres.driver import is_url
@@ -65,9 +66,14 @@ class Config:
     attachment_bytes_per_day: int = 5 * 1024**3
     """Most bytes that a user may begin to upload in one day (UTC). 0: no limit."""
     open_uploads_per_user: int = 100
-    """Most uploads of a user that no message has yet. 0: no limit."""
+    """Most uploads of a user that neither a message nor an avatar has yet. 0: no limit."""
     attachment_bytes_total: int = 0
     """Most bytes of all attachments and uploads of all users. 0: no limit."""
+    max_avatar_bytes: int = 512 * 1024
+    """Most bytes of the avatar of a user or a group."""
+    avatars: str = "encrypted"
+    """What avatars are: ciphertext like all other attachments (`encrypted`), or pictures that every holder of their
+    URL can see (`public`, `docs/attachments.md`)."""
     token_lifetime_s: float = 90 * 86400.0
     """Seconds until a device's token expires, unless the device renews it: 90 days."""
     trusted_proxies: str = ""
@@ -183,6 +189,10 @@ class Config:
         return cast("RegistrationMode", self.registration)
 
     @property
+    def avatar_mode(self) -> AvatarMode:
+        return cast("AvatarMode", self.avatars)
+
+    @property
     def files_url(self) -> str:
         """The URL of `web` for clients, which serves the files of a folder."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -200,6 +210,7 @@ class Config:
             self.attachment_bytes_per_day,
             self.attachment_bytes_per_user,
             self.attachment_bytes_total,
+            self.max_avatar_bytes,
         )
 
     @property
@@ -312,6 +323,8 @@ class Config:
 
     def _attachment_rules(self) -> Iterator[tuple[str, str, bool]]:
         yield "MAX_ATTACHMENT_BYTES", "must be 1 to 8589934592 (8 GiB)", 1 <= self.max_attachment_bytes <= 8 * 1024**3
+        yield "MAX_AVATAR_BYTES", "must be 1 to 8388608 (8 MiB)", 1 <= self.max_avatar_bytes <= ATTACHMENT_PART_BYTES
+        yield "AVATARS", "must be encrypted or public", self.avatars in AVATAR_MODES
         most = "must be 0 (no limit), or up to 2^60"
         for name, value in (
             ("ATTACHMENT_BYTES_PER_USER", self.attachment_bytes_per_user),

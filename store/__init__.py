@@ -44,5 +44,6 @@ Modules without queries:
 | `readers` | a read for the owner of a token, in one round trip |
 | `transfers` | uploads and downloads: rows of attachments and the object store, brought together |
 | `rows` | rows of queries as parts of frames |
+| `avatars` | avatars of users and groups, as frames have them |
 | `page_cursor` | cursors of lists and of history |
 """

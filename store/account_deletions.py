@@ -44,7 +44,6 @@ class DueDeletion(Struct, frozen=True):
 
     user: bytes
     deletes_messages: bool
-    avatar_key: str | None
 
 
 class UntoldSteps(Struct, frozen=True):

@@ -1,7 +1,8 @@
 """Attachments: files that clients upload into the object store, and the quotas of their users.
 
 A file is declared first; its row is written before anything happens in the object store. It is complete once the server
-has seen it there with the declared size and digest; then a message can take it (`store.messages`, `store.revisions`).
+has seen it there with the declared size and digest; then a message can take it (`store.messages`, `store.revisions`),
+or a user or a group shows it, if it was declared as an avatar (`store.avatars`).
 This module has the queries; `store.transfers` brings them together with the object store.
 """
 
@@ -18,6 +19,7 @@ from msgspec import Struct
 from protocol import ids, limits
 from store import sql
 from store.errors import AttachmentUsed, BadUpload, QuotaExceeded, TokenUnknown, UnknownAttachment
+from store.objects.avatar_modes import MEDIA_TYPES, AvatarMode
 from store.objects.direct import Part
 from store.objects.interface import ATTACHMENTS
 from store.objects.quotas import Quotas
@@ -87,7 +89,7 @@ class DeclaredFile(Struct, frozen=True):
 
 
 class Readable(Struct, frozen=True):
-    """An attachment, or the thumbnail of one, whose message its reader may see.
+    """An attachment, or the thumbnail of one, whose message its reader may see; or an avatar.
 
     :ivar thumbnail_of, digest: as in `DeclaredFile`.
     """
@@ -98,6 +100,7 @@ class Readable(Struct, frozen=True):
     media_type: str
     digest: bytes
     thumbnail_of: bytes | None
+    is_avatar: bool
 
 
 def key_of(attachment: bytes) -> str:
@@ -110,9 +113,12 @@ THUMBNAIL_TYPE: Final = "application/octet-stream"
 """The media type of thumbnails: a client that has made one knows what it is."""
 
 
-async def declare(pool: Pool, user: bytes, files: Sequence[File], quotas: Quotas) -> list[DeclaredFile]:
+async def declare(
+    pool: Pool, user: bytes, files: Sequence[File], quotas: Quotas, *, avatars: AvatarMode | None = None
+) -> list[DeclaredFile]:
     """Write the rows of files that a user is about to upload: all, or none. Each file is followed by its thumbnail.
 
+    :param avatars: the files are avatars, of this kind; None: they are for messages.
     :raises BadUpload: if a declaration contradicts itself, or is too large for any deployment; the text says which.
     :raises QuotaExceeded: if a quota would be exceeded.
     :raises TokenUnknown: if the account was deleted.
@@ -121,6 +127,8 @@ async def declare(pool: Pool, user: bytes, files: Sequence[File], quotas: Quotas
     media_types: list[str] = []
     for file, id_ in zip(files, _new_ids(len(files)), strict=True):
         _check(file, quotas)
+        if avatars is not None:
+            _check_avatar(file, quotas, avatars)
         # The length of the digests is checked: one part has one digest, which is that of the file.
         is_single = len(file.part_digests) == limits.DIGEST_BYTES
         digest = file.part_digests if is_single else sha256(file.part_digests).digest()
@@ -141,6 +149,7 @@ async def declare(pool: Pool, user: bytes, files: Sequence[File], quotas: Quotas
         "digests": byteas([row.digest for row in rows]),
         "part_digests": byteas([row.part_digests for row in rows]),
         "thumbnail_of": uuids([row.thumbnail_of for row in rows]),
+        "are_avatars": avatars is not None,
         "open_uploads_per_user": quotas.open_uploads_per_user,
         "attachment_bytes_per_day": quotas.attachment_bytes_per_day,
         "attachment_bytes_per_user": quotas.attachment_bytes_per_user,
@@ -182,7 +191,7 @@ async def give_up(pool: Pool, user: bytes, attachments: Sequence[bytes]) -> list
     longer; the caller deletes their objects (`store.orphans.clear`), or a job does.
 
     :raises UnknownAttachment: if the user has not all of these uploads.
-    :raises AttachmentUsed: if a message has one of them.
+    :raises AttachmentUsed: if a message has one of them, or a user or a group shows one as its avatar.
     """
     parameters = {"user": uuid(user), "ids": uuids(attachments)}
     [(outcome, ids_, keys, multiparts)] = await pool.fetch(_sql.give_up, parameters)
@@ -194,8 +203,9 @@ async def give_up(pool: Pool, user: bytes, attachments: Sequence[bytes]) -> list
 
 
 async def readable(pool: Pool, user: bytes, attachments: Sequence[bytes]) -> list[Readable]:
-    """Those of these attachments whose messages the user may read now, in the given order, each followed by its
-    thumbnail. Others are left out: unknown ones, and those that are not for this user, look alike."""
+    """Those of these attachments whose messages the user may read now, and avatars that the user may see, in the given
+    order, each followed by its thumbnail. Others are left out: unknown ones, and those that are not for this user, look
+    alike."""
     rows = await pool.fetch(_sql.readable, {"user": uuid(user), "ids": uuids(attachments)})
     found = {row[0]: Readable(*row) for row in rows}
     thumbnails = {each.thumbnail_of: each for each in found.values() if each.thumbnail_of is not None}
@@ -226,6 +236,16 @@ def _check(file: File, quotas: Quotas) -> None:
             raise BadUpload(f"a thumbnail must have 1 to {limits.MAX_THUMBNAIL_FILE_BYTES} bytes")
         if len(small.digest) != limits.DIGEST_BYTES:
             raise BadUpload(f"the digest of a thumbnail must have {limits.DIGEST_BYTES} bytes")
+
+
+def _check_avatar(file: File, quotas: Quotas, mode: AvatarMode) -> None:
+    if file.size_bytes > quotas.avatar_bytes:
+        raise QuotaExceeded("avatar_bytes", quotas.avatar_bytes)
+    allowed = " or ".join(MEDIA_TYPES[mode])
+    if file.media_type not in MEDIA_TYPES[mode]:
+        raise BadUpload(f"the media_type of an avatar must be {allowed}")
+    if file.thumbnail is not None:
+        raise BadUpload("an avatar has no thumbnail")
 
 
 def _is_visible(text: str) -> bool:

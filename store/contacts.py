@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from protocol import frames
+from protocol.frames import Avatar
 from store import sql
+from store.avatars import avatar_of
 from store.conversations import participants_versions
 from store.errors import UnknownUser
 from store.postgres.driver import uuid, uuids
@@ -22,6 +24,7 @@ class ListedContact(Struct, frozen=True):
     user: bytes
     username: str
     display_name: str | None
+    avatar: Avatar | None
     is_blocked: bool
     created: int
 
@@ -104,7 +107,8 @@ async def contact_of(pool: Pool, user: bytes, other: bytes) -> frames.Contact:
     rows = await pool.fetch(_sql.one, {"user": uuid(user), "other": uuid(other)})
     if not rows:
         raise UnknownUser
-    return frames.Contact(other, *rows[0])
+    username, name, revision, is_contact, is_blocked, avatar = rows[0]
+    return frames.Contact(other, username, name, revision, is_contact, is_blocked, avatar_of(avatar))
 
 
 async def list_of(pool: Pool, user: bytes, *, limit: int, after: bytes = bytes(16)) -> ContactsPage:
@@ -114,4 +118,9 @@ async def list_of(pool: Pool, user: bytes, *, limit: int, after: bytes = bytes(1
     """
     parameters = {"user": uuid(user), "after": uuid(after), "limit": limit}
     rows = await pool.fetch(_sql.list, parameters)
-    return ContactsPage(rows[0][0] if rows else 0, [ListedContact(*row) for _, *row in rows if row[0] is not None])
+    listed = [
+        ListedContact(user_, username, name, avatar_of(avatar), *rest)
+        for _, user_, username, name, avatar, *rest in rows
+        if user_ is not None
+    ]
+    return ContactsPage(rows[0][0] if rows else 0, listed)

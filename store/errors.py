@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
 
@@ -237,7 +238,7 @@ class MessageDeleted(Refused):
 
 
 class UnknownAttachment(Refused):
-    """An attachment does not exist, is another user's or a thumbnail, or is gone."""
+    """An attachment does not exist, is another user's or a thumbnail, was declared for another purpose, or is gone."""
 
 
 class AttachmentIncomplete(Refused):
@@ -245,7 +246,16 @@ class AttachmentIncomplete(Refused):
 
 
 class AttachmentUsed(Refused):
-    """An attachment belongs to another message, or is named twice."""
+    """An attachment belongs to another message, is shown as an avatar already, or is named twice."""
+
+
+ATTACHMENT_OUTCOMES: Final[dict[str, type[Refused]]] = {
+    "unattachable": UnknownAttachment,
+    "incomplete": AttachmentIncomplete,
+    "used": AttachmentUsed,
+}
+"""Why a message, a user or a group cannot have an attachment: the outcomes of `refused_attachment()` and
+`take_avatar()`, in store/sql/functions/."""
 
 
 class NotAccepted(Refused):

@@ -16,8 +16,7 @@ from protocol.frames import Message, Tombstone
 from protocol.limits import TEMP_ID_DAYS
 from store import sql
 from store.errors import (
-    AttachmentIncomplete,
-    AttachmentUsed,
+    ATTACHMENT_OUTCOMES,
     DatabaseError,
     Locked,
     NotAParticipant,
@@ -28,7 +27,6 @@ from store.errors import (
     TempIdConflict,
     TempIdExpired,
     Unavailable,
-    UnknownAttachment,
     UnknownMessage,
 )
 from store.participant_lists import ParticipantsCache
@@ -314,9 +312,7 @@ _REFUSED: Final[dict[str, type[StoreError]]] = {
     "closed": RecipientDeleted,
     "conflict": TempIdConflict,
     "unknown": UnknownMessage,
-    "unattachable": UnknownAttachment,
-    "incomplete": AttachmentIncomplete,
-    "used": AttachmentUsed,
+    **ATTACHMENT_OUTCOMES,
     "locked": Locked,
 }
 

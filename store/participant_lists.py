@@ -16,6 +16,7 @@ from msgspec import Struct
 from protocol.frames import Departed, Settings
 from protocol.limits import MAX_SHOWN
 from store import sql
+from store.avatars import avatar_of
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
 from store.rows import departed_of
@@ -134,11 +135,13 @@ async def changed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[C
     parameters = {"users": uuids(users), "base": base, "most": MAX_SHOWN}
     changed = []
     for conversation, is_other, participants, upto, *rest in await pool.fetch(_sql.changed_since, parameters):
-        columns, (floor, name, version, sees_all, lifetime_s, actor) = rest[:4], rest[4:]
+        columns, (floor, name, version, sees_all, lifetime_s, actor, avatar) = rest[:4], rest[4:]
         marks = list(zip(*columns, strict=True))
         moved = floor is not None
         settings = (
-            Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s, actor) if moved else None
+            Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s, actor, avatar_of(avatar))
+            if moved
+            else None
         )
         changed.append(ChangedParticipants(conversation, bool(is_other), tuple(participants), marks, upto, settings))
     return changed

@@ -13,8 +13,10 @@ from msgspec import Struct
 from protocol.frames import Departed, Settings, Stay
 from protocol.limits import MAX_PARTICIPANTS
 from store import sql
+from store.avatars import avatar_of
 from store.conversations import PLACES_PER_DAY, STARTS_PER_DAY
 from store.errors import (
+    ATTACHMENT_OUTCOMES,
     GroupFull,
     LastAdministrator,
     NotAccepted,
@@ -36,6 +38,7 @@ _REFUSED: Final[dict[str, type[Refused]]] = {
     "unknown": UnknownUser,
     "full": GroupFull,
     "last": LastAdministrator,
+    **ATTACHMENT_OUTCOMES,
 }
 
 Role: TypeAlias = Literal["admin", "member"]
@@ -158,30 +161,35 @@ async def change_settings(
     conversation: bytes,
     *,
     name: str | None = None,
+    avatar: bytes | None = None,
     joiners_see_all: bool | None = None,
     lifetime_s: int | None = None,
 ) -> tuple[ParticipantsChange, Settings]:
-    """Rename a group, show newcomers its earlier messages, or let messages disappear.
+    """Rename a group, give it an avatar, show newcomers its earlier messages, or let messages disappear.
 
     None leaves a setting unchanged. Returns the settings as the user sees them.
 
+    :param avatar: an upload of the user's own, or `NO_AVATAR`; as in `store.profiles.change`.
     :param lifetime_s: how long messages live, including existing ones; 0: as long as the deployment keeps them. In a
         direct conversation, which has no administrators, only this may be changed.
     :raises NotAParticipant, NotAnAdministrator: as for `remove`.
+    :raises UnknownAttachment, AttachmentIncomplete, AttachmentUsed: if the group cannot have the avatar.
     """
     parameters = {
         "user": uuid(user),
         "conversation": uuid(conversation),
         "name": name,
+        "avatar": None if avatar is None else uuid(avatar),
         "joiners_see_all": joiners_see_all,
         "lifetime_s": lifetime_s,
     }
     [(outcome, participants, version, name, floor, sees_all, *rest)] = await pool.fetch(_sql.change, parameters)
     if outcome in _REFUSED:
         raise _REFUSED[outcome]
+    shown = avatar_of(rest[4])
     own, others = (
-        Settings(conversation, name, floor + 1, version or 0, sees_all or None, lifetime_s, actor)
-        for lifetime_s, actor in (rest[:2], rest[2:])
+        Settings(conversation, name, floor + 1, version or 0, sees_all or None, lifetime_s, actor, shown)
+        for lifetime_s, actor in (rest[:2], rest[2:4])
     )
     return ParticipantsChange(outcome == "changed", participants or [], version or 0, others_settings=others), own
 

@@ -6,8 +6,10 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from protocol.frames import Avatar
 from store import sql
-from store.errors import UnknownUser
+from store.avatars import avatar_of
+from store.errors import ATTACHMENT_OUTCOMES, UnknownUser
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 
@@ -19,7 +21,7 @@ AcceptedFrom: TypeAlias = Literal["everybody", "contacts", "nobody"]
 class ProfileSettings(Struct, frozen=True):
     """A user's profile.
 
-    :ivar revision: how often the display name was changed.
+    :ivar revision: how often the display name or the avatar was changed.
     :ivar gives_receipts: others see how far this user has read.
     :ivar shows_presence: others see whether this user is online, and when last.
     :ivar messages_from, groups_from: users from whom this user accepts first messages, and groups.
@@ -27,6 +29,7 @@ class ProfileSettings(Struct, frozen=True):
 
     username: str
     display_name: str | None
+    avatar: Avatar | None
     revision: int
     gives_receipts: bool
     shows_presence: bool
@@ -39,13 +42,17 @@ class ShownProfile(Struct, frozen=True):
 
     username: str
     display_name: str | None
+    avatar: Avatar | None
     revision: int
 
 
 class ProfileChange(Struct, frozen=True):
-    """The outcome of a change: what changed, and the settings after it."""
+    """The outcome of a change: what changed, and the settings after it.
 
-    is_renamed: bool
+    :ivar is_profile_changed: the display name or the avatar.
+    """
+
+    is_profile_changed: bool
     is_shown_otherwise: bool
     settings: ProfileSettings
 
@@ -57,18 +64,20 @@ async def profile_of(pool: Pool, user: bytes) -> ProfileSettings:
     rows = await pool.fetch(_sql.of, {"user": uuid(user)})
     if not rows:
         raise UnknownUser
-    return ProfileSettings(*rows[0])
+    username, name, avatar, *rest = rows[0]
+    return ProfileSettings(username, name, avatar_of(avatar), *rest)
 
 
 async def shown_to(pool: Pool, user: bytes, viewer: bytes) -> ShownProfile:
-    """A user's profile as another user sees it, without the display name of a user whom the viewer blocks.
+    """A user's profile as another user sees it, without display name and avatar of a user whom the viewer blocks.
 
     :raises UnknownUser: if the user does not exist.
     """
     rows = await pool.fetch(_sql.shown, {"user": uuid(user), "viewer": uuid(viewer)})
     if not rows:
         raise UnknownUser
-    return ShownProfile(*rows[0])
+    username, name, avatar, revision = rows[0]
+    return ShownProfile(username, name, avatar_of(avatar), revision)
 
 
 async def change(
@@ -76,6 +85,7 @@ async def change(
     user: bytes,
     *,
     display_name: str | None = None,
+    avatar: bytes | None = None,
     gives_receipts: bool | None = None,
     shows_presence: bool | None = None,
     messages_from: AcceptedFrom | None = None,
@@ -86,16 +96,24 @@ async def change(
     If the user stops giving receipts, reading moves no marks that others see from the commit on; earlier marks stay.
 
     :param display_name: an empty one removes it.
+    :param avatar: an upload of the user's own that was declared as an avatar and is complete, and that neither a user
+        nor a group shows. `store.avatars.NO_AVATAR` removes it. The former one is orphaned.
     :raises UnknownUser: if the user does not exist.
+    :raises UnknownAttachment, AttachmentIncomplete, AttachmentUsed: if the user cannot have the avatar; then nothing
+        is changed.
     """
     former = await profile_of(pool, user)
     parameters = {
         "user": uuid(user),
         "display_name": display_name,
+        "avatar": None if avatar is None else uuid(avatar),
         "gives_receipts": gives_receipts,
         "shows_presence": shows_presence,
         "messages_from": messages_from,
         "groups_from": groups_from,
     }
-    [(name, revision, *settings, is_renamed, is_shown_otherwise)] = await pool.fetch(_sql.set, parameters)
-    return ProfileChange(is_renamed, is_shown_otherwise, ProfileSettings(former.username, name, revision, *settings))
+    [(outcome, is_changed, is_shown_otherwise, name, told, *rest)] = await pool.fetch(_sql.set, parameters)
+    if outcome is not None:
+        raise ATTACHMENT_OUTCOMES[outcome]
+    settings = ProfileSettings(former.username, name, avatar_of(told), *rest)
+    return ProfileChange(is_changed, is_shown_otherwise, settings)

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from protocol.frames import Message, Settings, Tombstone
 from store import sql
+from store.avatars import avatar_of
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
 from store.rows import message_of
@@ -74,9 +75,10 @@ async def unannounced(pool: Pool, *, limit: int) -> list[FloorAnnouncement]:
     rows = await pool.fetch(_sql.unannounced, {"limit": limit})
     return [
         FloorAnnouncement(
-            Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s, actor), list(users)
+            Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s, actor, avatar_of(avatar)),
+            list(users),
         )
-        for conversation, name, floor, version, sees_all, lifetime_s, actor, users in rows
+        for conversation, name, floor, version, sees_all, lifetime_s, actor, avatar, users in rows
     ]
 
 

@@ -11,14 +11,12 @@ from protocol.frames import Message, Tombstone
 from protocol.limits import CURSOR_DAYS
 from store import sql
 from store.errors import (
-    AttachmentIncomplete,
-    AttachmentUsed,
+    ATTACHMENT_OUTCOMES,
     MessageDeleted,
     NotAParticipant,
     NotTheSender,
     Refused,
     RevisionConflict,
-    UnknownAttachment,
     UnknownMessage,
 )
 from store.postgres.driver import uuid, uuids
@@ -32,9 +30,7 @@ _REFUSED: Final[dict[str, type[Refused]]] = {
     "foreign": NotTheSender,
     "deleted": MessageDeleted,
     "conflict": RevisionConflict,
-    "unattachable": UnknownAttachment,
-    "incomplete": AttachmentIncomplete,
-    "used": AttachmentUsed,
+    **ATTACHMENT_OUTCOMES,
 }
 
 

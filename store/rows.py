@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from protocol.frames import Conversation, Departed, Message, Participant, Stay, Tombstone
 from protocol.limits import MAX_SHOWN
+from store.avatars import avatar_of
 
 
 def message_of(
@@ -68,6 +69,9 @@ def departed_of(conversation: bytes, version: int, user: bytes, *stay: Any) -> D
 _CONVERSATION, _PARTICIPANT, _STAY = 0, 1, 2
 """The kinds of rows of `entries` in conversations.sql."""
 
+_AVATAR: Final = 35
+"""The last column of those rows."""
+
 _by_id: Final = attrgetter("user")
 
 
@@ -78,7 +82,7 @@ def conversations_of(rows: Iterable[tuple[Any, ...]]) -> list[tuple[bytes, Conve
     stays: dict[tuple[Any, ...], list[tuple[int, Stay]]] = {}
     for row in rows:
         if row[0] == _PARTICIPANT:
-            values: list[Any] = [*row[3:12], row[17]]
+            values: list[Any] = [*row[3:12], row[17], row[_AVATAR]]
             people.setdefault(row[1:3], []).append(participant_of(*values))
         elif row[0] == _CONVERSATION:
             heads.append(row)
@@ -104,7 +108,7 @@ def _conversation(
         unread,
         active_at,
         participants,
-        None if row[19] is None else message_of(conversation, *row[19:]),
+        None if row[19] is None else message_of(conversation, *row[19:_AVATAR]),
         version,
         joiners_see_all or None,
         lifetime_s,
@@ -116,6 +120,7 @@ def _conversation(
         uncounted,
         actor,
         None if stays is None else [stay for _, stay in sorted(stays, key=_latest)],
+        avatar_of(row[_AVATAR]),
     )
 
 
@@ -135,6 +140,7 @@ def participant_of(
     delivered: int,
     read: int,
     is_admin: bool | None,
+    avatar: bytes | None,
 ) -> Participant:
     """A participant; columns in this order. Marks of -1 are not shown; an actor who is the user becomes None."""
     shown = delivered >= 0
@@ -149,6 +155,7 @@ def participant_of(
         name,
         since if since != joined else None,
         actor if actor != user else None,
+        avatar_of(avatar),
     )
 
 

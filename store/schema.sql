@@ -23,7 +23,8 @@ create table users (
     password_hash text,
     created timestamptz not null default clock_timestamp(),
     display_name text,
-    avatar_key text,
+    -- The picture that others see of the user: an attachment that no message has (set_profile).
+    avatar uuid,
     -- The number of changes of the profile: of two profiles the one with the greater revision is the later.
     profile_revision int not null default 0,
     -- Whether others see the marks of this user, and when the user is or was online.
@@ -44,15 +45,20 @@ create table users (
     deleted timestamptz,
     constraint users_pkey primary key (id),
     constraint users_username unique (username),
-    constraint users_deleted check (deleted is null or is_closed and display_name is null and password_hash = ''),
+    constraint users_deleted check (deleted is null or is_closed and display_name is null and avatar is null and
+        password_hash = ''),
     constraint users_display_name_check check (length(display_name) >= 1 and length(display_name) <= 128),
     constraint users_groups_from_check check (groups_from = any (array['everybody', 'contacts', 'nobody'])),
     constraint users_messages_from_check check (messages_from = any (array['everybody', 'contacts', 'nobody'])),
     constraint users_username_check check ((username is nfc normalized)),
     constraint users_username_check1 check (username ~
         '^[^\x01-\x2f\x3a-\x60\x7b-\xa0][^\x01-\x2c\x2f\x3a-\x5e\x60\x7b-\xa0]{0,31}$' or username ~ '^deleted user
-        [0-9a-f]{16}$')
+        [0-9a-f]{16}$'),
+    -- The row of an avatar that is shown is never removed. The indexes find whose it is: for downloads, and before a row is
+    -- removed.
+    constraint users_avatar foreign key (avatar) references attachments(id)
 );
+create unique index users_by_avatar on users (avatar) where avatar is not null;
 create index users_created on users (created);
 create trigger users_own_settings before update on users for each row when (old.gives_receipts is distinct from
     new.gives_receipts or old.shows_presence is distinct from new.shows_presence or old.messages_from is distinct from
@@ -225,7 +231,8 @@ create table conversations (
     -- Moves with each change of the users who get messages, also with a change that the others are not told of
     -- (withheld). Nodes check their cached lists of recipients by it.
     recipients_version bigint not null default 1,
-    avatar_key text,
+    -- The picture of a group, as that of a user (change_conversation).
+    avatar uuid,
     -- Whether a user who joins may read messages from before.
     joiners_see_all boolean not null default false,
     -- In a direct conversation: whether each user blocks the other. The same as in contacts, so that a send need not
@@ -242,7 +249,7 @@ create table conversations (
     participants_changed xid8 not null default pg_current_xact_id(),
     -- The lifetime of messages, in seconds; null: as long as the deployment keeps them.
     lifetime_s int,
-    -- The user who changed the name, the lifetime or joiners_see_all last; null: they are as at the beginning.
+    -- The user who changed the name, the avatar, the lifetime or joiners_see_all last; null: they are as at the beginning.
     settings_by uuid,
     -- The transaction that edited a message last, or deleted one for everyone; null: none did.
     revised xid8,
@@ -255,10 +262,12 @@ create table conversations (
         direct_high is null and not low_blocks and not high_blocks     else kind = 'direct' and name is null and
         (direct_low < direct_high) is true end),
     constraint conversations_lifetime check (lifetime_s >= 60 and lifetime_s <= 315360000),
+    constraint conversations_avatar foreign key (avatar) references attachments(id),
     constraint conversations_direct_high_fkey foreign key (direct_high) references users(id),
     constraint conversations_direct_low_fkey foreign key (direct_low) references users(id),
     constraint conversations_settings_by_fkey foreign key (settings_by) references users(id)
 ) with (fillfactor=50);
+create unique index conversations_by_avatar on conversations (avatar) where avatar is not null;
 create trigger conversations_expiry after insert on conversations for each row execute function note_expiry();
 
 create table participants (
@@ -501,8 +510,8 @@ create table sends (
 );
 create index sends_created on sends (created);
 
--- A file in the object store: declared, uploaded, then part of a message. A thumbnail is a file of its own, which becomes
--- part of a message, and loses it, together with the file that it shows.
+-- A file in the object store: declared, uploaded, then part of a message, or the avatar of a user or a group. A thumbnail
+-- is a file of its own, which becomes part of a message, and loses it, together with the file that it shows.
 create table attachments (
     id uuid not null,
     user_id uuid not null,
@@ -521,12 +530,17 @@ create table attachments (
     conversation_id uuid,
     seq bigint,
     created timestamptz not null default clock_timestamp(),
-    -- When no message referred to the file any longer. From then on its objects are deleted, the row last, and no message
-    -- can take it.
+    -- When neither a message nor an avatar referred to the file any longer. From then on its objects are deleted, the row
+    -- last, and nothing can take it.
     orphaned timestamptz,
+    -- It was declared as an avatar: no message takes it.
+    is_avatar boolean not null default false,
+    -- A user or a group has it as its avatar now (take_avatar).
+    is_shown boolean not null default false,
     constraint attachments_pkey primary key (id),
     constraint attachments_object unique (object_key),
     constraint attachments_thumbnail unique (thumbnail_of),
+    constraint attachments_avatar check (not is_avatar or conversation_id is null and thumbnail_of is null),
     constraint attachments_check check ((conversation_id is null) = (seq is null)),
     constraint attachments_completed check (conversation_id is null or completed is not null),
     constraint attachments_digest_check check (length(digest) = 32),
@@ -534,16 +548,23 @@ create table attachments (
     constraint attachments_orphaned check (orphaned is null or conversation_id is null),
     constraint attachments_part_digests_check check (length(part_digests) > 0 and (length(part_digests) % 32) = 0),
     constraint attachments_parts check ((completed is null) = (part_digests is not null)),
+    constraint attachments_shown check (not is_shown or is_avatar and completed is not null and orphaned is null),
     constraint attachments_size_bytes_check check (size_bytes >= 1 and size_bytes <= '5497558138880'::bigint),
     constraint attachments_message foreign key (conversation_id, seq) references messages(conversation_id, seq),
     constraint attachments_thumbnail_of_fkey foreign key (thumbnail_of) references attachments(id) on delete set null,
     constraint attachments_user_id_fkey foreign key (user_id) references users(id)
 );
 create index attachments_of_message on attachments (conversation_id, seq) where conversation_id is not null;
-create index attachments_unused on attachments (created) where conversation_id is null;
+create index attachments_unused on attachments (created) where conversation_id is null and not is_shown;
 create index attachments_unused_of_user on attachments (user_id) where conversation_id is null;
 create trigger attachments_orphaned before update of conversation_id on attachments for each row when
     (old.conversation_id is not null and new.conversation_id is null) execute function mark_orphaned();
+
+-- Avatars as clients are told of them: the id, the size in 8 bytes and the digest, in one value.
+create view avatars as
+ select id,
+    (uuid_send(id) || int8send(size_bytes)) || digest as told
+   from attachments a;
 
 -- What the quotas of attachments count for each user who has declared any.
 create table attachment_usage (
@@ -1033,11 +1054,11 @@ create table migrations (
 -- Begins another history: every cursor that was issued before becomes foreign.
 -- begin_history() returns table(changed_table text, changed_rows bigint)
 
--- Changes the name of a conversation, what later participants may read, or the lifetime of messages.
--- change_conversation(p_user uuid, p_conversation uuid, p_name text, p_joiners_see_all boolean, p_lifetime_s int, out
---     outcome text, out participant_ids uuid[], out participants_version bigint, out name text, out floor_seq bigint,
---     out joiners_see_all boolean, out lifetime_s int, out settings_by uuid, out others_lifetime_s int, out
---     others_settings_by uuid) returns record
+-- Changes the name or the avatar of a conversation, what later participants may read, or the lifetime of messages.
+-- change_conversation(p_user uuid, p_conversation uuid, p_name text, p_avatar uuid, p_joiners_see_all boolean,
+--     p_lifetime_s int, out outcome text, out participant_ids uuid[], out participants_version bigint, out name text,
+--     out floor_seq bigint, out joiners_see_all boolean, out lifetime_s int, out settings_by uuid, out
+--     others_lifetime_s int, out others_settings_by uuid, out avatar bytea) returns record
 
 -- Changes the password of a user.
 -- change_password(p_user uuid, p_device uuid, p_old_hash text, p_new_hash text, p_ends_others boolean, p_source jsonb
@@ -1073,8 +1094,8 @@ create table migrations (
 
 -- Declares files that a user is about to upload, or refuses all of them for a quota.
 -- declare_attachments(p_user uuid, p_ids uuid[], p_keys text[], p_sizes bigint[], p_media_types text[], p_digests
---     bytea[], p_part_digests bytea[], p_thumbnail_of uuid[], p_open_uploads bigint, p_bytes_per_day bigint,
---     p_bytes_per_user bigint, p_bytes_total bigint, out outcome text) returns text
+--     bytea[], p_part_digests bytea[], p_thumbnail_of uuid[], p_are_avatars boolean, p_open_uploads bigint,
+--     p_bytes_per_day bigint, p_bytes_per_user bigint, p_bytes_total bigint, out outcome text) returns text
 
 -- A user declines a request: nothing of the conversation comes from now on, and the others are not told.
 -- decline_request(p_user uuid, p_conversation uuid, out outcome text, out participants_version bigint) returns record
@@ -1137,6 +1158,9 @@ create table migrations (
 -- Gives up uploads of a user, with their thumbnails: all, or none.
 -- give_up_attachments(p_user uuid, p_ids uuid[], out outcome text, out ids uuid[], out keys text[], out uploads text[])
 --     returns record
+
+-- The avatar after a change that names one: p_given, or none if that is the nil UUID, or the former one if it is null.
+-- given_avatar(p_given uuid, p_former uuid) returns uuid
 
 -- Whether a user has made another user a contact, also if they block that user by now: the block must not show in what
 -- the other user is refused, or may begin.
@@ -1298,10 +1322,10 @@ create table migrations (
 --     out declined uuid[]) returns record
 
 -- Changes the profile and the settings of a user.
--- set_profile(p_user uuid, p_display_name text, p_gives_receipts boolean, p_shows_presence boolean, p_messages_from
---     text, p_groups_from text, out display_name text, out revision int, out gives_receipts boolean, out shows_presence
---     boolean, out messages_from text, out groups_from text, out is_renamed boolean, out is_shown_otherwise boolean)
---     returns record
+-- set_profile(p_user uuid, p_display_name text, p_avatar uuid, p_gives_receipts boolean, p_shows_presence boolean,
+--     p_messages_from text, p_groups_from text, out outcome text, out display_name text, out avatar bytea, out revision
+--     int, out gives_receipts boolean, out shows_presence boolean, out messages_from text, out groups_from text, out
+--     is_profile_changed boolean, out is_shown_otherwise boolean) returns record
 
 -- An administrator gives a participant of a group another role.
 -- set_role(p_user uuid, p_conversation uuid, p_other uuid, p_role text, out outcome text, out participant_ids uuid[],
@@ -1316,6 +1340,9 @@ create table migrations (
 
 -- A message takes these files, and their thumbnails; those that it has already stay.
 -- take_attachments(p_conversation uuid, p_seq bigint, p_ids uuid[]) returns void
+
+-- A user or a group gets another avatar, or none, and lets go of the one that it had, whose objects a job deletes.
+-- take_avatar(p_user uuid, p_avatar uuid, p_former uuid) returns text
 
 -- Whether a setting (users.messages_from, users.groups_from) lets another user begin a conversation.
 -- takes_from(p_setting text, p_is_contact boolean) returns boolean

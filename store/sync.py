@@ -82,6 +82,7 @@ _FIRST_MOVED: Final = (-1, bytes(16))
 there."""
 
 _PARTICIPANT_BYTES: Final = 110
+_AVATAR_BYTES: Final = 60
 _STAY_BYTES: Final = 80
 _SEQ_BYTES: Final = 9
 _CONVERSATION_BYTES: Final = 100
@@ -458,7 +459,8 @@ def _size(push: SyncPush) -> int:
     if isinstance(push, Conversation | Participants):
         people = push.participants or ()
         names = sum(len(each.display_name.encode()) for each in people if each.display_name)
-        size += _PARTICIPANT_BYTES * len(people) + names
+        avatars = sum(each.avatar is not None for each in people)
+        size += _PARTICIPANT_BYTES * len(people) + names + _AVATAR_BYTES * avatars
     if isinstance(push, Conversation):
         size += _STAY_BYTES * len(push.former or ()) + _SEQ_BYTES * len(push.uncounted_seqs or ())
         if isinstance(push.last_message, Message):

@@ -32,6 +32,7 @@ from store.errors import (
     Unavailable,
     UnknownAttachment,
 )
+from store.objects.avatar_modes import MEDIA_TYPES, AvatarMode
 from store.objects.direct import FileStore, Part, PresignedRequest, missing_parts
 from store.objects.quotas import Quotas
 from store.postgres.pool import Pool
@@ -52,6 +53,9 @@ UPLOAD_TICKET_S: Final = 3600
 DOWNLOAD_TICKET_S: Final = 900
 """Until a download begins; one that is under way goes on. A user who is removed from a conversation may download for
 this time what the user could read before, and has probably read."""
+
+PUBLIC_TICKET_S: Final = 86_400
+"""Of a public avatar: a list of conversations shows them again and again, and a cache keeps what has the same URL."""
 
 
 class PartRequest(Struct, frozen=True):
@@ -94,7 +98,7 @@ class MissingParts(Struct, frozen=True):
 
 
 class ReadTicket(Struct, frozen=True):
-    """The permission to download an attachment, or the thumbnail of one.
+    """The permission to download an attachment, the thumbnail of one, or an avatar.
 
     :ivar expires: until when the URL is good, in microseconds since 1970.
     """
@@ -109,28 +113,35 @@ class Transfers:
 
     :ivar objects: the object store; None if the deployment has none, or the process has not opened it yet: then all
         raise `NoObjectStore`.
+    :ivar avatars: what avatars are in this deployment.
 
     All raise `Unavailable` if Postgres or the object store does not answer, does not answer in time, or refuses what it
     should not: the same request may succeed later.
     """
 
-    def __init__(self, pool: Pool, objects: FileStore | None, quotas: Quotas) -> None:
+    def __init__(
+        self, pool: Pool, objects: FileStore | None, quotas: Quotas, avatars: AvatarMode = "encrypted"
+    ) -> None:
         self._pool = pool
         self.objects = objects
         self.quotas = quotas
+        self.avatars = avatars
 
     @property
     def is_offered(self) -> bool:
         """Whether the deployment has an object store."""
         return self.objects is not None
 
-    async def upload(self, user: bytes, files: Sequence[File]) -> list[UploadTicket]:
+    async def upload(self, user: bytes, files: Sequence[File], *, is_avatar: bool = False) -> list[UploadTicket]:
         """Declare files, at most `limits.MAX_ATTACHMENTS`. The ticket of a thumbnail follows that of its file.
+
+        :param is_avatar: they are avatars; no message takes them.
 
         :raises BadUpload, QuotaExceeded: of `attachments.declare`; then nothing is stored.
         """
         objects = self._store()
-        rows = await attachments.declare(self._pool, user, files, self.quotas)
+        avatars = self.avatars if is_avatar else None
+        rows = await attachments.declare(self._pool, user, files, self.quotas, avatars=avatars)
         try:
             async with _asking(objects):
                 begun = await _at_once(lambda row: self._begin(objects, row), rows)
@@ -194,17 +205,13 @@ class Transfers:
     async def download(self, user: bytes, ids: Sequence[bytes]) -> list[ReadTicket]:
         """Tickets for those of these attachments that the user may read now, each followed by that of its thumbnail."""
         objects = self._store()
-        expires = _until(DOWNLOAD_TICKET_S)
-        return [
-            ReadTicket(expires, each, objects.presign_get(each.key, expires_s=DOWNLOAD_TICKET_S).url)
-            for each in await attachments.readable(self._pool, user, ids)
-        ]
+        return [self._ticket(objects, each) for each in await attachments.readable(self._pool, user, ids)]
 
     async def abort(self, user: bytes, ids: Sequence[bytes]) -> None:
-        """Give up uploads that no message has, with their thumbnails: all, or none.
+        """Give up uploads that neither a message nor an avatar has, with their thumbnails: all, or none.
 
         :raises UnknownAttachment: if the user has not all of these uploads, or has given one up before.
-        :raises AttachmentUsed: if a message has one of them.
+        :raises AttachmentUsed: if a message has one of them, or a user or a group shows one as its avatar.
         """
         objects = self._store()
         given_up = await attachments.give_up(self._pool, user, ids)
@@ -220,6 +227,14 @@ class Transfers:
         if self.objects is None:
             raise NoObjectStore
         return self.objects
+
+    def _ticket(self, objects: FileStore, file: Readable) -> ReadTicket:
+        # An avatar from before the operator made them private stays what it was, and is no longer shown by browsers.
+        is_public = file.is_avatar and self.avatars == "public" and file.media_type in MEDIA_TYPES["public"]
+        expires_s = PUBLIC_TICKET_S if is_public else DOWNLOAD_TICKET_S
+        shown_as = file.media_type if is_public else None
+        url = objects.presign_get(file.key, expires_s=expires_s, shown_as=shown_as).url
+        return ReadTicket(_until(expires_s), file, url)
 
     async def _upload_of(self, user: bytes, attachment: bytes) -> DeclaredFile:
         for row in await attachments.uploads(self._pool, user, [attachment]):

@@ -37,6 +37,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "access": "every route and frame, by every kind of caller",
         "account_deletion": "an account that is deleted",
         "account_export": "a file with all data of an account",
+        "avatars": "pictures of users and groups, from upload to download",
         "blocking": "a blocked user and the blocker, way by way",
         "changes": "each change, live and as a fresh fetch",
         "consent": "requests of strangers",

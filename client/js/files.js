@@ -36,14 +36,14 @@ export class Files {
   }
 
   // Declares files, each { blob, mediaType?, thumbnail? (a Blob) }; returns { attachment, thumbnail? } for each. No byte is
-  // sent yet. Rejects with RequestRefused, by quota_exceeded for example.
-  async declare(files) {
+  // sent yet. `isAvatar`: no message takes them (18.10). Rejects with RequestRefused, by quota_exceeded for example.
+  async declare(files, { isAvatar } = {}) {
     const declared = []
     for (const { blob, mediaType = 'application/octet-stream', thumbnail } of files) {
       const small = thumbnail ? [thumbnail.size, join(await digestsOf(thumbnail))] : null
       declared.push([blob.size, mediaType, join(await digestsOf(blob)), small])
     }
-    const { tickets } = await this.#ask({ type: 'upload', files: declared })
+    const { tickets } = await this.#ask({ type: 'upload', files: declared, is_avatar: isAvatar })
     return tickets
       .filter((ticket) => !ticket.thumbnail_of)
       .map(({ attachment }) => ({

@@ -104,11 +104,11 @@ export class Mailbox {
   }
 
   // Takes the settings of a conversation, if they are newer, and its floor (6.6).
-  takeSettings({ conversation, name, first_seq, participants_version, joiners_see_all, lifetime_s }) {
+  takeSettings({ conversation, name, first_seq, participants_version, joiners_see_all, lifetime_s, avatar }) {
     if (this.departed.has(conversation.toString('hex'))) return
     const state = this.#state(conversation)
     if (state.told && participants_version > state.told.participants_version) {
-      state.told = { ...state.told, name, joiners_see_all, lifetime_s, participants_version }
+      state.told = { ...state.told, name, joiners_see_all, lifetime_s, avatar, participants_version }
     }
     this.raiseFloor(conversation, first_seq)
   }

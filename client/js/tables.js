@@ -31,7 +31,7 @@ export const KEYS = {
   wants_downloads: 69, size_bytes: 70, media_type: 71, digest: 72, url: 73, pages: 80, gives_receipts: 90, shows_presence: 91,
   quiet_hours: 92, contacts_revision: 93, is_contact: 94, is_blocked: 95, muted_until: 96, own_revision: 97,
   participant_count: 98, is_request: 99, asked_by: 100, messages_from: 101, groups_from: 102, client: 105,
-  features: 106, limits: 107, since_seq: 110, uncounted_seqs: 111, actor: 112, former: 113, left_seq: 114,
+  features: 106, limits: 107, since_seq: 110, uncounted_seqs: 111, actor: 112, former: 113, left_seq: 114, avatar: 115, is_avatar: 116,
 }
 
 // 11

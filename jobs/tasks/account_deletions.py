@@ -52,7 +52,7 @@ class AccountDeletions:
     """The handler. Two runs may overlap.
 
     :param redis: the Redis that nodes read (`Config.bus_url`).
-    :param objects: has avatars and exports; None if the deployment keeps none.
+    :param objects: has exports; None if the deployment keeps none.
     """
 
     def __init__(self, pool: Pool, redis: Redis, objects: Objects | None) -> None:
@@ -92,11 +92,9 @@ class AccountDeletions:
         return 1
 
     async def _delete_objects(self, due: DueDeletion) -> None:
-        """The avatar and the exports. Without an object store there are none."""
+        """The exports. Without an object store there are none."""
         if self._objects is None:
             return
-        if due.avatar_key:
-            await self._objects.delete([due.avatar_key])
         for export in await exports.exports_of_account(self._pool, due.user):
             await delete_objects(self._objects, export)
             await exports.remove(self._pool, export)

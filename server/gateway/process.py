@@ -159,7 +159,7 @@ class SocketGateway:
         self.node.cursor_advance.when_history_changes(self._participants.forget)
         self._sends = Sends(self.pool, self._participants, self.hub, self.node.broadcast, self._clock, self.hops)
         self._marks = Marks(self.pool, self.node.broadcast, self.node.receipt_counter.note)
-        self.transfers = Transfers(self.pool, None, config.quotas)
+        self.transfers = Transfers(self.pool, None, config.quotas, config.avatar_mode)
         self._request_handler = RequestHandler(
             self.pool,
             self.node.broadcast,
@@ -469,9 +469,12 @@ class SocketGateway:
 
 
 def _told(config: Config) -> tuple[int, bytes]:
-    """The features and limits of this deployment, as a `welcome` has them: no attachments without an object store, and
-    no limit that the operator has taken away."""
-    names = [name for name in features.NAMES if name != "attachments" or config.object_store_url]
+    """The features and limits of this deployment, as a `welcome` has them: no files without an object store, and no
+    limit that the operator has taken away."""
+    not_here = {"public_avatars"} if config.avatar_mode != "public" else set()
+    if not config.object_store_url:
+        not_here |= {"attachments", "avatars", "public_avatars"}
+    names = [name for name in features.NAMES if name not in not_here]
     quotas = msgspec.structs.asdict(config.quotas)
     set_here = {limit.name: quotas[limit.name] for limit in limits.NAMED if limit.name in quotas}
     told = limits.told(**{limits.CONNECTIONS_PER_ADDRESS.name: config.max_address_connections, **set_here})

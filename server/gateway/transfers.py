@@ -56,7 +56,8 @@ class TransferHandler:
     async def _answer(self, user: bytes, frame: TransferRequest) -> Reply:
         match frame:
             case Upload():
-                tickets = await self._transfers.upload(user, [_file(*each) for each in frame.files])
+                files = [_file(*each) for each in frame.files]
+                tickets = await self._transfers.upload(user, files, is_avatar=bool(frame.is_avatar))
                 return Tickets(frame.request, list(map(_ticket, tickets)))
             case Parts():
                 missing = await self._transfers.parts(user, frame.attachment, frame.after or 0)

@@ -141,13 +141,13 @@ class Announcements:
             self._push(change.others_settings or settings, [each for each in change.participants if each != user])
 
     async def profile_changed(self, profile: Profile) -> None:
-        """A user's name has changed: a push to all users who share a conversation that shows names. Blockers get it
-        without the name, since their devices need only the revision."""
+        """A user's name or avatar has changed: a push to all users who share a conversation that shows them. Blockers
+        get it without both, since their devices need only the revision."""
         with self._miss_on_failure():
             users = await participant_lists.acquainted(self._pool, profile.user)
             blockers = await contacts.blockers(self._pool, profile.user, users)
             self._push(profile, [each for each in users if each not in blockers])
-            self._push(replace(profile, display_name=None), blockers)
+            self._push(replace(profile, display_name=None, avatar=None), blockers)
 
     async def own_settings_changed(self, user: bytes) -> None:
         """A user has changed settings of their own: a push to the user's own devices."""
@@ -181,7 +181,7 @@ class Announcements:
         others = [each for each in change.participants if each != user]
         blockers = await contacts.blockers(self._pool, user, others)
         count = told_count(size)
-        for told, nameless in ((shown, False), (replace(shown, display_name=None), True)):
+        for told, nameless in ((shown, False), (replace(shown, display_name=None, avatar=None), True)):
             if users := [each for each in others if (each in blockers) == nameless]:
                 self._push(Participants(conversation, [told], change.version, count), users)
 

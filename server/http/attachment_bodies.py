@@ -42,9 +42,13 @@ class NewFile(Struct):
 
 
 class NewAttachments(Struct):
-    """Files that you are about to upload."""
+    """Files that you are about to upload.
+
+    :ivar is_avatar: they are avatars, for you or for a group: no message takes them.
+    """
 
     files: Annotated[list[NewFile], Meta(min_length=1, max_length=limits.MAX_ATTACHMENTS)]
+    is_avatar: bool = False
 
 
 class WantedDownloads(Struct):

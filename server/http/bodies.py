@@ -134,11 +134,14 @@ class PatchConversation(Struct):
     """Changes of the settings of a conversation.
 
     :ivar name: of the group.
+    :ivar avatar: of the group: an upload of yours that was declared as an avatar, and is complete. The nil UUID (all
+        zero) removes it.
     :ivar joiners_see_all: users who join see earlier messages.
     :ivar lifetime_s: the seconds that messages live: 60 or more, or 0 for no lifetime.
     """
 
     name: Title | None = None
+    avatar: UUID | None = None
     joiners_see_all: bool | None = None
     lifetime_s: Annotated[int, Meta(ge=0, le=MAX_LIFETIME_S)] | None = None
 
@@ -151,6 +154,8 @@ class PatchProfile(Struct):
     """Changes of your profile and settings.
 
     :ivar display_name: the empty text removes it.
+    :ivar avatar: an upload of yours that was declared as an avatar, and is complete. The nil UUID (all zero) removes
+        it.
     :ivar gives_receipts: others see how far you have read.
     :ivar shows_presence: others see whether you are online, and when you were last.
     :ivar messages_from: users from whom you take first messages.
@@ -158,6 +163,7 @@ class PatchProfile(Struct):
     """
 
     display_name: DisplayName | None = None
+    avatar: UUID | None = None
     gives_receipts: bool | None = None
     shows_presence: bool | None = None
     messages_from: AcceptedFrom | None = None

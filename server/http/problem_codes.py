@@ -281,7 +281,9 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         "Attachment incomplete",
         "The object store does not have the file, or its thumbnail, as declared: upload the missing parts.",
     ),
-    ProblemCode.ATTACHMENT_USED: ProblemInfo(409, "Attachment used", "The attachment belongs to a message."),
+    ProblemCode.ATTACHMENT_USED: ProblemInfo(
+        409, "Attachment used", "The attachment belongs to a message, or is shown as an avatar."
+    ),
     ProblemCode.QUOTA_EXCEEDED: ProblemInfo(
         403,
         "Quota exceeded",

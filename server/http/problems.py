@@ -216,12 +216,18 @@ REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
     UsernameTaken: (ProblemCode.USERNAME_TAKEN, "choose another username"),
     InvalidCursor: (ProblemCode.INVALID_CURSOR, "cursor must be one that this endpoint returned, unchanged"),
     UnknownZone: (ProblemCode.INVALID_BODY, "zone must be a time zone of the IANA database, such as Europe/Berlin"),
-    UnknownAttachment: (ProblemCode.UNKNOWN_ATTACHMENT, "you have no such upload, or it was given up"),
+    UnknownAttachment: (
+        ProblemCode.UNKNOWN_ATTACHMENT,
+        "you have no such upload, it was given up, or it was declared for another purpose",
+    ),
     AttachmentIncomplete: (
         ProblemCode.ATTACHMENT_INCOMPLETE,
         "the object store does not have the file, or its thumbnail, as declared: upload the missing parts",
     ),
-    AttachmentUsed: (ProblemCode.ATTACHMENT_USED, "a message has the attachment: delete or edit the message"),
+    AttachmentUsed: (
+        ProblemCode.ATTACHMENT_USED,
+        "a message has the attachment, or it is shown as an avatar: upload the file again, or take it from there first",
+    ),
     NoObjectStore: (ProblemCode.NO_OBJECT_STORE, "this deployment has no object store, which attachments are kept in"),
     UnknownExport: (ProblemCode.UNKNOWN_EXPORT, "you have no such export that can be fetched, or it has no such part"),
     ResetUnknown: (ProblemCode.UNKNOWN_RESET, "unknown or void token: ask for another mail"),

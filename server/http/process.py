@@ -80,6 +80,7 @@ async def serve_web(config: Config) -> None:
             account_deletion_s=config.account_deletion_days * 86400,
             objects=objects,
             quotas=config.quotas,
+            avatars=config.avatar_mode,
             cors_origins=web_origins(config.cors_origins),
             rate_limit_factor=config.rate_limit_factor,
         )

@@ -22,6 +22,7 @@ from server.http.request_turns import RequestTurns
 from server.transport.proxies import NO_PROXIES, TrustedProxies
 from store import conversations
 from store.device_uses import DeviceUses
+from store.objects.avatar_modes import AvatarMode
 from store.objects.direct import FileStore
 from store.objects.quotas import QUOTAS, Quotas
 from store.postgres.pool import Pool
@@ -88,6 +89,7 @@ def services_of(
     account_deletion_s: float = 14 * 86400.0,
     objects: FileStore | None = None,
     quotas: Quotas = QUOTAS,
+    avatars: AvatarMode = "encrypted",
     cors_origins: Collection[str] = (),
     rate_limit_factor: float = 1.0,
     limited_pause_s: float = PAUSE_S,
@@ -95,6 +97,7 @@ def services_of(
     """The services of a process, with caches of its own; the parameters are those of `Services`.
 
     :param quotas: of attachments.
+    :param avatars: what avatars are in this deployment.
     :param cors_origins: origins of the web pages whose scripts may read answers.
     :param rate_limit_factor: that all limits on requests are multiplied by.
     :param limited_pause_s: the most seconds until an answer that a limit is reached.
@@ -124,5 +127,5 @@ def services_of(
         token_lifetime_s=token_lifetime_s,
         account_deletion_s=account_deletion_s,
         objects=objects,
-        transfers=Transfers(pool, objects, quotas),
+        transfers=Transfers(pool, objects, quotas, avatars),
     )

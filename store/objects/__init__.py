@@ -6,6 +6,7 @@
 | `calls` | how long calls take |
 | `direct` | the calls with which clients upload and download files themselves |
 | `quotas` | how much users may upload |
+| `avatar_modes` | what avatars may be |
 | `folder` | an object store in a folder of this machine |
 | `folder_files`, `folder_multiparts` | its files while they are read or written; its multipart uploads |
 | `tree`, `signed_urls` | files below a folder, past no symbolic link; signed URLs of them, which `web` serves |

@@ -7,11 +7,14 @@ joins them. Each signed PUT names the length and the SHA-256 of its part, and th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from store.objects.interface import MAX_PAGE, Objects
+
+SHOWN_TYPES: Final = ("image/jpeg", "image/png", "image/webp")
+"""The media types that a download may have instead of `application/octet-stream`: pictures that hold no script."""
 
 
 class Part(Struct, frozen=True):
@@ -69,9 +72,12 @@ class DirectTransfers(Protocol):
     Signing needs no request to the object store. `upload` is the object store's name of a multipart upload.
     """
 
-    def presign_get(self, key: str, *, expires_s: int) -> PresignedRequest:
+    def presign_get(self, key: str, *, expires_s: int, shown_as: str | None = None) -> PresignedRequest:
         """A download; it may be asked for in ranges. The answer is `application/octet-stream` and an attachment; it is
-        `nosniff`, too, if the store lets the server say so, which S3 does not."""
+        `nosniff`, too, if the store lets the server say so, which S3 does not.
+
+        :param shown_as: one of `SHOWN_TYPES`: the answer has this type instead, and browsers show it.
+        """
 
     def presign_put(self, key: str, part: Part, *, expires_s: int) -> PresignedRequest:
         """The upload of an object in one part."""

@@ -80,8 +80,9 @@ class Folder:
         check_prefix(prefix)
         return await self._run(lambda: list(islice(self._walk("", prefix, after), min(limit, MAX_PAGE))))
 
-    def presign_get(self, key: str, *, expires_s: int) -> PresignedRequest:
-        return PresignedRequest("GET", self.signer.url("GET", check_key(key), expires_s=expires_s), {})
+    def presign_get(self, key: str, *, expires_s: int, shown_as: str | None = None) -> PresignedRequest:
+        url = self.signer.url("GET", check_key(key), expires_s=expires_s, shown_as=shown_as)
+        return PresignedRequest("GET", url, {})
 
     def presign_put(self, key: str, part: Part, *, expires_s: int) -> PresignedRequest:
         return self._presigned_put(key, part, None, expires_s)

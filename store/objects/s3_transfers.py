@@ -50,8 +50,11 @@ class S3Transfers:
     def __str__(self) -> str:
         return str(self._bucket)
 
-    def presign_get(self, key: str, *, expires_s: int) -> PresignedRequest:
-        query = {"response-content-disposition": "attachment", "response-content-type": CONTENT_TYPE}
+    def presign_get(self, key: str, *, expires_s: int, shown_as: str | None = None) -> PresignedRequest:
+        query = {
+            "response-content-disposition": "inline" if shown_as else "attachment",
+            "response-content-type": shown_as or CONTENT_TYPE,
+        }
         return self._presign("GET", key, query, {}, expires_s)
 
     def presign_put(self, key: str, part: Part, *, expires_s: int) -> PresignedRequest:

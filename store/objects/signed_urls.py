@@ -1,12 +1,14 @@
 """Signed URLs of files in a folder, which `web` serves: each allows one method on one key until its time is over.
 
     {base}/files/KEY?expires=T&signature=S
+    {base}/files/KEY?expires=T&type=M&signature=S
     {base}/files/KEY?expires=T&size=N&digest=D&signature=S
     {base}/files/KEY?expires=T&size=N&digest=D&upload=U&part=P&signature=S
 
-`T` is in seconds since 1970, `D` is the SHA-256 of the body in hexadecimal, and `S` an HMAC-SHA256 over the method and
-everything else. A URL with any other query, even in another order, is no ticket. The first form is a download (GET, and
-HEAD with the same signature), the others are uploads (PUT) of a whole object, and of a part.
+`T` is in seconds since 1970, `M` one of `SHOWN_TYPES`, `D` the SHA-256 of the body in hexadecimal, and `S` an
+HMAC-SHA256 over the method and everything else. A URL with any other query, even in another order, is no ticket. The
+first form is a download (GET, and HEAD with the same signature), the second is that of a picture that browsers show.
+The others are uploads (PUT) of a whole object, and of a part.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import Final
 from msgspec import Struct
 
 from store.errors import TicketExpired, TicketInvalid
-from store.objects.direct import Part
+from store.objects.direct import SHOWN_TYPES, Part
 from store.objects.interface import is_key
 from store.objects.tree import Tree, open_file, write_all
 
@@ -37,7 +39,8 @@ SECRET_BYTES: Final = 32
 
 _QUERY: Final = re.compile(
     r"expires=(?P<expires>0|[1-9][0-9]{0,11})"
-    r"(?:&size=(?P<size>0|[1-9][0-9]{0,12})&digest=(?P<digest>[0-9a-f]{64})"
+    rf"(?:&type=(?P<type>{'|'.join(SHOWN_TYPES)})"
+    r"|&size=(?P<size>0|[1-9][0-9]{0,12})&digest=(?P<digest>[0-9a-f]{64})"
     r"(?:&upload=(?P<upload>[0-9a-f]{1,64})&part=(?P<part>[1-9][0-9]{0,4}))?)?"
     r"&signature=(?P<signature>[0-9a-f]{64})"
 )
@@ -49,12 +52,14 @@ class SignedUrl(Struct, frozen=True):
     :ivar part: of an upload; with the number 1 if it is the whole object.
     :ivar upload: the name of the multipart upload; None for a whole object.
     :ivar left_s: seconds until it expires.
+    :ivar shown_as: of a download: the media type of the answer; None: browsers do not show it.
     """
 
     key: str
     part: Part | None
     upload: str | None
     left_s: float
+    shown_as: str | None = None
 
 
 class UrlSigner:
@@ -69,12 +74,25 @@ class UrlSigner:
         self._base = base
         self.now = now
 
-    def url(self, method: str, key: str, *, expires_s: int, part: Part | None = None, upload: str | None = None) -> str:
+    def url(
+        self,
+        method: str,
+        key: str,
+        *,
+        expires_s: int,
+        part: Part | None = None,
+        upload: str | None = None,
+        shown_as: str | None = None,
+    ) -> str:
         """The URL that allows a request for so many seconds.
 
         :param method: GET or PUT.
+        :param shown_as: of GET: one of `SHOWN_TYPES`.
         """
         query = f"expires={int(self.now()) + expires_s}"
+        if shown_as is not None:
+            assert shown_as in SHOWN_TYPES
+            query += f"&type={shown_as}"
         if part is not None:
             query += f"&size={part.size_bytes}&digest={part.digest.hex()}"
             if upload is not None:
@@ -103,7 +121,7 @@ class UrlSigner:
         part = None
         if found["size"] is not None:
             part = Part(int(found["part"] or 1), int(found["size"]), bytes.fromhex(found["digest"]))
-        return SignedUrl(key, part, found["upload"], left_s)
+        return SignedUrl(key, part, found["upload"], left_s, found["type"])
 
     def _signature(self, method: str, key: str, query: str) -> str:
         # No part has a line end, so each text is of one request alone.

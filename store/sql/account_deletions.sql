@@ -26,12 +26,12 @@ join emails e on e.user_id = d.user_id and e.verified is not null
 where d.user_id = %(user)s::uuid;
 
 -- name: due
--- The account to delete next, and the key of its avatar. No row: none is due.
-select d.user_id, d.deletes_messages, u.avatar_key
+-- The account to delete next. No row: none is due.
+select d.user_id, d.deletes_messages
 from account_deletions d
 -- The limit makes Postgres look up each by its key: without statistics it would read all users.
 cross join lateral (
-    select u.avatar_key from users u where u.id = d.user_id and u.deleted is null limit 1
+    select from users u where u.id = d.user_id and u.deleted is null limit 1
 ) u
 where d.due between '-infinity' and now()
 order by d.due limit 1;

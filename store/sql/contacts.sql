@@ -20,11 +20,12 @@ where b.contact_id = %(user)s::uuid and b.is_blocked and b.user_id = any(%(users
 -- username alone. One row with nulls if the page is empty.
 select u.contacts_revision::bigint, page.* from users u
 left join lateral (
-    select c.contact_id, o.username, case when not c.is_blocked then o.display_name end, c.is_blocked,
+    select c.contact_id, o.username, case when not c.is_blocked then o.display_name end,
+           (select v.told from avatars v where v.id = o.avatar and not c.is_blocked), c.is_blocked,
            (extract(epoch from c.created) * 1000000)::bigint
     from contacts c
     -- The limit makes Postgres look up each by its key. Without it, a plan made for few users reads them all.
-    cross join lateral (select o.username, o.display_name from users o where o.id = c.contact_id limit 1) o
+    cross join lateral (select o.username, o.display_name, o.avatar from users o where o.id = c.contact_id limit 1) o
     where c.user_id = %(user)s::uuid and c.contact_id > %(after)s::uuid
     order by c.contact_id limit %(limit)s
 ) page on true
@@ -34,7 +35,8 @@ order by page.contact_id;
 -- name: one
 -- Another user as a contact of a user, or as no contact, and the revision of the user's contacts.
 select o.username, case when c.is_blocked then null else o.display_name end, me.contacts_revision::bigint,
-       c.contact_id is not null, coalesce(c.is_blocked, false)
+       c.contact_id is not null, coalesce(c.is_blocked, false),
+       (select v.told from avatars v where v.id = o.avatar and c.is_blocked is not true)
 from users me
 join users o on o.id = %(other)s::uuid
 left join contacts c on c.user_id = me.id and c.contact_id = o.id

@@ -12,7 +12,8 @@ from add_group(%(conversation)s::uuid, %(name)s::text, %(users)s::uuid[], %(admi
 -- name: columns
 -- `select` and this come before `page`, `chosen` and `seen`, which find conversations and the users who see them.
 c.row as c, me as participant, c.id as conversation_id, me.user_id, c.kind, c.name, c.created, c.last_seq, c.active_at,
-c.participants_version, c.joiners_see_all, c.lifetime_s, c.settings_by, c.participant_count as size, c.changed,
+c.participants_version, c.joiners_see_all, c.lifetime_s, c.settings_by, c.avatar,
+c.participant_count as size, c.changed,
 me.asked_by, me.own_lifetime_s, me.muted_until, me.own_revision, me.private_delivered_seq, me.private_read_seq,
 me.changed as participant_changed, me.marked, me.own_changed, me.own_marked, me.own_shown
 
@@ -51,7 +52,7 @@ where p.conversation_id = any(array(select page.conversation_id from page where 
 -- name: entries
 -- What the conversations in `page` show to their users. Rows of three kinds share the columns:
 -- 0: a conversation, with its last message and the unread count. uuids: the user who asks, and the user who changed the
---     settings; an actor who is the user stands for no actor.
+--     settings; an actor who is the user stands for no actor. The last column is the avatar, as that of participants.
 -- 1: a participant. uuids: the user, and the actor. If more than %(most)s users take part: the user alone.
 -- 2: a former stay, which comes with a whole list of participants: of others, if it holds messages that the user may
 --     read, or ended while the user took part. uuids: the user, and the actor. Marks of -1 are not shown.
@@ -71,12 +72,13 @@ select 0 as kind, me.user_id, me.conversation_id, me.asked_by,
                order by u.seq desc limit %(uncounted)s) latest) end,
        m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.attachments, m.thumbnail, m.temp_id, m.is_gone, m.deleted_by
+       m.attachments, m.thumbnail, m.temp_id, m.is_gone, m.deleted_by,
+       (select v.told from avatars v where v.id = me.avatar)
 from page me
 left join lateral readable_messages(me.c, me.participant) m on m.seq = me.last_seq
 union all
 select 1, me.user_id, me.conversation_id, p.user_id, coalesce(p.changed_by, p.user_id), u.username,
-       -- A user whom this user blocks is shown without a display name.
+       -- A user whom this user blocks is shown without display name and avatar.
        case when (me.user_id, p.user_id) not in (
            select b.user_id, b.contact_id from contacts b
            where b.is_blocked and b.user_id = any(array(select page.user_id from page))
@@ -88,7 +90,11 @@ select 1, me.user_id, me.conversation_id, p.user_id, coalesce(p.changed_by, p.us
             else p.delivered_seq end,
        case when p.user_id = me.user_id then greatest(p.read_seq, me.private_read_seq) else p.read_seq end,
        null, null, null, null, null, p.role = 'admin', null,
-       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
+       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+       case when u.avatar is not null and (me.user_id, p.user_id) not in (
+           select b.user_id, b.contact_id from contacts b
+           where b.is_blocked and b.user_id = any(array(select page.user_id from page))
+       ) then (select v.told from avatars v where v.id = u.avatar) end
 from people p
 join page me on me.conversation_id = p.conversation_id
 cross join lateral (select * from users u where u.id = p.user_id limit 1) u
@@ -100,7 +106,8 @@ select 1, me.user_id, me.conversation_id, me.user_id, coalesce((me.participant).
        greatest((me.participant).delivered_seq, me.private_delivered_seq),
        greatest((me.participant).read_seq, me.private_read_seq),
        null, null, null, null, null, (me.participant).role = 'admin', null,
-       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
+       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+       (select v.told from avatars v where v.id = u.avatar)
 from page me
 cross join lateral (select * from users u where u.id = me.user_id limit 1) u
 where me.size > %(most)s and (
@@ -111,7 +118,7 @@ select 2, me.user_id, me.conversation_id, f.user_id, coalesce(f.removed_by, f.us
        f.since_seq, f.left_seq, case when me.size <= %(most)s then f.delivered_seq else -1 end,
        case when me.size <= %(most)s then f.read_seq else -1 end,
        (extract(epoch from f.departed) * 1000000)::bigint, null, null, null, null, null, null, null,
-       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
+       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
 from page me
 cross join lateral (
     select * from former_stays(me.conversation_id) s
@@ -131,7 +138,8 @@ select p.user_id, coalesce(p.changed_by, p.user_id), u.username,
             when c.participant_count <= %(most)s then p.delivered_seq else -1 end,
        case when p.user_id = me.user_id then greatest(p.read_seq, me.private_read_seq)
             when c.participant_count <= %(most)s then p.read_seq else -1 end,
-       p.role = 'admin'
+       p.role = 'admin',
+       (select v.told from avatars v where v.id = u.avatar and not is_blocked(me.user_id, p.user_id))
 from participants me
 join conversations c on c.id = me.conversation_id
 cross join lateral (
@@ -139,18 +147,20 @@ cross join lateral (
     order by p.user_id limit %(limit)s
 ) p
 cross join lateral (
-    select u.username, u.display_name, u.profile_revision from users u where u.id = p.user_id limit 1
+    select u.username, u.display_name, u.avatar, u.profile_revision from users u where u.id = p.user_id limit 1
 ) u
 where me.conversation_id = %(conversation)s and me.user_id = %(user)s
 order by p.user_id
 
 -- name: participant
--- A participant as the others see them: without marks (-1) and display name if more than %(most)s users take part.
+-- A participant as the others see them: without marks (-1), display name and avatar if more than %(most)s users take
+-- part.
 select p.user_id, coalesce(p.changed_by, p.user_id), u.username,
        case when c.participant_count <= %(most)s then u.display_name end, u.profile_revision,
        case when c.kind = 'direct' then 0 else p.joined_seq end, p.since_seq,
        case when c.participant_count <= %(most)s then p.delivered_seq else -1 end,
-       case when c.participant_count <= %(most)s then p.read_seq else -1 end, p.role = 'admin'
+       case when c.participant_count <= %(most)s then p.read_seq else -1 end, p.role = 'admin',
+       (select v.told from avatars v where v.id = u.avatar and c.participant_count <= %(most)s)
 from shown_participants p
 join conversations c on c.id = p.conversation_id
 join users u on u.id = p.user_id

@@ -5,7 +5,7 @@
 -- The user's row, but for the hash of the password.
 select 'account', jsonb_build_object(
     'kind', 'account', 'user', u.id, 'username', u.username, 'display_name', u.display_name, 'created', u.created,
-    'avatar', u.avatar_key, 'gives_receipts', u.gives_receipts, 'shows_presence', u.shows_presence,
+    'avatar', u.avatar, 'gives_receipts', u.gives_receipts, 'shows_presence', u.shows_presence,
     'messages_from', u.messages_from, 'groups_from', u.groups_from, 'last_seen', l.at, 'starts', s.at,
     'attachment_bytes', g.stored_bytes, 'declared_on', g.day, 'declared_bytes', g.declared_bytes)::text
 from users u left join last_seen l on l.user_id = u.id left join starts s on s.user_id = u.id
@@ -82,10 +82,11 @@ where a.user_id = %(user)s::uuid and a.day::text > %(after)s and a.day = any(arr
 order by a.day limit %(limit)s;
 
 -- name: uploads
--- Files that no message has taken.
+-- Files that no message has taken: uploads, and avatars; is_shown: the user, or a group, has it as its avatar now.
 select a.id::text, jsonb_build_object(
     'kind', 'upload', 'attachment', a.id, 'object', a.object_key, 'size_bytes', a.size_bytes,
-    'media_type', a.media_type, 'thumbnail_of', a.thumbnail_of, 'completed', a.completed, 'created', a.created)::text
+    'media_type', a.media_type, 'thumbnail_of', a.thumbnail_of, 'is_avatar', a.is_avatar, 'is_shown', a.is_shown,
+    'completed', a.completed, 'created', a.created)::text
 from attachments a
 where a.user_id = %(user)s::uuid and a.conversation_id is null and a.orphaned is null and a.id::text > %(after)s
 order by a.id::text limit %(limit)s;
@@ -94,7 +95,8 @@ order by a.id::text limit %(limit)s;
 -- The conversations in which the user takes part, or has taken part, with the user's own settings and marks, and the
 -- participants by the names that they have now.
 select t.id::text, jsonb_build_object(
-    'kind', 'conversation', 'conversation', c.id, 'type', c.kind, 'name', c.name, 'created', c.created,
+    'kind', 'conversation', 'conversation', c.id, 'type', c.kind, 'name', c.name, 'avatar', c.avatar,
+    'created', c.created,
     'lifetime_s', c.lifetime_s, 'is_participant', p.user_id is not null, 'role', p.role, 'joined', p.joined,
     'muted_until', p.muted_until, 'asked_by', p.asked_by,
     'delivered_seq', greatest(p.delivered_seq, p.private_delivered_seq, d.delivered_seq),

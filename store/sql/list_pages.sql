@@ -43,5 +43,5 @@ cross join lateral (
 -- The digests as a further kind of rows, 3, beside those of `entries` in conversations.sql.
 select 3, null, d.conversation_id, null, null, null, null, d.one, d.other, null, null, null, null, null, null, null, null,
        null, null,
-       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
+       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
 from digests d

@@ -1,9 +1,10 @@
 -- name: orphaned
--- A batch of orphaned attachments. Uploads that no message took in time become orphaned here; from then on no message can
--- take them. A send that attaches one of them at the same moment has its row locked, so the row is skipped.
+-- A batch of orphaned attachments. Uploads that nothing took in time become orphaned here; from then on nothing can take
+-- them. A send that attaches one of them at the same moment has its row locked, so the row is skipped; so has a change of
+-- an avatar.
 with batch as (
     select a.id from attachments a
-    where a.conversation_id is null
+    where a.conversation_id is null and not a.is_shown
       and (a.orphaned is not null or a.created < now() - make_interval(secs => %(unused_s)s))
     order by a.created limit %(limit)s for update skip locked
 )

@@ -65,7 +65,7 @@ select c.id, unseen(c.participants_changed, %(base)s::pg_snapshot) or who.is_cha
        coalesce(who.own_read, '{}'),
        case when unseen(c.floor_changed, %(base)s::pg_snapshot) then c.floor_seq end, c.name, c.participants_version,
        c.joiners_see_all,
-       c.lifetime_s, c.settings_by
+       c.lifetime_s, c.settings_by, (select v.told from avatars v where v.id = c.avatar)
 from mine
 join conversations c on c.id = mine.conversation_id
 cross join lateral (

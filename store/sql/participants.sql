@@ -26,9 +26,9 @@ from set_role(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid, %(role)s)
 -- name: change
 -- See change_conversation() in functions/.
 select outcome, participant_ids, participants_version, name, floor_seq, joiners_see_all, lifetime_s, settings_by,
-       others_lifetime_s, others_settings_by
-from change_conversation(%(user)s::uuid, %(conversation)s::uuid, %(name)s::text, %(joiners_see_all)s::boolean,
-                         %(lifetime_s)s::int);
+       others_lifetime_s, others_settings_by, avatar
+from change_conversation(%(user)s::uuid, %(conversation)s::uuid, %(name)s::text, %(avatar)s::uuid,
+                         %(joiners_see_all)s::boolean, %(lifetime_s)s::int);
 
 -- name: mute
 -- Mutes a conversation for a user for the given seconds; 0 ends it. No row: the user takes no part.

@@ -7,7 +7,7 @@ select looked_at, moved from move_floors(%(days)s::float8, %(archives)s, %(limit
 -- with a lifetime of their own see settings of their own and have an own floor. That may have moved alone: then no
 -- message lies below the floor of the conversation.
 select c.id, c.name, seen.floor_seq, c.participants_version, c.joiners_see_all, seen.lifetime_s, seen.settings_by,
-       seen.users
+       (select v.told from avatars v where v.id = c.avatar), seen.users
 from (select e.conversation_id from expiries e where not e.is_cleared and not e.is_announced limit %(limit)s) e
 cross join lateral (select * from conversations c where c.id = e.conversation_id limit 1) c
 cross join lateral (

@@ -17,6 +17,7 @@ import trio
 from client.http import Credentials
 from jobs.tasks.retention import announce_floors
 from store import accounts, conversations
+from store.avatars import NO_AVATAR
 from store.errors import Unavailable
 from store.postgres.pool import Pool
 from store.redis.client import Redis
@@ -28,6 +29,7 @@ from tests.faults import flush_redis
 from tests.people import make_contacts, new_device, new_user
 from tests.pg_proxy import Proxy, serve_proxy
 from tests.processes import Cluster
+from tests.store.attachment_world import new_attachment
 from tests.system.many_nodes import Node, start_node
 from tests.uploads import new_upload
 from tests.waiting import let_pass
@@ -248,7 +250,9 @@ class CheckerWorld:
     async def _rename(self, step: Step) -> None:
         place = self._group(step)
         path = f"/v1/conversations/{UUID(bytes=place.id)}"
-        await self._ask(self._actor(place, step), "PATCH", path, name=f"name {next(self._contents)}")
+        actor = self._actor(place, step)
+        picture = await self._picture(actor, step)
+        await self._ask(actor, "PATCH", path, name=f"name {next(self._contents)}", **picture)
 
     async def _show_all(self, step: Step) -> None:
         place, recorder = self._group(step), self.recorder
@@ -267,7 +271,15 @@ class CheckerWorld:
 
     async def _set_profile(self, step: Step) -> None:
         name = f"User {next(self._contents)}" if step.pick < 0.8 else ""
-        await self._ask(step.user, "PATCH", "/v1/profile", display_name=name)
+        picture = await self._picture(step.user, step)
+        await self._ask(step.user, "PATCH", "/v1/profile", display_name=name, **picture)
+
+    async def _picture(self, user: int, step: Step) -> dict[str, str]:
+        """The avatar of a change: a new one, the present one (empty), or none any longer."""
+        if not step.flag:
+            return {} if step.pick < 0.7 else {"avatar": str(UUID(bytes=NO_AVATAR))}
+        upload = await new_attachment(self._pool, self._people[user].user, avatars="encrypted")
+        return {"avatar": str(UUID(bytes=upload))}
 
     async def _give_receipts(self, step: Step) -> None:
         await self._ask(step.user, "PATCH", "/v1/profile", gives_receipts=step.flag)

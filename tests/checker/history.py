@@ -233,6 +233,7 @@ class Stored:
 class PersonView:
     user: str
     name: str
+    avatar: str
     joined_seq: int
     is_admin: bool
     revision: int
@@ -265,6 +266,7 @@ class ConversationView:
     conversation: str
     kind: str
     name: str | None
+    avatar: str
     joiners_see_all: bool
     lifetime_s: int | None
     muted_until: int | None

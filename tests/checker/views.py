@@ -10,6 +10,7 @@ from client.held import Entry
 from client.mailbox import Mailbox
 from protocol import limits
 from protocol.frames import (
+    Avatar,
     Participant,
     Push,
     Tombstone,
@@ -32,6 +33,7 @@ def _conversation(mailbox: Mailbox, id_: bytes, name_of: NameOf) -> Conversation
         name_of(id_),
         head.kind,
         head.name,
+        _picture(head.avatar),
         bool(head.joiners_see_all),
         head.lifetime_s,
         head.muted_until,
@@ -54,12 +56,18 @@ def _person(each: Participant, name_of: NameOf) -> PersonView:
     return PersonView(
         name_of(each.user),
         shown,
+        _picture(each.avatar),
         each.joined_seq,
         bool(each.is_admin),
         each.revision or 0,
         each.delivered_seq,
         each.read_seq,
     )
+
+
+def _picture(avatar: Avatar | None) -> str:
+    """All that a device is told of an avatar."""
+    return "" if avatar is None else f"{avatar[0].hex()} {avatar[1]} {avatar[2].hex()}"
 
 
 def _message(mailbox: Mailbox, entry: Entry, name_of: NameOf) -> MessageView:

@@ -186,3 +186,24 @@ async def test_an_address_that_is_none_is_unreachable(url: str) -> None:
     async with HttpClient(url) as client:
         with pytest.raises(Unreachable):
             await client.user("ann")
+
+
+PICTURE = {"attachment": b"p" * 16, "size_bytes": 7, "digest": bytes(32)}
+
+
+async def test_avatars_are_those_of_frames(server: Server, http: HttpClient) -> None:
+    [person] = CONVERSATION["participants"]  # type: ignore[misc]
+    shown = CONVERSATION | {"avatar": PICTURE, "participants": [person | {"avatar": PICTURE}]}
+    server.response = answer({"conversations": [shown], "cursor": None})
+    [found] = (await http.conversations()).conversations
+    assert found.avatar == (b"p" * 16, 7, bytes(32))
+    assert [each.avatar for each in found.participants or ()] == [found.avatar]
+
+
+@pytest.mark.parametrize(("group", "path"), [(None, "/v1/profile"), (TALK, TALK_PATH)])
+async def test_avatar_is_set_and_removed(server: Server, http: HttpClient, group: bytes | None, path: str) -> None:
+    server.response = answer({})
+    for attachment, sent in ((b"p" * 16, b"p" * 16), (None, bytes(16))):
+        await http.set_avatar(attachment, group=group)
+        assert (server.request.method, server.request.url.path) == ("PATCH", path)
+        assert server.body == {"avatar": sent}

@@ -58,7 +58,12 @@ def histories(
                 people[user] = person(user, joined=draw(st.integers(0, 5)), delivered=last_seq, read=last_seq)
                 if (known := profiles.get(user)) is not None:
                     # A profile belongs to the user: a participant that comes back has the same profile.
-                    people[user] = replace(people[user], revision=known.revision, display_name=known.display_name)
+                    people[user] = replace(
+                        people[user],
+                        revision=known.revision,
+                        display_name=known.display_name,
+                        avatar=known.avatar,
+                    )
                 events.append(Participants(TALK, [people[user]], version))
             case "leave" if user in people and len(people) > 1:
                 version += 1
@@ -77,8 +82,9 @@ def histories(
                 events.append(Receipts(TALK, [(user, delivered, read)]))
             case "rename" if user in people:
                 names += 1
-                people[user] = replace(people[user], revision=names, display_name=f"name {names}")
-                profiles[user] = Profile(user, names, people[user].username, f"name {names}")
+                picture = draw(st.sampled_from([None, (b"p" * 16, names, bytes(32))]))
+                people[user] = replace(people[user], revision=names, display_name=f"name {names}", avatar=picture)
+                profiles[user] = Profile(user, names, people[user].username, f"name {names}", picture)
                 events.append(profiles[user])
             case "whole":
                 events.append(told(version, *people.values()))

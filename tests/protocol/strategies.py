@@ -162,6 +162,8 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "actor": ids,
     "former": st.lists(st.deferred(lambda: records(Stay)), max_size=3),
     "left_seq": seqs,
+    "avatar": st.tuples(ids, sizes, digests),
+    "is_avatar": st.booleans(),
     "attachments": arrays(ids, 1, limits.MAX_ATTACHMENTS),
     "thumbnail": binaries(limits.MAX_THUMBNAIL_BYTES).filter(bool),
     "attachment": ids,
@@ -267,6 +269,8 @@ def full(struct_: type[Record]) -> Any:
         "media_type": "application/octet-stream",
         "digest": b"\x07" * 32,
         "url": "https://files.example.org/a",
+        "avatar": (b"\x99" * 16, 40_000, b"\x07" * 32),
+        "is_avatar": True,
         "actor": b"\x66" * 16,
     }
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)

@@ -171,6 +171,7 @@ def test_the_largest_frames_fit_into_one_websocket_message() -> None:
         "n" * limits.MAX_DISPLAY_NAME_BYTES,
         limits.MAX_SEQ,
         b"a" * 16,
+        (b"a" * 16, 2**63 - 1, bytes(32)),
     )
     conversation = replace(
         full(Conversation),

@@ -40,6 +40,7 @@ NO_COUNTS: list[Any] = [
 
 
 FILE: list[Any] = [70_000, "image/png", bytes(32), [2000, bytes(32)]]
+AVATAR: list[Any] = [b"a" * 16, 40_000, bytes(32)]
 PART_REQUEST: list[Any] = [1, "https://files.example.org/a", [["content-length", "70000"]]]
 
 
@@ -142,6 +143,11 @@ WRONG: dict[Key, list[Any]] = {
     Key.ACTOR: NO_ID,
     Key.FORMER: [*no_frames(), [as_map(full(Stay))] * 101],
     Key.LEFT_SEQ: NO_SEQ,
+    Key.AVATAR: [
+        *(5, {}, [], b"a" * 16, AVATAR[:2], [*AVATAR, 1], [None, *AVATAR[1:]], [*AVATAR[:2], bytes(31)]),
+        *([AVATAR[0], size, AVATAR[2]] for size in (0, -1, 2**63, True, 1.0)),
+    ],
+    Key.IS_AVATAR: NO_BOOL,
     Key.ATTACHMENTS: [5, {}, [], [b"c" * 16] * 11, *([each] for each in NO_ID)],
     Key.THUMBNAIL: no_bytes(1, 16_384),
     Key.ATTACHMENT: NO_ID,

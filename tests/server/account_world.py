@@ -128,6 +128,8 @@ async def plant_rows(pool: Pool, alice: Credentials, group: bytes) -> None:
         "insert into dead_jobs (id, task, payload, attempts, reason) values (nextval('jobs_id_seq'), 'digest',"
         " jsonb_build_object('user', %(user)s::text), 1, 'the server refuses zq-mail@example.org')",
         "select enqueue('offline_notice', jsonb_build_object('user', %(user)s))",
-        "update users set avatar_key = 'avatars/zq-avatar' where id = %(user)s",
+        "with picture as (insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed,"
+        " is_avatar, is_shown) values (gen_random_uuid(), %(user)s, 'attachments/picture', 1, 'a/b', sha256(''), now(),"
+        " true, true) returning id) update users set avatar = (select id from picture) where id = %(user)s",
     ):
         await pool.fetch(statement, parameters)

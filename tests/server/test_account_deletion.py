@@ -98,7 +98,7 @@ def check_bob(device: PushedDevice, planted: PlantedUser, *, deletes_messages: b
     assert shown.participants is not None
     [alice] = [each for each in shown.participants if each.user == planted.alice.user]
     assert alice.username.startswith("deleted user ")
-    assert alice.display_name is None
+    assert (alice.display_name, alice.avatar) == (None, None)
     for conversation in (planted.direct, planted.group):
         own = [each for each in device.mailbox.messages(conversation) if each.sender == planted.alice.user]
         assert own

@@ -64,7 +64,7 @@ async def test_an_export_has_all_that_the_user_has_chosen_and_no_secret(pool: Po
     for line in await made_export(pool, objects, planted.alice.user):
         by_kind[line["kind"]].append(line)
     text = json.dumps(by_kind)
-    for each in ("alice", "display", "phone", "mail@example.org", "hook", "client", "avatar"):
+    for each in ("alice", "display", "phone", "mail@example.org", "hook", "client"):
         assert PLANTED + each in text
     [(secret, password_hash)] = await pool.fetch(
         "select n.target ->> 'secret', u.password_hash from notifiers n join users u on u.id = n.user_id"
@@ -74,6 +74,8 @@ async def test_an_export_has_all_that_the_user_has_chosen_and_no_secret(pool: Po
     assert secret
     assert secret not in text
     assert password_hash not in text
+    [account], [picture] = by_kind["account"], [each for each in by_kind["upload"] if each["is_shown"]]
+    assert (account["avatar"], picture["is_avatar"]) == (picture["attachment"], True)
     talks = {line["conversation"]: line for line in by_kind["conversation"]}
     mine = (planted.group, planted.left, planted.alone, planted.direct, planted.with_dave, planted.with_erin)
     assert talks.keys() >= {str(UUID(bytes=each)) for each in mine}

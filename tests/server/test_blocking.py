@@ -46,6 +46,7 @@ from store.postgres.pool import Pool
 from tests.people import make_contacts, new_direct, new_group, new_user
 from tests.server.http_world import CBOR, Api, open_api, say
 from tests.server.node_world import RawClient, TestNode, open_node, wait_caught_up
+from tests.store.attachment_world import new_attachment
 from tests.waiting import PATIENCE_S, wait_until
 
 RELATIONS: Final = ("contacts", "strangers")
@@ -150,6 +151,16 @@ async def _rename(servers: Servers, side: Side, client: RawClient) -> None:
     await servers.ask(side, side.actor, "PATCH", "/v1/profile", display_name="read this")
 
 
+async def _picture(servers: Servers, side: Side) -> bytes:
+    id_ = await new_attachment(servers.pool, side.actor.user, avatars="encrypted")
+    side.names[id_] = "picture"
+    return id_
+
+
+async def _show_picture(servers: Servers, side: Side, client: RawClient) -> None:
+    await servers.ask(side, side.actor, "PATCH", "/v1/profile", avatar=await _picture(servers, side))
+
+
 async def _lifetime(servers: Servers, side: Side, client: RawClient) -> None:
     await servers.ask(side, side.actor, "PATCH", f"/v1/conversations/{UUID(bytes=side.direct)}", lifetime_s=3600)
 
@@ -183,7 +194,8 @@ async def _write_in_group(servers: Servers, side: Side, client: RawClient) -> No
     frame = Send(side.request(), side.group, "text", b"hey", None, None, b"g" * 8 + side.group[:8])
     await servers.say(side, client, frame)
     await servers.say(side, client, SetTyping(side.request(), side.group, True))
-    await servers.ask(side, side.actor, "PATCH", f"/v1/conversations/{UUID(bytes=side.group)}", name="this")
+    path = f"/v1/conversations/{UUID(bytes=side.group)}"
+    await servers.ask(side, side.actor, "PATCH", path, name="this", avatar=await _picture(servers, side))
 
 
 async def _rule_group(servers: Servers, side: Side, client: RawClient) -> None:
@@ -272,6 +284,7 @@ WAYS: Final[dict[str, Way]] = {
     "a mark": Way(_read),
     "typing": Way(_type),
     "a display name": Way(_rename, tells=(Profile,), holds_places=True),
+    "an avatar": Way(_show_picture, tells=(Profile,), holds_places=True),
     "a lifetime": Way(_lifetime, tells=(Settings,)),
     "the direct conversation again": Way(_open),
     "a contact": Way(_know),
@@ -359,7 +372,7 @@ async def test_it_reaches_the_blocker_nowhere_and_cannot_be_noticed(
             if isinstance(each, Settings):
                 assert (each.name, each.lifetime_s, each.first_seq) == (None, None, 1)
             if isinstance(each, Profile):
-                assert each.display_name is None
+                assert (each.display_name, each.avatar) == (None, None)
         await _act(servers, way, offline, is_connected=False)
         after = await _view(servers, blocks.target)
         if way.takes_away:

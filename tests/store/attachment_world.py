@@ -15,6 +15,7 @@ from protocol.limits import ATTACHMENT_PART_BYTES
 from store import attachments
 from store.attachments import File, Thumbnail
 from store.errors import ObjectMissing
+from store.objects.avatar_modes import MEDIA_TYPES, AvatarMode
 from store.objects.direct import FileStore, PresignedRequest
 from store.objects.folder import Folder
 from store.objects.quotas import Quotas
@@ -113,12 +114,16 @@ async def attach(pool: Pool, conversation: bytes, seq: int, *ids: bytes) -> None
         )
 
 
-async def new_attachment(pool: Pool, user: bytes, *, message: tuple[bytes, int] | None = None) -> bytes:
+async def new_attachment(
+    pool: Pool, user: bytes, *, message: tuple[bytes, int] | None = None, avatars: AvatarMode | None = None
+) -> bytes:
     """An attachment that is complete by its row; the object store knows nothing of it.
 
     :param message: conversation and seq of the message that has it; None: none.
+    :param avatars: the file is an avatar, of this kind.
     """
-    [row] = await attachments.declare(pool, user, [a_file()], Quotas())
+    file = a_file(media_type=MEDIA_TYPES[avatars][0]) if avatars else a_file()
+    [row] = await attachments.declare(pool, user, [file], Quotas(), avatars=avatars)
     await attachments.complete(pool, user, [row.id])
     if message is not None:
         await attach(pool, *message, row.id)

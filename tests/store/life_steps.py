@@ -9,14 +9,33 @@ from uuid import uuid4
 from hypothesis import strategies as st
 
 from protocol import limits
-from store import retention, revisions
-from store.errors import AttachmentIncomplete, AttachmentUsed, QuotaExceeded, StoreError, UnknownAttachment
+from store import profiles, retention, revisions
+from store.avatars import NO_AVATAR
+from store.errors import (
+    AttachmentIncomplete,
+    AttachmentUsed,
+    NotAnAdministrator,
+    NotAParticipant,
+    QuotaExceeded,
+    StoreError,
+    UnknownAttachment,
+)
 from store.messages import Committed, NewMessage, send
-from store.participants import add, remove
+from store.participants import add, change_settings, remove
+from store.profiles import ProfileChange
 from tests.ageing import age
 from tests.jobs.jobs_world import a_job
 from tests.store.failing_calls import KINDS, CallFault
-from tests.store.life_world import DAY_S, USERS, AttachmentRow, KnownFile, LifeWorld, SentMessage, declaration_of
+from tests.store.life_world import (
+    DAY_S,
+    GROUP,
+    USERS,
+    AttachmentRow,
+    KnownFile,
+    LifeWorld,
+    SentMessage,
+    declaration_of,
+)
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -68,11 +87,17 @@ class AttachmentLives:
     def has_struck(self) -> bool:
         return self.life.failures.has_struck
 
-    async def check(self, expected: dict[int, SentMessage] | None = None) -> None:
-        """That a step which changed the messages like this has, and that all fits together."""
-        before = self.life.messages
+    async def check(
+        self, expected: dict[int, SentMessage] | None = None, avatars: dict[int, bytes] | None = None
+    ) -> None:
+        """That a step which changed the messages, or the avatars, like this has, and that all fits together."""
+        before, shown = self.life.messages, self.life.avatars
         after = before if expected is None else expected
-        await self.life.check(*((before, after) if self.has_struck else (after,)))
+        shown_after = shown if avatars is None else avatars
+        if self.has_struck:
+            await self.life.check(before, after, avatars=[shown, shown_after])
+        else:
+            await self.life.check(after, avatars=[shown_after])
 
     def check_rows(self, states: dict[bytes, tuple[bool, int | None, bool]]) -> None:
         """That no row has another state. After a fault only the rest of `check` holds."""
@@ -85,13 +110,19 @@ class AttachmentLives:
     def with_thumbnails(self, ids: Sequence[bytes]) -> list[AttachmentRow]:
         return [row for row in self.life.rows.values() if row.id in ids or row.thumbnail_of in ids]
 
-    def some_files(self, picks: list[int], user: int, *, ready: bool) -> list[bytes]:
-        """Files that clients know; most of them the user's own, which a message could take."""
+    def some_files(self, picks: list[int], user: int, *, ready: bool, is_avatar: bool = False) -> list[bytes]:
+        """Files that clients know; most of them the user's own, which a message could take, or avatars."""
         known = list(self.life.files)
         if ready:
             rows = self.life.rows
             known = [id_ for id_ in known if id_ in rows and rows[id_].state == (True, None, False)]
-            known = [id_ for id_ in known if rows[id_].user == self.life.users[user] and not rows[id_].thumbnail_of]
+            known = [
+                id_
+                for id_ in known
+                if rows[id_].user == self.life.users[user]
+                and not rows[id_].thumbnail_of
+                and rows[id_].is_avatar == is_avatar
+            ]
         return list(dict.fromkeys(known[pick % len(known)] for pick in picks)) if known else []
 
     def message(self, pick: int, user: int) -> int | None:
@@ -108,11 +139,12 @@ class AttachmentLives:
         user=users,
         sizes=st.lists(st.sampled_from([1, 40, "large"]), min_size=1, max_size=2),
         small=st.booleans(),
+        is_avatar=st.sampled_from([False, False, True]),
         whole=st.booleans(),
         fault=faults,
     )
     async def declares(
-        self, user: int, sizes: list[int | str], small: bool, whole: bool, fault: CallFault | None
+        self, user: int, sizes: list[int | str], small: bool, whole: bool, is_avatar: bool, fault: CallFault | None
     ) -> None:
         """And uploads it at once, or part by part in other steps."""
         life = self.life
@@ -121,20 +153,25 @@ class AttachmentLives:
         for size in sizes:
             bytes_ = limits.ATTACHMENT_PART_BYTES + 5 if size == "large" else int(size)
             file = KnownFile(user, bytes_ // 5 * b"12345" + bytes(bytes_ % 5))
-            thumbnail = KnownFile(user, b"small") if small else None
+            thumbnail = KnownFile(user, b"small") if small and not is_avatar else None
             contents += [file, thumbnail] if thumbnail else [file]
-            files.append(declaration_of(file, thumbnail))
+            files.append(declaration_of(file, thumbnail, is_avatar=is_avatar))
         wanted = sum(len(each.data) for each in contents)
         states, own = self.states(), [row for row in life.rows.values() if row.user == life.users[user]]
-        is_open = [row for row in own if row.seq is None and not row.is_orphaned and row.thumbnail_of is None]
+        is_open = [
+            row
+            for row in own
+            if row.seq is None and not row.is_shown and not row.is_orphaned and row.thumbnail_of is None
+        ]
         total = sum(row.size_bytes for row in life.rows.values())
         refused = (
             len(is_open) + len(files) > life.quotas.open_uploads_per_user
             or life.declared[user] + wanted > life.quotas.attachment_bytes_per_day
             or sum(row.size_bytes for row in own) + wanted > life.quotas.attachment_bytes_per_user
             or total + wanted > life.quotas.attachment_bytes_total
+            or (is_avatar and any(each.size_bytes > life.quotas.avatar_bytes for each in files))
         )
-        answer = await self.step(lambda: life.transfers.upload(life.users[user], files), fault)
+        answer = await self.step(lambda: life.transfers.upload(life.users[user], files, is_avatar=is_avatar), fault)
         if self.has_struck:
             declared = await life.declared_today(user)
             assert declared in (life.declared[user], life.declared[user] + wanted)
@@ -221,7 +258,7 @@ class AttachmentLives:
         """Why a message cannot have these files."""
         for id_ in ids:
             row = self.life.rows.get(id_)
-            if row is None or row.user != self.life.users[user] or row.thumbnail_of is not None:
+            if row is None or row.user != self.life.users[user] or row.thumbnail_of is not None or row.is_avatar:
                 return UnknownAttachment
             if id_ in kept:
                 continue
@@ -338,6 +375,54 @@ class AttachmentLives:
             life.joined[user] = max(life.messages, default=life.floor)
         await self.check()
 
+    @_step(4, user=users, of_group=st.booleans(), pick=picks, ready=st.booleans(), fault=faults)
+    async def sets_an_avatar(self, user: int, of_group: bool, pick: int, ready: bool, fault: CallFault | None) -> None:
+        """Of the user, or of the group, to a file that is an avatar more often than not."""
+        ids = self.some_files([pick], user, ready=ready, is_avatar=True)
+        if ids:
+            await self.set_avatar(user, GROUP if of_group else user, ids[0], fault)
+
+    @_step(1, user=users, of_group=st.booleans(), fault=faults)
+    async def removes_an_avatar(self, user: int, of_group: bool, fault: CallFault | None) -> None:
+        await self.set_avatar(user, GROUP if of_group else user, None, fault)
+
+    async def set_avatar(self, user: int, owner: int, id_: bytes | None, fault: CallFault | None) -> None:
+        life, states, after = self.life, self.states(), dict(self.life.avatars)
+        former, refused = life.avatars.get(owner), self.avatar_refusal(user, owner, id_)
+        new = NO_AVATAR if id_ is None else id_
+        if owner == GROUP:
+            answer: object = await self.step(
+                lambda: change_settings(life.failing_pool, life.users[user], life.group, avatar=new), fault
+            )
+        else:
+            answer = await self.step(lambda: profiles.change(life.failing_pool, life.users[user], avatar=new), fault)
+        if refused is None:
+            after.pop(owner, None)
+            if id_ is not None:
+                after[owner] = id_
+            if former not in (None, id_):
+                states[former] = (True, None, True)
+        if not self.has_struck:
+            assert isinstance(answer, refused or (ProfileChange, tuple))
+        await self.check(avatars=after)
+        self.check_rows(states)
+
+    def avatar_refusal(self, user: int, owner: int, id_: bytes | None) -> type[StoreError] | None:
+        """Why a user cannot set an avatar to this file."""
+        life = self.life
+        if owner == GROUP and user not in life.joined:
+            return NotAParticipant
+        if owner == GROUP and user != 0:
+            return NotAnAdministrator
+        if id_ is None or id_ == life.avatars.get(owner):
+            return None
+        row = life.rows.get(id_)
+        if row is None or row.user != life.users[user] or not row.is_avatar or row.is_orphaned:
+            return UnknownAttachment
+        if row.is_shown:
+            return AttachmentUsed
+        return None if row.is_complete else AttachmentIncomplete
+
     @_step(2, user=users, picks=some_picks, fault=faults)
     async def aborts(self, user: int, picks: list[int], fault: CallFault | None) -> None:
         life, states = self.life, self.states()
@@ -349,7 +434,7 @@ class AttachmentLives:
         if not self.has_struck:
             if not {row.id for row in rows}.issuperset(ids):
                 assert isinstance(answer, UnknownAttachment)
-            elif any(row.seq is not None for row in rows):
+            elif any(row.seq is not None or row.is_shown for row in rows):
                 assert isinstance(answer, AttachmentUsed)
             else:
                 assert answer is None
@@ -366,7 +451,8 @@ class AttachmentLives:
         states = {
             row.id: row.state
             for row in life.rows.values()
-            if (row.seq or 0) > life.floor or (row.seq is None and not row.is_orphaned and not row.is_old)
+            if (row.seq or 0) > life.floor
+            or (row.seq is None and not row.is_orphaned and (row.is_shown or not row.is_old))
         }
         await self.step(lambda: life.orphans.orphaned_attachments(JOB), fault)
         await self.check()
@@ -401,15 +487,17 @@ class AttachmentLives:
         await self.check()
 
     async def end(self) -> None:
-        """In the end only what messages have is there; and nothing of those that the administrator sees, once the
-        administrator has deleted them."""
+        """In the end only what messages have is there, and the avatars; and nothing of those that the administrator
+        sees, once the administrator has deleted them, nor an avatar that was removed."""
         life = self.life
         await self.settle()
-        kept = {row.key for row in life.rows.values() if row.seq is not None}
+        kept = {row.key for row in life.rows.values() if row.seq is not None or row.is_shown}
         assert {row.key for row in life.rows.values()} == kept
         assert await life.stored() == (kept, [])
+        for owner in list(life.avatars):
+            await self.set_avatar(0 if owner == GROUP else owner, owner, None, None)
         seen = self.seen_by(0)
-        left = {row.key for row in life.rows.values() if row.seq not in seen}
+        left = {row.key for row in life.rows.values() if row.seq not in (None, *seen)}
         for seq in seen:
             await revisions.delete_for_everyone(life.pool, life.users[0], life.group, seq)
         await self.settle()

@@ -25,6 +25,8 @@ from tests.store.failing_calls import FailingPool, FailingStore, Failures
 from tests.waiting import wait_until
 
 USERS: Final = 3
+GROUP: Final = USERS
+"""The owner of the group's avatar, beside the users."""
 DAY_S: Final = 86_400.0
 
 
@@ -33,6 +35,7 @@ class AttachmentRow(NamedTuple):
 
     :ivar seq: of the message that has it; None: none.
     :ivar is_old: it was declared more than a day ago.
+    :ivar is_shown: a user or the group has it as its avatar.
     """
 
     id: bytes
@@ -45,6 +48,8 @@ class AttachmentRow(NamedTuple):
     seq: int | None
     is_orphaned: bool
     is_old: bool
+    is_avatar: bool
+    is_shown: bool
 
     @property
     def state(self) -> tuple[bool, int | None, bool]:
@@ -87,9 +92,9 @@ class KnownFile:
         return b"".join(sha256(self.part(n)).digest() for n in range(1, self.part_count + 1))
 
 
-def declaration_of(file: KnownFile, small: KnownFile | None) -> File:
+def declaration_of(file: KnownFile, small: KnownFile | None, *, is_avatar: bool = False) -> File:
     thumbnail = None if small is None else Thumbnail(len(small.data), sha256(small.data).digest())
-    return File(len(file.data), "image/jpeg", file.digests(), thumbnail)
+    return File(len(file.data), "application/octet-stream" if is_avatar else "image/jpeg", file.digests(), thumbnail)
 
 
 def _row(each: dict[str, Any]) -> AttachmentRow:
@@ -107,6 +112,8 @@ def _row(each: dict[str, Any]) -> AttachmentRow:
         each["seq"],
         each["is_orphaned"],
         each["is_old"],
+        each["is_avatar"],
+        each["is_shown"],
     )
 
 
@@ -115,7 +122,8 @@ _SNAPSHOT: Final = """
         select jsonb_agg(jsonb_build_object(
             'id', a.id, 'user', a.user_id, 'key', a.object_key, 'size', a.size_bytes, 'digest', a.digest,
             'thumbnail_of', a.thumbnail_of, 'is_complete', a.completed is not null, 'seq', a.seq,
-            'is_orphaned', a.orphaned is not null, 'is_old', a.created < now() - interval '24 hours'))
+            'is_orphaned', a.orphaned is not null, 'is_old', a.created < now() - interval '24 hours',
+            'is_avatar', a.is_avatar, 'is_shown', a.is_shown))
         from attachments a where a.user_id = any(%(users)s::uuid[])), '[]'), coalesce((
         select jsonb_agg(jsonb_build_object(
             'seq', m.seq, 'sender', m.sender_id, 'temp_id', m.temp_id, 'attachments', m.attachments,
@@ -132,7 +140,10 @@ _SNAPSHOT: Final = """
             'total', jsonb_build_array(t.complete_files, t.complete_bytes),
             'figures', (select coalesce(sum(case metric when 'attachments_uploaded' then value else -value end), 0)
                 from analytics where metric in ('attachments_uploaded', 'attachments_removed')))
-        from attachment_total t)
+        from attachment_total t), coalesce((
+        select jsonb_object_agg(u.id, u.avatar) from users u
+        where u.id = any(%(users)s::uuid[]) and u.avatar is not null), '{}'),
+        (select c.avatar from conversations c where c.id = %(group)s::uuid)
 """
 """All in one statement: the test takes thousands of these."""
 
@@ -148,6 +159,7 @@ class LifeWorld:
     :ivar joined: users who take part -> the seq at which each joined.
     :ivar hidden: messages that a user has deleted for themselves.
     :ivar declared: bytes that each user has declared today.
+    :ivar avatars: of users, by their numbers, and of the group (`GROUP`).
     """
 
     pool: Pool
@@ -165,6 +177,7 @@ class LifeWorld:
     joined: dict[int, int] = field(default_factory=lambda: {0: 0, 1: 0})
     hidden: set[tuple[int, int]] = field(default_factory=set)
     declared: list[int] = field(default_factory=lambda: [0] * USERS)
+    avatars: dict[int, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.failing_pool = FailingPool(self.pool.url, self.failures)
@@ -177,6 +190,7 @@ class LifeWorld:
         self._found: list[Any] = []
         self._usage: list[Any] = []
         self._totals: dict[str, Any] = {}
+        self._shown: dict[int, bytes] = {}
         self._seen: dict[str, tuple[int, int]] = {}
         self._declared_as: dict[bytes, tuple[int, bytes]] = {}
 
@@ -205,8 +219,9 @@ class LifeWorld:
 
     def readable_by(self, user: int) -> set[bytes]:
         """The attachments that a user may download now."""
+        of_users = {id_ for owner, id_ in self.avatars.items() if owner != GROUP}
         if user not in self.joined:
-            return set()
+            return of_users
         first = max(self.floor, self.joined[user])
         files = {
             id_
@@ -214,7 +229,8 @@ class LifeWorld:
             if seq > first and not each.is_deleted and (user, seq) not in self.hidden
             for id_ in each.attachments
         }
-        return files | {row.id for row in self.rows.values() if row.thumbnail_of in files}
+        thumbnails = {row.id for row in self.rows.values() if row.thumbnail_of in files}
+        return files | thumbnails | {*self.avatars.values()}
 
     async def declared_today(self, user: int) -> int:
         """The bytes that the quota of the day counts."""
@@ -249,9 +265,12 @@ class LifeWorld:
 
     async def look(self) -> None:
         """Read what is stored, and check that each complete attachment has its object."""
-        [(rows, self._found, self.floor, self._usage, self._totals)] = await self.pool.fetch(
+        [(rows, self._found, self.floor, self._usage, self._totals, of_users, of_group)] = await self.pool.fetch(
             _SNAPSHOT, {"users": uuids(self.users), "group": uuid(self.group)}
         )
+        self._shown = {self.users.index(UUID(user).bytes): UUID(id_).bytes for user, id_ in of_users.items()}
+        if of_group is not None:
+            self._shown[GROUP] = of_group
         self.rows = {row.id: row for row in (_row(each) for each in rows)}
         for row in self.rows.values():
             first = self._declared_as.setdefault(row.id, (row.size_bytes, row.digest))
@@ -274,10 +293,11 @@ class LifeWorld:
                 assert (state.size_bytes, digest) == (row.size_bytes, row.digest)
                 self._seen[row.key] = mark
 
-    async def check(self, *expected: dict[int, SentMessage]) -> None:
+    async def check(self, *expected: dict[int, SentMessage], avatars: Sequence[dict[int, bytes]]) -> None:
         """All that must hold between two steps.
 
         :param expected: the messages; one of these, if it is not known which.
+        :param avatars: in the same way.
         """
         tickets: dict[int, set[bytes]] = {}
 
@@ -291,6 +311,8 @@ class LifeWorld:
             for user in range(USERS):
                 nursery.start_soon(download, user)
         self._check_messages(expected)
+        assert self._shown in avatars
+        self.avatars = dict(self._shown)
         self._check_binding()
         self._check_quotas()
         for user, found in tickets.items():
@@ -314,8 +336,13 @@ class LifeWorld:
     def _check_binding(self) -> None:
         """Each live message has its attachments and their thumbnails, and no other has any."""
         bound: dict[int, set[bytes]] = {}
+        shown = {row.id for row in self.rows.values() if row.is_shown}
+        assert shown == {*self.avatars.values()}, "what is shown is an avatar, of one owner"
+        assert len(self.avatars) == len(shown)
         for row in self.rows.values():
             assert not (row.seq is not None and (row.is_orphaned or not row.is_complete))
+            assert not (row.is_shown and (row.is_orphaned or not row.is_complete or not row.is_avatar))
+            assert not (row.is_avatar and (row.seq is not None or row.thumbnail_of))
             if row.seq is not None:
                 bound.setdefault(row.seq, set()).add(row.id)
         for seq, each in self.messages.items():

@@ -1,5 +1,5 @@
-"""The life of attachments beside a model: uploads, messages that take and lose them, users who come and go, and the
-clean-up, in any order, while processes die and services fail between any two calls."""
+"""The life of attachments beside a model: uploads, messages that take and lose them, avatars, users who come and go,
+and the clean-up, in any order, while processes die and services fail between any two calls."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ async def live(pool: Pool, store: FileStore, put: Put, taken: list[LifeStep], is
         attachment_bytes_per_day=10 * part,
         attachment_bytes_per_user=12 * part,
         attachment_bytes_total=20 * part,
+        avatar_bytes=40,
     )
     people = [await new_user(pool, f"user{next(_numbers)}") for _ in range(USERS)]
     group = await new_group(pool, *people)

@@ -13,6 +13,25 @@ IMPOSSIBLE = {
     "a contact of oneself": "insert into contacts (user_id, contact_id) values ('{alice}', '{alice}')",
     "a contact that is nobody": "insert into contacts (user_id, contact_id) values ('{alice}', gen_random_uuid())",
     "a deleted user with a name": "update users set deleted = now(), display_name = 'a' where username = 'alice'",
+    "an avatar that is no attachment": "update users set avatar = gen_random_uuid() where username = 'alice'",
+    "one avatar of two users": (
+        "with picture as (insert into attachments {file}, is_avatar, is_shown)"
+        " values ({good}, true, true) returning id)"
+        " update users set avatar = (select id from picture) where username in ('alice', 'bob')"
+    ),
+    "one avatar of two groups": (
+        "with picture as (insert into attachments {file}, is_avatar, is_shown)"
+        " values ({good}, true, true) returning id)"
+        " update conversations set avatar = (select id from picture)"
+    ),
+    "an avatar of a message": (
+        "with sent as (insert into messages {message} values ('{group}', 1, {rest}, null, null))"
+        " insert into attachments {file}, conversation_id, seq, is_avatar) values ({good}, '{group}', 1, true)"
+    ),
+    "a shown file that is no avatar": "insert into attachments {file}, is_shown) values ({good}, true)",
+    "a shown avatar that is orphaned": (
+        "insert into attachments {file}, is_avatar, is_shown, orphaned) values ({good}, true, true, now())"
+    ),
     "a name with a space": "update users set username = 'al ice' where username = 'alice'",
     "a second direct conversation": (
         "insert into conversations (id, kind, direct_low, direct_high) select gen_random_uuid(), kind, direct_low,"

@@ -46,6 +46,7 @@ from store import (
     sql,
     tokens,
 )
+from store.avatars import NO_AVATAR
 from store.device_uses import DeviceUses
 from store.errors import DatabaseError, Refused, ResetUnknown, TooManyExports
 from store.latencies import add_latencies
@@ -108,6 +109,12 @@ insert into mailboxes (mailbox_hash, asked_since)
 insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed, conversation_id, seq)
     select m.id, m.sender_id, 'attachments/' || m.id, 1, 'image/jpeg', sha256(''), now(), m.conversation_id, m.seq
     from messages m where m.seq = 1;
+insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed, is_avatar, is_shown)
+    select id, id, 'attachments/' || id, 1, 'a/b', sha256(''), now(), true, true from users;
+insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed, is_avatar, is_shown)
+    select id, md5('u0')::uuid, 'attachments/' || id, 1, 'a/b', sha256(''), now(), true, true from conversations;
+update users set avatar = id where deleted is null;
+update conversations set avatar = id;
 insert into attachment_usage (user_id, stored_bytes) select user_id, count(*) from attachments group by 1
     on conflict do nothing;
 insert into outbox (conversation_id, seq) select conversation_id, seq from messages order by created;
@@ -369,6 +376,7 @@ class Traffic:
             lambda: participants.add(pool, user, here, self.other),
             lambda: participants.set_role(pool, user, here, self.other, "admin"),
             lambda: participants.change_settings(pool, user, here, name="other"),
+            lambda: participants.change_settings(pool, user, here, avatar=NO_AVATAR),
             lambda: participants.mute(pool, user, here, seconds=60),
             lambda: participants.remove(pool, user, here, self.other),
             lambda: profiles.profile_of(pool, user),
@@ -485,6 +493,12 @@ class Traffic:
         await attachments.note_multipart(pool, other, "x")
         await attachments.complete(pool, user, [one.id])
         await attachments.readable(pool, user, [one.id, other.id])
+        [picture] = await attachments.declare(
+            pool, user, [a_file(media_type="application/octet-stream")], QUOTAS, avatars="encrypted"
+        )
+        await attachments.complete(pool, user, [picture.id])
+        await profiles.change(pool, user, avatar=picture.id)
+        await attachments.readable(pool, user, [picture.id, user])
         await orphans.remove(pool, await attachments.give_up(pool, user, [one.id, other.id]))
 
     async def sweep(self) -> None:

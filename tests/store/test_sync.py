@@ -20,6 +20,7 @@ from protocol.frames import Conversation, Departed, Message, OwnSettings, Partic
 from protocol.limits import COUNTED, CURSOR_DAYS, MAX_SHOWN
 from store import contacts, conversations, messages, participants, profiles, revisions
 from store import sync as sync_module
+from store.avatars import NO_AVATAR
 from store.errors import ExpiredCursor, ForeignCursor, Refused
 from store.marks import Mark, mark
 from store.messages import Committed, send
@@ -31,6 +32,7 @@ from store.retention import clear, move_floors, note_announced, unannounced, unc
 from store.sync import Snapshot, SyncPage, SyncPush, cursor_of, sync, take_cursor_snapshot
 from tests.ageing import age
 from tests.people import new_group, new_user
+from tests.store.attachment_world import new_attachment
 from tests.store.store_world import a_message
 
 
@@ -270,6 +272,12 @@ class RandomChanges:
         for each in await uncleared(self.pool, limit=2):
             await clear(self.pool, each.conversation, limit=4)
 
+    async def avatar(self, user: bytes) -> bytes | None:
+        """An upload for a user or a group to show; or none any longer, or the one that there is."""
+        if self.chance.random() < 0.6:
+            return self.chance.choice((None, NO_AVATAR))
+        return await new_attachment(self.pool, user, avatars="encrypted")
+
     async def change_settings(self, user: bytes, group: bytes) -> None:
         chance = self.chance
         if chance.random() < 0.5:
@@ -278,6 +286,7 @@ class RandomChanges:
                 user,
                 group,
                 name=chance.choice((None, "A", "B")),
+                avatar=await self.avatar(user),
                 joiners_see_all=chance.random() < 0.5,
                 lifetime_s=chance.choice((None, 0, 50 * 86_400)),
             )
@@ -286,6 +295,7 @@ class RandomChanges:
                 self.pool,
                 user,
                 display_name=chance.choice((None, "", "Ann", "Bo")),
+                avatar=await self.avatar(user),
                 gives_receipts=chance.random() < 0.7,
                 shows_presence=None,
             )

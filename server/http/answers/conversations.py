@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from protocol.frames import Conversation, Participant
+from server.http.answers.avatars import AvatarAnswer, avatar_or_none
 from server.http.answers.messages import MAX_PAGE_BYTES, MessageAnswer, message_body, most_bytes_of
 from server.http.cursors import cursor_text
 from server.http.encoding import IDENT, Encoding, Ident, ident_or_none
@@ -18,7 +19,8 @@ Kind: TypeAlias = Literal["direct", "group"]
 class ParticipantAnswer(Struct, frozen=True, gc=False):
     """A participant of a conversation.
 
-    :ivar revision: how often the display name was changed.
+    :ivar avatar: null if the participant has none.
+    :ivar revision: how often the display name or the avatar was changed.
     :ivar joined_seq: the conversation's last `seq` before the first message that the participant may read.
     :ivar since_seq: the conversation's last `seq` when the participant joined.
     :ivar delivered_seq: the participant has the messages up to this one; null for others in a conversation of more than
@@ -30,6 +32,7 @@ class ParticipantAnswer(Struct, frozen=True, gc=False):
     user: Ident
     username: str
     display_name: str | None
+    avatar: AvatarAnswer | None
     revision: int
     is_admin: bool
     joined_seq: int
@@ -43,6 +46,7 @@ class ConversationAnswer(Struct, frozen=True, gc=False):
     """A conversation as you see it.
 
     :ivar name: of a group; null in a direct conversation.
+    :ivar avatar: of a group; null if it has none.
     :ivar created: microseconds since 1970-01-01T00:00Z.
     :ivar first_seq: the first `seq` that you may read.
     :ivar last_seq: the `seq` of the last message; 0 if there is none.
@@ -61,6 +65,7 @@ class ConversationAnswer(Struct, frozen=True, gc=False):
     conversation: Ident
     kind: Kind
     name: str | None
+    avatar: AvatarAnswer | None
     created: int
     first_seq: int
     last_seq: int
@@ -103,6 +108,7 @@ def conversation_body(conversation: Conversation, encoding: Encoding) -> Convers
         conversation=IDENT[encoding](conversation.conversation),
         kind=cast(Kind, conversation.kind),
         name=conversation.name,
+        avatar=avatar_or_none(conversation.avatar, encoding),
         created=conversation.created,
         first_seq=conversation.first_seq,
         last_seq=conversation.last_seq,
@@ -125,6 +131,7 @@ def participant_body(participant: Participant, encoding: Encoding) -> Participan
         user=IDENT[encoding](participant.user),
         username=participant.username,
         display_name=participant.display_name,
+        avatar=avatar_or_none(participant.avatar, encoding),
         revision=participant.revision or 0,
         is_admin=bool(participant.is_admin),
         joined_seq=participant.joined_seq,
@@ -155,8 +162,8 @@ def list_body(found: list[Conversation], limit: int, encoding: Encoding, kind: s
 CURSOR_BYTES: Final = 256
 """The most of a page without its entries."""
 
-CONVERSATION_BYTES: Final = 1024
-PARTICIPANT_BYTES: Final = 512
+CONVERSATION_BYTES: Final = 1152
+PARTICIPANT_BYTES: Final = 640
 """The most of a conversation in JSON without its name, participants and last message, and of a participant without the
 display name."""
 

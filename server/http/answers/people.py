@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from server.http.answers.avatars import AvatarAnswer, avatar_or_none
 from server.http.encoding import IDENT, Encoding, Ident
 from store.contacts import ListedContact
 from store.profiles import AcceptedFrom, ProfileSettings, ShownProfile
@@ -12,12 +13,13 @@ from store.profiles import AcceptedFrom, ProfileSettings, ShownProfile
 class UserAnswer(Struct, frozen=True):
     """A user, as you see it.
 
-    :ivar revision: how often the display name was changed.
+    :ivar revision: how often the display name or the avatar was changed.
     """
 
     user: Ident
     username: str
     display_name: str | None
+    avatar: AvatarAnswer | None
     revision: int
 
 
@@ -45,6 +47,7 @@ class ContactAnswer(Struct, frozen=True):
     user: Ident
     username: str
     display_name: str | None
+    avatar: AvatarAnswer | None
     is_blocked: bool
     created: int
 
@@ -62,7 +65,8 @@ class ContactsAnswer(Struct, frozen=True):
 
 
 def user_body(user: bytes, shown: ShownProfile, encoding: Encoding) -> UserAnswer:
-    return UserAnswer(IDENT[encoding](user), shown.username, shown.display_name, shown.revision)
+    avatar = avatar_or_none(shown.avatar, encoding)
+    return UserAnswer(IDENT[encoding](user), shown.username, shown.display_name, avatar, shown.revision)
 
 
 def profile_body(user: bytes, settings: ProfileSettings, encoding: Encoding) -> ProfileAnswer:
@@ -70,6 +74,7 @@ def profile_body(user: bytes, settings: ProfileSettings, encoding: Encoding) -> 
         user=IDENT[encoding](user),
         username=settings.username,
         display_name=settings.display_name,
+        avatar=avatar_or_none(settings.avatar, encoding),
         revision=settings.revision,
         gives_receipts=settings.gives_receipts,
         shows_presence=settings.shows_presence,
@@ -83,6 +88,7 @@ def contact_body(contact: ListedContact, encoding: Encoding) -> ContactAnswer:
         user=IDENT[encoding](contact.user),
         username=contact.username,
         display_name=contact.display_name,
+        avatar=avatar_or_none(contact.avatar, encoding),
         is_blocked=contact.is_blocked,
         created=contact.created,
     )

@@ -30,6 +30,13 @@ ALWAYS: Final[Mapping[str, str]] = {
 }
 """Headers of each file: it is ciphertext, or was sent by a stranger, and no browser may show or run it."""
 
+OF_PICTURES: Final[Mapping[str, str]] = {
+    "content-disposition": "inline",
+    # The pages of clients are of other origins.
+    "cross-origin-resource-policy": "cross-origin",
+}
+"""Headers of public avatars, instead of those: browsers show them as what their media type says, and nothing else."""
+
 
 async def download(
     folder: Folder,
@@ -55,6 +62,8 @@ async def download(
         # A ticket has a URL of its own, so a cache is right as long as the ticket may be used.
         cached = f"private, max-age={int(ticket.left_s)}, immutable"
         shown = {**common, **ALWAYS, "cache-control": cached, "etag": f'"{found.tag}"'}
+        if ticket.shown_as is not None:
+            shown |= {**OF_PICTURES, "content-type": ticket.shown_as}
         if is_held(headers, found.tag):
             del shown["content-type"]
             await wire.answer(Reply(304, shown, b""))

@@ -25,6 +25,7 @@ from server.http.answers.attachments import (
     UploadTicketAnswer,
     UploadTicketsAnswer,
 )
+from server.http.answers.avatars import AvatarAnswer
 from server.http.answers.conversations import ConversationAnswer, ListAnswer, ParticipantAnswer, ParticipantsAnswer
 from server.http.answers.devices import (
     ConfirmedAnswer,
@@ -112,7 +113,7 @@ def _message(conversation: UUID, message: UUID, seq: int, sender: UUID) -> Messa
 
 
 def _participant(user: UUID, name: str, *, is_admin: bool, read: int) -> ParticipantAnswer:
-    return ParticipantAnswer(_id(user), name, name.title(), 1, is_admin, 0, 0, 2, read, None)
+    return ParticipantAnswer(_id(user), name, name.title(), None, 1, is_admin, 0, 0, 2, read, None)
 
 
 _PARTICIPANTS: Final = [
@@ -130,6 +131,7 @@ def _conversation(conversation: UUID, last: MessageAnswer | None, *, is_group: b
         conversation=_id(conversation),
         kind="group" if is_group else "direct",
         name="Climbing" if is_group else None,
+        avatar=None,
         created=_AT,
         first_seq=1,
         last_seq=last.seq if last else 0,
@@ -159,6 +161,7 @@ _PROFILE: Final = ProfileAnswer(
     _id(ALICE),
     "alice",
     "Alice",
+    AvatarAnswer(_id(ATTACHMENT), 40_000, _DIGEST),
     1,
     gives_receipts=True,
     shows_presence=True,
@@ -196,7 +199,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "POST /v1/exports": Example(answer=ExportsAnswer([_EXPORT]), status=202),
     "GET /v1/exports": Example(answer=ExportsAnswer([_EXPORT])),
     "GET /v1/exports/<uuid:export>/parts/<int:part>": Example({"export": str(EXPORT), "part": "1"}),
-    "GET /v1/users/<username>": Example({"username": "bob"}, answer=UserAnswer(_id(BOB), "bob", "Bob", 1)),
+    "GET /v1/users/<username>": Example({"username": "bob"}, answer=UserAnswer(_id(BOB), "bob", "Bob", None, 1)),
     "GET /v1/devices": Example(
         answer=DevicesAnswer(
             [DeviceAnswer(_id(PHONE), "Phone", _AT, _AT + 90 * _DAY_US, _AT + _DAY_US, "alo-ios/2.1", is_this=True)],
@@ -257,7 +260,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "DELETE /v1/quiet-hours": Example(status=204),
     "GET /v1/contacts": Example(
         query=PageQuery(limit=20),
-        answer=ContactsAnswer([ContactAnswer(_id(BOB), "bob", "Bob", False, _AT)], None, 1),
+        answer=ContactsAnswer([ContactAnswer(_id(BOB), "bob", "Bob", None, False, _AT)], None, 1),
     ),
     "PUT /v1/contacts/<uuid:other>": Example({"other": str(DAVE)}, body=bodies.PutContact(), status=204),
     "DELETE /v1/contacts/<uuid:other>": Example({"other": str(BOB)}, status=204),

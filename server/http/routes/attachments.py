@@ -34,10 +34,12 @@ routes = Routes()
 async def declare_attachments(identity: Identity, request: Request[NewAttachments]) -> Answer:
     """Declare files, and get the requests that upload their parts to the object store.
 
-    The object store takes no other bytes than those that you have declared. An upload that no message has taken a day
-    later is given up.
+    The object store takes no other bytes than those that you have declared. An upload that neither a message nor an
+    avatar has taken a day later is given up.
     """
-    tickets = await request.services.transfers.upload(identity.user, files_of(request.body))
+    tickets = await request.services.transfers.upload(
+        identity.user, files_of(request.body), is_avatar=request.body.is_avatar
+    )
     return Answer(upload_body(tickets, request.encoding), 201)
 
 
@@ -66,8 +68,8 @@ async def get_missing_parts(identity: Identity, request: Request[PartsQuery], at
 async def complete_attachment(identity: Identity, request: Request[None], attachment: UUID) -> Answer:
     """Complete an upload with its thumbnail, once all parts are in the object store.
 
-    The server compares them with the declaration. From then on a message can take the attachment. Repeating it changes
-    nothing.
+    The server compares them with the declaration. From then on a message can take the attachment, or an avatar can
+    be set to it. Repeating it changes nothing.
     """
     await request.services.transfers.complete(identity.user, [attachment.bytes])
     return NO_CONTENT
@@ -80,7 +82,7 @@ async def complete_attachment(identity: Identity, request: Request[None], attach
     request_class=RequestClass.UPLOAD,
 )
 async def abort_attachment(identity: Identity, request: Request[None], attachment: UUID) -> Answer:
-    """Give up an upload that no message has, with its thumbnail.
+    """Give up an upload that neither a message nor an avatar has, with its thumbnail.
 
     From then on it is unknown.
     """
@@ -97,7 +99,7 @@ async def abort_attachment(identity: Identity, request: Request[None], attachmen
     request_class=RequestClass.READ,
 )
 async def get_downloads(identity: Identity, request: Request[WantedDownloads]) -> Answer:
-    """Get the URLs of attachments whose messages you may read.
+    """Get the URLs of attachments whose messages you may read, and of avatars that you may see.
 
     Others are left out of the answer: those that do not exist, and those that are not for you.
     """

@@ -94,7 +94,13 @@ async def get_conversation(_: Identity, found: Conversation, request: Request[No
     "PATCH /v1/conversations/<uuid:conversation>",
     body=bodies.PatchConversation,
     announces=[Announcements.settings_changed],
-    problems=[ProblemCode.NOT_FOUND, ProblemCode.NOT_AN_ADMINISTRATOR],
+    problems=[
+        ProblemCode.NOT_FOUND,
+        ProblemCode.NOT_AN_ADMINISTRATOR,
+        ProblemCode.UNKNOWN_ATTACHMENT,
+        ProblemCode.ATTACHMENT_INCOMPLETE,
+        ProblemCode.ATTACHMENT_USED,
+    ],
 )
 async def patch_conversation(
     identity: Identity, request: Request[bodies.PatchConversation], conversation: UUID
@@ -109,6 +115,7 @@ async def patch_conversation(
         user,
         conversation.bytes,
         name=body.name,
+        avatar=None if body.avatar is None else body.avatar.bytes,
         joiners_see_all=body.joiners_see_all,
         lifetime_s=body.lifetime_s,
     )

@@ -6,6 +6,7 @@ from protocol.frames import Profile
 from server.http import bodies
 from server.http.announcements import Announcements
 from server.http.answers.people import ProfileAnswer, profile_body
+from server.http.problem_codes import ProblemCode
 from server.http.routing import Announcement, Answer, Changed, Request, Routes
 from store import profiles
 from store.tokens import Identity
@@ -29,6 +30,7 @@ async def get_profile(identity: Identity, request: Request[None]) -> Answer:
         Announcements.own_settings_changed,
     ],
     answer=ProfileAnswer,
+    problems=[ProblemCode.UNKNOWN_ATTACHMENT, ProblemCode.ATTACHMENT_INCOMPLETE, ProblemCode.ATTACHMENT_USED],
 )
 async def patch_profile(identity: Identity, request: Request[bodies.PatchProfile]) -> Changed:
     """Change your profile and settings.
@@ -40,14 +42,15 @@ async def patch_profile(identity: Identity, request: Request[bodies.PatchProfile
         request.services.pool,
         user,
         display_name=body.display_name,
+        avatar=None if body.avatar is None else body.avatar.bytes,
         gives_receipts=body.gives_receipts,
         shows_presence=body.shows_presence,
         messages_from=body.messages_from,
         groups_from=body.groups_from,
     )
     now, announcements = changed.settings, []
-    if changed.is_renamed:
-        profile = Profile(user, now.revision, now.username, now.display_name)
+    if changed.is_profile_changed:
+        profile = Profile(user, now.revision, now.username, now.display_name, now.avatar)
         announcements.append(Announcement(Announcements.profile_changed, profile))
     if changed.is_shown_otherwise:
         announcements.append(Announcement(Announcements.presence_rules_changed, [user]))

@@ -40,9 +40,10 @@ begin
         select d::date from generate_series((select min(day) from activity), (select max(day) from activity), '1 day') d
     ));
     delete from dead_jobs j where j.payload ->> 'user' = p_user::text;
-    -- A job deletes their objects, and then the rows.
+    perform take_avatar(p_user, null, old.avatar);
+    -- A job deletes their objects, and then the rows. An avatar that a group shows stays with the group, like its name.
     update attachments a set orphaned = coalesce(a.orphaned, clock_timestamp())
-    where a.user_id = p_user and a.conversation_id is null;
+    where a.user_id = p_user and a.conversation_id is null and not a.is_shown;
     delete from attachment_usage a where a.user_id = p_user;
     perform note_security_event('account_deleted', p_user, '{"actor": "system"}');
     -- In the order of their keys, as marks and sends lock them.
@@ -53,7 +54,7 @@ begin
     update withheld w set changed = pg_current_xact_id() where w.user_id = p_user;
     update users u
     set username = 'deleted user ' || left(replace(gen_random_uuid()::text, '-', ''), 16), password_hash = '',
-        display_name = null, avatar_key = null, profile_revision = u.profile_revision + 1, gives_receipts = true,
+        display_name = null, avatar = null, profile_revision = u.profile_revision + 1, gives_receipts = true,
         shows_presence = false, messages_from = 'nobody', groups_from = 'nobody', is_closed = true,
         deleted = clock_timestamp()
     where u.id = p_user;

@@ -3,16 +3,17 @@
 --
 -- p_thumbnail_of: for a thumbnail the id of its file, which comes before it; null: a file.
 -- p_part_digests: for each file those of its parts, one after the other.
+-- p_are_avatars: for users and groups to show; else for messages.
 -- Of the quotas 0 is none. Bytes of a user and of the deployment count from here until the objects are gone, bytes of a
--- day by UTC even longer. Files that no message has are open; thumbnails do not count as such.
+-- day by UTC even longer. Files that nothing refers to are open; thumbnails do not count as such.
 -- outcome:
 --   'declared'
 --   'deleted': the account is deleted
 --   'open_uploads_per_user', 'attachment_bytes_per_day', 'attachment_bytes_per_user', 'attachment_bytes_total': the quota that would be exceeded
 create or replace function declare_attachments(
     p_user uuid, p_ids uuid[], p_keys text[], p_sizes bigint[], p_media_types text[], p_digests bytea[],
-    p_part_digests bytea[], p_thumbnail_of uuid[], p_open_uploads bigint, p_bytes_per_day bigint,
-    p_bytes_per_user bigint, p_bytes_total bigint, out outcome text
+    p_part_digests bytea[], p_thumbnail_of uuid[], p_are_avatars boolean, p_open_uploads bigint,
+    p_bytes_per_day bigint, p_bytes_per_user bigint, p_bytes_total bigint, out outcome text
 ) language plpgsql as $$
 declare
     usage attachment_usage;
@@ -37,7 +38,8 @@ begin
     outcome := case
         when p_open_uploads > 0 and files + (
             select count(*) from attachments a
-            where a.user_id = p_user and a.conversation_id is null and a.orphaned is null and a.thumbnail_of is null
+            where a.user_id = p_user and a.conversation_id is null and not a.is_shown and a.orphaned is null
+              and a.thumbnail_of is null
         ) > p_open_uploads then 'open_uploads_per_user'
         when p_bytes_per_day > 0 and usage.declared_bytes + wanted > p_bytes_per_day then 'attachment_bytes_per_day'
         when p_bytes_per_user > 0 and usage.stored_bytes + wanted > p_bytes_per_user then 'attachment_bytes_per_user' end;
@@ -54,8 +56,9 @@ begin
     update attachment_usage u
     set stored_bytes = usage.stored_bytes + wanted, day = usage.day, declared_bytes = usage.declared_bytes + wanted
     where u.user_id = p_user;
-    insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, part_digests, thumbnail_of)
-    select f.id, p_user, f.key, f.size_bytes, f.media_type, f.digest, f.part_digests, f.thumbnail_of
+    insert into attachments (
+        id, user_id, object_key, size_bytes, media_type, digest, part_digests, thumbnail_of, is_avatar)
+    select f.id, p_user, f.key, f.size_bytes, f.media_type, f.digest, f.part_digests, f.thumbnail_of, p_are_avatars
     from unnest(p_ids, p_keys, p_sizes, p_media_types, p_digests, p_part_digests, p_thumbnail_of)
         with ordinality f(id, key, size_bytes, media_type, digest, part_digests, thumbnail_of, n)
     order by f.n;

@@ -2,7 +2,7 @@
 --
 -- p_held: as lock_attachments() has returned them; only such files can be new to a message.
 -- p_conversation, p_seq: a message that may keep those that it has; null: a new message.
--- 'unattachable': it does not exist, is another user's or a thumbnail, or is orphaned
+-- 'unattachable': it does not exist, is another user's, a thumbnail or an avatar, or is orphaned
 -- 'incomplete': it or its thumbnail is not complete
 -- 'used': it belongs to another message, or is named twice
 create or replace function refused_attachment(
@@ -10,7 +10,7 @@ create or replace function refused_attachment(
 ) returns text language sql as $$
     select found.outcome from (
         select w.n, case
-            when a.id is null or a.user_id <> p_user or a.thumbnail_of is not null then 'unattachable'
+            when a.id is null or a.user_id <> p_user or a.thumbnail_of is not null or a.is_avatar then 'unattachable'
             when w.nth > 1 then 'used'
             when a.conversation_id = p_conversation and a.seq = p_seq then null
             when a.conversation_id is not null then 'used'

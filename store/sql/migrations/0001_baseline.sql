@@ -23,7 +23,8 @@ create table users (
     password_hash text,
     created timestamptz not null default clock_timestamp(),
     display_name text check (length(display_name) between 1 and 128),
-    avatar_key text,
+    -- The picture that others see of the user: an attachment that no message has (set_profile).
+    avatar uuid,
     -- The number of changes of the profile: of two profiles the one with the greater revision is the later.
     profile_revision int not null default 0,
     -- Whether others see the marks of this user, and when the user is or was online.
@@ -43,7 +44,8 @@ create table users (
     -- When the account was deleted. The row stays, since messages, marks and settings refer to it.
     deleted timestamptz,
     constraint users_username unique (username),
-    constraint users_deleted check (deleted is null or is_closed and display_name is null and password_hash = '')
+    constraint users_deleted check (
+        deleted is null or is_closed and display_name is null and avatar is null and password_hash = '')
 );
 create index users_created on users (created);
 
@@ -188,7 +190,8 @@ create table conversations (
     -- Moves with each change of the users who get messages, also with a change that the others are not told of
     -- (withheld). Nodes check their cached lists of recipients by it.
     recipients_version bigint not null default 1,
-    avatar_key text,
+    -- The picture of a group, as that of a user (change_conversation).
+    avatar uuid,
     -- Whether a user who joins may read messages from before.
     joiners_see_all boolean not null default false,
     -- In a direct conversation: whether each user blocks the other. The same as in contacts, so that a send need not
@@ -205,7 +208,7 @@ create table conversations (
     participants_changed xid8 not null default pg_current_xact_id(),
     -- The lifetime of messages, in seconds; null: as long as the deployment keeps them.
     lifetime_s int,
-    -- The user who changed the name, the lifetime or joiners_see_all last; null: they are as at the beginning.
+    -- The user who changed the name, the avatar, the lifetime or joiners_see_all last; null: they are as at the beginning.
     settings_by uuid references users,
     -- The transaction that edited a message last, or deleted one for everyone; null: none did.
     revised xid8,
@@ -418,8 +421,8 @@ create table sends (
 );
 create index sends_created on sends (created);
 
--- A file in the object store: declared, uploaded, then part of a message. A thumbnail is a file of its own, which becomes
--- part of a message, and loses it, together with the file that it shows.
+-- A file in the object store: declared, uploaded, then part of a message, or the avatar of a user or a group. A thumbnail
+-- is a file of its own, which becomes part of a message, and loses it, together with the file that it shows.
 create table attachments (
     id uuid primary key,
     user_id uuid not null references users,
@@ -438,20 +441,37 @@ create table attachments (
     conversation_id uuid,
     seq bigint,
     created timestamptz not null default clock_timestamp(),
-    -- When no message referred to the file any longer. From then on its objects are deleted, the row last, and no message
-    -- can take it.
+    -- When neither a message nor an avatar referred to the file any longer. From then on its objects are deleted, the row
+    -- last, and nothing can take it.
     orphaned timestamptz,
+    -- It was declared as an avatar: no message takes it.
+    is_avatar boolean not null default false,
+    -- A user or a group has it as its avatar now (take_avatar).
+    is_shown boolean not null default false,
     constraint attachments_object unique (object_key),
     constraint attachments_thumbnail unique (thumbnail_of),
     constraint attachments_message foreign key (conversation_id, seq) references messages,
     check ((conversation_id is null) = (seq is null)),
     constraint attachments_orphaned check (orphaned is null or conversation_id is null),
     constraint attachments_completed check (conversation_id is null or completed is not null),
+    constraint attachments_avatar check (not is_avatar or conversation_id is null and thumbnail_of is null),
+    constraint attachments_shown check (not is_shown or is_avatar and completed is not null and orphaned is null),
     constraint attachments_parts check ((completed is null) = (part_digests is not null))
 );
 create index attachments_of_message on attachments (conversation_id, seq) where conversation_id is not null;
-create index attachments_unused on attachments (created) where conversation_id is null;
+create index attachments_unused on attachments (created) where conversation_id is null and not is_shown;
 create index attachments_unused_of_user on attachments (user_id) where conversation_id is null;
+
+-- The row of an avatar that is shown is never removed. The indexes find whose it is: for downloads, and before a row is
+-- removed.
+alter table users add constraint users_avatar foreign key (avatar) references attachments;
+alter table conversations add constraint conversations_avatar foreign key (avatar) references attachments;
+create unique index users_by_avatar on users (avatar) where avatar is not null;
+create unique index conversations_by_avatar on conversations (avatar) where avatar is not null;
+
+-- Avatars as clients are told of them: the id, the size in 8 bytes and the digest, in one value.
+create view avatars as
+    select a.id, uuid_send(a.id) || int8send(a.size_bytes) || a.digest as told from attachments a;
 
 -- What the quotas of attachments count for each user who has declared any.
 create table attachment_usage (

@@ -55,6 +55,7 @@ from tests.pg_proxy import Proxy, open_proxy
 from tests.server.http_world import CBOR, Api, open_api, say
 from tests.server.node_world import TestNode, open_node, wait_caught_up
 from tests.server.pushed_devices import PushedDevice
+from tests.store.attachment_world import new_attachment
 from tests.waiting import let_pass, wait_until
 
 PUSHED_S: Final = 10.0
@@ -70,6 +71,7 @@ class WriterBehindProxy(NamedTuple):
     :ivar proxy: stands between Postgres and the near node and the web process, which serve the writes.
     :ivar pool: goes past the proxy.
     :ivar bob: is on the other node, and watches Alice.
+    :ivar pictures: uploads of Alice that may be avatars.
     """
 
     proxy: Proxy
@@ -82,6 +84,7 @@ class WriterBehindProxy(NamedTuple):
     direct: bytes
     group: bytes
     left: bytes
+    pictures: list[bytes]
 
 
 @asynccontextmanager
@@ -92,6 +95,7 @@ async def open_writer_behind_proxy(pool: Pool, redis_url: str) -> AsyncGenerator
     alice, bob, carol = (people[name] for name in ("alice", "bob", "carol"))
     direct = await new_direct(pool, alice, bob)
     group, left = await new_group(pool, alice, bob, carol), await new_group(pool, alice, bob)
+    pictures = [await new_attachment(pool, alice.user, avatars="encrypted") for _ in range(2)]
     await say(pool, direct, alice.user, b"1", b"2", b"3")
     await say(pool, group, bob.user, b"1", b"2", b"3")
     port = int(pool.url.rpartition(":")[2].partition("/")[0])
@@ -116,7 +120,7 @@ async def open_writer_behind_proxy(pool: Pool, redis_url: str) -> AsyncGenerator
                 await connection.watch([alice.user])
         writer = await stack.enter_async_context(connect(near.url, alice.token))
         yield WriterBehindProxy(
-            proxy, pool, writer, api.of(alice.token), devices, devices[3], people, direct, group, left
+            proxy, pool, writer, api.of(alice.token), devices, devices[3], people, direct, group, left, pictures
         )
 
 
@@ -222,6 +226,16 @@ WRITES: Final = {
         lambda s: ask(s.api, "PATCH", "/v1/profile", display_name="Alice A."),
         "set_profile(",
         "select from users where display_name = 'Alice A.'",
+    ),
+    "avatar": Write(
+        lambda s: ask(s.api, "PATCH", "/v1/profile", avatar=s.pictures[0]),
+        "set_profile(",
+        "select from users where avatar is not null",
+    ),
+    "avatar of a group": Write(
+        lambda s: ask(s.api, "PATCH", group_path(s, s.group), avatar=s.pictures[1]),
+        "change_conversation(",
+        "select from conversations where avatar is not null",
     ),
     "remove participant": Write(
         lambda s: ask(s.api, "DELETE", group_path(s, s.group, "participants", of(s, "carol"))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,13 +44,29 @@ async def test_a_welcome_says_what_the_server_can_do_and_allows(pool: Pool, redi
     async with open_node(pool.url, redis_url, max_address_connections=77) as node, node.open_websocket() as client:
         await client.send(Hello(3, alice.token, 1))
         welcome = await client.find(Welcome)
-    assert welcome.features == sorted(set(features.FEATURES) - {"attachments"}), "it has no object store"
+    assert welcome.features == sorted(set(features.FEATURES) - {"attachments", "avatars", "public_avatars"}), (
+        "no object store"
+    )
     assert welcome.limits == sorted(welcome.limits or [])
     told = dict(welcome.limits or [])
     assert told["content_bytes"] == limits.MAX_CONTENT_BYTES
     assert told["requests_in_flight"] == limits.MAX_IN_FLIGHT
     assert told["connections_per_address"] == 77, "the operator has set another number"
     assert told.keys() == {limit.name for limit in (*limits.NAMED, *limits.SIZES)}
+
+
+@pytest.mark.parametrize("mode", ["encrypted", "public"])
+async def test_a_welcome_says_what_avatars_may_be(
+    pool: Pool, redis_url: str, alice: Credentials, tmp_path: Path, mode: str
+) -> None:
+    settings = {"object_store_url": f"file://{tmp_path}", "avatars": mode, "max_avatar_bytes": 1000}
+    async with open_node(pool.url, redis_url, **settings) as node, node.open_websocket() as client:
+        await client.send(Hello(3, alice.token, 1))
+        welcome = await client.find(Welcome)
+    told = {*(welcome.features or ())}
+    assert {"attachments", "avatars"} <= told
+    assert ("public_avatars" in told) == (mode == "public")
+    assert dict(welcome.limits or [])["avatar_bytes"] == 1000
 
 
 async def test_open_connections_are_counted_by_the_names_of_their_clients(

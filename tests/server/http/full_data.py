@@ -76,6 +76,11 @@ insert into participants (conversation_id, user_id, role, joined_seq, since_seq,
     select id, pg_temp.id(0, n), 'member', {base}, {base} - 1, {base} + messages, {base}, now() + interval '9999 years',
            2147483647, pg_temp.id(0, 1 - mod(n, 2))
     from conversations_to_be, generate_series(0, size - 1) n;
+insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed, is_avatar, is_shown)
+    select id, pg_temp.id(0, 1), id::text, 5497558138880, 'a/b', sha256(''), now(), true, true
+    from (select id from users union all select id from conversations) each;
+update users set avatar = id;
+update conversations set avatar = id;
 insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce, ephemeral_public_key,
                       revision, edited, reply_to, attachments, thumbnail)
     select c.id, {base} + s, gen_random_uuid(), pg_temp.id(0, 1), now(), repeat(chr(1), 64),

@@ -253,7 +253,8 @@ def test_a_conversation_and_a_message_count_at_least_as_many_bytes_as_they_have(
         thumbnail=b"x",
     )
     tombstone = Tombstone(user, great, user, great, user, user)
-    participant = Participant(user, small, _USERNAME, great, great, great, False, NAME, great, user)
+    avatar = (user, great, bytes(32))
+    participant = Participant(user, small, _USERNAME, great, great, great, False, NAME, great, user, avatar)
     parts = dict.fromkeys(
         ("created", "first_seq", "last_seq", "unread_count", "active_at", "participants_version"), great
     )
@@ -269,6 +270,7 @@ def test_a_conversation_and_a_message_count_at_least_as_many_bytes_as_they_have(
         participant_count=MAX_PARTICIPANTS,
         asked_by=user,
         actor=user,
+        avatar=avatar,
         **parts,
     )
     for each in (message, tombstone):

@@ -17,6 +17,7 @@ from server.http.conditional import EntityTags
 from server.http.encoding import Encoding, encode
 from server.http.first_pages import CachedPage, FirstPage, FirstPages
 from store import contacts, conversations, history_pages, list_pages, messages, participants, profiles, revisions
+from store.avatars import NO_AVATAR
 from store.errors import NotAParticipant, Refused
 from store.history_pages import HistoryVersion
 from store.marks import Mark, mark
@@ -27,6 +28,7 @@ from store.postgres.pool import Pool
 from store.retention import clear, move_floors, note_announced, unannounced, uncleared
 from tests.ageing import age
 from tests.people import new_direct, new_group, new_user
+from tests.store.attachment_world import new_attachment
 from tests.store.store_world import a_message
 
 WAYS: list[tuple[int, Encoding]] = [(2, "json"), (10, "cbor"), (30, "json")]
@@ -149,9 +151,16 @@ class Chats:
             person.user,
             chat,
             name=None if await self.is_direct(chat) else f"Name {self.chance.random()}",
+            avatar=None if await self.is_direct(chat) else await self.avatar(person),
             joiners_see_all=None if await self.is_direct(chat) else self.chance.random() < 0.7,
             lifetime_s=self.chance.choice((0, 60 * 86400)),
         )
+
+    async def avatar(self, person: Credentials) -> bytes | None:
+        """A new one, none, or the one that there is."""
+        if self.chance.random() < 0.5:
+            return self.chance.choice((None, NO_AVATAR))
+        return await new_attachment(self.pool, person.user, avatars="encrypted")
 
     async def is_direct(self, chat: bytes) -> bool:
         rows = await self.pool.fetch("select kind = 'direct' from conversations where id = %s", (uuid(chat),))
@@ -167,7 +176,8 @@ class Chats:
         await participants.decline(self.pool, person.user, chat)
 
     async def do_rename(self, person: Credentials, _: bytes) -> None:
-        await profiles.change(self.pool, person.user, display_name=f"{self.chance.random()}")
+        avatar = await self.avatar(person)
+        await profiles.change(self.pool, person.user, display_name=f"{self.chance.random()}", avatar=avatar)
 
     async def do_receipts(self, person: Credentials, _: bytes) -> None:
         await profiles.change(self.pool, person.user, gives_receipts=self.chance.random() < 0.5)

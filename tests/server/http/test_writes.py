@@ -102,6 +102,10 @@ class PreparedWrites:
     async def upload(self) -> list[Write]:
         return [({"attachment": await new_attachment(self.pool, self.alice.user)}, None)]
 
+    async def with_picture(self, values: dict[str, bytes | str], body: dict[str, Any]) -> list[Write]:
+        picture = await new_attachment(self.pool, self.alice.user, avatars="encrypted")
+        return [(values, {**body, "avatar": str(UUID(bytes=picture))})]
+
     async def plain(self, *writes: Write) -> list[Write]:
         """Writes that need the users and their conversations alone."""
         return list(writes)
@@ -126,7 +130,7 @@ REQUESTS: Final[dict[str, Callable[[PreparedWrites], Awaitable[list[Write]]]]] =
     "POST /v1/confirmations": lambda s: s.with_password({"password": PASSWORD}),
     "PUT /v1/password": lambda s: s.with_password({"old_password": PASSWORD, "new_password": "nine brown foxes dig"}),
     "POST /v1/tokens": lambda s: s.plain(({}, None)),
-    "PATCH /v1/profile": lambda s: s.plain(({}, {"display_name": "Alice", "shows_presence": False})),
+    "PATCH /v1/profile": lambda s: s.with_picture({}, {"shows_presence": False}),
     "PUT /v1/email": lambda s: s.plain(({}, {"address": "alice@example.org"})),
     "DELETE /v1/email": lambda s: s.plain(({}, None)),
     "POST /v1/email/verifications": PreparedWrites.verify,
@@ -141,7 +145,7 @@ REQUESTS: Final[dict[str, Callable[[PreparedWrites], Awaitable[list[Write]]]]] =
     ),
     "DELETE /v1/contacts/<uuid:other>": lambda s: s.plain(({"other": s.bob.user}, None)),
     "POST /v1/conversations": lambda s: s.plain(({}, {"kind": "direct", "participants": [text(s.carol)]})),
-    "PATCH /v1/conversations/<uuid:conversation>": lambda s: s.plain(({"conversation": s.group}, {"name": "New"})),
+    "PATCH /v1/conversations/<uuid:conversation>": lambda s: s.with_picture({"conversation": s.group}, {}),
     "PUT /v1/conversations/<uuid:conversation>/mute": lambda s: s.plain(({"conversation": s.talk}, {"seconds": 60})),
     "POST /v1/conversations/<uuid:conversation>/participants": lambda s: s.plain(
         ({"conversation": s.group}, {"user": text(s.carol)})

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from store.errors import ObjectStoreRefused, TicketExpired, TicketInvalid
-from store.objects.direct import Part
+from store.objects.direct import SHOWN_TYPES, Part
 from store.objects.folder import Folder
 from store.objects.signed_urls import SECRET, SignedUrl, UrlSigner, read_or_make_secret
 from store.objects.tree import Tree
@@ -41,6 +41,25 @@ def test_a_url_allows_what_was_signed_until_its_time_is_over() -> None:
     for method, url in (("GET", get), ("PUT", put)):
         with pytest.raises(TicketExpired):
             checked(signer, method, url)
+
+
+def test_a_url_of_a_picture_names_its_media_type() -> None:
+    signer = UrlSigner(b"x" * 32, "", lambda: 1000.0)
+    for media_type in SHOWN_TYPES:
+        url = signer.url("GET", KEY, expires_s=60, shown_as=media_type)
+        assert checked(signer, "GET", url).shown_as == media_type
+        for other in {*SHOWN_TYPES, "image/svg+xml", "text/html", ""} - {media_type}:
+            with pytest.raises(TicketInvalid):
+                checked(signer, "GET", url.replace(media_type, other))
+        for wrong in (url.replace(f"&type={media_type}", ""), url.replace("&type", "&TYPE")):
+            with pytest.raises(TicketInvalid):
+                checked(signer, "GET", wrong)
+        with pytest.raises(TicketInvalid):
+            checked(signer, "PUT", url)
+    plain = signer.url("GET", KEY, expires_s=60)
+    assert checked(signer, "GET", plain).shown_as is None
+    with pytest.raises(TicketInvalid):
+        checked(signer, "GET", plain.replace("&signature", "&type=image/png&signature"))
 
 
 @pytest.mark.parametrize("url_method", ["GET", "PUT"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ import trio
 
 from store.errors import BadKey, ObjectDiffers, ObjectMissing, Unavailable
 from store.objects import s3_transfers
-from store.objects.direct import ObjectState, Part, PresignedRequest, missing_parts
+from store.objects.direct import SHOWN_TYPES, ObjectState, Part, PresignedRequest, missing_parts
 from store.objects.s3 import S3
 from store.objects.service_clock import ServiceClock
 from store.objects.url import open_objects
@@ -106,6 +107,20 @@ async def test_download_is_never_rendered_and_may_be_resumed(world: TransferWorl
     assert (rest.status_code, rest.content) == (206, DATA[100:])
     assert rest.headers["content-range"] == f"bytes 100-{len(DATA) - 1}/{len(DATA)}"
     assert rest.headers["etag"] == etag
+
+
+@pytest.mark.parametrize("media_type", SHOWN_TYPES)
+async def test_picture_is_answered_as_its_media_type_and_as_no_other(world: TransferWorld, media_type: str) -> None:
+    await world.put(KEY, DATA)
+    request = world.objects.presign_get(KEY, expires_s=EXPIRES_S, shown_as=media_type)
+    answer = await world.send(request)
+    assert (answer.headers["content-type"], answer.headers["content-disposition"]) == (media_type, "inline")
+    assert answer.content == DATA
+    for written in (media_type, quote(media_type, safe="")):
+        for other in ("text/html", "text%2Fhtml", "image/svg%2Bxml"):
+            if written in request.url:
+                wrong = PresignedRequest("GET", request.url.replace(written, other), {})
+                assert await refused(world, wrong, b"")
 
 
 async def test_upload_of_other_bytes_is_refused_and_stores_nothing(world: TransferWorld) -> None:

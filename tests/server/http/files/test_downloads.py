@@ -34,6 +34,23 @@ async def test_a_file_that_was_uploaded_is_downloaded_byte_for_byte(pool: Pool, 
         assert shown["cache-control"] in ("private, max-age=59, immutable", "private, max-age=60, immutable")
 
 
+async def test_a_public_avatar_is_shown_as_its_type_and_runs_nothing(
+    pool: Pool, redis_url: str, tmp_path: Path
+) -> None:
+    async with open_files(pool, redis_url, tmp_path) as (folder, server):
+        await put(folder, server, b"<script>alert(1)</script>")
+        answer = await server.exchange(sent(folder.presign_get(KEY, expires_s=60, shown_as="image/png")))
+        assert answer.status == 200
+        expected = {
+            "content-type": "image/png",
+            "content-disposition": "inline",
+            "content-security-policy": "default-src 'none'; sandbox",
+            "x-content-type-options": "nosniff",
+            "cross-origin-resource-policy": "cross-origin",
+        }
+        assert {name: answer.headers.get(name) for name in expected} == expected
+
+
 async def test_head_shows_the_same_headers_and_no_body(pool: Pool, redis_url: str, tmp_path: Path) -> None:
     async with open_files(pool, redis_url, tmp_path) as (folder, server):
         await put(folder, server)
