@@ -311,8 +311,14 @@ async def chat(arguments: argparse.Namespace) -> None:
         async with HttpClient(http_url(), token=stored.token) as http:
             await _decide(http, credentials.user, conversation, answer)
 
+    async def set_avatar(attachment: bytes | None, group: bytes | None) -> None:
+        async with HttpClient(http_url(), token=stored.token) as http:
+            await http.set_avatar(attachment, group=group)
+
     uploads = UploadLog(stored.path.with_suffix(".uploads"))
-    if not await run_chat(socket_urls(), credentials, conversation, called, show, warn, stored, decide, uploads):
+    if not await run_chat(
+        socket_urls(), credentials, conversation, called, show, warn, stored, decide, set_avatar, uploads
+    ):
         raise CommandFailure("not everything was done")
 
 

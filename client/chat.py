@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias, assert_never
 import trio
 
 from client import VERSION
-from client.chat_files import path_of, save, upload
+from client.chat_files import path_of, save, upload, upload_avatar
 from client.commands import Command, NotPossible, help_lines, read_line
 from client.errors import (
     AttachmentGone,
@@ -53,6 +53,8 @@ Show = Callable[[str], object]
 Answer: TypeAlias = Literal["accept", "decline", "block"]
 Decide = Callable[[Answer], Awaitable[None]]
 """Answers a request, or blocks the other user of the conversation."""
+SetAvatar = Callable[[bytes | None, bytes | None], Awaitable[None]]
+"""Sets the avatar of the user, or of a group. Takes the attachment, or None to remove it; and the group, or None."""
 
 
 def line_of(entry: Entry, names: dict[bytes, str]) -> str:
@@ -104,6 +106,7 @@ async def run_chat(
     warn: Show,
     login: LoginStore,
     decide: Decide,
+    set_avatar: SetAvatar,
     uploads: UploadLog,
 ) -> bool:
     """Chat until EOF or `/quit`, or until the conversation is declined; returns whether every line was acknowledged.
@@ -113,6 +116,7 @@ async def run_chat(
     :param warn: prints a line about something that went wrong.
     :param login: the store of the token.
     :param decide: answers a request.
+    :param set_avatar: sets an avatar.
     :param uploads: the uploads that were begun before.
     """
     signs = Signs(conversation.conversation)
@@ -141,7 +145,7 @@ async def run_chat(
         if scope.cancelled_caught:
             why = f"; the last attempt: {session.last_error}" if session.last_error is not None else ""
             raise Unreachable(f"no gateway at {' or '.join(socket_urls)}{why}")
-        chat = _Chat(session, conversation, names, signs, show, warn, decide, uploads)
+        chat = _Chat(session, conversation, names, signs, show, warn, decide, set_avatar, uploads)
         chat.show_recent()
         session.watch([user for user in names if user != credentials.user])
         async with open_service_nursery() as nursery:
@@ -160,18 +164,21 @@ class _Chat:
         show: Show,
         warn: Show,
         decide: Decide,
+        set_avatar: SetAvatar,
         uploads: UploadLog,
     ) -> None:
         self._uploads = uploads
         self._signs = signs
         self._session = session
         self._conversation = conversation.conversation
+        self._is_group = conversation.kind == "group"
         self._names = names
         self._typed: set[bytes] = set()
         self._arrivals = session.follow()
         self._show = show
         self._warn = warn
         self._decide = decide
+        self._set_avatar = set_avatar
         self._is_over = False
 
     def show_recent(self) -> None:
@@ -253,6 +260,20 @@ class _Chat:
         for saved in await save(self._session, message, path):
             self._show(f"-- saved {printable(str(saved))}")
 
+    async def avatar(self, name: str) -> None:
+        await self._change_avatar(name, None)
+
+    async def group_avatar(self, name: str) -> None:
+        if not self._is_group:
+            raise NotPossible("this is no group; /avatar sets your own avatar")
+        await self._change_avatar(name, self._conversation)
+
+    async def _change_avatar(self, name: str, group: bytes | None) -> None:
+        self._say_if_offline()
+        attachment = await upload_avatar(self._session, path_of(name)) if name else None
+        await self._set_avatar(attachment, group)
+        self._show("-- the avatar is " + ("set" if name else "removed"))
+
     async def delete(self, _: str) -> None:
         message = self._own_last()
         self._say_if_offline()
@@ -292,6 +313,8 @@ class _Chat:
 COMMANDS: Final[tuple[Command[_Chat], ...]] = (
     Command("/send", "FILE", "send a file as it is; after an interruption the same command goes on", _Chat.send_file),
     Command("/save", "N [FILE]", "save the file of message N; after an interruption, too", _Chat.save),
+    Command("/avatar", "[FILE]", "set your avatar to a picture as it is; without FILE, remove it", _Chat.avatar),
+    Command("/group-avatar", "[FILE]", "the same for this group, whose administrator you are", _Chat.group_avatar),
     Command("/edit", "TEXT", "put TEXT in the place of your last message", _Chat.edit),
     Command("/delete", "", "delete your last message for everyone", _Chat.delete),
     Command("/accept", "", "accept a request; sending a message accepts it, too", _Chat.accept),

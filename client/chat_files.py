@@ -1,4 +1,4 @@
-"""The files of a chat in a terminal: `/send FILE` and `/save N [FILE]`."""
+"""The files of a chat in a terminal: `/send FILE`, `/save N [FILE]` and avatars."""
 
 from __future__ import annotations
 
@@ -13,8 +13,19 @@ from client.progress import progress_bar
 from client.session import Session
 from client.terminal import printable
 from client.upload_log import UploadLog
-from client.uploads import OpenUpload, OutgoingFile, Uploader
+from client.uploads import MEDIA_TYPE, OpenUpload, OutgoingFile, Uploader
 from protocol.frames import Message
+
+PUBLIC_AVATARS: Final = "public_avatars"
+"""The feature of a server whose avatars are pictures (`protocol/SPEC.md`, 18.10)."""
+
+PICTURES: Final = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+}
+"""The end of a file's name -> the media type of a public avatar."""
 
 MAX_NAME_BYTES: Final = 200
 """Of a file's name that another user has chosen, in UTF-8. File systems take 255; some are left for a number."""
@@ -57,6 +68,31 @@ async def _declare(uploader: Uploader, log: UploadLog, file: FileParts) -> OpenU
     [opened] = await uploader.declare([OutgoingFile(file)])
     log.add(file, opened)
     return opened
+
+
+async def upload_avatar(session: Session, path: Path) -> bytes:
+    """Upload a picture as it is; returns its attachment.
+
+    :raises NotPossible: if the file cannot be an avatar here.
+    :raises ClientFailure: if the transfer fails.
+    """
+    media_type = MEDIA_TYPE
+    if PUBLIC_AVATARS in session.features:
+        media_type = PICTURES.get(path.suffix.lower(), "")
+        if not media_type:
+            raise NotPossible(f"{printable(str(path))}: an avatar must be a file {', '.join(PICTURES)}")
+    try:
+        file = await read_parts(path)
+    except OSError as error:
+        raise NotPossible(f"{printable(str(path))}: {error.strerror}") from None
+    if not file.size_bytes:
+        raise NotPossible(f"{printable(str(path))} is empty; a file needs at least one byte")
+    async with ObjectStore() as store:
+        uploader = session.uploader(store)
+        outgoing = OutgoingFile(file, media_type=media_type)
+        [opened] = await uploader.declare([outgoing], is_avatar=True)
+        await uploader.finish(opened, outgoing)
+    return opened.attachment
 
 
 async def save(session: Session, message: Message, path: Path | None) -> list[Path]:

@@ -110,3 +110,25 @@ async def test_a_file_whose_upload_is_interrupted_arrives(
             await there.wait_line(f"-- saved {saved}", timeout_s=TRANSFER_S)
         assert digest_of(saved) == digest
         assert [row for (row,) in await pool.fetch("select count(*) from attachments")] == [1]
+
+
+async def test_avatars_of_a_user_and_a_group_are_set_and_removed_in_a_chat(
+    pool: Pool, redis_url: str, tmp_path: Path
+) -> None:
+    picture = tmp_path / "picture.bin"
+    digest = write_file(picture, 20_000)
+    shown = "select digest from {} t join attachments a on a.id = t.avatar and a.is_shown"
+    async with open_cluster(pool.url, redis_url) as cluster:
+        world = Deployment(cluster, tmp_path / "objects")
+        _, alice, bob = await world.start(tmp_path)
+        await alice.run("register", "alice")
+        await bob.run("register", "bob")
+        await make_contacts(pool, "alice", "bob")
+        async with await alice.open("chat", "alice", "bob", "--group", "Climbing") as here:
+            for command, table in (("/avatar", "users"), ("/group-avatar", "conversations")):
+                await here.type(f"{command} {picture}")
+                await here.wait_line("-- the avatar is set")
+                assert await pool.fetch(shown.format(table)) == [(digest,)]
+                await here.type(command)
+                await here.wait_line("-- the avatar is removed")
+                assert await pool.fetch(shown.format(table)) == []
