@@ -97,6 +97,10 @@ class PlainRead(Protocol):
         """The end of the request in the data."""
 
     @property
+    def path(self) -> str:
+        """The path of the request, without its query."""
+
+    @property
     def headers(self) -> Headers:
         """The headers of the request."""
 
@@ -500,7 +504,7 @@ class Http1(H11Protocol):
     async def _answered(self, read: PlainRead) -> Reply:
         assert self.client is not None
         peer = self.client[0]
-        turn = await self._turns.begin(peer, read.headers)
+        turn = await self._turns.begin(peer, read.headers, read.path)
         if turn is None:
             return self._refuse(503)
         try:
@@ -526,7 +530,8 @@ class Http1(H11Protocol):
             return
         assert self.client is not None
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-        self._turn = await self._turns.begin(self.client[0], headers)
+        path = head.target.partition(b"?")[0].decode("latin-1")
+        self._turn = await self._turns.begin(self.client[0], headers, path)
         if self._turn is None:
             await self.send_refusal(503)
             await self.send(Closed())

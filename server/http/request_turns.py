@@ -7,6 +7,9 @@ strangers together get only few.
 
 A turn ends with the answer, before that is written, or as soon as the request waits for its client: neither slow
 clients nor refusals that take their time keep others waiting (`server.http.hypercorn_seam`).
+
+A load balancer that asks for the health of the process waits for no turn, although it has no token: strangers must not
+make it take the process out of service.
 """
 
 from __future__ import annotations
@@ -29,17 +32,23 @@ RUNNING_EACH: Final = 2
 RUNNING_STRANGERS: Final = 4
 """Requests of strangers that run at a time: enough to keep a processor busy that nobody else needs."""
 
+UNTURNED: Final = frozenset(("/healthz", "/readyz"))
+"""Paths whose requests run at once: they cost next to nothing, and their class bounds them for each address."""
+
 WAIT_S: Final = 5.0
 """For a turn, as for a connection to Postgres: then the client has given up, too."""
 
 
 class Turn:
-    """The turn of a request."""
+    """The turn of a request.
+
+    :param turns: None: the request needs none.
+    """
 
     __slots__ = ("_source", "_turns")
 
-    def __init__(self, turns: Turns, source: bytes | str) -> None:
-        self._turns: Turns | None = turns
+    def __init__(self, turns: Turns | None, source: bytes | str) -> None:
+        self._turns = turns
         self._source = source
 
     def end(self) -> None:
@@ -66,11 +75,14 @@ class RequestTurns:
         """The turns of users and of strangers, by name."""
         return {"users": self._users, "strangers": self._strangers}
 
-    async def begin(self, peer: str, headers: Headers) -> Turn | None:
+    async def begin(self, peer: str, headers: Headers, path: str) -> Turn | None:
         """Wait for the turn of a request; None if it does not come in time.
 
         :param peer: the address of the connection's other end, or the one that its PROXY header names.
+        :param path: of the request, without its query.
         """
+        if path in UNTURNED:
+            return Turn(None, peer)
         token = token_in(headers)
         user = self._user_of(token) if token else None
         turns, source = (self._strangers, self._address(peer, headers)) if user is None else (self._users, user)

@@ -11,10 +11,13 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from server.http import request_turns
 from server.http.exchange import Reply
-from server.http.request_turns import RUNNING, RUNNING_EACH, RUNNING_STRANGERS, WAIT_S, RequestTurns, Turn
+from server.http.request_classes import RequestClass
+from server.http.request_turns import RUNNING, RUNNING_EACH, RUNNING_STRANGERS, UNTURNED, WAIT_S, RequestTurns, Turn
+from server.http.routes import ROUTES
 from server.transport.proxies import NO_PROXIES, TrustedProxies
 from store.postgres.pool import Pool
-from tests.server.http.socket_world import open_server, request, serving, shrink_buffers
+from tests.server.http.socket_world import open_server, request, serving, serving_api, shrink_buffers
+from tests.server.http_world import open_services
 
 USERS = {f"token{n}": bytes([n]) * 16 for n in range(200)}
 
@@ -36,11 +39,11 @@ class Requests:
         self.begun: dict[str, Turn] = {}
         self.refused: list[str] = []
 
-    async def ask(self, name: str, peer: str, headers: dict[str, str]) -> bool:
+    async def ask(self, name: str, peer: str, headers: dict[str, str], path: str = "/other") -> bool:
         """Whether the request begins at once."""
 
         async def one() -> None:
-            turn = await self._turns.begin(peer, headers)
+            turn = await self._turns.begin(peer, headers, path)
             if turn is None:
                 self.refused.append(name)
             else:
@@ -85,6 +88,21 @@ async def test_the_source_of_a_stranger_is_the_address_that_a_trusted_proxy_name
         nursery.cancel_scope.cancel()
 
 
+async def test_a_request_for_the_health_of_the_process_waits_for_no_turn() -> None:
+    """A load balancer asks from an address that strangers may share, as behind a proxy that is not trusted."""
+    assert {route.path for route in ROUTES if route.request_class is RequestClass.HEALTH} == UNTURNED
+    async with trio.open_nursery() as nursery:
+        some = Requests(nursery)
+        for n in range(RUNNING_STRANGERS * 2):
+            await some.ask(f"s{n}", "192.0.2.1", {})
+        assert not await some.ask("other", "192.0.2.1", {})
+        for path in UNTURNED:
+            assert await some.ask(path, "192.0.2.1", {}, path)
+            some.begun[path].end()
+        assert "other" not in some.begun, "the end of a request without a turn is the end of no turn"
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_request_whose_turn_does_not_come_is_told_so(mock_clock: trio.testing.MockClock) -> None:
     async with trio.open_nursery() as nursery:
         some = Requests(nursery)
@@ -123,6 +141,7 @@ class HeldRead:
     def __init__(self, held: Held, end: int) -> None:
         self._held = held
         self.end = end
+        self.path = "/plain"
         self.headers: dict[str, str] = {}
 
     async def answer(self, _peer: str) -> Reply:
@@ -173,13 +192,25 @@ async def test_a_client_that_is_gone_has_no_turn(data: bytes) -> None:
             await wait_begun(held, RUNNING_EACH + 1)
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/healthz?from=balancer", "/readyz", "/readyz?from=balancer"])
+async def test_a_process_tells_its_health_while_strangers_have_all_turns(
+    path: str, pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_turns, "WAIT_S", 0.1)
+    async with open_services(pool, redis_url) as services, serving_api(services) as server:
+        for _ in range(RUNNING_EACH):
+            assert await services.request_turns.begin("127.0.0.1", {}, "/")
+        assert (await server.exchange(request("GET", "/openapi.json"))).status == 503
+        assert (await server.exchange(request("GET", path))).status == (400 if "?" in path else 200)
+
+
 LOGIN = request("POST", "/v1/devices", {"content-type": "application/json", "content-length": "99"})
-HEALTH, REFERENCE = request("GET", "/healthz"), request("GET", "/openapi.json")
+LIST, REFERENCE = request("GET", "/v1/conversations"), request("GET", "/openapi.json")
 
 WAITING = {
-    "for a body": (LOGIN, [], HEALTH),
-    "before a refusal": (LOGIN, [429], HEALTH),
-    "before a refusal on the thin path": (HEALTH, [429], REFERENCE),
+    "for a body": (LOGIN, [], REFERENCE),
+    "before a refusal": (LOGIN, [429], REFERENCE),
+    "before a refusal on the thin path": (LIST, [429], REFERENCE),
 }
 """The requests that wait, the statuses that they wait to be told, and one that is served meanwhile."""
 
