@@ -57,10 +57,11 @@ class ParticipantsCache:
             self._lists.move_to_end(conversation)
         return entry
 
-    def size(self, conversation: bytes) -> int:
-        """The number of participants in the cached list, which may be out of date; 0 if there is none."""
+    def size_for(self, conversation: bytes, user: bytes) -> int:
+        """The number of participants in the cached list, which may be out of date; 0 if there is none, or the user is
+        not among them: what a user pays must not tell of conversations of others."""
         entry = self._lists.get(conversation)
-        return len(entry[1]) if entry is not None else 0
+        return len(entry[1]) if entry is not None and user in entry[1] else 0
 
     def put(self, conversation: bytes, version: int, participants: tuple[bytes, ...]) -> None:
         """Keep a list that was read together with this version."""
@@ -80,6 +81,14 @@ class ParticipantsCache:
 
     def statistics(self) -> ParticipantsStatistics:
         return ParticipantsStatistics(len(self._lists), self._users, self._hits, self._misses)
+
+
+async def participant_counts(pool: Pool, asked: Sequence[tuple[bytes, bytes]]) -> dict[tuple[bytes, bytes], int]:
+    """How many participants some conversations have, by conversation and participant; nothing for a user who is no
+    participant."""
+    conversations, users = zip(*asked, strict=True)
+    parameters = {"conversations": uuids(conversations), "users": uuids(users)}
+    return {(row[0], row[1]): row[2] for row in await pool.fetch(_sql.participant_counts, parameters)}
 
 
 class Watchable(Struct, frozen=True):

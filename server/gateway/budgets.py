@@ -2,20 +2,24 @@
 
 Cost is counted in microseconds of the node's processor, about: a fixed part for each frame, bytes, and the pushes that
 a request causes (`protocol.limits`, COST_*). A connection checks the budget before it serves a request; it charges
-pushes and answers once they are known, which may put the user into debt. Until the debt is repaid the server refuses
-the user's requests, which is cheap. From a client that goes on all the same, the server stops reading for a while.
+the pushes of a send before its commit, and other pushes and answers once they are known, which may put the user into
+debt. Until the debt is repaid the server refuses the user's requests, which is cheap. From a client that goes on all
+the same, the server stops reading for a while.
 
 A budget also lets a user's connections take turns: see `wait_turn`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Final
 
 import trio
 
 from protocol import limits
+from protocol.codes import ErrorCode
+from protocol.errors import RequestError
 from server.transport.admission import Rate, TokenBucket
 
 PAUSE_AFTER_S: Final = 1.0
@@ -136,6 +140,14 @@ class Budget:
         debt_s = self.debt_s(trio.current_time())
         if debt_s > 0:
             await trio.sleep(min(debt_s, PAUSE_AFTER_S))
+
+
+def in_debt(request: int, debt_s: float) -> RequestError:
+    """The refusal of a request whose user is in debt for so long."""
+    limit = limits.COST_PER_USER
+    detail = f"limit {limit.name}: {limit.shown}"
+    retry_after_ms = math.ceil(debt_s * 1000)
+    return RequestError(request, ErrorCode.RATE_LIMITED, detail, limit=limit, retry_after_ms=retry_after_ms)
 
 
 def cost_of_pushes(users: int, frame_bytes: int) -> int:

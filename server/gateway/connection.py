@@ -56,7 +56,7 @@ from protocol.limits import Limit
 from protocol.requests import QueuedRequest, TransferRequest
 from protocol.states import State, StateMachine, agreed_version
 from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, ping_frame, pong_frame
-from server.gateway.budgets import LONGEST_PAUSE_S, PAUSE_AFTER_S, Budget
+from server.gateway.budgets import LONGEST_PAUSE_S, PAUSE_AFTER_S, Budget, in_debt
 from server.gateway.replies import error_reply, store_error_reply
 from server.transport.addresses import read_announced
 from server.transport.handshake import open_websocket
@@ -443,12 +443,13 @@ class Connection:
                 case _:
                     assert_never(frame)
         except RequestError as error:
-            self._refuse(error)
+            self.refuse(error)
         except StoreError as error:
             self.outbox.offer(encode(store_error_reply(frame.request, error)))
             self.answered()
 
-    def _refuse(self, error: RequestError) -> None:
+    def refuse(self, error: RequestError) -> None:
+        """Offer the refusal of a request. Atomic (no checkpoint)."""
         self._gateway.counts.refused[error.code.name.lower()] += 1
         self.outbox.offer(encode(error_reply(error)))
         if error.code in _BAD_FRAME and not self.budget.take_bad_frame(self.heard_at):
@@ -470,9 +471,7 @@ class Connection:
         if self.budget.take(self.heard_at, cost):
             self._is_excessive = True
             self.budget.charge(self.heard_at, limits.COST_OF_REFUSAL + unpaid)
-            retry_after_ms = math.ceil(self.budget.debt_s(self.heard_at) * 1000)
-            limit = limits.COST_PER_USER
-            raise _beyond(limit, frame.request, ErrorCode.RATE_LIMITED, retry_after_ms=retry_after_ms)
+            raise in_debt(frame.request, self.budget.debt_s(self.heard_at))
 
     def _charge_control_frame(self) -> None:
         self.budget.charge(self.heard_at, limits.COST_OF_REFUSAL)
@@ -624,5 +623,5 @@ _COSTS: Final = dict.fromkeys(
 _BAD_FRAME: Final = frozenset({ErrorCode.UNKNOWN_FRAME, ErrorCode.INVALID_FRAME, ErrorCode.UNEXPECTED_FRAME})
 
 
-def _beyond(limit: Limit, request: int, code: ErrorCode, *, retry_after_ms: int | None = None) -> RequestError:
-    return RequestError(request, code, f"limit {limit.name}: {limit.shown}", limit=limit, retry_after_ms=retry_after_ms)
+def _beyond(limit: Limit, request: int, code: ErrorCode) -> RequestError:
+    return RequestError(request, code, f"limit {limit.name}: {limit.shown}", limit=limit)

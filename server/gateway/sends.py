@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 import trio
 
 from protocol.codec import encode
+from protocol.errors import RequestError
 from protocol.frames import Message, Send, Sent
 from server.delivery.broadcast import Broadcast
 from server.delivery.hub import Hub
-from server.gateway.budgets import cost_of_pushes
+from server.gateway.budgets import cost_of_pushes, in_debt
 from server.gateway.connection import Connection
 from server.gateway.delivery_hops import DeliveryHops
 from server.gateway.replies import store_error_reply
 from store.batching.two_lanes import Lanes
 from store.clock import Clock
-from store.errors import Locked
+from store.errors import Locked, Overloaded, Unavailable
 from store.messages import Committed, NewMessage, Outcome, send
-from store.participant_lists import ParticipantsCache
+from store.participant_lists import ParticipantsCache, participant_counts
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
 
+UNCOUNTED: Final = 16
+"""Sends of one user in a batch that are charged by cached lists of participants. A list may be out of date, as after a
+group has grown; for more sends the numbers are read before the commit."""
 
-class PendingSend(NamedTuple):
+Settled: TypeAlias = Outcome | RequestError
+"""The outcome of a send; a RequestError if its user could not pay for its pushes, and it was not committed."""
+
+
+@dataclass(slots=True, eq=False)
+class PendingSend:
     """A send between its request and its reply.
 
     :ivar received_at: when its bytes came, by Trio's clock.
-    :ivar charged: what the user has paid for its pushes, as far as they were known; the rest is charged when it is
-        committed.
+    :ivar charged: what the user has paid for its pushes so far.
     """
 
     connection: Connection
@@ -62,7 +72,7 @@ class Sends:
         self.stored = 0
         self.repeated = 0
         self.refused = 0
-        self.lanes: Lanes[PendingSend, Outcome] = Lanes(
+        self.lanes: Lanes[PendingSend, Settled] = Lanes(
             "the send queue",
             self._commit,
             self._settle,
@@ -88,16 +98,57 @@ class Sends:
             frame.attachments,
             frame.thumbnail,
         )
-        charged = cost_of_pushes(self._participants.size(frame.conversation), message.size_bytes)
+        users = self._participants.size_for(frame.conversation, connection.user)
+        charged = cost_of_pushes(users, message.size_bytes)
         self.lanes.submit_nowait(PendingSend(connection, frame.request, message, connection.heard_at, charged))
         connection.budget.charge(connection.heard_at, charged)
 
-    async def _commit(self, batch: list[PendingSend], lock_wait_s: float) -> list[Outcome | Locked]:
-        messages = [pending.message for pending in batch]
+    async def _commit(self, batch: list[PendingSend], lock_wait_s: float) -> list[Settled | Locked]:
+        try:
+            counts = await self._read_counts(batch)
+        except (Unavailable, Overloaded) as error:
+            return [error] * len(batch)
+        refusals = self._charge(batch, counts)
+        messages = [pending.message for pending, refusal in zip(batch, refusals, strict=True) if refusal is None]
+        if not messages:
+            return [refusal for refusal in refusals if refusal is not None]
         now_ms = self._clock.now_ms()
-        return [*await send(self._pool, self._participants, messages, lock_wait_s=lock_wait_s, now_ms=now_ms)]
+        sent = iter(await send(self._pool, self._participants, messages, lock_wait_s=lock_wait_s, now_ms=now_ms))
+        return [next(sent) if refusal is None else refusal for refusal in refusals]
 
-    def _settle(self, batch: list[PendingSend], outcomes: list[Outcome | Locked]) -> None:
+    async def _read_counts(self, batch: list[PendingSend]) -> dict[tuple[bytes, bytes], int]:
+        """By conversation and sender, how many users the pushes go to: where no list is cached, or where the sender has
+        so many sends in the batch that a list which is out of date would hide much."""
+        size_for = self._participants.size_for
+        by_sender = Counter(pending.message.sender for pending in batch) if len(batch) > UNCOUNTED else {}
+        asked = {
+            (message.conversation, message.sender)
+            for message in (pending.message for pending in batch)
+            if by_sender.get(message.sender, 0) > UNCOUNTED or not size_for(message.conversation, message.sender)
+        }
+        return await participant_counts(self._pool, list(asked)) if asked else {}
+
+    def _charge(self, batch: list[PendingSend], counts: dict[tuple[bytes, bytes], int]) -> list[RequestError | None]:
+        """Charge pushes before the commit that causes them, as far as they were not charged when the request came.
+        Returns the refusals of users who are in debt. Atomic (no checkpoint)."""
+        now = trio.current_time()
+        refusals: list[RequestError | None] = []
+        for pending in batch:
+            message, budget, refusal = pending.message, pending.connection.budget, None
+            key = message.conversation, message.sender
+            users = max(counts.get(key, 0), self._participants.size_for(*key))
+            due = cost_of_pushes(users, message.size_bytes) - pending.charged
+            if due > 0:
+                debt_s = budget.debt_s(now)
+                if debt_s > 0:
+                    refusal = in_debt(pending.request, debt_s)
+                else:
+                    budget.charge(now, due)
+                    pending.charged += due
+            refusals.append(refusal)
+        return refusals
+
+    def _settle(self, batch: list[PendingSend], outcomes: list[Settled | Locked]) -> None:
         """Reply, push and fan out for the whole batch, then flush each connection once. Atomic (no checkpoint)."""
         now, now_us = trio.current_time(), self._clock.now_us()
         for pending, outcome in zip(batch, outcomes, strict=True):
@@ -111,6 +162,9 @@ class Sends:
                     cost = cost_of_pushes(len(outcome.participants), pending.message.size_bytes)
                 else:
                     self.repeated += 1
+            elif isinstance(outcome, RequestError):
+                self.refused += 1
+                pending.connection.refuse(outcome)
             else:
                 self.refused += 1
                 self._hub.offer(pending.connection, encode(store_error_reply(pending.request, outcome)))

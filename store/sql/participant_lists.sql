@@ -1,3 +1,13 @@
+-- name: participant_counts
+-- How many users take part in some conversations, as they are shown to each other; for each pair of a conversation and a
+-- user who takes part in it. No row for a pair of others.
+select asked.conversation_id, asked.user_id, c.participant_count
+from unnest(%(conversations)s::uuid[], %(users)s::uuid[]) asked(conversation_id, user_id)
+cross join lateral (
+    select from participants p where p.conversation_id = asked.conversation_id and p.user_id = asked.user_id limit 1
+) p
+cross join lateral (select c.participant_count from conversations c where c.id = asked.conversation_id limit 1) c;
+
 -- name: watchable
 -- The users, among some, whose presence a user may watch: they show their presence, and either share a conversation
 -- with the user that they have accepted, or have the user as a contact. The user, too. A blocker of the user comes with

@@ -163,6 +163,7 @@ OPERATIONS: Final[dict[str, tuple[Op, int]]] = {
     "who may be watched": (lambda p, u, c: participant_lists.watchable(p, u, [u, c]), 1),
     "who may be watched no more": (lambda p, u, c: participant_lists.unwatchable(p, [(u, c), (c, u)]), 1),
     "who sees a name": (lambda p, u, c: participant_lists.acquainted(p, u), 1),
+    "how many take part": (lambda p, u, c: participant_lists.participant_counts(p, [(c, u), (u, c)]), 1),
     "a message's status": (lambda p, u, c: marks.message_status(p, u, c, DEEP), 1),
     "counts of receipts": (lambda p, u, c: marks.receipt_counts(p, c, after=DEEP - 50, upto=DEEP, limit=20), 1),
     "contacts": (lambda p, u, c: contacts.list_of(p, u, limit=PAGE), 1),
@@ -364,7 +365,8 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "notices_look",  # enqueue_withdrawals
         "notifiers_hash",  # a device at a push service is its last user's
         "emails_digest",  # ask_digests
-        "mailboxes_asked",  # forget_mailboxes
+        "mailboxes_sent",  # forget_mailboxes
+        "sent_verifications_expires",  # forget_sent
         "security_events_user",  # events_of
         "security_events_at",  # forget_events
     }

@@ -29,6 +29,7 @@ from protocol.frames import (
     Ping,
     Pong,
     Send,
+    Sent,
     SetTyping,
     Status,
     Sync,
@@ -37,8 +38,10 @@ from protocol.frames import (
 from protocol.numbers import Type
 from protocol.websocket import PING
 from server.gateway.budgets import LOOK_UPS_AT_ONCE, PAUSE_AFTER_S, TURN_COST, Budget, Budgets, cost_of_pushes
+from store import participants
+from store.postgres.driver import uuid
 from store.postgres.pool import Pool
-from tests.people import new_direct, new_group, new_user
+from tests.people import make_contacts, new_direct, new_group, new_user
 from tests.server.gateway.test_connection import Served, accepted, served, welcomed
 from tests.server.node_world import open_node
 from tests.waiting import wait_until
@@ -334,3 +337,63 @@ async def test_a_user_who_has_used_up_the_budget_by_pushes_is_refused_and_others
         assert sent == 1000 // (limits.COST_OF_REQUEST + cost_of_pushes(OTHERS + 1, 1)) + 1
         assert isinstance((await same.ask(Ping(1)))[-1], Error)
         assert isinstance((await other.ask(Ping(1)))[-1], Pong)
+
+
+def narrow_budget(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """A budget of this size, which does not fill again during the test."""
+    monkeypatch.setattr(limits, "COST_OF_CONNECTION", 0)
+    monkeypatch.setattr(limits, "MAX_COST_PER_S", 1)
+    monkeypatch.setattr(limits, "MAX_COST_AT_ONCE", most)
+
+
+BURST = 60
+PUSHED = cost_of_pushes(OTHERS + 1, 1)
+
+
+@pytest.mark.parametrize("case", ["no list is cached", "the cached list is out of date"])
+async def test_a_burst_of_sends_passes_no_limit_before_its_pushes_are_charged(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """The frames alone cost less than the budget, and all of them are there before the first commit."""
+    others = [await new_user(pool, f"other{n}") for n in range(OTHERS)]
+    is_cached = case != "no list is cached"
+    group = await new_group(pool, alice, *others[: 1 if is_cached else OTHERS])
+    narrow_budget(monkeypatch, BURST * limits.COST_OF_REQUEST + 1000)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
+        if is_cached:
+            await client.ask(a_send(group))
+            await make_contacts(pool, alice, *others)
+            for each in others[1:]:
+                await participants.add(pool, alice.user, group, each.user)
+        before = await last_seq(pool, group)
+        await client.send(*[a_send(group) for _ in range(BURST)])
+        answers = [each for each in await client.read(BURST) if isinstance(each, Sent | Error)]
+        sent = [each for each in answers if isinstance(each, Sent)]
+        refused = [each for each in answers if isinstance(each, Error)]
+        assert len(sent) + len(refused) == BURST
+        assert {each.limit for each in refused} == {"cost_per_user"}
+        assert 0 < len(sent) <= 1000 // PUSHED + 2
+        assert await last_seq(pool, group) == before + len(sent), "a send that was refused is not stored"
+        assert all(each.retry_after_ms for each in refused)
+
+
+async def last_seq(pool: Pool, conversation: bytes) -> int:
+    [(seq,)] = await pool.fetch("select last_seq from conversations where id = %s", (uuid(conversation),))
+    return int(seq)
+
+
+@pytest.mark.parametrize("case", ["cached", "uncached"])
+async def test_the_cost_of_a_send_tells_a_stranger_nothing_of_a_group(
+    pool: Pool, redis_url: str, alice: Credentials, carol: Credentials, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Else a user who was removed would learn from the moment of a refusal how many take part by now."""
+    group = await new_group(pool, alice, *[await new_user(pool, f"other{n}") for n in range(OTHERS)])
+    narrow_budget(monkeypatch, BURST * limits.COST_OF_REQUEST + 1000)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(carol.token) as stranger:
+        if case == "cached":
+            async with node.open_websocket(alice.token) as client:
+                await client.ask(a_send(group))
+        await stranger.send(*[a_send(group) for _ in range(BURST)])
+        answers = await stranger.read(BURST)
+        assert {each.code for each in answers if isinstance(each, Error)} == {"not_a_participant"}
+        assert len(answers) == BURST
