@@ -43,6 +43,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `guesses` | guesses of passwords: accounts rest after wrong ones |
 | `turns`, `request_turns` | turns at work that few may do at a time; the requests of a process in turn |
 | `passwords`, `wasted` | Argon2id in threads, in turn by address; hashes to no good end, for the order of these turns |
+| `password_checks` | a password that a request shows: the guess, the check, and the security event of a wrong one |
 | `external_issuer`, `external_logins` | the check of JWTs of an external issuer; logging in and confirming by them |
 | `issuer_keys`, `key_set` | keys of that issuer, kept; fetching them, and which of them count |
 | `password_rules` | the passwords that the server takes |

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -16,14 +15,13 @@ from server.http.authentication import bearer_token
 from server.http.encoding import IDENT
 from server.http.external_issuer import ExternalUser
 from server.http.external_logins import BY_TOKEN, external_user, identity_of
-from server.http.guesses import device_key, name_key
+from server.http.password_checks import check_password
 from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
 from server.http.request_classes import RequestClass
 from server.http.routes.registration import check_may_register
 from server.http.routing import NOTHING, Answer, Request, Routes
 from server.http.sources import source_of
-from server.transport.proxies import address_key
 from store import account_deletions, accounts, devices, profiles, security_events, tokens
 from store.accounts import Account
 from store.errors import IdentityTaken, UnknownUser
@@ -96,21 +94,19 @@ async def _check_password(request: Request[bodies.LogIn], typed: str, password: 
     except UnknownUser:
         account = None
     device = await _known_device(request, account)
-    guesses = name_key(form_of(typed) or typed) if device is None else device_key(device)
-    # The hash of a user without a password is that of no user.
-    kept_hash = await services.passwords.check(
+    kept_hash = await check_password(
+        request,
         account.password_hash if account else None,
         password,
-        source=device or address_key(request.address),
-        is_known=device is not None,
-        admit=partial(services.guesses.admit, guesses),
+        user=account.user if account else None,
+        name=form_of(typed) or typed,
+        device=device,
+        failure="login_failed",
+        source=source_of(request),
     )
     if kept_hash is None or account is None:
         # For an unknown name as well: the answer takes as long.
-        user = account.user if account else None
-        await security_events.note(services.pool, "login_failed", user, source_of(request), is_counted=True)
         raise _wrong()
-    await services.guesses.forget(guesses)
     is_replaced = kept_hash != account.password_hash
     if is_replaced and not await accounts.replace_hash(
         services.pool, account.user, account.password_hash or "", kept_hash

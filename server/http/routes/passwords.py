@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -11,13 +10,13 @@ from server.http import bodies
 from server.http.answers.devices import ConfirmedAnswer
 from server.http.authentication import confirmed_until
 from server.http.external_logins import confirming_user
-from server.http.guesses import device_key
+from server.http.password_checks import check_password
 from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
 from server.http.request_classes import RequestClass
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from server.http.sources import source_of
-from store import accounts, devices, profiles, security_events
+from store import accounts, devices, profiles
 from store.tokens import Identity
 
 routes = Routes()
@@ -31,24 +30,21 @@ class NewPassword(Struct, frozen=True):
 
 async def _hash_of(password: str, identity: Identity, request: Request[Any]) -> str:
     """The hash of the user's password, which this one fits."""
-    services = request.services
-    password_hash = await accounts.password_hash_of(services.pool, identity.user)
+    password_hash = await accounts.password_hash_of(request.services.pool, identity.user)
     if password_hash is None:
         detail = "the account has no password, and gets none here: its user logs in by the external issuer"
         raise Problem(ProblemCode.NO_PASSWORD, detail)
-    guesses = device_key(identity.device)
-    kept_hash = await services.passwords.check(
+    kept_hash = await check_password(
+        request,
         password_hash,
         password,
-        source=identity.device,
-        is_known=True,
-        admit=partial(services.guesses.admit, guesses),
+        user=identity.user,
+        device=identity.device,
+        failure="confirmation_failed",
+        source=source_of(request, identity),
     )
     if kept_hash is None:
-        source = source_of(request, identity)
-        await security_events.note(services.pool, "confirmation_failed", identity.user, source, is_counted=True)
         raise Problem(ProblemCode.WRONG_CREDENTIALS, "wrong password")
-    await services.guesses.forget(guesses)
     return password_hash
 
 

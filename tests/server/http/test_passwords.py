@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ import trio.testing
 from argon2.exceptions import VerifyMismatchError
 
 from server.http import passwords
+from server.http.limits import RateLimited
 from server.http.password_rules import BadPassword, WeakPassword
 from server.http.passwords import Passwords
 
@@ -105,3 +107,44 @@ async def test_an_address_where_users_were_seen_comes_first(addresses: Passwords
     """A new device is often at home beside one that is logged in."""
     assert await in_order(addresses, "a", "home", "b") == ["home", "a", "b"]
     assert await in_order(addresses, "new", "home") == ["new", "home"]
+
+
+async def test_known_devices_wait_for_no_stranger(addresses: Passwords) -> None:
+    """Each has turns of its own, also while all turns of strangers are taken."""
+    taken, go = trio.Event(), trio.Event()
+
+    async def hold() -> None:
+        taken.set()
+        await go.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(addresses.check, "a hash", "wrong", source="a", admit=hold))
+        await taken.wait()
+        nursery.start_soon(partial(addresses.check, "a hash", "right", source="b"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert addresses.waiting() == {"strangers": 1, "known_devices": 0}
+        with trio.fail_after(5):
+            assert await addresses.check("a hash", "right", source=b"device", is_known=True)
+        go.set()
+
+
+async def test_few_hashes_of_an_address_wait(addresses: Passwords) -> None:
+    """The next one is refused at once; another address has places of its own."""
+    taken, go = trio.Event(), trio.Event()
+
+    async def hold() -> None:
+        taken.set()
+        await go.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(addresses.check, "a hash", "wrong", source="a", admit=hold))
+        await taken.wait()
+        for _ in range(passwords.WAITING_EACH):
+            nursery.start_soon(partial(addresses.check, "a hash", "wrong", source="a"))
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(RateLimited):
+            await addresses.check("a hash", "wrong", source="a")
+        nursery.start_soon(partial(addresses.check, "a hash", "wrong", source="b"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert addresses.waiting()["strangers"] == 4 + 1
+        go.set()
