@@ -1,8 +1,8 @@
 """Limits on requests: by the client's address before a request is authenticated, by its user after that.
 
-`server.http.request_classes` has the numbers. The classes of reads and writes are counted by this process alone. The
-exact classes, which are rare and expensive, are counted in Redis, for all processes together, and here as well: when
-Redis is away or slow, the count of this process goes on, and no request is refused for Redis' sake.
+`server.http.request_classes` has the numbers. Hot reads, and requests without a token or a body, are counted by this
+process alone. The exact classes are counted in Redis, for all processes together, and here as well: when Redis is away
+or slow, the count of this process goes on, and no request is refused for Redis' sake.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _Key = TypeVar("_Key", bound=Hashable)
 PAUSE_S: Final = 3.0
 """Long enough that 300 connections which do not wait make some 130 requests a second, a tenth of a core; short for a
 user who has made too many."""
+
+ALONE_S: Final = 1.0
+"""How long a process counts alone after Redis did not answer: of all requests meanwhile none waits for it."""
 
 MAX_BUCKETS: Final = 50_000
 """Addresses or users of one class that are remembered, in 10 MB at most. A bucket is forgotten once it is full."""
@@ -63,14 +66,34 @@ class Stranger(NamedTuple):
     user: bytes | None
 
 
+class _SharedCounts:
+    """The counts in Redis.
+
+    :ivar alone_until: by Trio's clock; Redis is not asked before.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self.alone_until = 0.0
+
+    async def take(self, bucket: str, rate: Rate) -> float:
+        """Take a token: 0.0 if there was one, or Redis does not know; else in how many seconds there will be one."""
+        if trio.current_time() < self.alone_until:
+            return 0.0
+        wait_s = await take_token(self._redis, bucket, interval_s=rate.interval_s, slack_s=rate.slack_s)
+        if wait_s is None:
+            self.alone_until = trio.current_time() + ALONE_S
+        return wait_s or 0.0
+
+
 class _Counts(Generic[_Key]):
     """The requests of one class, by address or by user.
 
     :param name: in Redis; None: this process counts alone.
     """
 
-    def __init__(self, redis: Redis, allowance: Allowance, factor: float, name: str | None) -> None:
-        self._redis = redis
+    def __init__(self, shared: _SharedCounts, allowance: Allowance, factor: float, name: str | None) -> None:
+        self._shared = shared
         self._rate = Rate(allowance.per_s * factor, max(1, round(allowance.burst * factor)))
         self._buckets: TokenBuckets[_Key] = TokenBuckets(self._rate, MAX_BUCKETS)
         self._name = name
@@ -94,8 +117,7 @@ class _Counts(Generic[_Key]):
         if self._name is None:
             return
         text = key.hex() if isinstance(key, bytes) else key
-        rate = self._rate
-        wait_s = await take_token(self._redis, f"{self._name}:{text}", interval_s=rate.interval_s, slack_s=rate.slack_s)
+        wait_s = await self._shared.take(f"{self._name}:{text}", self._rate)
         if wait_s:
             # The request is not admitted, so it does not count.
             self._buckets.give_back(key)
@@ -114,13 +136,14 @@ class Limits:
         self._addresses: dict[RequestClass, _Counts[str]] = {}
         self._users: dict[RequestClass, _Counts[bytes]] = {}
         self._pause_s = pause_s
+        shared = _SharedCounts(redis)
         for each, limits in LIMITS.items():
             if limits.address is not None:
                 name = f"alo:rate:{each.value}:address" if limits.is_exact else None
-                self._addresses[each] = _Counts(redis, limits.address, factor, name)
+                self._addresses[each] = _Counts(shared, limits.address, factor, name)
             if limits.user is not None:
                 name = f"alo:rate:{each.value}:user" if limits.is_exact else None
-                self._users[each] = _Counts(redis, limits.user, factor, name)
+                self._users[each] = _Counts(shared, limits.user, factor, name)
         self._strangers = self._addresses[RequestClass.UNAUTHENTICATED]
         self._good_tokens: OrderedDict[bytes, bytes] = OrderedDict()
         """The hashes of tokens that were good when they were shown last, and their users; the oldest first."""

@@ -60,12 +60,14 @@ LIMITS: Final[dict[RequestClass, ClassLimits]] = {
     RequestClass.HOT_READ: ClassLimits(
         "the list of conversations, a conversation, history: a new device reads all of them", None, Allowance(500, 50)
     ),
-    RequestClass.READ: ClassLimits("other reads", None, Allowance(300, 20)),
-    RequestClass.WRITE: ClassLimits("changes", None, Allowance(300, 20)),
+    RequestClass.READ: ClassLimits("other reads", None, Allowance(300, 20), is_exact=True),
+    RequestClass.WRITE: ClassLimits("changes", None, Allowance(300, 20), is_exact=True),
     RequestClass.SEARCH: ClassLimits(
         "users by name: no client needs all of them", None, Allowance(60, 0.2), is_exact=True
     ),
-    RequestClass.UPLOAD: ClassLimits("what asks the object store about uploads", None, Allowance(200, 5)),
+    RequestClass.UPLOAD: ClassLimits(
+        "what asks the object store about uploads", None, Allowance(200, 5), is_exact=True
+    ),
     RequestClass.LOGIN: ClassLimits(
         "passwords that are checked: guesses, and a core for each",
         Allowance(30, 0.5),

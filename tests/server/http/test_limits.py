@@ -20,6 +20,7 @@ from store import tokens
 from store.errors import Overloaded, Unavailable
 from store.postgres.pool import Pool
 from store.redis.client import Redis
+from store.redis.rates import REDIS_S
 from tests.people import new_device, new_user
 from tests.server.http.socket_world import RawAnswer, open_server, request
 from tests.server.http_world import Api, open_services
@@ -272,3 +273,35 @@ async def test_an_address_that_has_shown_a_good_token_is_familiar(
         await statuses(some, "GET", "/v1/profile", 1, headers=headers, scope_base=scope)
         assert services.limits.is_familiar(address_key("2001:db8::2")) is is_familiar
     assert not services.limits.is_familiar(address_key("127.0.0.1"))
+
+
+EXACT_FOR_USERS = [each for each, found in LIMITS.items() if found.is_exact and found.user]
+
+
+@pytest.mark.parametrize("request_class", EXACT_FOR_USERS)
+async def test_all_processes_together_admit_what_one_user_may(
+    redis_url: str, request_class: RequestClass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def is_admitted(process: Limits) -> bool:
+        try:
+            await process.count_user(request_class, bytes(16))
+        except RateLimited:
+            return False
+        return True
+
+    async with processes(redis_url, 3) as each:
+        assert [await is_admitted(one) for one in [*each, *each]] == [True] * 3 + [False] * 3
+
+
+def test_the_sum_of_all_processes_counts_but_for_what_a_process_has_to_protect_itself_from() -> None:
+    alone = {each.value for each, limits in LIMITS.items() if not limits.is_exact}
+    assert alone == {"hot_read", "file", "open", "health", "operator", "unauthenticated"}
+
+
+async def test_redis_that_hangs_delays_few_requests(redis_url: str, redis: Redis) -> None:
+    async with processes(redis_url, 1) as [one]:
+        await redis.call("CLIENT", "PAUSE", 2000, "ALL")
+        began = trio.current_time()
+        for n in range(10):
+            assert await admitted(one, 1, address=f"192.0.2.{n}") == 1
+        assert trio.current_time() - began < 5 * REDIS_S
