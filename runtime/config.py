@@ -113,8 +113,8 @@ class Config:
     """Origins of web pages whose scripts may read answers of `web` (CORS), separated by commas, such as
     `https://chat.example`. Empty: pages of `web`'s own origin alone."""
     rate_limit_factor: float = 1.0
-    """Multiplies the limits on HTTP requests of one address or user (`docs/http.md`), such as 10 where all users of a
-    company share an address."""
+    """Multiplies the limits on HTTP requests of one address or user (`docs/http.md`), and on connections of an address
+    that no user owns, such as 10 where all users of a company share an address."""
     registration: str = "open"
     """Who may register: everybody (`open`), users with an invitation (`invitation`, made by `python -m store
     invitations`), or nobody (`closed`)."""

@@ -46,8 +46,15 @@ from server.gateway.samples import cluster_samples, delivery_samples, outbox_sam
 from server.gateway.sends import Sends
 from server.gateway.transfers import TransferHandler
 from server.transport.addresses import proxies_of
-from server.transport.admission import AdmissionGate, ConnectionCounts
-from server.transport.handshake import refused_address
+from server.transport.admission import (
+    UNWELCOMED_AT_ONCE,
+    UNWELCOMED_PER_S,
+    AdmissionGate,
+    ConnectionCounts,
+    Rate,
+    TokenBuckets,
+)
+from server.transport.handshake import refused_address, refused_unwelcomed
 from server.transport.keepalive import KeepAlive
 from server.transport.listener import accept_connections, listen
 from server.transport.proxies import address_key, forwarded_address
@@ -101,6 +108,12 @@ MAX_ADMITTED_AT_ONCE: Final = 16
 """Connections admitted at the same time, from hello until their first sync is queued. Until then the listener accepts
 no further connection, and the connected clients have their turn in between. A silent connection does not count, so it
 cannot hold others up. Without this limit, the clients of a herd would give up before they are served, and reconnect."""
+
+ADMITTED_EACH: Final = 2
+"""Connections of one user among them: else a user who connects and never syncs would keep all others out."""
+
+MAX_UNWELCOMED: Final = 50_000
+"""Addresses that are remembered for connections without a hello that was accepted, in some 10 MB at most."""
 
 LEAVING_AT_ONCE: Final = 16
 """Ended connections that are cleaned up in one turn, between the turns of the others: each takes 0.2 ms."""
@@ -170,8 +183,11 @@ class SocketGateway:
         self._revocations = Revocations(self.pool, self.hub)
         self._keep_alive = KeepAlive()
         self._addresses: ConnectionCounts[str] = ConnectionCounts(config.max_address_connections)
+        factor = config.rate_limit_factor
+        at_once = config.max_address_connections + round(UNWELCOMED_AT_ONCE * factor)
+        self._unwelcomed: TokenBuckets[str] = TokenBuckets(Rate(UNWELCOMED_PER_S * factor, at_once), MAX_UNWELCOMED)
         self._budgets = Budgets()
-        self._admission: AdmissionGate[Connection] = AdmissionGate(MAX_ADMITTED_AT_ONCE, ADMISSION_S)
+        self._admission: AdmissionGate[Connection] = AdmissionGate(MAX_ADMITTED_AT_ONCE, ADMISSION_S, ADMITTED_EACH)
         self._client_counts = ClientCounts()
         self.told = _told(config)
         self._turns = trio.Semaphore(LEAVING_AT_ONCE)
@@ -339,7 +355,11 @@ class SocketGateway:
 
     def admit(self, connection: Connection) -> bytes | None:
         key = address_key(connection.address)
+        if self._unwelcomed.take(key, trio.current_time()):
+            self._refused += 1
+            return refused_unwelcomed()
         if not self._addresses.enter(key):
+            self._unwelcomed.give_back(key)
             self._refused += 1
             return refused_address(self._config.max_address_connections)
         connection.counted_as = key
@@ -353,6 +373,7 @@ class SocketGateway:
         return self.hub.count(user) < limits.MAX_USER_CONNECTIONS
 
     def budget_of(self, connection: Connection) -> Budget:
+        self._admission.attribute(connection, connection.user)
         connection.has_budget = True
         return self._budgets.enter(connection.user)
 
@@ -364,6 +385,8 @@ class SocketGateway:
         await self.node.enter(connection.user)
 
     def count_client(self, connection: Connection, name: str | None) -> str:
+        if connection.counted_as is not None:
+            self._unwelcomed.give_back(connection.counted_as)
         self._uses.note(connection.device, name)
         return self._client_counts.enter(name)
 

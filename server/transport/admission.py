@@ -25,6 +25,11 @@ _ROUNDING_S: Final = 1e-6
 ADDRESS_RETRY_AFTER_S: Final = 60
 """Retry-After of the answer to an address that has too many connections."""
 
+UNWELCOMED_AT_ONCE: Final = 400
+UNWELCOMED_PER_S: Final = 20
+"""Connections of an address that end before a hello is accepted, beside those that it may have at the same time. Each
+costs handshakes and the look-up of a token; requests without a good token have the same limit over HTTP."""
+
 
 class ConnectionCounts(Generic[_Key]):
     """How many connections each key (an address, a user) has here; keys without connections take no memory.
@@ -61,16 +66,19 @@ class ConnectionCounts(Generic[_Key]):
 
 class AdmissionGate(Generic[_Key]):
     """Holds new connections back while too many are being admitted. Each is being admitted until `leave`, or for
-    `patience_s`.
+    `patience_s`. One source holds back no others: of its connections few count.
 
     :param most: connections that are admitted at once.
     :param patience_s: after this a connection that is still being admitted no longer holds up others.
+    :param most_each: connections of one source that count at once.
     """
 
-    def __init__(self, most: int, patience_s: float) -> None:
+    def __init__(self, most: int, patience_s: float, most_each: int = 1) -> None:
         self._most = most
         self._patience_s = patience_s
         self._since: OrderedDict[_Key, float] = OrderedDict()
+        self._sources: dict[_Key, Hashable] = {}
+        self._of_source: ConnectionCounts[Hashable] = ConnectionCounts(most_each)
         self._opened: trio.Event | None = None
 
     def __len__(self) -> int:
@@ -81,9 +89,21 @@ class AdmissionGate(Generic[_Key]):
         """The connection is being admitted. Never waits, even beyond `most`. Atomic (no checkpoint)."""
         self._since[connection] = trio.current_time()
 
+    def attribute(self, connection: _Key, source: Hashable) -> None:
+        """The source of a connection that is being admitted is known: it counts no longer if the source has enough that
+        do. Atomic (no checkpoint)."""
+        if connection not in self._since:
+            return
+        if self._of_source.enter(source):
+            self._sources[connection] = source
+        else:
+            self.leave(connection)
+
     def leave(self, connection: _Key) -> None:
         """The connection is admitted, or gone; does nothing if it was not counted. Atomic (no checkpoint)."""
         self._since.pop(connection, None)
+        if connection in self._sources:
+            self._of_source.leave(self._sources.pop(connection))
         if self._opened is not None and len(self._since) < self._most:
             self._opened.set()
             self._opened = None

@@ -17,7 +17,7 @@ from trio_websocket import ConnectionClosed, HandshakeError, WebSocketRequest, w
 from wsproto.utilities import ProtocolError
 
 from protocol import limits
-from server.transport.admission import ADDRESS_RETRY_AFTER_S
+from server.transport.admission import ADDRESS_RETRY_AFTER_S, UNWELCOMED_PER_S
 from server.transport.upgrade import plain_upgrade
 
 log = structlog.get_logger(__name__)
@@ -49,10 +49,16 @@ _NO_UPGRADE: Final = b"\r\n".join(
 
 def refused_address(limit: int) -> bytes:
     """The answer to an address that has `limit` connections, whether or not its request was read."""
-    body = b"limit %s: %d connections from one address to this node.\n" % (
-        limits.CONNECTIONS_PER_ADDRESS.name.encode(),
-        limit,
-    )
+    return _refused(b"%d connections from one address to this node" % limit)
+
+
+def refused_unwelcomed() -> bytes:
+    """The answer to an address that has had too many connections without a hello that was accepted."""
+    return _refused(b"%d connections a second from one address whose hello is not accepted" % UNWELCOMED_PER_S)
+
+
+def _refused(shown: bytes) -> bytes:
+    body = b"limit %s: %s.\n" % (limits.CONNECTIONS_PER_ADDRESS.name.encode(), shown)
     return b"\r\n".join(
         (
             b"HTTP/1.1 429 Too Many Requests",

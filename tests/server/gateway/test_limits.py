@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
@@ -12,6 +12,7 @@ from client.http import Credentials
 from protocol import limits
 from protocol.codes import CloseCode, ErrorCode
 from protocol.frames import Conversations, Error, Hello, List
+from server.gateway import process
 from store.postgres.pool import Pool
 from tests.server.node_world import RawClient, TestNode, open_node
 from tests.waiting import let_pass, wait_until
@@ -108,3 +109,33 @@ async def test_requests_beyond_the_budget_are_refused_with_the_limit_its_value_a
         await client.send(List(1, None, 1))
         [reply] = await client.read(1)
         assert isinstance(reply, Conversations)
+
+
+async def test_a_user_who_never_syncs_keeps_no_others_from_connecting(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "ADMISSION_S", 60.0)
+    async with open_node(pool.url, redis_url) as node, AsyncExitStack() as stack:
+        for _ in range(2 * process.MAX_ADMITTED_AT_ONCE - 1):
+            await stack.enter_async_context(node.open_websocket(alice.token))
+        with trio.fail_after(5):
+            await stack.enter_async_context(node.open_websocket(bob.token))
+
+
+async def test_an_address_has_so_many_connections_without_a_good_token(
+    pool: Pool, redis_url: str, alice: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of users do not count, however many come."""
+    monkeypatch.setattr(process, "UNWELCOMED_AT_ONCE", 3)
+    monkeypatch.setattr(process, "UNWELCOMED_PER_S", 1e-3)
+    async with open_node(pool.url, redis_url, max_address_connections=2) as node:
+        for _ in range(10):
+            async with node.open_websocket(alice.token):
+                pass
+            await wait_until(lambda: not node.gateway.connections, "it has gone")
+        for n in range(5):
+            assert (await ends_with(node, "wrong"))[0] == CloseCode.UNAUTHENTICATED.value, n
+            await wait_until(lambda: not node.gateway.connections, "it has gone")
+        async with node.open_raw() as refused:
+            await refused.handshake()
+            assert refused.status == 429
