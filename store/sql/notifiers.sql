@@ -146,9 +146,11 @@ with due as (
 select (select count(*) from due), (select count(*) from enqueued);
 
 -- name: note_failure
--- Notes that a notifier failed. One row: for how many seconds it has been failing, and how often. No row: it is gone.
+-- Notes that a notifier failed. The user sees the minute alone: the time tells of names in the deployment's network. One row:
+-- for how many seconds it has been failing, and how often. No row: it is gone.
 update notifiers
-set failing_since = coalesce(failing_since, clock_timestamp()), failures = failures + 1, last_error = %(error)s
+set failing_since = coalesce(failing_since, date_trunc('minute', clock_timestamp())),
+    failures = failures + 1, last_error = %(error)s
 where id = %(notifier)s::uuid
 returning extract(epoch from clock_timestamp() - failing_since)::float8, failures::bigint;
 
