@@ -32,7 +32,10 @@ looks for the mail in vain, and too few to annoy another person with."""
 MAILBOX_WINDOW_S: Final = 86400.0
 MAX_TO_MAILBOX: Final = 8
 """Mails to unverified addresses of one mailbox in one window, whichever users ask for them: more than its owner needs,
-and too few for many users to annoy the owner with."""
+and too few for many users to annoy the owner with. The plain spelling of the mailbox has one more."""
+
+MARGIN_S: Final = 900.0
+"""A token that went to an address and is good for so much longer takes the place of another mail."""
 
 LATE_S: Final = 6 * 3600.0
 """A digest that is later than this, as after an outage, is skipped: the next one comes at its hour."""
@@ -119,14 +122,18 @@ async def put(
     digest_hour: int,
     zone: str,
     source: Source = SYSTEM,
-) -> None:
+) -> bool:
     """Set a user's address and the mails that go there. Unless it is verified, the same transaction enqueues the job
     that sends the verification mail.
+
+    Returns whether a mail follows. None does if the address is verified; or if the mails to its mailbox are used up,
+    and a token that went to the address is good: the user shows that one (`verify`).
 
     :param address: in the spelling of `runtime.email_address.normal`.
     :param mailbox: the text under which mails to the address are counted (`runtime.email_address.mailbox`); by
         default the address.
-    :raises TooManyMails: if the user, or all users for this mailbox, asked too often for such mails; nothing was set.
+    :raises TooManyMails: if the user asked too often for such mails, or the mails to the mailbox are used up and the
+        address is not its plain spelling; nothing was set.
     :raises UnknownZone: if Postgres does not know the time zone; nothing was set.
     """
     parameters = {
@@ -142,13 +149,15 @@ async def put(
         "mailbox": sha256((mailbox or address).encode()).digest(),
         "mailbox_window_s": MAILBOX_WINDOW_S,
         "most_to_mailbox": MAX_TO_MAILBOX,
+        "margin_s": MARGIN_S,
         "source": source.encoded(),
     }
-    [(outcome, wait_s)] = await pool.fetch(_sql.put, parameters)
+    [(outcome, wait_s, sends_mail)] = await pool.fetch(_sql.put, parameters)
     if outcome == "too_many":
         raise TooManyMails(wait_s)
     if outcome == "unknown":
         raise UnknownZone
+    return bool(sends_mail)
 
 
 async def remove(pool: Pool, user: bytes, *, source: Source = SYSTEM) -> None:
@@ -156,13 +165,17 @@ async def remove(pool: Pool, user: bytes, *, source: Source = SYSTEM) -> None:
     await pool.fetch(_sql.remove, {"user": uuid(user), "source": source.encoded()})
 
 
-async def verify(pool: Pool, token: str, *, source: Source = SYSTEM) -> None:
+async def verify(pool: Pool, token: str, *, user: bytes | None = None, source: Source = SYSTEM) -> None:
     """Verify the address that this token was sent to. Repeating it changes nothing.
+
+    :param user: who shows the token, if that is known. If the token went to the address of this user, it verifies that,
+        whoever has asked for the mail; so no stranger who uses up the mails to a mailbox keeps its owner from this.
 
     :raises VerificationUnknown: if the token is unknown, or the address has changed since.
     :raises VerificationExpired: if the mail is too old.
     """
-    [(outcome,)] = await pool.fetch(_sql.verify, {"token_hash": token_hash(token), "source": source.encoded()})
+    parameters = {"token_hash": token_hash(token), "user": user and uuid(user), "source": source.encoded()}
+    [(outcome,)] = await pool.fetch(_sql.verify, parameters)
     if outcome == "unknown":
         raise VerificationUnknown
     if outcome == "expired":
@@ -178,9 +191,16 @@ async def unsubscribe(pool: Pool, token: str) -> None:
         raise UnsubscribeUnknown
 
 
-async def verification(pool: Pool, user: bytes) -> Verification | None:
-    """The verification mail to send; None if it is not wanted any longer."""
-    rows = await pool.fetch(_sql.verification, {"user": uuid(user)})
+async def take_verification(pool: Pool, user: bytes) -> Verification | None:
+    """The verification mail to send, which counts for its mailbox from now on; None if it is not wanted any longer, or
+    the mails to the mailbox are used up. Repeating it counts one mail once."""
+    parameters = {
+        "user": uuid(user),
+        "window_s": MAILBOX_WINDOW_S,
+        "most": MAX_TO_MAILBOX,
+        "margin_s": MARGIN_S,
+    }
+    rows = await pool.fetch(_sql.take_verification, parameters)
     return Verification(rows[0][0], token_text(rows[0][1])) if rows else None
 
 
@@ -224,6 +244,13 @@ async def digest_sent(pool: Pool, user: bytes, address: str) -> None:
 async def forget_mailboxes(pool: Pool, *, limit: int) -> int:
     """Forget at most `limit` mailboxes that had their mails before the window; return how many, 0 at the end."""
     [(count,)] = await pool.fetch(_sql.forget_mailboxes, {"window_s": MAILBOX_WINDOW_S, "limit": limit})
+    return int(count)
+
+
+async def forget_sent(pool: Pool, *, limit: int) -> int:
+    """Forget at most `limit` tokens of verification mails that ended a day ago; return how many, 0 at the end."""
+    parameters = {"window_s": MAILBOX_WINDOW_S, "limit": limit}
+    [(count,)] = await pool.fetch(_sql.forget_sent_verifications, parameters)
     return int(count)
 
 

@@ -21,38 +21,51 @@ from store.security_events import SYSTEM, Source
 _sql = sql.load("password_resets")
 
 LIFETIME_S: Final = 3600.0
-"""The time for which the link in a mail is good: the user that asks for it waits for it. Mails lie in
+"""The time for which the link in a mail is good, at least: the user that asks for it waits for it. Mails lie in
 mailboxes for years."""
 
+MARGIN_S: Final = 900.0
+"""While a link is good for so much longer, strangers cause no other mail: the user has time to follow it."""
+
 WINDOW_S: Final = 86400.0
-MAX_ASKED: Final = 5
-"""Mails to one user in one window: enough for a user who looks for the mail in vain, and too few to annoy another
-person with."""
+MAX_OWN: Final = 5
+"""Mails in one window that the devices of a user may ask for, by their tokens: enough for a user who looks for the mail
+in vain. Those of strangers are bounded by the time for which links are good (ask_password_reset)."""
 
 MAX_ACCOUNTS: Final = 3
 """Accounts with one address that get a mail: each mail names its account."""
 
 
 class ResetMail(Struct, frozen=True):
-    """A mail with a link that sets another password."""
+    """A mail with a link that sets another password.
+
+    :ivar at: when the link ends, as text, in `zone`.
+    """
 
     address: str
     username: str
     token: str
+    at: str
+    zone: str
 
 
-async def ask(pool: Pool, *, username: str | None = None, address: str | None = None) -> None:
+async def ask(
+    pool: Pool, *, username: str | None = None, address: str | None = None, known: bytes | None = None
+) -> None:
     """Have a mail sent to each account with this name or this verified address. It takes as long if there is none, and
     tells nothing.
 
     :param address: in the spelling of `runtime.email_address.normal`.
+    :param known: the user whose device asks: strangers do not use up the mails of that user.
     """
     parameters = {
         "username": username,
         "address": address,
+        "known": known and uuid(known),
         "lifetime_s": LIFETIME_S,
+        "margin_s": MARGIN_S,
         "window_s": WINDOW_S,
-        "most": MAX_ASKED,
+        "most": MAX_OWN,
         "accounts": MAX_ACCOUNTS,
     }
     await pool.fetch(_sql.ask, parameters)
@@ -61,7 +74,10 @@ async def ask(pool: Pool, *, username: str | None = None, address: str | None = 
 async def mail(pool: Pool, reset: bytes) -> ResetMail | None:
     """The mail to send; None if it is not wanted any longer, or was asked for nobody."""
     rows = await pool.fetch(_sql.mail, {"reset": uuid(reset)})
-    return ResetMail(rows[0][0], rows[0][1], token_text(rows[0][2])) if rows else None
+    if not rows:
+        return None
+    [(address, username, token, at, zone)] = rows
+    return ResetMail(address, username, token_text(token), at, zone)
 
 
 async def check(pool: Pool, token: str) -> str:

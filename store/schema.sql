@@ -845,6 +845,8 @@ create table emails (
     last_digest timestamptz,
     -- The seed of the tokens of this address, and the hashes by which they are found. A changed address has others.
     seed uuid,
+    -- SHA-256 of the mailbox, under which mails are counted (mailboxes); null, of imported users: that of the address.
+    mailbox_hash bytea,
     verification_hash bytea,
     verification_expires timestamptz,
     unsubscribe_hash bytea,
@@ -860,6 +862,7 @@ create table emails (
     constraint emails_check2 check (num_nulls(address, seed, verification_hash, verification_expires, unsubscribe_hash)
         = any (array[0, 5])),
     constraint emails_digest_hour_check check (digest_hour >= 0 and digest_hour <= 23),
+    constraint emails_mailbox_hash_check check (length(mailbox_hash) = 32),
     constraint emails_unsubscribe_hash_check check (length(unsubscribe_hash) = 32),
     constraint emails_verification_hash_check check (length(verification_hash) = 32),
     constraint emails_zone_check check (length(zone) >= 1 and length(zone) <= 64),
@@ -873,12 +876,14 @@ create index emails_verified on emails (address) where verified is not null;
 create table password_resets (
     -- The seed of the token; see mail_token().
     id uuid not null,
-    -- Null: no account was found, or its user has asked for too many mails.
+    -- Null: no account was found, or its user has a mail by now.
     user_id uuid,
     asked timestamptz not null default clock_timestamp(),
     -- The hash by which the token is found; null: it is void.
     token_hash bytea,
     expires timestamptz not null,
+    -- Whether a device of the user asked, by its token; else it may have been a stranger.
+    is_own boolean not null default false,
     constraint password_resets_pkey primary key (id),
     constraint password_resets_token unique (token_hash),
     constraint password_resets_check check (user_id is not null or token_hash is null),
@@ -913,13 +918,28 @@ create index exports_user on exports (user_id);
 create table mailboxes (
     -- SHA-256 of the mailbox, as runtime.email_address.mailbox() writes it: its owner is not kept.
     mailbox_hash bytea not null,
-    asked int not null default 0,
-    asked_since timestamptz not null default clock_timestamp(),
+    -- Mails that went there since sent_since.
+    sent int not null default 0,
+    sent_since timestamptz not null default clock_timestamp(),
     constraint mailboxes_pkey primary key (mailbox_hash),
-    constraint mailboxes_asked_check check (asked >= 0),
-    constraint mailboxes_mailbox_hash_check check (length(mailbox_hash) = 32)
+    constraint mailboxes_mailbox_hash_check check (length(mailbox_hash) = 32),
+    constraint mailboxes_sent_check check (sent >= 0)
 );
-create index mailboxes_asked on mailboxes (asked_since);
+create index mailboxes_sent on mailboxes (sent_since);
+
+-- Mails to unverified addresses that went out: the token of each verifies the address, for a user who has it too. So a
+-- stranger who uses up the mails to a mailbox does not keep its owner from verifying it.
+create table sent_verifications (
+    token_hash bytea not null,
+    -- SHA-256 of the address, as it was given.
+    address_hash bytea not null,
+    expires timestamptz not null,
+    constraint sent_verifications_pkey primary key (token_hash),
+    constraint sent_verifications_address_hash_check check (length(address_hash) = 32),
+    constraint sent_verifications_token_hash_check check (length(token_hash) = 32)
+);
+create index sent_verifications_address on sent_verifications (address_hash, expires);
+create index sent_verifications_expires on sent_verifications (expires);
 
 -- Events of the security of accounts, for users and operators (store/security_events.py). Without foreign keys:
 -- an event may outlive the device, and that of a deletion outlives the user.
@@ -1045,8 +1065,8 @@ create table migrations (
 --     float8) returns record
 
 -- A user who does not know the password asks for a mail with a link that sets another one.
--- ask_password_reset(p_username text, p_address text, p_lifetime_s float8, p_window_s float8, p_most int, p_accounts
---     int) returns void
+-- ask_password_reset(p_username text, p_address text, p_known uuid, p_lifetime_s float8, p_margin_s float8, p_window_s
+--     float8, p_most int, p_accounts int) returns void
 
 -- A worker says that it still runs these jobs, and keeps its claims for p_claim_ms more.
 -- beat_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, is_cancelled boolean)
@@ -1166,6 +1186,9 @@ create table migrations (
 -- the other user is refused, or may begin.
 -- has_added(p_user uuid, p_other uuid) returns boolean
 
+-- Whether a token that went to this address, for whichever user, is good for p_margin_s longer.
+-- has_sent_verification(p_address text, p_margin_s float8) returns boolean
+
 -- Deletes a message for one user.
 -- hide_message(p_user uuid, p_conversation uuid, p_seq bigint, out outcome text, out id uuid, out created bigint, out
 --     sender uuid, out actor uuid) returns record
@@ -1268,7 +1291,8 @@ create table migrations (
 -- Sets the address of a user and the mails that the user wants.
 -- put_email(p_user uuid, p_address text, p_wants_digest boolean, p_wants_device_notice boolean, p_digest_hour int,
 --     p_zone text, p_lifetime_s float8, p_window_s float8, p_most int, p_mailbox bytea, p_mailbox_window_s float8,
---     p_most_to_mailbox int, p_source jsonb, out outcome text, out wait_s float8) returns record
+--     p_most_to_mailbox int, p_margin_s float8, p_source jsonb, out outcome text, out wait_s float8, out sends_mail
+--     boolean) returns record
 
 -- The messages of a conversation that a participant may read, as this participant sees them.
 -- readable_messages(c conversations, p participants) returns table(seq bigint, id uuid, sender_id uuid, created
@@ -1344,6 +1368,11 @@ create table migrations (
 -- A user or a group gets another avatar, or none, and lets go of the one that it had, whose objects a job deletes.
 -- take_avatar(p_user uuid, p_avatar uuid, p_former uuid) returns text
 
+-- The mail that asks a user to verify the address, just before it goes out: it is counted for its mailbox, and its
+-- token is noted.
+-- take_verification(p_user uuid, p_window_s float8, p_most int, p_margin_s float8, out address text, out token bytea)
+--     returns record
+
 -- Whether a setting (users.messages_from, users.groups_from) lets another user begin a conversation.
 -- takes_from(p_setting text, p_is_contact boolean) returns boolean
 
@@ -1385,7 +1414,7 @@ create table migrations (
 -- username_hash(p_username text) returns bytea
 
 -- A user shows the token that was sent to an address.
--- verify_email(p_hash bytea, p_source jsonb, out outcome text) returns text
+-- verify_email(p_hash bytea, p_user uuid, p_source jsonb, out outcome text) returns text
 
 -- The tokens of mails that set another password are void: the user has another password by now, or another address.
 -- void_resets(p_user uuid) returns void

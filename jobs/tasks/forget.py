@@ -12,7 +12,7 @@ from typing import Final
 from jobs.engine.job import Job
 from jobs.tasks.batches import in_batches
 from store.account_deletions import forget_usernames
-from store.emails import forget_mailboxes
+from store.emails import forget_mailboxes, forget_sent
 from store.invitations import forget_invitations
 from store.jobs import forget_dead
 from store.messages import forget_temp_ids
@@ -64,4 +64,5 @@ class Forgetting:
             + await forget_invitations(self._pool, limit=BATCH)
             + await forget_dead(self._pool, days=DEAD_JOBS_DAYS, limit=BATCH)
             + await forget_mailboxes(self._pool, limit=BATCH)
+            + await forget_sent(self._pool, limit=BATCH)
         )

@@ -39,7 +39,7 @@ class MailTasks:
 
         :raises GiveUp, NotSent: see `Mailer.send`.
         """
-        if mail := _needed(await emails.verification(self._pool, user.bytes)):
+        if mail := _needed(await emails.take_verification(self._pool, user.bytes)):
             link = self._mailer.link(f"/v1/email/verifications/{mail.token}")
             await self._mailer.send(mail.address, "verify_email", key=f"{job.id} {mail.token}", link=link)
 
@@ -90,7 +90,13 @@ class MailTasks:
         if mail := _needed(await password_resets.mail(self._pool, reset.bytes)):
             link = self._mailer.link(f"/v1/password-resets/{mail.token}")
             await self._mailer.send(
-                mail.address, "password_reset", key=f"{job.id} {reset}", username=mail.username, link=link
+                mail.address,
+                "password_reset",
+                key=f"{job.id} {reset}",
+                username=mail.username,
+                link=link,
+                at=mail.at,
+                zone=mail.zone,
             )
 
     async def password_changed(self, job: Job, user: UUID) -> None:

@@ -341,7 +341,11 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         429, "Too many exports", "You may ask for one export in 24 hours.", retry=True
     ),
     ProblemCode.TOO_MANY_MAILS: ProblemInfo(
-        429, "Too many mails", "Too many mails to unverified addresses, from you or to this address.", retry=True
+        429,
+        "Too many mails",
+        "Too many mails to unverified addresses, from you or to this mailbox. The plain spelling of the address, in"
+        " lower case and without a tag, at Gmail without dots, has one more.",
+        retry=True,
     ),
     ProblemCode.TOO_MANY_GUESSES: ProblemInfo(
         429,

@@ -5,10 +5,10 @@ from emails e where e.user_id = %(user)s::uuid;
 
 -- name: put
 -- See put_email() in functions/.
-select outcome, wait_s from put_email(
+select outcome, wait_s, sends_mail from put_email(
     %(user)s::uuid, %(address)s, %(wants_digest)s, %(wants_device_notice)s, %(digest_hour)s::int, %(zone)s,
     %(lifetime_s)s::float8, %(window_s)s::float8, %(most)s::int, %(mailbox)s,
-    %(mailbox_window_s)s::float8, %(most_to_mailbox)s::int, %(source)s::jsonb);
+    %(mailbox_window_s)s::float8, %(most_to_mailbox)s::int, %(margin_s)s::float8, %(source)s::jsonb);
 
 -- name: remove
 -- Removes the address of a user: its tokens find nothing. The row stays, with the number of mails that were asked for.
@@ -16,7 +16,8 @@ with void as (
     update password_resets r set token_hash = null where r.user_id = %(user)s::uuid and r.token_hash is not null
 ), removed as (
     update emails e
-    set address = null, verified = null, next_digest = null, last_digest = null, seed = null, verification_hash = null,
+    set address = null, verified = null, next_digest = null, last_digest = null, seed = null, mailbox_hash = null,
+        verification_hash = null,
         verification_expires = null, unsubscribe_hash = null
     where e.user_id = %(user)s::uuid and e.address is not null returning e.user_id
 )
@@ -24,17 +25,18 @@ select note_security_event('email_removed', r.user_id, %(source)s::jsonb) from r
 
 -- name: verify
 -- See verify_email() in functions/.
-select outcome from verify_email(%(token_hash)s, %(source)s::jsonb);
+select outcome from verify_email(%(token_hash)s, %(user)s::uuid, %(source)s::jsonb);
 
 -- name: unsubscribe
 -- Ends the digests of a user. No row: the token is unknown.
 update emails e set wants_digest = false, next_digest = null
 where e.unsubscribe_hash = %(token_hash)s returning 1;
 
--- name: verification
--- The fields of a mail that asks the user to verify the address. No row: it is not wanted by now.
-select e.address, mail_token(e.seed, 'verify') from emails e join users u on u.id = e.user_id and not u.is_closed
-where e.user_id = %(user)s::uuid and e.verified is null and e.verification_expires > clock_timestamp();
+-- name: take_verification
+-- See take_verification() in functions/.
+select address, token from take_verification(
+    %(user)s::uuid, %(window_s)s::float8, %(most)s::int, %(margin_s)s::float8)
+where address is not null;
 
 -- name: device_notice
 -- The fields of a mail about a new device. No row: it is not wanted. It is sent also if the device was revoked
@@ -84,9 +86,20 @@ update emails e set last_digest = clock_timestamp() where e.user_id = %(user)s::
 -- Deletes the counts of mailboxes that had their mails before the window. One row: how many.
 with old as (
     select m.mailbox_hash from mailboxes m
-    where m.asked_since < now() - make_interval(secs => %(window_s)s) order by m.asked_since
+    where m.sent_since < now() - make_interval(secs => %(window_s)s) order by m.sent_since
     limit %(limit)s for update skip locked
 ), gone as (
     delete from mailboxes m where m.mailbox_hash = any(array(select old.mailbox_hash from old)) returning 1
+)
+select count(*) from gone;
+
+-- name: forget_sent_verifications
+-- Deletes the tokens of mails that ended before the window. One row: how many.
+with old as (
+    select s.token_hash from sent_verifications s
+    where s.expires < now() - make_interval(secs => %(window_s)s) order by s.expires
+    limit %(limit)s for update skip locked
+), gone as (
+    delete from sent_verifications s where s.token_hash = any(array(select old.token_hash from old)) returning 1
 )
 select count(*) from gone;

@@ -1,11 +1,12 @@
 -- name: ask
 -- See ask_password_reset() in functions/.
-select ask_password_reset(%(username)s::text, %(address)s::text, %(lifetime_s)s::float8, %(window_s)s::float8,
-                          %(most)s::int, %(accounts)s::int);
+select ask_password_reset(%(username)s::text, %(address)s::text, %(known)s::uuid, %(lifetime_s)s::float8,
+                          %(margin_s)s::float8, %(window_s)s::float8, %(most)s::int, %(accounts)s::int);
 
 -- name: mail
 -- The fields of a mail with a link that sets another password. No row: it is void, or belongs to no user.
-select e.address, u.username, mail_token(r.id, 'reset')
+select e.address, u.username, mail_token(r.id, 'reset'),
+       to_char(r.expires at time zone e.zone, 'YYYY-MM-DD HH24:MI'), e.zone
 from password_resets r
 join users u on u.id = r.user_id
 join emails e on e.user_id = r.user_id and e.verified is not null

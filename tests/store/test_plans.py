@@ -104,8 +104,11 @@ insert into emails (user_id, address, verified, wants_digest, next_digest, seed,
                     verification_expires, unsubscribe_hash)
     select id, username || '@example.org', now(), true, now() + interval '1 day', id, sha256(uuid_send(id)), now(),
            sha256(uuid_send(id)) from users;
-insert into mailboxes (mailbox_hash, asked_since)
+insert into mailboxes (mailbox_hash, sent_since)
     select sha256(uuid_send(id)), now() - case when username like '%7' then interval '2 days' else '0' end from users;
+insert into sent_verifications (token_hash, address_hash, expires)
+    select sha256(uuid_send(id)), sha256(convert_to(username || '@example.org', 'UTF8')),
+           now() + case when username like '%7' then interval '-2 days' else '1 day' end from users;
 insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed, conversation_id, seq)
     select m.id, m.sender_id, 'attachments/' || m.id, 1, 'image/jpeg', sha256(''), now(), m.conversation_id, m.seq
     from messages m where m.seq = 1;
@@ -257,11 +260,12 @@ class Traffic:
             lambda: emails.email_settings_of(pool, user),
             lambda: emails.verify(pool, "token"),
             lambda: emails.unsubscribe(pool, "token"),
-            lambda: emails.verification(pool, user),
+            lambda: emails.take_verification(pool, user),
             lambda: emails.device_notice(pool, user, user),
             lambda: emails.reuse_notice(pool, user, user),
             lambda: emails.ask_digests(pool, limit=10),
             lambda: emails.forget_mailboxes(pool, limit=10),
+            lambda: emails.forget_sent(pool, limit=10),
             lambda: emails.digest(pool, user),
             lambda: last_seen.touch(pool, [user, here]),
             lambda: outbox.decide(pool, window_s=3600),
@@ -421,6 +425,7 @@ class Traffic:
         await participant_lists.changed_since(self.pool, [user], base)
         await participant_lists.departed_since(self.pool, [user], base)
         await participant_lists.acquainted(self.pool, user)
+        await participant_lists.participant_counts(self.pool, [(self.other, user)])
         await participant_lists.unwatchable(self.pool, [(user, self.other)])
         await own_settings.changed_since(self.pool, [user], base)
         await take_cursor_snapshot(self.pool)

@@ -21,7 +21,7 @@ class RegistrationAnswer(Struct, frozen=True):
 class ResetAskedAnswer(Struct, frozen=True):
     """A mail is on its way, if there is such an account with a verified address.
 
-    :ivar lifetime_s: how long the link in it is good.
+    :ivar lifetime_s: how long the link in it is good, at least.
     """
 
     lifetime_s: int

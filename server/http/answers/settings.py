@@ -25,6 +25,15 @@ class EmailAnswer(Struct, frozen=True):
     zone: str
 
 
+class ChangedEmailAnswer(EmailAnswer, frozen=True):
+    """Your address, and the mails that you want.
+
+    :ivar sends_mail: whether a mail goes to the address, to verify it.
+    """
+
+    sends_mail: bool
+
+
 class QuietHoursAnswer(Struct, frozen=True):
     """Your quiet hours; null in each field if you have none.
 
@@ -40,6 +49,10 @@ class QuietHoursAnswer(Struct, frozen=True):
 
 def email_body(settings: EmailSettings) -> EmailAnswer:
     return EmailAnswer(**asdict(settings))
+
+
+def changed_email_body(settings: EmailSettings, *, sends_mail: bool) -> ChangedEmailAnswer:
+    return ChangedEmailAnswer(**asdict(settings), sends_mail=sends_mail)
 
 
 def quiet_hours_body(quiet: QuietHours | None) -> QuietHoursAnswer:

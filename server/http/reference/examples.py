@@ -48,7 +48,7 @@ from server.http.answers.messages import HistoryAnswer, MessageAnswer, Recipient
 from server.http.answers.notifiers import AddedNotifierAnswer, NotifierAnswer, NotifierKeysAnswer, NotifiersAnswer
 from server.http.answers.people import ContactAnswer, ContactsAnswer, ProfileAnswer, UserAnswer
 from server.http.answers.security_events import SecurityEventAnswer, SecurityEventsAnswer
-from server.http.answers.settings import EmailAnswer, QuietHoursAnswer
+from server.http.answers.settings import ChangedEmailAnswer, EmailAnswer, QuietHoursAnswer
 from server.http.attachment_bodies import NewAttachments, NewFile, NewThumbnail, WantedDownloads
 from server.http.encoding import IDENT, Ident
 from server.http.queries import DaysQuery, EventsQuery, HistoryQuery, ListQuery, PageQuery, PartsQuery
@@ -222,7 +222,8 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     ),
     "GET /v1/email": Example(answer=_EMAIL),
     "PUT /v1/email": Example(
-        body=bodies.PutEmail("alice@example.org", wants_digest=True, zone="Europe/Berlin"), answer=_EMAIL
+        body=bodies.PutEmail("alice@example.org", wants_digest=True, zone="Europe/Berlin"),
+        answer=ChangedEmailAnswer("alice@example.org", False, True, True, 8, "Europe/Berlin", True),
     ),
     "DELETE /v1/email": Example(status=204),
     "POST /v1/email/verifications": Example(body=bodies.Verify(MAIL_TOKEN), status=204),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from runtime.email_address import mailbox
 from server.http import bodies
-from server.http.answers.settings import EmailAnswer, email_body
+from server.http.answers.settings import ChangedEmailAnswer, EmailAnswer, changed_email_body, email_body
+from server.http.authentication import bearer_token
 from server.http.problem_codes import ProblemCode
 from server.http.request_classes import RequestClass
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from server.http.sources import source_of
-from store import emails
+from store import emails, tokens
+from store.errors import DeviceRevoked, TokenExpired, TokenReused, TokenUnknown
 from store.tokens import Identity
 
 routes = Routes()
@@ -25,7 +27,7 @@ async def get_email(identity: Identity, request: Request[None]) -> Answer:
     "PUT /v1/email",
     body=bodies.PutEmail,
     announces=NOTHING,
-    answer=EmailAnswer,
+    answer=ChangedEmailAnswer,
     problems=[ProblemCode.TOO_MANY_MAILS],
     request_class=RequestClass.MAIL,
     confirmed=True,
@@ -33,11 +35,13 @@ async def get_email(identity: Identity, request: Request[None]) -> Answer:
 async def put_email(identity: Identity, request: Request[bodies.PutEmail]) -> Answer:
     """Set your address, and the mails that you want.
 
-    If the address is not verified, a mail is on its way to it.
+    If the address is not verified, a mail is on its way to it. `sends_mail` is false if it is verified, or if the mails
+    to this mailbox are used up for today: then the token of a mail that came there lately verifies it, although a
+    different user has asked for that mail.
     """
     pool, body = request.services.pool, request.body
     address = bodies.address_in(body)
-    await emails.put(
+    sends_mail = await emails.put(
         pool,
         identity.user,
         address,
@@ -48,7 +52,7 @@ async def put_email(identity: Identity, request: Request[bodies.PutEmail]) -> An
         zone=body.zone,
         source=source_of(request, identity),
     )
-    return Answer(email_body(await emails.email_settings_of(pool, identity.user)))
+    return Answer(changed_email_body(await emails.email_settings_of(pool, identity.user), sends_mail=sends_mail))
 
 
 @routes.write("DELETE /v1/email", announces=NOTHING, confirmed=True)
@@ -65,6 +69,20 @@ async def delete_email(identity: Identity, request: Request[None]) -> Answer:
     problems=[ProblemCode.UNKNOWN_VERIFICATION, ProblemCode.VERIFICATION_EXPIRED],
 )
 async def verify(request: Request[bodies.Verify]) -> Answer:
-    """Verify an address with the token from the mail's link."""
-    await emails.verify(request.services.pool, request.body.token, source=source_of(request))
+    """Verify an address with the token from the mail's link.
+
+    With the token of a device in `Authorization` it verifies the address of that user, if the mail went there,
+    although a different user has asked for it.
+    """
+    user = await _user_shown(request)
+    await emails.verify(request.services.pool, request.body.token, user=user, source=source_of(request))
     return NO_CONTENT
+
+
+async def _user_shown(request: Request[bodies.Verify]) -> bytes | None:
+    """The user whose token the request shows; None if it shows no good one, which it need not."""
+    token = bearer_token(request)
+    try:
+        return (await tokens.device_by_token(request.services.pool, token)).user if token else None
+    except (TokenUnknown, TokenExpired, DeviceRevoked, TokenReused):
+        return None

@@ -8,13 +8,14 @@ from msgspec import Struct
 from runtime.usernames import form_of
 from server.http import bodies, mail_pages
 from server.http.answers.accounts import ResetAskedAnswer
+from server.http.authentication import bearer_token
 from server.http.decoding import InvalidBody
 from server.http.problem_codes import ProblemCode
 from server.http.request_classes import RequestClass
 from server.http.routing import NO_CONTENT, NOTHING, Answer, HtmlAnswer, Request, Routes
 from server.http.sources import source_of
 from server.transport.proxies import address_key
-from store import password_resets
+from store import password_resets, tokens
 from store.errors import ResetExpired, ResetUnknown
 
 routes = Routes()
@@ -36,13 +37,17 @@ class PasswordByToken(Struct, frozen=True):
 async def ask_reset(request: Request[bodies.AskPasswordReset]) -> Answer:
     """Ask for a mail with a link that sets another password.
 
-    It goes to the verified address of the account, at most 5 times a day. The answer is the same, and takes as long, if
-    there is no such account or no such address.
+    It goes to the verified address of the account. While the link of the last one is good, no other follows, unless a
+    device of the user asks, with its token in `Authorization`: at most 5 times a day. The answer is the same, and takes
+    as long, if there is no such account or no such address. A link is good for `lifetime_s` at least; its mail says
+    until when.
     """
     body = request.body
     address = None if body.address is None else bodies.address_in(body)
     username = None if body.username is None else form_of(body.username)
-    await password_resets.ask(request.services.pool, username=username, address=address)
+    pool, token = request.services.pool, bearer_token(request)
+    known = await tokens.device_known_by(pool, token) if token else None
+    await password_resets.ask(pool, username=username, address=address, known=known[0] if known else None)
     return Answer(ResetAskedAnswer(int(password_resets.LIFETIME_S)), 202)
 
 

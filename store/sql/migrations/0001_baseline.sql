@@ -713,6 +713,8 @@ create table emails (
     last_digest timestamptz,
     -- The seed of the tokens of this address, and the hashes by which they are found. A changed address has others.
     seed uuid,
+    -- SHA-256 of the mailbox, under which mails are counted (mailboxes); null, of imported users: that of the address.
+    mailbox_hash bytea check (length(mailbox_hash) = 32),
     verification_hash bytea check (length(verification_hash) = 32),
     verification_expires timestamptz,
     unsubscribe_hash bytea check (length(unsubscribe_hash) = 32),
@@ -731,12 +733,14 @@ create index emails_verified on emails (address) where verified is not null;
 create table password_resets (
     -- The seed of the token; see mail_token().
     id uuid primary key,
-    -- Null: no account was found, or its user has asked for too many mails.
+    -- Null: no account was found, or its user has a mail by now.
     user_id uuid references users,
     asked timestamptz not null default clock_timestamp(),
     -- The hash by which the token is found; null: it is void.
     token_hash bytea check (length(token_hash) = 32),
     expires timestamptz not null,
+    -- Whether a device of the user asked, by its token; else it may have been a stranger.
+    is_own boolean not null default false,
     constraint password_resets_token unique (token_hash),
     check (user_id is not null or token_hash is null)
 );
@@ -764,10 +768,22 @@ create index exports_expires on exports (expires) where expires is not null;
 create table mailboxes (
     -- SHA-256 of the mailbox, as runtime.email_address.mailbox() writes it: its owner is not kept.
     mailbox_hash bytea primary key check (length(mailbox_hash) = 32),
-    asked int not null default 0 check (asked >= 0),
-    asked_since timestamptz not null default clock_timestamp()
+    -- Mails that went there since sent_since.
+    sent int not null default 0 check (sent >= 0),
+    sent_since timestamptz not null default clock_timestamp()
 );
-create index mailboxes_asked on mailboxes (asked_since);
+create index mailboxes_sent on mailboxes (sent_since);
+
+-- Mails to unverified addresses that went out: the token of each verifies the address, for a user who has it too. So a
+-- stranger who uses up the mails to a mailbox does not keep its owner from verifying it.
+create table sent_verifications (
+    token_hash bytea primary key check (length(token_hash) = 32),
+    -- SHA-256 of the address, as it was given.
+    address_hash bytea not null check (length(address_hash) = 32),
+    expires timestamptz not null
+);
+create index sent_verifications_address on sent_verifications (address_hash, expires);
+create index sent_verifications_expires on sent_verifications (expires);
 
 -- Events of the security of accounts, for users and operators (store/security_events.py). Without foreign keys:
 -- an event may outlive the device, and that of a deletion outlives the user.

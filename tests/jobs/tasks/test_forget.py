@@ -207,7 +207,7 @@ async def test_send_goes_through_while_a_batch_is_being_forgotten(
 
 async def test_counts_of_mails_are_forgotten_after_their_window(pool: Pool) -> None:
     await pool.fetch(
-        "insert into mailboxes (mailbox_hash, asked_since)"
+        "insert into mailboxes (mailbox_hash, sent_since)"
         " values (sha256('old'), now() - interval '25 hours'), (sha256('new'), now() - interval '23 hours')"
     )
     await forgetting(pool).forget(a_job())

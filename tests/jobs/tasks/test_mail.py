@@ -57,7 +57,7 @@ async def alice(pool: Pool) -> Credentials:
     """With a verified address; nothing is left to be done."""
     alice = await new_user(pool, "alice")
     await ask(pool, alice)
-    mail = await emails.verification(pool, alice.user)
+    mail = await emails.take_verification(pool, alice.user)
     assert mail is not None
     await emails.verify(pool, mail.token)
     await pool.fetch("delete from jobs")
@@ -157,7 +157,7 @@ async def test_verification_that_is_needed_no_more_is_not_sent(
     for change in ("none", "verified", "taken away", "expired"):
         user = await new_user(pool, change.replace(" ", "_"))
         await ask(pool, user, f"{user.user.hex()}@example.org")
-        mail = await emails.verification(pool, user.user)
+        mail = await emails.take_verification(pool, user.user)
         assert mail is not None
         if change == "none":
             wanted = mail
@@ -228,7 +228,7 @@ async def test_notice_of_a_device_is_asked_for_only_where_it_is_wanted(pool: Poo
     await ask(pool, bob)
     await new_device(pool, bob.user)
     assert await waiting(pool) == ["verify_email"], "no device notice goes to an unverified address"
-    mail = await emails.verification(pool, bob.user)
+    mail = await emails.take_verification(pool, bob.user)
     assert mail is not None
     await emails.verify(pool, mail.token)
     await ask(pool, bob, wants_device_notice=False)

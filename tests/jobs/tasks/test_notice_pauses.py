@@ -106,7 +106,7 @@ async def talk(pool: Pool) -> NotifiedConversation:
 
 async def verify(pool: Pool, user: Credentials, address: str) -> None:
     await emails.put(pool, user.user, address, wants_digest=False, wants_device_notice=False, digest_hour=8, zone="UTC")
-    mail = await emails.verification(pool, user.user)
+    mail = await emails.take_verification(pool, user.user)
     assert mail is not None
     await emails.verify(pool, mail.token)
 

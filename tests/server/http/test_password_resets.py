@@ -57,6 +57,12 @@ async def reset_token_of(pool: Pool, address: str) -> str:
     return (await mails(pool))[-1].token
 
 
+async def own_reset_token_of(pool: Pool, user: Credentials) -> str:
+    """The token of a mail that a device of the user asks for."""
+    await password_resets.ask(pool, address=ADDRESS, known=user.user)
+    return (await mails(pool))[-1].token
+
+
 async def reset(api: Api, token: str, password: str = NEW) -> str:
     answer = await api.request("PUT", "/v1/password-resets", json={"token": token, "new_password": password})
     return answer.code if answer.status >= 400 else ""
@@ -98,21 +104,77 @@ async def test_without_a_verified_address_the_answer_is_the_same_and_no_mail_fol
     assert await pool.fetch("select count(*) from jobs") == [(3,)]
 
 
-async def test_a_user_gets_few_mails_a_day_and_each_link_stays_good(pool: Pool, api: Api, alice: Credentials) -> None:
-    """A stranger who asks again and again voids no link, and sends no more mails."""
-    for _ in range(password_resets.MAX_ASKED + 2):
+async def let_pass(pool: Pool, hours: float) -> None:
+    await pool.fetch(
+        "update password_resets set asked = asked - make_interval(secs => %s),"
+        " expires = expires - make_interval(secs => %s)",
+        (hours * 3600, hours * 3600),
+    )
+
+
+async def test_a_stranger_who_asks_all_day_annoys_a_user_little_and_never_keeps_the_user_out(
+    pool: Pool, api: Api, alice: Credentials
+) -> None:
+    """At each moment the user has a mail whose link is good for a while, or gets one for asking."""
+    most = 0
+    for _ in range(4 * 48):
         assert await ask(api, username="alice") == 202
-    sent = await mails(pool)
-    assert len({mail.token for mail in sent}) == password_resets.MAX_ASKED
-    await pool.fetch("update password_resets set asked = asked - interval '1 day'")
+        [(good, day)] = await pool.fetch(
+            "select count(*) filter (where expires > clock_timestamp() + interval '14 minutes'),"
+            " count(*) filter (where asked > clock_timestamp() - interval '1 day')"
+            " from password_resets where token_hash is not null"
+        )
+        assert good
+        most = max(most, day)
+        await let_pass(pool, 0.25)
+    assert 3 <= most <= 7
+
+
+async def test_a_link_is_good_for_an_hour_and_longer_only_under_attack(
+    pool: Pool, api: Api, alice: Credentials
+) -> None:
+    lasts = []
+    for _ in range(5):
+        assert await ask(api, username="alice") == 202
+        assert await ask(api, username="alice") == 202
+        [(hours,)] = await pool.fetch(
+            "select round(extract(epoch from max(expires) - clock_timestamp()) / 3600)::int from password_resets"
+            " where user_id is not null"
+        )
+        lasts.append(hours)
+        await let_pass(pool, hours - 0.2)
+    assert lasts == [1, 1, 1, 2, 4]
+
+
+async def test_a_device_of_the_user_has_mails_of_its_own(
+    pool: Pool, api: Api, alice: Credentials, bob: Credentials
+) -> None:
+    """Also one whose token has expired; that of a different user counts for nothing."""
     assert await ask(api, username="alice") == 202
-    assert len(await mails(pool)) == password_resets.MAX_ASKED + 1
-    assert await password_resets.forget_resets(pool, limit=100) == password_resets.MAX_ASKED + 2
-    assert await reset(api, sent[0].token) == "unknown_reset", "forgotten after a day"
+    assert await ask(api.of(bob.token), username="alice") == 202
+    assert len(await mails(pool)) == 1
+    await pool.fetch("update devices set expires = now() where id = %s", (uuid(alice.device),))
+    for _ in range(password_resets.MAX_OWN + 2):
+        assert await ask(api.of(alice.token), username="alice") == 202
+    sent = await mails(pool)
+    assert len({mail.token for mail in sent}) == 1 + password_resets.MAX_OWN
+    await let_pass(pool, 1)
+    assert await ask(api, username="alice") == 202
+    assert len(await mails(pool)) == 1, "a stranger does not count what the device has asked for"
+    await let_pass(pool, 23)
+    assert await ask(api.of(alice.token), username="alice") == 202
+    assert len(await mails(pool)) == 1
+
+
+async def test_old_links_are_forgotten(pool: Pool, api: Api, alice: Credentials) -> None:
+    token = await reset_token_of(pool, ADDRESS)
+    await let_pass(pool, 24)
+    assert await password_resets.forget_resets(pool, limit=100) == 1
+    assert await reset(api, token) == "unknown_reset"
 
 
 async def test_a_password_that_was_set_voids_all_links(pool: Pool, api: Api, alice: Credentials) -> None:
-    tokens = [await reset_token_of(pool, ADDRESS) for _ in range(2)]
+    tokens = [await reset_token_of(pool, ADDRESS), await own_reset_token_of(pool, alice)]
     assert await reset(api, tokens[0]) == ""
     assert await reset(api, tokens[1]) == "unknown_reset"
 

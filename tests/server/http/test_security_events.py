@@ -61,7 +61,7 @@ class Owner:
         return (await api.request(method, path, headers={"User-Agent": AGENT}, **what)).status
 
     async def mail_token(self) -> str:
-        mail = await emails.verification(self.pool, self.user.user)
+        mail = await emails.take_verification(self.pool, self.user.user)
         assert mail is not None
         return mail.token
 

@@ -79,7 +79,7 @@ async def new_export(pool: Pool, objects: Folder, user: Credentials) -> bytes:
 
 async def mail_token(pool: Pool, user: Credentials, address: str, purpose: str) -> str:
     await emails.put(pool, user.user, address, wants_digest=True, wants_device_notice=True, digest_hour=8, zone="UTC")
-    mail = await emails.verification(pool, user.user)
+    mail = await emails.take_verification(pool, user.user)
     assert mail is not None
     if purpose == "reset":
         return await reset_token_of(pool, address)
