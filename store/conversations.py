@@ -15,7 +15,7 @@ from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 from store.readers import OwnRead
-from store.rows import conversations_of, participant_of
+from store.rows import Entry, conversation_of, entries_of, participant_of
 from store.tokens import Identity
 
 _sql = sql.load("conversations")
@@ -26,35 +26,43 @@ MOST: Final = {"most": MAX_SHOWN, "uncounted": MAX_UNCOUNTED, "former": MAX_FORM
 _PAGE: Final = {"is_request": BOOL, "before": BIGINT, "before_id": UUID, "limit": BIGINT, **_BOUNDS}
 
 
-def _entries(page: str, others: str = "", rows: str = "") -> str:
-    """The rows for `store.rows.conversations_of` of the conversations that a query finds.
+def _entries(page: str, *, has_former: bool = False, more: Sequence[tuple[str, str]] = ()) -> str:
+    """The rows for `store.rows.entries_of` of the conversations that a query finds.
 
     :param page: the query, without the columns that all have.
-    :param others: further CTEs, which may use `page` and `people`.
-    :param rows: a query of further rows, which may use those.
+    :param has_former: with former stays.
+    :param more: further columns: of a conversation in `page`, and of a participant in `shown`.
     """
+    heads = ", ".join((_sql.heads, *(head for head, _ in more)))
+    participants = ", ".join((_sql.participants_shown, *(participant for _, participant in more)))
+    profiles = ", ".join((_sql.profiles, *("null" for _ in more)))
+    rows = [
+        f"select {heads} {_sql.of_heads}",
+        f"select {participants} from shown s",  # noqa: S608  (ours)
+        f"select {profiles} from users u where u.id = any(array(select s.user_id from shown s))",  # noqa: S608
+    ]
     return (
-        f"with page as materialized (select {_sql.columns}, {page}), people as materialized ({_sql.people})"
-        f"{others and ','} {others} {_sql.entries} {rows and 'union all'} {rows}"
+        f"with page as materialized (select {_sql.columns}, {page}), people as materialized ({_sql.people}),"
+        f" shown as materialized ({_sql.shown}) {' union all '.join([*rows, _sql.former] if has_former else rows)}"
     )
 
 
-def listing(label: str, others: str = "", rows: str = "") -> OwnRead:
+def listing(label: str, more: Sequence[tuple[str, str]] = ()) -> OwnRead:
     """A read of a page of a user's list; the other parameters are like those of `_entries`."""
-    return OwnRead(_entries(_sql.page, others, rows), _PAGE, label)
+    return OwnRead(_entries(_sql.page, more=more), _PAGE, label)
 
 
-def choosing(label: str, others: str = "", rows: str = "") -> OwnRead:
+def choosing(label: str, *, has_former: bool = False, more: Sequence[tuple[str, str]] = ()) -> OwnRead:
     """A read of some conversations of a user; the other parameters are like those of `_entries`."""
-    return OwnRead(
-        _entries(_sql.chosen, others, rows), {"conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS}, label
-    )
+    parameters = {"conversations": UUIDS, "bases": TEXTS, "marks": TEXT, **_BOUNDS}
+    return OwnRead(_entries(_sql.chosen, has_former=has_former, more=more), parameters, label)
 
 
 LIST_PAGE: Final = listing("conversations.page")
-CHOSEN: Final = choosing("conversations.chosen")
+CHOSEN: Final = choosing("conversations.chosen", has_former=True)
+_ONE: Final = choosing("conversations.one")
 _SEEN: Final = Statement(
-    _entries(_sql.seen),
+    _entries(_sql.seen, has_former=True),
     {"conversation": UUID, "users": UUIDS, **_BOUNDS},
     label="conversations.seen",
 )
@@ -147,15 +155,16 @@ async def list_of(
     :param before: `active_at` and id of the last conversation of the page before.
     :param is_request: list requests instead of conversations that the user has accepted.
     """
+    found = await entries_of_list(pool, user, limit=limit, before=before, is_request=is_request)
+    return [conversation_of(each) for each in found]
+
+
+async def entries_of_list(
+    pool: Pool, user: bytes, *, limit: int, before: tuple[int, bytes] | None = None, is_request: bool = False
+) -> list[Entry]:
+    """Like `list_of`, in rows."""
     rows = await LIST_PAGE.for_user(pool, user, page_of(limit, before, is_request=is_request))
-    return _listed(rows)
-
-
-def _listed(rows: list[tuple[Any, ...]]) -> list[Conversation]:
-    """In the order of the list."""
-    found = [conversation for _, conversation in conversations_of(rows)]
-    found.sort(key=lambda each: (each.active_at, each.conversation), reverse=True)
-    return found
+    return sorted(entries_of(rows), key=lambda each: (each.active_at, each.conversation), reverse=True)
 
 
 def page_of(limit: int, before: tuple[int, bytes] | None = None, *, is_request: bool = False) -> dict[str, Any]:
@@ -183,7 +192,7 @@ async def some_of(
     :param marks: a snapshot: a participant whose marks have moved since counts as changed.
     """
     rows = await CHOSEN.for_user(pool, user, chosen_of(conversations, bases, marks))
-    return [conversation for _, conversation in conversations_of(rows)]
+    return [conversation_of(each) for each in entries_of(rows)]
 
 
 def chosen_of(
@@ -209,23 +218,35 @@ async def one(pool: Pool, user: bytes, conversation: bytes) -> Conversation:
     return found[0]
 
 
-async def one_for(pool: Pool, token: str, conversation: bytes) -> tuple[Identity, Conversation]:
-    """The owner of a token, and a conversation as the owner sees it, in one query.
+async def entry_of(pool: Pool, user: bytes, conversation: bytes) -> Entry:
+    """One conversation in rows, without former stays, in one query.
+
+    :raises NotAParticipant: as `one` does.
+    """
+    return _entry(await _ONE.for_user(pool, user, chosen_of([conversation])))
+
+
+async def entry_for(pool: Pool, token: str, conversation: bytes) -> tuple[Identity, Entry]:
+    """The owner of a token, and what `entry_of` returns for the owner, in one query.
 
     :raises TokenUnknown: and the other errors of `OwnRead.for_token`.
     :raises NotAParticipant: if the owner is not a participant of it, or it does not exist.
     """
-    identity, rows = await CHOSEN.for_token(pool, token, chosen_of([conversation]))
-    if not rows:
+    identity, rows = await _ONE.for_token(pool, token, chosen_of([conversation]))
+    return identity, _entry(rows)
+
+
+def _entry(rows: list[tuple[Any, ...]]) -> Entry:
+    found = entries_of(rows)
+    if not found:
         raise NotAParticipant
-    [(_, conversation_)] = conversations_of(rows)
-    return identity, conversation_
+    return found[0]
 
 
 async def seen_by(pool: Pool, conversation: bytes, users: Sequence[bytes]) -> dict[bytes, Conversation]:
     """A conversation as each of these users sees it, without users who are not participants; in one query."""
     rows = await pool.read(_SEEN, {"conversation": conversation, "users": users, **MOST})
-    return dict(conversations_of(rows))
+    return {each.viewer: conversation_of(each) for each in entries_of(rows) if each.viewer is not None}
 
 
 async def participants_of(

@@ -7,28 +7,36 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
-from protocol.frames import Conversation
 from protocol.limits import MAX_SHOWN
 from store import conversations, sql
 from store.postgres.columns import BIGINT
 from store.postgres.pool import Pool
 from store.readers import OwnRead
-from store.rows import conversations_of
+from store.rows import Entry, entries_of
 from store.tokens import Identity
 
 _sql = sql.load("list_pages")
 _of_conversations = sql.load("conversations")
 
-_DIGESTS: Final = f"stamps as ({_sql.stamps}), digests as ({_sql.digests})"
+_HASHES: Final = [
+    (f"hash_record_extended({_sql.head_stamp}, {seed})", f"hash_record_extended({_sql.participant_stamp}, {seed})")
+    for seed in (1, 2)
+]
+_STAMPS: Final = (
+    "select each.conversation_id, hash_record_extended(each.stamp, 1) as one,"  # noqa: S608  (ours)
+    f" hash_record_extended(each.stamp, 2) as other from (select me.conversation_id, {_sql.head_stamp} as stamp"
+    f" from page me union all select s.conversation_id, {_sql.participant_stamp} from people s) each"
+)
 LIST_STATE: Final = OwnRead(
-    f"with page as materialized ({_sql.stamped}), people as ({_of_conversations.people}), {_DIGESTS} {_sql.state}",
+    f"with page as materialized ({_sql.stamped}), people as ({_of_conversations.people}),"
+    f" stamps as ({_STAMPS}), digests as ({_sql.digests}) {_sql.state}",
     {"limit": BIGINT, "most": BIGINT, "one": BIGINT, "other": BIGINT},
     "list_pages.state",
 )
-FIRST_PAGE: Final = conversations.listing("list_pages.first", _DIGESTS, _sql.digest_rows)
-CHANGED: Final = conversations.choosing("list_pages.changed", _DIGESTS, _sql.digest_rows)
-_DIGEST: Final = 3
-"""The kind of rows of `digest_rows`, beside those that `conversations_of` reads."""
+FIRST_PAGE: Final = conversations.listing("list_pages.first", more=_HASHES)
+CHANGED: Final = conversations.choosing("list_pages.changed", more=_HASHES)
+_STAMP: Final = slice(36, 38)
+"""The columns behind those that `store.rows.Entry` knows: the two hashes of a row's stamps."""
 
 Digest: TypeAlias = tuple[int, int]
 """The digest of a conversation as a user's list shows it, or of the first page: equal only if nothing has changed."""
@@ -53,10 +61,13 @@ class ListState(NamedTuple):
 
 
 class FirstPage(Struct, frozen=True):
-    """The first page of a list."""
+    """The first page of a list.
+
+    :ivar entries: the conversations of the state, by id.
+    """
 
     state: ListState
-    conversations: Mapping[bytes, Conversation]
+    entries: Mapping[bytes, Entry]
 
 
 NO_DIGEST: Final = (0, 0)
@@ -91,23 +102,37 @@ async def first_page(pool: Pool, user: bytes, *, limit: int) -> FirstPage:
     return _first_page(await FIRST_PAGE.for_user(pool, user, conversations.page_of(limit)))
 
 
-async def listed(pool: Pool, user: bytes, chosen: Sequence[bytes]) -> dict[bytes, tuple[Conversation, Digest]]:
+async def first_page_for(pool: Pool, token: str, *, limit: int) -> tuple[Identity, FirstPage]:
+    """The owner of a token, and the first page of the owner's list, in one query.
+
+    :raises TokenUnknown: and the other errors of `OwnRead.for_token`.
+    """
+    identity, rows = await FIRST_PAGE.for_token(pool, token, conversations.page_of(limit))
+    return identity, _first_page(rows)
+
+
+async def listed(pool: Pool, user: bytes, chosen: Sequence[bytes]) -> dict[bytes, tuple[Entry, Digest]]:
     """Some conversations, by id, as a user's list shows them, without those of others; in one query."""
     rows = await CHANGED.for_user(pool, user, conversations.chosen_of(chosen))
-    found, digests = _with_digests(rows)
-    return {id_: (each, digests[id_]) for id_, each in found.items()}
+    return {each.conversation: (each, _digest(each)) for each in entries_of(rows)}
 
 
 def _first_page(rows: list[tuple[Any, ...]]) -> FirstPage:
-    found, digests = _with_digests(rows)
+    found = entries_of(rows)
+    listed = [Listed(each.active_at, each.conversation, _digest(each)) for each in found]
     one = other = 0
-    for each in digests.values():
-        one ^= each[0]
-        other ^= each[1]
-    listed = [Listed(each.active_at, id_, digests[id_]) for id_, each in found.items()]
-    return FirstPage(ListState((one, other), sorted(listed, reverse=True)), found)
+    for place in listed:
+        one ^= place.digest[0]
+        other ^= place.digest[1]
+    return FirstPage(ListState((one, other), sorted(listed, reverse=True)), {each.conversation: each for each in found})
 
 
-def _with_digests(rows: list[tuple[Any, ...]]) -> tuple[dict[bytes, Conversation], dict[bytes, Digest]]:
-    found = {each.conversation: each for _, each in conversations_of(row for row in rows if row[0] != _DIGEST)}
-    return found, {row[2]: (row[7], row[8]) for row in rows if row[0] == _DIGEST}
+def _digest(entry: Entry) -> Digest:
+    """As `digests` in list_pages.sql computes it."""
+    one, other = entry.head[_STAMP]
+    if entry.is_listed:
+        for row in entry.shown:
+            its_one, its_other = row[_STAMP]
+            one ^= its_one
+            other ^= its_other
+    return one, other

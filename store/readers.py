@@ -36,9 +36,10 @@ class OwnRead:
             {"user": UUID, **parameters},
             label=label,
         )
+        # The device is a row of its own, without what was found: each row of a page would repeat it.
         self.by_token = Statement(
             f"with device as materialized ({_DEVICE}), reader as (select user_id from device)"  # noqa: S608
-            f" select device.*, found.* from device left join ({text}) as found on true",
+            f" select found.*, device.* from ({text}) as found full join device on false",
             {"family_hash": BYTEA, "token_hash": BYTEA, **parameters},
             label=f"{label}_for_token",
         )
@@ -54,7 +55,8 @@ class OwnRead:
         :raises TokenExpired, DeviceRevoked, TokenReused: why it is not good.
         """
         rows = await pool.read(self.by_token, {**hashes(token), **values})
-        if not rows:
+        device = next((row[-_DEVICE_COLUMNS:] for row in rows if row[0] is None), None)
+        if device is None:
             raise TokenUnknown
-        identity = await admitted(pool, token, *rows[0][:_DEVICE_COLUMNS])
-        return identity, [row[_DEVICE_COLUMNS:] for row in rows if row[_DEVICE_COLUMNS] is not None]
+        identity = await admitted(pool, token, *device)
+        return identity, [row[:-_DEVICE_COLUMNS] for row in rows if row[0] is not None]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from operator import attrgetter
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from protocol.frames import Conversation, Departed, Message, Participant, Stay, Tombstone
 from protocol.limits import MAX_SHOWN
@@ -66,38 +66,102 @@ def departed_of(conversation: bytes, version: int, user: bytes, *stay: Any) -> D
     return Departed(conversation, [user], version, former=[stay_of(user, *stay)])
 
 
-_CONVERSATION, _PARTICIPANT, _STAY = 0, 1, 2
-"""The kinds of rows of `entries` in conversations.sql."""
+Row: TypeAlias = tuple[Any, ...]
 
-_AVATAR: Final = 35
-"""The last column of those rows."""
+_CONVERSATION, _PARTICIPANT, _PROFILE, _STAY = range(4)
+"""The kinds of rows of `heads`, `participants_shown`, `profiles` and `former` in conversations.sql."""
 
-_by_id: Final = attrgetter("user")
+_by_user: Final = itemgetter(3)
 
 
-def conversations_of(rows: Iterable[tuple[Any, ...]]) -> list[tuple[bytes, Conversation]]:
-    """Rows of `entries` in conversations.sql: conversations, each with the user who sees it so, in any order."""
-    heads: list[tuple[Any, ...]] = []
-    people: dict[tuple[Any, ...], list[Participant]] = {}
-    stays: dict[tuple[Any, ...], list[tuple[int, Stay]]] = {}
+class Entry(NamedTuple):
+    """A conversation as a user sees it, in rows of conversations.sql: `conversation_of` makes a frame of it, and
+    `server.http.answers` an answer.
+
+    :ivar head: of `heads`.
+    :ivar shown: of `participants_shown`, by the ids of the users.
+    :ivar profiles: username, display name, revision and avatar by user, of all entries that were read together.
+    :ivar stays: of `former`.
+    """
+
+    head: Row
+    shown: Sequence[Row]
+    profiles: Mapping[bytes, Row]
+    stays: Sequence[Row]
+
+    @property
+    def viewer(self) -> bytes | None:
+        """The user who sees the conversation so; None: the user who has read it."""
+        viewer: bytes | None = self.head[1]
+        return viewer
+
+    @property
+    def conversation(self) -> bytes:
+        conversation: bytes = self.head[2]
+        return conversation
+
+    @property
+    def active_at(self) -> int:
+        active_at: int = self.head[11]
+        return active_at
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether all participants are shown."""
+        return told_count(self.head[16]) is None
+
+    @property
+    def settings(self) -> Row:
+        """The columns of the conversation itself, from `asked_by` to `uncounted_seqs`."""
+        return self.head[3:19]
+
+    @property
+    def avatar(self) -> bytes | None:
+        """As `avatar_of` takes it."""
+        avatar: bytes | None = self.head[35]
+        return avatar
+
+    @property
+    def last_message(self) -> Row | None:
+        """The columns of the last message, as `message_of` takes them; None if the user may read none."""
+        return None if self.head[19] is None else self.head[19:35]
+
+    def participants(self) -> Iterator[Row]:
+        """The columns of each participant, as `participant_of` takes them."""
+        profiles = self.profiles
+        for row in self.shown:
+            user = row[3]
+            username, name, revision, avatar = profiles[user]
+            if row[33]:
+                name = avatar = None
+            yield user, row[4], username, name, revision, *row[7:11], row[17], avatar
+
+
+def entries_of(rows: Iterable[Row]) -> list[Entry]:
+    """Rows of `heads` and of its sequels in conversations.sql, in any order."""
+    heads: list[Row] = []
+    shown: dict[Row, list[Row]] = {}
+    profiles: dict[bytes, Row] = {}
+    stays: dict[Row, list[Row]] = {}
     for row in rows:
-        if row[0] == _PARTICIPANT:
-            values: list[Any] = [*row[3:12], row[17], row[_AVATAR]]
-            people.setdefault(row[1:3], []).append(participant_of(*values))
-        elif row[0] == _CONVERSATION:
+        kind = row[0]
+        if kind == _PARTICIPANT:
+            shown.setdefault(row[1:3], []).append(row)
+        elif kind == _PROFILE:
+            profiles[row[3]] = (*row[5:8], row[35])
+        elif kind == _CONVERSATION:
             heads.append(row)
-        else:
-            user, actor, _, _, since, left, delivered, read, departed = row[3:12]
-            stays.setdefault(row[1:3], []).append((departed, stay_of(user, delivered, read, since, actor, left)))
-    return [(row[1], _conversation(row, people.get(row[1:3], []), stays.get(row[1:3]))) for row in heads]
+        elif kind == _STAY:
+            stays.setdefault(row[1:3], []).append(row)
+    for each in shown.values():
+        each.sort(key=_by_user)
+    return [Entry(head, shown.get(head[1:3], ()), profiles, stays.get(head[1:3], ())) for head in heads]
 
 
-def _conversation(
-    row: tuple[Any, ...], participants: list[Participant], stays: list[tuple[int, Stay]] | None
-) -> Conversation:
-    conversation, asked_by, actor, kind, name, created, first_seq, last_seq, unread, active_at = row[2:12]
-    version, lifetime_s, muted_until, own_revision, size, joiners_see_all, uncounted = row[12:19]
-    participants.sort(key=_by_id)
+def conversation_of(entry: Entry) -> Conversation:
+    asked_by, actor, kind, name, created, first_seq, last_seq, unread, active_at, *settings = entry.settings
+    version, lifetime_s, muted_until, own_revision, size, joiners_see_all, uncounted = settings
+    conversation, last = entry.conversation, entry.last_message
     return Conversation(
         conversation,
         created,
@@ -107,8 +171,8 @@ def _conversation(
         last_seq,
         unread,
         active_at,
-        participants,
-        None if row[19] is None else message_of(conversation, *row[19:_AVATAR]),
+        [participant_of(*each) for each in entry.participants()],
+        None if last is None else message_of(conversation, *last),
         version,
         joiners_see_all or None,
         lifetime_s,
@@ -119,14 +183,15 @@ def _conversation(
         asked_by,
         uncounted,
         actor,
-        None if stays is None else [stay for _, stay in sorted(stays, key=_latest)],
-        avatar_of(row[_AVATAR]),
+        _former(entry.stays) or None,
+        avatar_of(entry.avatar),
     )
 
 
-def _latest(stay: tuple[int, Stay]) -> tuple[int, bytes]:
-    departed, of = stay
-    return -departed, of.user
+def _former(rows: Sequence[Row]) -> list[Stay]:
+    """The last stay first."""
+    latest = sorted(rows, key=lambda row: (-row[11], row[3]))
+    return [stay_of(user, row[9], row[10], row[7], actor, row[8]) for row in latest for user, actor in (row[3:5],)]
 
 
 def participant_of(

@@ -1295,10 +1295,10 @@ create table migrations (
 --     boolean) returns record
 
 -- The messages of a conversation that a participant may read, as this participant sees them.
--- readable_messages(c conversations, p participants) returns table(seq bigint, id uuid, sender_id uuid, created
---     timestamptz, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision int, edited
---     timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea, temp_id uuid, is_gone boolean, deleted_by
---     uuid, deleted timestamptz, is_silent boolean, size int)
+-- readable_messages(p_conversation uuid, p_user uuid, p_floor bigint) returns table(seq bigint, id uuid, sender_id
+--     uuid, created timestamptz, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision
+--     int, edited timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea, temp_id uuid, is_gone boolean,
+--     deleted_by uuid, deleted timestamptz, is_silent boolean, size int)
 
 -- The recipients of a message, and their marks: all users who took part when it was sent, other than its sender.
 -- recipients_of(p_conversation uuid, p_seq bigint, p_sender uuid) returns table(user_id uuid, delivered_seq bigint,

@@ -38,7 +38,7 @@ from store import history_pages, list_pages
 from store.history_pages import NewestPage
 from store.list_pages import NO_DIGEST, ListState
 from store.postgres.pool import Pool
-from store.tokens import Identity, device_by_token
+from store.tokens import Identity
 
 MAX_LIST_BYTES: Final = 64 * 1024 * 1024
 MAX_HISTORY_BYTES: Final = 64 * 1024 * 1024
@@ -112,9 +112,9 @@ class FirstPages:
         owner = self._owners.guess(token)
         held = None if owner is None else self._lists.held((owner, limit, encoding), history.epoch)
         if held is None and not if_none_match:
-            identity = await device_by_token(self._pool, token)
+            identity, found = await list_pages.first_page_for(self._pool, token, limit=limit + 1)
             self._owners.note(token, identity.user)
-            return identity, await self._fresh_list(history, identity.user, limit, encoding)
+            return identity, self._new_list(history, identity.user, limit, encoding, found)
         known = NO_DIGEST if held is None else held.page.parts.version
         identity, state = await list_pages.list_state_for(self._pool, token, limit=limit + 1, known=known)
         self._owners.note(token, identity.user)
@@ -134,7 +134,12 @@ class FirstPages:
         self, history: ReadHistory, user: bytes, limit: int, encoding: Encoding
     ) -> CachedPage[ListParts]:
         found = await list_pages.first_page(self._pool, user, limit=limit + 1)
-        page = list_page(found.state, found.conversations, limit, encoding)
+        return self._new_list(history, user, limit, encoding, found)
+
+    def _new_list(
+        self, history: ReadHistory, user: bytes, limit: int, encoding: Encoding, found: list_pages.FirstPage
+    ) -> CachedPage[ListParts]:
+        page = list_page(found.state, found.entries, limit, encoding)
         return self._keep_list(history, (user, limit, encoding), page)
 
     async def _mended_list(
@@ -153,7 +158,7 @@ class FirstPages:
         read = await list_pages.listed(self._pool, user, ids) if ids else {}
         if any((one := read.get(each.conversation)) is None or one[1] != each.digest for each in wanted):
             return None
-        found = {id_: conversation for id_, (conversation, _) in read.items()}
+        found = {id_: entry for id_, (entry, _) in read.items()}
         page = list_page(state, found, limit, encoding, held.page)
         return self._keep_list(history, (user, limit, encoding), page, is_mended=True)
 

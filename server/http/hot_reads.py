@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from protocol.frames import Conversation
 from server.http.authentication import device, token_shown
 from server.http.conditional import held_tag, tag_headers
 from server.http.first_pages import FirstPage, HeldPage, OlderPage
@@ -16,6 +15,7 @@ from server.http.links import page_links
 from server.http.queries import HistoryQuery, ListQuery, PageQuery
 from server.http.routing import Answer, EncodedAnswer, Request
 from store import conversations
+from store.rows import Entry
 from store.tokens import Identity
 
 
@@ -49,12 +49,12 @@ async def page_of_history(
     return identity, _answer(page, query)
 
 
-async def one_conversation(request: Request[Any], conversation: UUID) -> tuple[Identity, Conversation]:
+async def one_conversation(request: Request[Any], conversation: UUID) -> tuple[Identity, Entry]:
     """With a conversation.
 
     :raises NotAParticipant: if the user may not see it.
     """
-    return await conversations.one_for(request.services.pool, token_shown(request), conversation.bytes)
+    return await conversations.entry_for(request.services.pool, token_shown(request), conversation.bytes)
 
 
 def _answer(page: FirstPage, query: PageQuery) -> Answer | EncodedAnswer:

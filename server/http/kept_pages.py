@@ -11,13 +11,13 @@ from typing import Generic, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from protocol.frames import Conversation
 from server.http.answers.conversations import CURSOR_BYTES, ListAnswer, conversation_body
 from server.http.answers.messages import MAX_CONTENT_BYTES, MAX_PAGE_BYTES, HistoryAnswer, message_body
 from server.http.cursors import cursor_text
 from server.http.encoding import Encoding, encode, encode_each
 from store.history_pages import HistoryVersion, NewestPage
 from store.list_pages import Digest, Listed, ListState
+from store.rows import Entry
 
 Parts = TypeVar("Parts", bound="ListParts | HistoryParts")
 
@@ -68,7 +68,7 @@ def lacking(held: ListPage, listed: Sequence[Listed]) -> list[Listed]:
 
 def list_page(
     state: ListState,
-    found: Mapping[bytes, Conversation],
+    found: Mapping[bytes, Entry],
     limit: int,
     encoding: Encoding,
     held: ListPage | None = None,

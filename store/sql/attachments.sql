@@ -37,7 +37,7 @@ select a.id, a.object_key, a.size_bytes, a.media_type, a.digest, a.thumbnail_of,
 from attachments a
 join participants p on p.conversation_id = a.conversation_id and p.user_id = %(user)s::uuid
 join conversations c on c.id = a.conversation_id
-cross join lateral (select from readable_messages(c, p) m where m.seq = a.seq and not m.is_gone) m
+cross join lateral (select from readable_messages(c.id, p.user_id, floor_of(c, p)) m where m.seq = a.seq and not m.is_gone) m
 where a.id = any(%(ids)s::uuid[]) or a.thumbnail_of = any(%(ids)s::uuid[])
 union all
 select a.id, a.object_key, a.size_bytes, a.media_type, a.digest, null, true

@@ -137,7 +137,9 @@ with place as (
 ), found as (
     select m.seq, m.id, m.sender_id, m.created, m.content_type, m.content, m.nonce, m.ephemeral_public_key, m.revision,
            m.edited, m.reply_to, m.attachments, m.thumbnail, m.is_gone
-    from place l cross join lateral readable_messages(l.conversation, l.participant) m
+    from place l cross join lateral readable_messages(
+        (l.conversation).id, (l.participant).user_id, floor_of(l.conversation, l.participant)
+    ) m
     where l.takes_part and m.seq > %(after)s::bigint and m.seq <= l.upto
     union all
     select m.seq, m.id, m.sender_id, m.created, m.content_type, m.content, m.nonce, m.ephemeral_public_key, m.revision,

@@ -25,7 +25,7 @@ join conversations c on c.id = me.conversation_id
 left join lateral (
     select page.*, row_number() over onward = 1 or sum(page.size) over onward <= %(bytes)s as fits
     from (
-        select m.* from readable_messages(c, me) m where m.seq > %(after)s order by m.seq desc limit %(limit)s
+        select m.* from readable_messages(c.id, me.user_id, floor_of(c, me)) m where m.seq > %(after)s order by m.seq desc limit %(limit)s
     ) page
     window onward as (order by page.seq desc)
 ) m on true

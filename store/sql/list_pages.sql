@@ -1,5 +1,5 @@
 -- name: stamped
--- The first conversations of a user's list, as `page` in conversations.sql finds them: only what `digests` needs.
+-- The first conversations of a user's list, as `page` in conversations.sql finds them: only what `stamps` needs.
 select c.id as conversation_id, c.active_at, c.participant_count as size, c.changed,
        me.changed as participant_changed, me.marked, me.own_changed, me.own_marked, me.own_shown
 from participants me
@@ -7,19 +7,16 @@ cross join lateral (select * from conversations c where c.id = me.conversation_i
 where me.user_id = (select reader.user_id from reader) and me.asked_by is null
 order by c.active_at desc, c.id desc limit %(limit)s
 
--- name: stamps
--- Digests of all that a list shows of the conversations in `page`, several for each: each commit that changes what it
--- shows of a conversation changes one of them. A send writes `changed` of its conversation, so the marks that it moves
--- need no more. If more than %(most)s users take part, the list shows only how many, and a change of that writes
--- `changed`, too.
-select each.conversation_id, hash_record_extended(each.stamps, 1) as one, hash_record_extended(each.stamps, 2) as other
-from (
-    select p.conversation_id, row(p.conversation_id, p.changed, p.participant_changed, p.marked, p.own_changed,
-                                  p.own_marked, p.own_shown) as stamps
-    from page p
-    union all
-    select p.conversation_id, row(p.conversation_id, p.user_id, p.changed, p.marked) from people p
-) each
+-- name: head_stamp
+-- The stamps of a conversation in `page`; `participant_stamp` has those of one of its `people`. Each commit that changes
+-- what a list shows of the conversation changes one of them. A send writes `changed` of its conversation, so the marks
+-- that it moves need no more. If more users take part than `people` has, the list shows only how many, and a change of
+-- that writes `changed`, too.
+row(me.conversation_id, me.changed, me.participant_changed, me.marked, me.own_changed, me.own_marked, me.own_shown)
+
+-- name: participant_stamp
+-- See `head_stamp`.
+row(s.conversation_id, s.user_id, s.changed, s.marked)
 
 -- name: digests
 -- The digest of each conversation in `page`: two exclusive ors of 64 bits. Two states with the same digest are as
@@ -38,10 +35,3 @@ cross join lateral (
     from page p join digests d on d.conversation_id = p.conversation_id
     where (whole.one, whole.other) <> (%(one)s, %(other)s)
 ) each
-
--- name: digest_rows
--- The digests as a further kind of rows, 3, beside those of `entries` in conversations.sql.
-select 3, null, d.conversation_id, null, null, null, null, d.one, d.other, null, null, null, null, null, null, null, null,
-       null, null,
-       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
-from digests d

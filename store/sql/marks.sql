@@ -105,7 +105,7 @@ select r.user_id,
        case when r.user_id = me.user_id then greatest(r.read_seq, me.private_read_seq) else r.read_seq end, m.sender_id
 from participants me
 join conversations c on c.id = me.conversation_id
-join lateral readable_messages(c, me) m on m.seq = %(seq)s
+join lateral readable_messages(c.id, me.user_id, floor_of(c, me)) m on m.seq = %(seq)s
 left join lateral recipients_of(me.conversation_id, m.seq, m.sender_id) r on true
 where me.conversation_id = %(conversation)s and me.user_id = %(user)s
 order by r.user_id;

@@ -27,7 +27,7 @@ left join lateral (
     select page.*, row_number() over onward = 1
                    or coalesce(sum(page.size) over onward <= %(bytes)s::bigint, true) as fits
     from (
-        select m.* from readable_messages(c, p) m where m.seq < %(before)s order by m.seq desc limit %(limit)s
+        select m.* from readable_messages(c.id, p.user_id, floor_of(c, p)) m where m.seq < %(before)s order by m.seq desc limit %(limit)s
     ) page
     window onward as (order by page.seq desc)
 ) m on true
@@ -46,7 +46,7 @@ left join lateral (
     select page.*, row_number() over onward = 1
                    or coalesce(sum(page.size) over onward <= %(bytes)s::bigint, true) as fits
     from (
-        select m.* from readable_messages(c, p) m where m.seq > %(after)s and m.seq < %(before)s
+        select m.* from readable_messages(c.id, p.user_id, floor_of(c, p)) m where m.seq > %(after)s and m.seq < %(before)s
         order by m.seq limit %(limit)s
     ) page
     window onward as (order by page.seq)
@@ -68,9 +68,9 @@ left join lateral (
                    or coalesce(sum(page.size) over outward <= %(bytes)s::bigint, true) as fits
     from (
         select m.* from (
-            (select * from readable_messages(c, p) m where m.seq <= %(around)s order by m.seq desc limit %(older)s)
+            (select * from readable_messages(c.id, p.user_id, floor_of(c, p)) m where m.seq <= %(around)s order by m.seq desc limit %(older)s)
             union all
-            (select * from readable_messages(c, p) m where m.seq > %(around)s order by m.seq limit %(newer)s)
+            (select * from readable_messages(c.id, p.user_id, floor_of(c, p)) m where m.seq > %(around)s order by m.seq limit %(newer)s)
         ) m
     ) page
     window outward as (order by abs(page.seq - %(around)s), page.seq)

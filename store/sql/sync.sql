@@ -101,7 +101,7 @@ from unnest(%(conversations)s::uuid[]) g(id)
 join conversations c on c.id = g.id
 join participants me on me.conversation_id = c.id and me.user_id = %(user)s::uuid
 cross join lateral (
-    select w.seq from readable_messages(c, me) w
+    select w.seq from readable_messages(c.id, me.user_id, floor_of(c, me)) w
     where w.seq > c.last_seq - %(counted)s and w.sender_id = %(user)s::uuid and w.deleted is null and not w.is_silent
 ) m
 cross join lateral recipients_of(c.id, m.seq, %(user)s::uuid) r

@@ -19,6 +19,7 @@ from store.participants import remove
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.revisions import delete_for_everyone
+from store.rows import conversation_of
 from tests.store.binding_world import Desk, open_desk
 from tests.store.store_world import catch_up
 
@@ -53,7 +54,8 @@ async def last_of_list(desk: Desk, user: bytes, _: int) -> list[Message | Tombst
 
 
 async def last_of_first_page(desk: Desk, user: bytes, _: int) -> list[Message | Tombstone]:
-    last = (await list_pages.first_page(desk.pool, user, limit=10)).conversations[desk.talk].last_message
+    page = await list_pages.first_page(desk.pool, user, limit=10)
+    last = conversation_of(page.entries[desk.talk]).last_message
     return [] if last is None else [last]
 
 

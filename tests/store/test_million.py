@@ -144,6 +144,7 @@ OPERATIONS: Final[dict[str, tuple[Op, int]]] = {
         1,
     ),
     "the list, with its version": (lambda p, u, c: list_pages.first_page(p, u, limit=PAGE), 1),
+    "the list, by token": (lambda p, u, c: list_pages.first_page_for(p, TOKEN, limit=PAGE), 1),
     "the list's state": (lambda p, u, c: list_pages.list_state_for(p, TOKEN, limit=PAGE), 1),
     "some of the list": (lambda p, u, c: list_pages.listed(p, u, [c, u]), 1),
     "one conversation": (lambda p, u, c: conversations.one(p, u, c), 1),
@@ -168,10 +169,10 @@ OPERATIONS: Final[dict[str, tuple[Op, int]]] = {
     "counts of receipts": (lambda p, u, c: marks.receipt_counts(p, c, after=DEEP - 50, upto=DEEP, limit=20), 1),
     "contacts": (lambda p, u, c: contacts.list_of(p, u, limit=PAGE), 1),
     "last seen": (lambda p, u, c: last_seen.last_seen(p, [u]), 1),
-    "one conversation, by token": (lambda p, u, c: conversations.one_for(p, TOKEN, c), 1),
+    "one conversation, by token": (lambda p, u, c: conversations.entry_for(p, TOKEN, c), 1),
     "a token": (lambda p, u, c: tokens.device_by_token(p, "none"), 1),
     "a user": (lambda p, u, c: accounts.user_by_name(p, "user7"), 1),
-    "a cached list": (lambda p, u, c: twice(FirstPages(p, EntityTags(p)).first_of_list, TOKEN, PAGE, "json"), 4),
+    "a cached list": (lambda p, u, c: twice(FirstPages(p, EntityTags(p)).first_of_list, TOKEN, PAGE, "json"), 3),
     "a cached history": (lambda p, u, c: twice(FirstPages(p, EntityTags(p)).newest_of, TOKEN, c, PAGE, "json"), 3),
 }
 
@@ -197,6 +198,7 @@ FIRST: Final = {"is_request": False, "before": 2**62, "before_id": bytes(16), "l
 READS: Final[list[tuple[str, Statement, dict[str, Any]]]] = [
     ("list", conversations.LIST_PAGE.by_user, {"user": b"", **FIRST}),
     ("first page", list_pages.FIRST_PAGE.by_user, {"user": b"", **FIRST}),
+    ("first page, by token", list_pages.FIRST_PAGE.by_token, {**tokens.hashes(TOKEN), **FIRST}),
     (
         "state",
         list_pages.LIST_STATE.by_token,

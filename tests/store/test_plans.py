@@ -330,8 +330,9 @@ class Traffic:
             lambda: conversations.add_group(pool, "g", [user], admin=user),
             lambda: list_pages.list_state_for(pool, "token", limit=20),
             lambda: list_pages.first_page(pool, user, limit=20),
+            lambda: list_pages.first_page_for(pool, "token", limit=20),
             lambda: list_pages.listed(pool, user, [here]),
-            lambda: conversations.one_for(pool, "token", here),
+            lambda: conversations.entry_for(pool, "token", here),
             lambda: emails.put(
                 pool,
                 user,

@@ -118,7 +118,7 @@ FLOORS: Final = {
     "unread_count()": "the base of unread counts, which is never lower than the floor",
     "uncounted_between()": "counts what lies above the base that the caller gives, and above the conversation's floor",
     "requests_waiting()": "the base of unread counts, which is never lower than the floor",
-    "conversations.entries": "the base of unread counts, which is never lower than the floor",
+    "conversations.columns": "the base of unread counts, which is never lower than the floor",
     "outbox.wait_for_read": "the base of unread counts, which is never lower than the floor",
     "send_one()": "has not read the whole row of the conversation",
     "marks.receipt_counts": "the conversation's floor, to read fewer messages: floor_of() each sender follows",
@@ -168,7 +168,7 @@ def test_a_comparison_with_a_floor_is_found_however_it_is_written(text: str, is_
         ("select 1 from participants p join messages m on true", True),
         ("delete from sends s using messages m", True),
         ("UPDATE\n  messages m set seq = 1", True),
-        ("select 1 from readable_messages(c, p) m", False),
+        ("select 1 from readable_messages(c.id, p.user_id, floor_of(c, p)) m", False),
         ("select 'messages', count(*) from outbox", False),
     ],
 )

@@ -23,6 +23,7 @@ from store.messages import Committed, MissedMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
+from store.rows import conversation_of
 from store.sync import sync
 from tests.people import new_direct, new_group, new_user
 from tests.store.store_world import a_message
@@ -401,12 +402,16 @@ async def test_active_conversations_have_the_seq_from_before_the_period(pool: Po
     assert await messages.active_conversations(pool, [], ago_s=60) == []
 
 
+async def on_first_page(pool: Pool, user: bytes) -> list[Conversation]:
+    return [conversation_of(each) for each in (await first_page(pool, user, limit=9)).entries.values()]
+
+
 WAYS: dict[str, Callable[[Pool, bytes, bytes], Awaitable[object]]] = {
     "history": lambda pool, user, talk: messages.history(pool, user, talk, limit=9),
     "history after": lambda pool, user, talk: messages.history(pool, user, talk, limit=9, after=0),
     "history around": lambda pool, user, talk: messages.history_around(pool, user, talk, around=1, limit=9),
     "the list": lambda pool, user, talk: conversations.list_of(pool, user, limit=9),
-    "its first page": lambda pool, user, talk: first_page(pool, user, limit=9),
+    "its first page": lambda pool, user, talk: on_first_page(pool, user),
     "the newest page of history": lambda pool, user, talk: newest(pool, user, talk, limit=9, max_bytes=9999),
     "one conversation": lambda pool, user, talk: conversations.one(pool, user, talk),
     "a fresh sync": lambda pool, user, talk: sync(pool, user, None),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-from protocol.frames import Conversation, Participant
+from protocol.frames import Participant
 from server.http.answers.avatars import AvatarAnswer, avatar_or_none
-from server.http.answers.messages import MAX_PAGE_BYTES, MessageAnswer, message_body, most_bytes_of
+from server.http.answers.messages import MAX_PAGE_BYTES, MessageAnswer, message_answer, most_bytes_of
 from server.http.cursors import cursor_text
 from server.http.encoding import IDENT, Encoding, Ident, ident_or_none
+from store.avatars import avatar_of
+from store.rows import Entry
 
 Kind: TypeAlias = Literal["direct", "group"]
 
@@ -102,27 +104,54 @@ class ParticipantsAnswer(Struct, frozen=True):
     cursor: str | None
 
 
-def conversation_body(conversation: Conversation, encoding: Encoding) -> ConversationAnswer:
-    last, participants = conversation.last_message, conversation.participants or ()
+def conversation_body(entry: Entry, encoding: Encoding) -> ConversationAnswer:
+    ident, conversation = IDENT[encoding], entry.conversation
+    asked_by, actor, kind, name, created, first_seq, last_seq, unread, _, *settings = entry.settings
+    version, lifetime_s, muted_until, _, size, joiners_see_all, _ = settings
+    participants = [_participant(encoding, *each) for each in entry.participants()]
+    last = entry.last_message
     return ConversationAnswer(
-        conversation=IDENT[encoding](conversation.conversation),
-        kind=cast(Kind, conversation.kind),
-        name=conversation.name,
-        avatar=avatar_or_none(conversation.avatar, encoding),
-        created=conversation.created,
-        first_seq=conversation.first_seq,
-        last_seq=conversation.last_seq,
-        participants_version=conversation.participants_version,
-        joiners_see_all=bool(conversation.joiners_see_all),
-        lifetime_s=conversation.lifetime_s,
-        muted_until=conversation.muted_until,
-        is_request=bool(conversation.is_request),
-        asked_by=ident_or_none(conversation.asked_by, encoding),
-        actor=ident_or_none(conversation.actor, encoding),
-        unread_count=conversation.unread_count,
-        participants=[participant_body(each, encoding) for each in participants],
-        participant_count=conversation.participant_count or len(participants),
-        last_message=message_body(last, encoding) if last else None,
+        conversation=ident(conversation),
+        kind=kind,
+        name=name,
+        avatar=avatar_or_none(avatar_of(entry.avatar), encoding),
+        created=created,
+        first_seq=first_seq,
+        last_seq=last_seq,
+        participants_version=version,
+        joiners_see_all=joiners_see_all,
+        lifetime_s=lifetime_s,
+        muted_until=muted_until,
+        is_request=asked_by is not None,
+        asked_by=ident_or_none(asked_by, encoding),
+        actor=ident_or_none(actor, encoding),
+        unread_count=unread,
+        participants=participants,
+        participant_count=len(participants) if entry.is_listed else size,
+        last_message=None if last is None else message_answer(ident, conversation, *last),
+    )
+
+
+def _participant(
+    encoding: Encoding,
+    user: bytes,
+    actor: bytes,
+    username: str,
+    name: str | None,
+    revision: int,
+    joined: int,
+    since: int,
+    delivered: int,
+    read: int,
+    is_admin: bool,
+    avatar: bytes | None,
+) -> ParticipantAnswer:
+    """As `store.rows.participant_of` and `participant_body` make it."""
+    ident = IDENT[encoding]
+    shown = None if avatar is None else avatar_or_none(avatar_of(avatar), encoding)
+    its_actor = ident(actor) if actor != user else None
+    return ParticipantAnswer(
+        ident(user), username, name, shown, revision, is_admin, joined, since, delivered, read, its_actor
     )
 
 
@@ -142,21 +171,22 @@ def participant_body(participant: Participant, encoding: Encoding) -> Participan
     )
 
 
-def list_body(found: list[Conversation], limit: int, encoding: Encoding, kind: str = "list") -> ListAnswer:
+def list_body(found: list[Entry], limit: int, encoding: Encoding, kind: str = "list") -> ListAnswer:
     """A page of the list: at most `limit` conversations, and fewer if they are large (`MAX_PAGE_BYTES`).
 
     :param found: one more than `limit` if there are further ones.
     :param kind: of the cursor: "list", or "requests".
     """
-    count, size = 0, CURSOR_BYTES
+    page: list[ConversationAnswer] = []
+    size = CURSOR_BYTES
     for each in found[:limit]:
-        size += most_bytes(each)
-        if count and size > MAX_PAGE_BYTES:
+        body = conversation_body(each, encoding)
+        size += most_bytes(body)
+        if page and size > MAX_PAGE_BYTES:
             break
-        count += 1
-    page = found[:count]
-    following = cursor_text(kind, page[-1].active_at, page[-1].conversation) if len(found) > count else None
-    return ListAnswer([conversation_body(each, encoding) for each in page], following)
+        page.append(body)
+    last = found[len(page) - 1] if len(found) > len(page) else None
+    return ListAnswer(page, cursor_text(kind, last.active_at, last.conversation) if last else None)
 
 
 CURSOR_BYTES: Final = 256
@@ -168,9 +198,9 @@ PARTICIPANT_BYTES: Final = 640
 display name."""
 
 
-def most_bytes(conversation: Conversation) -> int:
+def most_bytes(conversation: ConversationAnswer) -> int:
     """The most that a conversation has in JSON, which is more than in CBOR."""
-    participants, last = conversation.participants or (), conversation.last_message
+    participants, last = conversation.participants, conversation.last_message
     names = [conversation.name or "", *(each.display_name or "" for each in participants)]
     return (
         CONVERSATION_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType
@@ -120,6 +121,50 @@ def message_body(message: Message | Tombstone, encoding: Encoding) -> MessageAns
     )
 
 
+def message_answer(
+    ident: Callable[[bytes], Ident],
+    conversation: bytes,
+    seq: int,
+    message: bytes,
+    created: int,
+    sender: bytes,
+    content_type: str,
+    content: bytes,
+    nonce: bytes | None,
+    ephemeral_public_key: bytes | None,
+    revision: int | None,
+    edited: int | None,
+    reply_to: int | None,
+    attachments: list[bytes] | None,
+    thumbnail: bytes | None,
+    _temp_id: bytes | None,
+    is_gone: bool,
+    deleted_by: bytes | None,
+) -> MessageAnswer:
+    """The body of the message or tombstone that `store.rows.message_of` makes of the same columns."""
+    if is_gone:
+        actor = None if deleted_by is None else ident(deleted_by)
+        return MessageAnswer(ident(conversation), seq, ident(message), created, ident(sender), True, actor)
+    return MessageAnswer(
+        ident(conversation),
+        seq,
+        ident(message),
+        created,
+        ident(sender),
+        False,
+        None,
+        content_type,
+        content,
+        nonce,
+        ephemeral_public_key,
+        revision or 0,
+        edited,
+        reply_to,
+        None if attachments is None else [ident(each) for each in attachments],
+        thumbnail,
+    )
+
+
 def history_body(
     page: HistoryPage, conversation: bytes, direction: Literal["before", "after"], encoding: Encoding
 ) -> HistoryAnswer:
@@ -144,14 +189,7 @@ def status_body(status: MessageStatus, seq: int, encoding: Encoding) -> StatusAn
     )
 
 
-def most_bytes_of(message: Message | Tombstone) -> int:
+def most_bytes_of(message: MessageAnswer) -> int:
     """The most that a message has in JSON, which is more than in CBOR."""
-    if isinstance(message, Tombstone):
-        return MESSAGE_BYTES
-    parts = (
-        message.content,
-        message.nonce or b"",
-        message.ephemeral_public_key or b"",
-        message.thumbnail or b"",
-    )
-    return MESSAGE_BYTES + sum((len(part) + 2) // 3 * 4 for part in parts)
+    parts = (message.content, message.nonce, message.ephemeral_public_key, message.thumbnail)
+    return MESSAGE_BYTES + sum((len(part) + 2) // 3 * 4 for part in parts if part is not None)

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from protocol.frames import Conversation
 from server.http import bodies, cursors
 from server.http.announcements import Announcements
 from server.http.answers.conversations import ConversationAnswer, ListAnswer, conversation_body, list_body
@@ -18,6 +17,7 @@ from server.http.problem_codes import ProblemCode
 from server.http.queries import ListQuery
 from server.http.routing import Announcement, Answer, Changed, EncodedAnswer, Request, Routes
 from store import conversations, participants
+from store.rows import Entry
 from store.tokens import Identity
 
 routes = Routes()
@@ -73,7 +73,9 @@ async def list_conversations(
     if cursor is not None:
         active_at, conversation = cursors.cursor_parts(cursor, kind, int, bytes)
         before = (active_at, conversation)
-    page = await conversations.list_of(services.pool, user, limit=limit + 1, before=before, is_request=is_request)
+    page = await conversations.entries_of_list(
+        services.pool, user, limit=limit + 1, before=before, is_request=is_request
+    )
     body = list_body(page, limit, request.encoding, kind)
     return Answer(body, headers=page_links(query, body.cursor))
 
@@ -85,7 +87,7 @@ async def list_conversations(
     problems=[ProblemCode.NOT_FOUND],
     is_hot=True,
 )
-async def get_conversation(_: Identity, found: Conversation, request: Request[None], conversation: UUID) -> Answer:
+async def get_conversation(_: Identity, found: Entry, request: Request[None], conversation: UUID) -> Answer:
     """Get a conversation."""
     return Answer(conversation_body(found, request.encoding))
 
@@ -139,5 +141,5 @@ async def mute(identity: Identity, request: Request[bodies.Mute], conversation: 
 
 
 async def _conversation(identity: Identity, request: Request[Any], conversation: bytes, status: int) -> Answer:
-    found = await conversations.one(request.services.pool, identity.user, conversation)
+    found = await conversations.entry_of(request.services.pool, identity.user, conversation)
     return Answer(conversation_body(found, request.encoding), status)

@@ -6,6 +6,6 @@ create or replace function requests_waiting(p_user uuid) returns bigint language
     cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
     where me.user_id = p_user and me.asked_by is not null and wants_notices(me)
       and greatest(count_base(me), c.floor_seq) <= me.asked_seq and me.asked_seq < c.last_seq and exists (
-          select from readable_messages(c, me) m
+          select from readable_messages(c.id, me.user_id, floor_of(c, me)) m
           where m.seq = me.asked_seq + 1 and not m.is_gone and m.sender_id <> p_user)
 $$;

@@ -31,7 +31,7 @@ begin
             from participants me
             join conversations c on c.id = me.conversation_id
             cross join lateral (
-                (select * from readable_messages(c, me) a where a.seq >= first order by a.seq limit p_limit + 1)
+                (select * from readable_messages(c.id, me.user_id, floor_of(c, me)) a where a.seq >= first order by a.seq limit p_limit + 1)
                 union all
                 select a.* from (
                     select r.seq from revisions r
@@ -42,7 +42,7 @@ begin
                     where h.user_id = p_user and h.conversation_id = p_conversation[n]
                       and not pg_visible_in_snapshot(h.changed, p_snapshot[n])
                 ) old
-                join lateral readable_messages(c, me) a on a.seq = old.seq
+                join lateral readable_messages(c.id, me.user_id, floor_of(c, me)) a on a.seq = old.seq
                 where old.seq > p_after[n] and old.seq < first
             ) each
             where me.conversation_id = p_conversation[n] and me.user_id = p_user

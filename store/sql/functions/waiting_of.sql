@@ -24,7 +24,7 @@ create or replace function waiting_of(
                greatest(mark.delivered, floor_of(c, p)) < c.last_seq and wants_notices(p)
                -- In a request only the first message counts.
                and (p.asked_by is null or mark.delivered <= p.asked_seq) and exists (
-                   select from readable_messages(c, p) m
+                   select from readable_messages(c.id, p.user_id, floor_of(c, p)) m
                    where m.seq > mark.delivered and not m.is_gone and m.sender_id <> p_user
                ) as is_undelivered,
                case when is_blocker(c, p_user) then 0 else mark.delivered - p.since_seq end as delivered,
@@ -38,13 +38,13 @@ create or replace function waiting_of(
                    greatest(p.read_seq, p.private_read_seq, p.since_seq) as read
         ) mark
         left join lateral (
-            select m.seq, m.created from readable_messages(c, p) m
+            select m.seq, m.created from readable_messages(c.id, p.user_id, floor_of(c, p)) m
             where m.seq > mark.read and greatest(mark.read, floor_of(c, p)) < c.last_seq and wants_notices(p)
               and not m.is_gone and m.sender_id <> p_user
             order by m.seq limit 1
         ) top on true
         left join lateral (
-            select m.created from readable_messages(c, p) m
+            select m.created from readable_messages(c.id, p.user_id, floor_of(c, p)) m
             where m.seq >= top.seq and not m.is_gone and m.sender_id <> p_user
               and (p.asked_by is null or m.seq <= greatest(p.asked_seq + 1, top.seq))
             order by m.seq desc limit 1

@@ -264,7 +264,7 @@ async def test_a_fault_is_logged_and_named_without_its_inside(
     async def fail(*_: Any, **__: Any) -> None:
         raise fault
 
-    monkeypatch.setattr("store.list_pages.first_page", fail)
+    monkeypatch.setattr("store.list_pages.first_page_for", fail)
     async with open_api(pool, redis_url) as api:
         with structlog.testing.capture_logs() as logs:
             answer = await api.of(alice.token).get("/v1/conversations")

@@ -10,7 +10,7 @@ import cbor2
 import msgspec
 import pytest
 
-from protocol.frames import Conversation, Message, Participant, Tombstone
+from protocol.frames import Message, Participant, Tombstone
 from protocol.limits import (
     MAX_ATTACHMENTS,
     MAX_CONTENT_TYPE_BYTES,
@@ -22,9 +22,10 @@ from protocol.limits import (
     MAX_TITLE_CHARACTERS,
     MAX_USERNAME_CHARACTERS,
 )
-from server.http.answers.conversations import conversation_body, most_bytes
+from server.http.answers.avatars import avatar_or_none
+from server.http.answers.conversations import ConversationAnswer, most_bytes, participant_body
 from server.http.answers.messages import MAX_PAGE_BYTES, message_body, most_bytes_of
-from server.http.encoding import encode
+from server.http.encoding import IDENT, encode
 from server.http.routes import ROUTES
 from store.notifiers import MAX_NOTIFIERS
 from store.objects.folder import Folder
@@ -255,30 +256,32 @@ def test_a_conversation_and_a_message_count_at_least_as_many_bytes_as_they_have(
     tombstone = Tombstone(user, great, user, great, user, user)
     avatar = (user, great, bytes(32))
     participant = Participant(user, small, _USERNAME, great, great, great, False, NAME, great, user, avatar)
-    parts = dict.fromkeys(
-        ("created", "first_seq", "last_seq", "unread_count", "active_at", "participants_version"), great
-    )
-    conversation = Conversation(
-        conversation=user,
+    conversation = ConversationAnswer(
+        conversation=IDENT["json"](user),
         kind="direct",
         name=NAME,
-        participants=[participant] * MAX_SHOWN,
-        last_message=None,
+        avatar=avatar_or_none(avatar, "json"),
+        created=great,
+        first_seq=great,
+        last_seq=great,
+        participants_version=great,
         joiners_see_all=False,
         lifetime_s=small,
         muted_until=great,
+        is_request=False,
+        asked_by=IDENT["json"](user),
+        actor=IDENT["json"](user),
+        unread_count=great,
+        participants=[participant_body(participant, "json")] * MAX_SHOWN,
         participant_count=MAX_PARTICIPANTS,
-        asked_by=user,
-        actor=user,
-        avatar=avatar,
-        **parts,
+        last_message=None,
     )
-    for each in (message, tombstone):
-        assert len(encode(message_body(each, "json"), "json")) <= most_bytes_of(each)
+    for each in (message_body(message, "json"), message_body(tombstone, "json")):
+        assert len(encode(each, "json")) <= most_bytes_of(each)
         whole = msgspec.structs.replace(conversation, last_message=each)
-        assert len(encode(conversation_body(whole, "json"), "json")) <= most_bytes(whole)
+        assert len(encode(whole, "json")) <= most_bytes(whole)
     lone = msgspec.structs.replace(conversation, participants=[])
-    assert len(encode(conversation_body(lone, "json"), "json")) <= most_bytes(lone)
+    assert len(encode(lone, "json")) <= most_bytes(lone)
 
 
 @pytest.mark.parametrize("character", ["\x01", "\x7f", '"', "\\", "\u20ac", "\U0001f600"])

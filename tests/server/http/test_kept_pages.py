@@ -238,7 +238,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
         monkeypatch.setattr(module, name, noting)
 
-    note(list_pages, "first_page", lambda found: len(found.conversations))
+    note(list_pages, "first_page_for", lambda found: len(found[1].entries))
     note(list_pages, "listed", len)
     note(list_pages, "list_state_for", lambda found: len(found[1].listed))
     note(history_pages, "newest", lambda found: len(found.messages))
@@ -269,7 +269,7 @@ async def test_a_mended_page_reads_the_messages_and_conversations_alone_that_it_
         return list(reads)
 
     hits = [("list_state_for", 0), ("history_version_for", 0)]
-    assert await read() == [("first_page", 5), hits[0], ("newest_for", 9), hits[1]]
+    assert await read() == [("first_page_for", 5), hits[0], ("newest_for", 9), hits[1]]
     assert await read() == [hits[0], hits[0], hits[1], hits[1]]
     await say(pool, chats[0], bob, 2)
     await say(pool, chats[3], bob, 1)
@@ -340,7 +340,7 @@ async def test_a_kept_page_has_the_bytes_of_one_that_is_encoded_whole(
         await new_group(pool, alice, bob)
     pages = FirstPages(pool, EntityTags(pool))
     for limit in (1, 24, 100):
-        listed = await conversations.list_of(pool, alice.user, limit=limit + 1)
+        listed = await conversations.entries_of_list(pool, alice.user, limit=limit + 1)
         expected = encode(list_body(listed, limit, encoding), encoding)
         assert await bytes_of(pages.first_of_list(alice.token, limit, encoding)) == expected
         page = await messages.history(pool, alice.user, chat, limit=limit, max_bytes=MAX_CONTENT_BYTES)
