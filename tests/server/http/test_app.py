@@ -42,7 +42,7 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, encoding:
         found = await alice.get("/v1/users/bob")
         assert (found.status, found.body) == (
             200,
-            {"user": ids["bob"], "username": "bob", "display_name": None, "revision": 0},
+            {"user": ids["bob"], "username": "bob", "display_name": None, "avatar": None, "revision": 0},
         )
 
         made = await alice.post("/v1/conversations", {"kind": "direct", "participants": [ids["bob"]]})
