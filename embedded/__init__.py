@@ -6,6 +6,7 @@ For development, tests and benchmarks; a deployment brings its own services and 
 |---|---|
 | `run` | `make run`: services, migrations, and all processes of the Procfile |
 | `procfile` | reads a Procfile and runs its processes |
+| `scaling` | how many processes of a kind run, and on which ports |
 | `services` | both services for tests, the demo and benchmarks |
 | `service` | what both have in common: start, stop, pause, kill |
 | `postgres`, `redis` | each service: its command, settings and readiness |

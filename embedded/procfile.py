@@ -1,7 +1,7 @@
 """Runs the processes of a Procfile with honcho, until one of them ends or the runner is told to stop.
 
-Each process gets `READY_LINE` in its environment, and writes it as a separate line once it serves and its start is
-logged. The runner does not show that line.
+Each process gets `INSTANCE` and `READY_LINE` in its environment, and writes the latter as a separate line once it
+serves and its start is logged. The runner does not show that line.
 """
 
 import os
@@ -22,6 +22,7 @@ from honcho.process import Popen, Process  # type: ignore[import-untyped]
 
 from embedded import process
 from embedded.errors import EmbeddedError
+from embedded.scaling import Instance
 
 RELEASE = "release"
 
@@ -82,17 +83,18 @@ def run_release(command: str, environment: Mapping[str, str]) -> None:
         raise EmbeddedError(f"The release step `{command}` failed with status {status}: see its output above.")
 
 
-def run_processes(commands: Mapping[str, str], environment: Mapping[str, str], *, banner: str) -> int:
-    """Run the commands until one ends or SIGINT or SIGTERM comes, then stop all and return an exit status.
+def run_processes(instances: Mapping[str, Instance], environment: Mapping[str, str], *, banner: str) -> int:
+    """Run the processes until one ends or SIGINT or SIGTERM comes, then stop all and return an exit status.
 
     The status is 0 if the runner was told to stop and all processes drained. Once all are ready, the runner prints
     `banner`, after all lines that they wrote until then.
     """
     honcho.manager.KILL_WAIT = KILL_WAIT_S
     ready_line = secrets.token_hex()
-    manager = _Manager(_Printer(ready_line, set(commands), banner))
-    for name, command in commands.items():
-        manager.add_process(name, _without_shell(command), env={**environment, "READY_LINE": ready_line})
+    manager = _Manager(_Printer(ready_line, set(instances), banner))
+    for name, instance in instances.items():
+        own = {"READY_LINE": ready_line, "INSTANCE": str(instance.number)}
+        manager.add_process(name, _without_shell(instance.command), env={**environment, **own})
     manager.loop()
     if not manager.stop_asked:
         return manager.returncode or 1  # a process that ends by itself is a failure

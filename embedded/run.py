@@ -1,4 +1,7 @@
-"""`make run`: starts the services, the migrations, and all processes of the Procfile in one terminal."""
+"""`make run`: starts the services, the migrations, and all processes of the Procfile in one terminal.
+
+`SCALE=socket=2,web=2 make run` starts two of each of these kinds.
+"""
 
 import argparse
 import fcntl
@@ -10,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from embedded import ports, process
 from embedded.errors import EmbeddedError
@@ -18,8 +22,11 @@ from embedded.postgres import PostgresServer
 from embedded.private import write_private
 from embedded.procfile import RELEASE, Terminal, read_procfile, run_processes, run_release
 from embedded.redis import RedisServer
+from embedded.scaling import SCALE, instances, ports_of, read_scale
 
 DEFAULT_PORTS = {"PORT": 8000, "SOCKET_PORT": 8001}
+KINDS = {"PORT": "web", "SOCKET_PORT": "socket"}
+"""Variable -> the kind of process whose port it is."""
 
 METRICS = "METRICS_PORT"
 DEFAULT_METRICS_PORT = 9464
@@ -74,8 +81,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(commands: dict[str, str], var: Path) -> int:
     with ExitStack() as stack:
         stack.enter_context(_only_one(var))
-        chosen = choose_ports(os.environ)
-        metrics = choose_metrics_port(os.environ)
+        release = commands.pop(RELEASE, None)
+        counts = read_scale(os.environ.get(SCALE, ""), commands)
+        chosen = choose_ports(os.environ, counts)
+        metrics = choose_metrics_port(os.environ, counts)
         started = _start_services(stack, var)
         _tell_terminals(started, var)
         environment = {
@@ -90,10 +99,11 @@ def _run(commands: dict[str, str], var: Path) -> int:
         }
         if Terminal().isatty():
             environment.setdefault("LOG_FORMAT", "console")  # processes write to a pipe, the runner to a terminal
-        if RELEASE in commands:
-            run_release(commands.pop(RELEASE), environment)
-        banner = banner_of(chosen, shown_urls(environment), var, metrics=metrics, is_file=bool(started))
-        return run_processes(commands, environment, banner=banner)
+        if release is not None:
+            run_release(release, environment)
+        shown = shown_urls(environment)
+        banner = banner_of(chosen, shown, var, metrics=metrics, is_file=bool(started), counts=counts)
+        return run_processes(instances(commands, counts), environment, banner=banner)
 
 
 def _tell_terminals(started: Mapping[str, str], var: Path) -> None:
@@ -109,22 +119,36 @@ def shown_urls(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def banner_of(
-    chosen: Mapping[str, int], services: Mapping[str, str], var: Path, *, metrics: int = 0, is_file: bool = False
+    chosen: Mapping[str, int],
+    services: Mapping[str, str],
+    var: Path,
+    *,
+    metrics: int = 0,
+    is_file: bool = False,
+    counts: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
     """The commands to type next; they work unchanged with the chosen ports.
 
-    `metrics`: METRICS_PORT. `is_file`: the file `URLS` has URLs for the commands.
+    `metrics`: METRICS_PORT. `is_file`: the file `URLS` has URLs for the commands. `counts`: processes by kind.
     """
-    http, socket = f"http://{LOOPBACK}:{chosen['PORT']}", f"ws://{LOOPBACK}:{chosen['SOCKET_PORT']}"
-    is_default = chosen == DEFAULT_PORTS
-    client = "" if is_default else f"ALO_HTTP_URL={http} ALO_SOCKET_URL={socket} "
+    https = [f"http://{LOOPBACK}:{port}" for port in ports_of(chosen["PORT"], counts.get("web", 1))]
+    sockets = [f"ws://{LOOPBACK}:{port}" for port in ports_of(chosen["SOCKET_PORT"], counts.get("socket", 1))]
+    is_default = chosen == DEFAULT_PORTS and len(sockets) == 1
+    client = "" if is_default else f"ALO_HTTP_URL={''.join(https[:1])} ALO_SOCKET_URL={','.join(sockets)} "
     named = "".join(f"{name}={shlex.quote(url)} " for name, url in services.items())
     jobs = f"{named}.venv/bin/python -m jobs status"
     if is_file:
         jobs = f"(. {shlex.quote(_with_slash(var / URLS))}; {jobs})"
-    pages = [f"Metrics    http://{LOOPBACK}:{metrics + step}/metrics ({name})\n" for step, name in enumerate(OPERATED)]
-    shown = "".join(pages) if metrics else ""
+    shown = "".join(_pages(metrics, counts)) if metrics else ""
+    http, socket = " ".join(https), " ".join(sockets)
     return BANNER.format(http=http, socket=socket, metrics=shown, client=client, jobs=jobs, var=var)
+
+
+def _pages(metrics: int, counts: Mapping[str, int]) -> Iterator[str]:
+    """A line for the page of metrics of each process."""
+    for step, name in enumerate(OPERATED):
+        for port in ports_of(metrics + step, counts.get(name, 1)):
+            yield f"Metrics    http://{LOOPBACK}:{port}/metrics ({name})\n"
 
 
 def _with_slash(path: Path) -> str:
@@ -145,32 +169,45 @@ def _only_one(var: Path) -> Iterator[None]:
         yield
 
 
-def choose_ports(environment: Mapping[str, str]) -> dict[str, int]:
+def choose_ports(environment: Mapping[str, str], counts: Mapping[str, int] = MappingProxyType({})) -> dict[str, int]:
+    """The ports for clients, of the first process of each kind; those of the others are free, too.
+
+    `counts`: processes by kind; 1 of those that it does not name.
+    """
     chosen: dict[str, int] = {}
+    used: set[int] = set()
     for name, default in DEFAULT_PORTS.items():
         text = environment.get(name) or str(default)
-        if not (text.isdecimal() and 0 < int(text) < 65536):
-            raise EmbeddedError(f"{name}={text}: a port must be 1 to 65535. Run {name}={default} make run.")
-        port = int(text)
-        other = port + 100 if port < 65_000 else default
-        try:
-            taken = port in chosen.values() or not ports.is_free(port)
-        except PermissionError as error:
-            raise EmbeddedError(f"Port {port} is for root alone: run {name}={default} make run.") from error
-        if taken:
-            raise EmbeddedError(f"Port {port} is taken: stop what is using it, or run {name}={other} make run.")
-        chosen[name] = port
+        ports_here = ports_of(0, counts.get(KINDS[name], 1))
+        most = 65535 - (max(ports_here, default=0))
+        if not (text.isdecimal() and 0 < int(text) <= most):
+            raise EmbeddedError(f"{name}={text}: a port must be 1 to {most}. Run {name}={default} make run.")
+        first = int(text)
+        other = first + 100 if first < 65_000 else default
+        for port in (first + step for step in ports_here):
+            try:
+                taken = port in used or not ports.is_free(port)
+            except PermissionError as error:
+                raise EmbeddedError(f"Port {port} is for root alone: run {name}={default} make run.") from error
+            if taken:
+                raise EmbeddedError(f"Port {port} is taken: stop what is using it, or run {name}={other} make run.")
+            used.add(port)
+        chosen[name] = first
     return chosen
 
 
-def choose_metrics_port(environment: Mapping[str, str]) -> int:
-    """METRICS_PORT, from which on a port is free for each process of `OPERATED`; 0: no process has one."""
+def choose_metrics_port(environment: Mapping[str, str], counts: Mapping[str, int] = MappingProxyType({})) -> int:
+    """METRICS_PORT, from which on a port is free for each process of `OPERATED`; 0: no process has one.
+
+    `counts`: as for `choose_ports`.
+    """
     text = environment.get(METRICS) or str(DEFAULT_METRICS_PORT)
-    most = 65535 - len(OPERATED) + 1
+    steps = [port for step, name in enumerate(OPERATED) for port in ports_of(step, counts.get(name, 1))]
+    most = 65535 - max(steps, default=0)
     if not (text.isdecimal() and int(text) <= most):
         raise EmbeddedError(f"{METRICS}={text}: it must be 1 to {most}, or 0 for none.")
     first = int(text)
-    taken = [port for port in range(first, first + len(OPERATED)) if first and not ports.is_free(port)]
+    taken = [port for port in (first + step for step in steps) if first and not ports.is_free(port)]
     if taken:
         fault = f"Port {taken[0]} is taken: stop what is using it"
         raise EmbeddedError(f"{fault}, or run {METRICS}={first + 100} make run ({METRICS}=0: no port for metrics).")

@@ -30,6 +30,12 @@ RegistrationMode: TypeAlias = Literal["open", "invitation", "closed"]
 
 REGISTRATION_MODES: Final = get_args(RegistrationMode)
 
+PORT_STEP: Final = 10
+"""Between the ports of two processes of one kind on one machine; those of the other kinds lie in between."""
+
+MAX_INSTANCES: Final = 100
+"""Processes of one kind on one machine: more than the cores of any."""
+
 
 class ConfigError(Exception):
     """A variable has an invalid value. The text names the variable and the allowed values."""
@@ -45,6 +51,9 @@ class Config:
     """Port of `web` (HTTP)."""
     socket_port: int = 8001
     """Port of `socket` (WebSocket)."""
+    instance: int = 1
+    """Number of this process among those of its kind on this machine, from 1: each of its ports is 10 * (INSTANCE - 1)
+    above the variable that names it."""
     database_url: str = "postgresql://postgres@127.0.0.1:5432/postgres"
     """Postgres 15 or newer itself, not a connection pooler, as a libpq URL or DSN. With several hosts the process uses
     the one that takes writes."""
@@ -177,6 +186,21 @@ class Config:
     """A line that the process writes to stderr once it serves. Empty: it writes none."""
 
     @property
+    def web_port(self) -> int:
+        """The port of this process, if it is a `web`; 0: any free one."""
+        return self.port and self.port + self.port_shift
+
+    @property
+    def gateway_port(self) -> int:
+        """The port of this process, if it is a `socket`; 0: any free one."""
+        return self.socket_port and self.socket_port + self.port_shift
+
+    @property
+    def port_shift(self) -> int:
+        """What each port of this process is above those of the first of its kind."""
+        return (self.instance - 1) * PORT_STEP
+
+    @property
     def bus_url(self) -> str:
         return self.redis_bus_url or self.redis_url
 
@@ -245,9 +269,11 @@ class Config:
 
     def _rules(self) -> Iterator[tuple[str, str, bool]]:
         """For each variable with bounds: its name, what it must be, and whether it is."""
-        port = "must be 0 to 65535"
-        yield "PORT", port, 0 <= self.port <= 65535
-        yield "SOCKET_PORT", port, 0 <= self.socket_port <= 65535
+        yield "INSTANCE", f"must be 1 to {MAX_INSTANCES}", 1 <= self.instance <= MAX_INSTANCES
+        highest = 65535 - self.port_shift
+        port = f"must be 0 to {highest}" + (f", since INSTANCE is {self.instance}" if self.port_shift else "")
+        yield "PORT", port, 0 <= self.port <= highest
+        yield "SOCKET_PORT", port, 0 <= self.socket_port <= highest
         pool = "must be at least 2: one connection commits sends, the others serve the rest"
         yield "DATABASE_POOL", pool, self.database_pool >= 2
         yield "MAX_ADDRESS_CONNECTIONS", "must be at least 1", self.max_address_connections >= 1
@@ -261,7 +287,7 @@ class Config:
         starts = "must be 0 (none) to 1000000"
         yield "NEW_CONVERSATIONS_PER_DAY", starts, 0 <= self.new_conversations_per_day <= 1_000_000
         yield "WORKER_CONCURRENCY", "must be 1 to 1000", 1 <= self.worker_concurrency <= 1000
-        yield "METRICS_PORT", "must be 0 to 65533", 0 <= self.metrics_port <= 65533
+        yield "METRICS_PORT", f"must be 0 to {highest - 2}", 0 <= self.metrics_port <= highest - 2
         yield "READY_GRACE_S", "must be 0 to 600", 0 <= self.ready_grace_s <= 600
         lifetime = "must be more than 0 and at most 315360000 (ten years)"
         yield "TOKEN_LIFETIME_S", lifetime, 0 < self.token_lifetime_s <= 3650 * 86400

@@ -15,12 +15,12 @@ from runtime.metrics.samples import Source
 from runtime.operator_port import serve_operators
 
 PORT_STEPS: Final = {"web": 0, "socket": 1, "worker": 2}
-"""Process -> what its port is above METRICS_PORT."""
+"""Process -> what its port is above METRICS_PORT, if it is the first of its kind on this machine."""
 
 
 def operator_port(config: Config, process: str) -> int:
     """The port on which a process serves its operators; 0: none."""
-    return config.metrics_port and config.metrics_port + PORT_STEPS[process]
+    return config.metrics_port and config.metrics_port + PORT_STEPS[process] + config.port_shift
 
 
 async def operate(

@@ -81,7 +81,8 @@ async def serve_operators(
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(
-            f"METRICS_PORT must lead to a free port, or be 0 for none; {port} on {host}: {reason}"
+            f"METRICS_PORT must lead to a free port, or be 0 for none; {port} on {host}: {reason}."
+            " A second process of the same kind on this machine needs INSTANCE=2"
         ) from None
     bound: int = listeners[0].socket.getsockname()[1]
     log.info("serving_metrics", host=host, port=bound)

@@ -203,7 +203,7 @@ class SocketGateway:
 
         :raises PortTaken: if a different process listens on the port.
         """
-        with closing(self.pool), closing(listen(self._config.host, self._config.socket_port)) as sock:
+        with closing(self.pool), closing(listen(self._config.host, self._config.gateway_port)) as sock:
             config = self._config
             store = open_objects(config.object_store_url, config.public_files_url, config.files_url)
             async with store as objects, trio.open_nursery() as services:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.config import Config, ConfigError
+from runtime.operations import operator_port
 
 ROOT = Path(__file__).parents[2]
 FILES = [file for folder in ("jobs", "runtime", "server", "store") for file in (ROOT / folder).rglob("*.py")]
@@ -20,6 +21,7 @@ GOOD = {
     "HOST": ("0.0.0.0", "0.0.0.0"),
     "PORT": ("0", 0),
     "SOCKET_PORT": ("65535", 65535),
+    "INSTANCE": ("2", 2),
     "DATABASE_URL": ("postgresql://a:b@c,d/e", "postgresql://a:b@c,d/e"),
     "DATABASE_POOL": ("2", 2),
     "REDIS_URL": ("rediss://h:1/2", "rediss://h:1/2"),
@@ -155,6 +157,16 @@ def test_bus_and_jobs_share_a_redis_unless_told_otherwise() -> None:
     assert (apart.bus_url, apart.jobs_url) == ("redis://bus", "redis://jobs")
 
 
+def test_a_further_process_of_a_kind_has_ports_of_its_own() -> None:
+    second = Config.from_environment({"INSTANCE": "2", "PORT": "8000", "SOCKET_PORT": "8001", "METRICS_PORT": "9464"})
+    assert (second.web_port, second.gateway_port) == (8010, 8011)
+    assert [operator_port(second, process) for process in ("web", "socket", "worker")] == [9474, 9475, 9476]
+    none = Config.from_environment({"INSTANCE": "2", "PORT": "0", "SOCKET_PORT": "0", "METRICS_PORT": "0"})
+    assert (none.web_port, none.gateway_port, operator_port(none, "web")) == (0, 0, 0)
+    with pytest.raises(ConfigError, match=r"^PORT must be 0 to 65525, since INSTANCE is 2"):
+        Config.from_environment({"INSTANCE": "2", "PORT": "65526"})
+
+
 def test_a_public_url_of_files_has_a_path_for_a_folder_and_none_for_a_bucket() -> None:
     """The path of a bucket is part of what is signed."""
     with_path = {"PUBLIC_FILES_URL": "https://files.h/alo"}
@@ -190,6 +202,7 @@ INVALID = [
     ("PORT", "65536"),
     ("PORT", "80.5"),
     ("SOCKET_PORT", "65536"),
+    *(("INSTANCE", text) for text in ("0", "-1", "101", "web.2")),
     *(("CORS_ORIGINS", text) for text in REFUSED_ORIGINS),
     ("SOCKET_PORT", "0x50"),
     ("DATABASE_URL", "postgres"),

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+import httpx
 import pytest
 
-from embedded.ports import free_port
+from embedded.ports import free_port, is_free
 from tests.memory import in_memory
 from tests.waiting import wait_until_blocking
 
@@ -30,14 +31,14 @@ class Run:
     :ivar shown: its output so far, without colours.
     """
 
-    def __init__(self, var: Path) -> None:
+    def __init__(self, var: Path, **settings: str) -> None:
         self._ours, theirs = os.openpty()
         names = ("LOG_FORMAT", "NO_COLOR", "DATABASE_URL", "REDIS_URL", "OBJECT_STORE_URL")
         kept = {name: value for name, value in os.environ.items() if name not in names}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "embedded.run", "--var", str(var)],
             cwd=ROOT,
-            env={**kept, "PORT": str(free_port()), "SOCKET_PORT": str(free_port())},
+            env={**kept, "PORT": str(free_port()), "SOCKET_PORT": str(free_port()), **settings},
             stdin=subprocess.DEVNULL,
             stdout=theirs,
             stderr=theirs,
@@ -67,9 +68,9 @@ class Run:
 
 
 @contextmanager
-def started(var: Path) -> Iterator[Run]:
+def started(var: Path, **settings: str) -> Iterator[Run]:
     """It runs, and has shown its banner."""
-    run = Run(var)
+    run = Run(var, **settings)
     try:
         wait_until_blocking(lambda: "Ctrl-C stops everything" in run.shown, lambda: run.shown, timeout_s=PATIENCE_S)
         yield run
@@ -113,3 +114,21 @@ def test_the_second_start_warns_of_nothing_either(var: Path) -> None:
         with started(var) as run:
             pass
         assert not re.search(r"\[(warning|error|critical) +\]", run.shown), run.shown
+
+
+def test_two_processes_of_a_kind_serve_on_ports_of_their_own_that_the_banner_names(var: Path) -> None:
+    first = free_port()
+    while not all(is_free(first + step) for step in (0, 1, 2, 10, 11)):
+        first = free_port()
+    with started(var, SCALE="web=2,socket=2", METRICS_PORT=str(first)) as run:
+        https, sockets = (re.findall(rf"^{name} +(.*)$", run.shown, re.MULTILINE) for name in ("HTTP", "WebSocket"))
+        urls = [url.replace("ws:", "http:") for line in (*https, *sockets) for url in line.split()]
+        pages = re.findall(r"^Metrics +(http:\S+)/metrics", run.shown, re.MULTILINE)
+        assert len({*urls, *pages}) == 9
+        for url in (*urls, *pages):
+            assert httpx.get(f"{url}/readyz").status_code == 200, url
+        nodes = set(re.findall(r"\bnode=(\w+)", run.shown))
+        assert len(nodes) == 2
+    for name in ("web.1", "web.2", "socket.1", "socket.2", "worker"):
+        assert re.search(rf"\b{re.escape(name)} +\| ", run.shown), name
+    assert not re.search(r"\[(warning|error|critical) +\]", run.shown), run.shown
