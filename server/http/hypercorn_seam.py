@@ -18,6 +18,7 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
 - Hypercorn waits for ever for a client that does not read its answer. Here `WRITE_S`.
 - Hypercorn waits as long for a head that has begun as for one that has not. Here `HEAD_S`, and an answer.
 - Hypercorn knows neither the PROXY protocol nor limits of connections. Here `OpenConnections`.
+- Hypercorn ends connections whose request is on its way when the process ends. Here they have `LAST_REQUEST_S`.
 - Hypercorn keeps a connection that its client has closed until the idle timeout. Here it is closed at once.
 - Hypercorn starts a task for each request that waits for the idle timeout. Here each connection has one.
 - Hypercorn writes head and body separately. Here one write has both, up to `FLUSH_BYTES`.
@@ -60,7 +61,7 @@ from server.http.request_headers import Headers
 from server.http.request_heads import ASK_FOR_BODY, END_TURN, accepted_head
 from server.http.request_turns import RequestTurns, Turn
 from server.transport.addresses import read_announced
-from server.transport.listener import accept_connections
+from server.transport.listener import accept_connections, accept_rest
 from server.transport.proxies import NO_PROXIES, TrustedProxies, forwarded_address
 
 HEAD_S: Final = 20.0
@@ -82,6 +83,10 @@ DRAIN_BYTES: Final = 128 * 1024
 
 WRITE_S: Final = 30.0
 """The time for the client to take an answer, or a part of `FLUSH_BYTES`."""
+
+LAST_REQUEST_S: Final = 0.5
+"""The time for a request that is on its way when the process ends, on a connection that waits for one: a proxy that has
+just connected has sent it. Without this time the proxy would have to answer 502, unless it may repeat the request."""
 
 REFUSED_S: Final = 1.0
 """The time for a client to read that its address has too many connections, and to close."""
@@ -149,6 +154,7 @@ class _Shared:
     proxies: TrustedProxies
     open: OpenConnections
     turns: RequestTurns
+    is_ending: Callable[[], bool]
 
 
 async def serve_http(
@@ -161,12 +167,13 @@ async def serve_http(
     direct: DirectRequests | None = None,
     turns: RequestTurns,
     connections: OpenConnections,
+    is_stopping: Callable[[], bool] = lambda: False,
     proxies: TrustedProxies = NO_PROXIES,
     grace_s: float,
     keep_alive_s: float = KEEP_ALIVE_S,
     max_requests: int = MAX_REQUESTS,
 ) -> None:
-    """Serve until `terminated`, and then answer the requests under way.
+    """Serve until `terminated`, and then answer the requests under way, and those of connections in the kernel's queue.
 
     :param app: an ASGI application, for all requests that the thin path leaves. It calls `ASK_FOR_BODY` of the scope's
         state before it waits for a body.
@@ -174,6 +181,8 @@ async def serve_http(
     :param direct: requests for neither of them.
     :param turns: of the requests.
     :param connections: counts and bounds them.
+    :param is_stopping: whether the process will soon be `terminated`: then each answer is the last of its connection,
+        so that a proxy has no connection left by then. A function without a checkpoint.
     :param proxies: those that may send a PROXY header.
     :param grace_s: the time for the requests under way.
     :param keep_alive_s: until an idle connection is closed.
@@ -190,7 +199,10 @@ async def serve_http(
     state: dict[str, Any] = {}
     lifespan = Lifespan(wrapped, config, state)
 
-    shared = _Shared(wrapped, config, context, state, plain, direct, refuse, proxies, connections, turns)
+    def is_ending() -> bool:
+        return is_stopping() or terminated.is_set()
+
+    shared = _Shared(wrapped, config, context, state, plain, direct, refuse, proxies, connections, turns, is_ending)
 
     async def serve(sock: socket.socket, peer: str) -> None:
         connection = HttpConnection(shared, trio.SocketStream(trio.socket.from_stdlib_socket(sock)), peer)
@@ -208,7 +220,7 @@ async def serve_http(
                 accepting.start_soon(accept_connections, listening, serving, serve, connections.wait_room)
                 await terminated.wait()
                 accepting.cancel_scope.cancel()
-            listening.close()
+            await accept_rest(listening, serving, serve)
             await context.terminated.set()
             serving.cancel_scope.deadline = trio.current_time() + grace_s
         await lifespan.wait_for_shutdown()
@@ -257,6 +269,7 @@ class HttpConnection(TCPServer):
                     direct=self._shared.direct,
                     refuse=self._shared.refuse,
                     turns=self._shared.turns,
+                    is_ending=self._shared.is_ending,
                 )
                 task_group.spawn(self._watch)
                 if not may_go_on:
@@ -310,9 +323,10 @@ class HttpConnection(TCPServer):
         self._is_idle = is_idle
         self._has_begun_head = False
         if is_idle:
-            self._deadline = trio.current_time() + self.config.keep_alive_timeout
+            is_over = self.context.terminated.is_set()
+            self._deadline = -inf if is_over else trio.current_time() + self.config.keep_alive_timeout
             self._shared.open.wait_for_request(self)
-            if self.context.terminated.is_set():
+            if is_over:
                 self._nap.cancel()
         else:
             self._deadline = inf
@@ -333,7 +347,7 @@ class HttpConnection(TCPServer):
         await self.protocol.handle(RawData(data))
         if self._is_idle and not self._has_begun_head and self.protocol.has_begun_head:
             self._has_begun_head = True
-            self._set_deadline(HEAD_S)
+            self._set_deadline(LAST_REQUEST_S if self.context.terminated.is_set() else HEAD_S)
 
     async def _write(self, data: bytes) -> None:
         async with self.send_lock:
@@ -378,13 +392,18 @@ class HttpConnection(TCPServer):
             await self.stream.aclose()
 
     async def _watch(self) -> None:
-        """Close the connection when its deadline has passed, or when the process ends and no request is under way."""
-        terminated = self.context.terminated
+        """Close the connection when its deadline has passed; soon, if the process ends and no request is under way."""
+        terminated, has_seen_end = self.context.terminated, False
         while not self._is_over:
+            if terminated.is_set() and not has_seen_end:
+                has_seen_end = True
+                if self._is_idle:
+                    self._deadline = min(self._deadline, trio.current_time() + LAST_REQUEST_S)
             now = trio.current_time()
             if now >= self._deadline and self._has_begun_head and not self._is_last:
                 await self._refuse(408, DRAIN_S)
-            elif now >= self._deadline or (self._is_idle and terminated.is_set()):
+                continue  # The client may have closed meanwhile.
+            if now >= self._deadline:
                 await self._initiate_server_close()
                 break
             self._nap = trio.CancelScope(deadline=min(self._deadline, now + self.config.keep_alive_timeout))
@@ -423,6 +442,7 @@ class Http1(H11Protocol):
         direct: DirectRequests | None,
         refuse: Refuse,
         turns: RequestTurns,
+        is_ending: Callable[[], bool],
     ) -> None:
         super().__init__(*arguments)
         self._descriptor = descriptor
@@ -430,6 +450,7 @@ class Http1(H11Protocol):
         self._direct = direct
         self._refuse = refuse
         self._turns = turns
+        self._is_ending = is_ending
         self._turn: Turn | None = None
         self._held = b""
         self._declared = 0
@@ -459,7 +480,7 @@ class Http1(H11Protocol):
     @property
     def is_last(self) -> bool:
         """Whether the connection takes no more requests."""
-        return self.context.terminated.is_set() or self.keep_alive_requests >= self.config.keep_alive_max_requests
+        return self._is_ending() or self.keep_alive_requests >= self.config.keep_alive_max_requests
 
     @property
     def has_begun_head(self) -> bool:
@@ -569,7 +590,7 @@ class Http1(H11Protocol):
         if isinstance(event, h11.Response) and (
             (connection.their_state is h11.SEND_BODY and self._declared > DRAIN_BYTES)
             or self.is_body_held_back()
-            or self.context.terminated.is_set()
+            or self._is_ending()
         ):
             headers = [*event.headers, (b"connection", b"close")]
             event = h11.Response(status_code=event.status_code, headers=headers)

@@ -56,7 +56,7 @@ async def serve_web(config: Config) -> None:
     terminated = trio.Event()
     external_issuer, issuer_keys = external_issuer_of(config)
     health = Health({"Postgres": lambda: pool.fetch("select 1"), "Redis": lambda: redis.call("PING")})
-    sock = listen(config.host, config.port)
+    sock = listen(config.host, config.web_port)
     async with (
         open_objects(config.object_store_url, config.public_files_url, config.files_url) as objects,
         trio.open_nursery() as services,
@@ -105,6 +105,7 @@ async def serve_web(config: Config) -> None:
             direct=files,
             turns=shared.request_turns,
             connections=connections,
+            is_stopping=lambda: health.is_stopping,
             proxies=proxies,
             grace_s=GRACE_S,
         )

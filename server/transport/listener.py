@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
+import sys
+from array import array
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -20,6 +24,19 @@ BACKLOG: Final = 1024
 AT_ONCE: Final = 4
 """Connections that are accepted before the other tasks run: 10,000 clients that are accepted together are served
 together, all of them too late."""
+
+REST_S: Final = 0.1
+"""From the last request to connect that the kernel takes until the end of its handshake: a round trip."""
+
+_SO_ATTACH_FILTER: Final = 26  # asm-generic/socket.h; the module `socket` does not have it
+_NO_REQUESTS_TO_CONNECT: Final = (
+    (0x30, 0, 0, 13),  # load the byte with the flags of the TCP header
+    (0x54, 0, 0, 0x12),  # keep SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone?
+    (0x06, 0, 0, 0),  # drop the packet
+    (0x06, 0, 0, 0xFFFFFFFF),  # take it
+)
+"""A classic BPF program (Linux, Documentation/networking/filter.rst): code, jump if true, jump if false, value."""
 
 Serve = Callable[[socket.socket, str], Awaitable[None]]
 
@@ -41,7 +58,10 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise PortTaken(f"Port {port} is taken: stop what is using it, or set another port.") from None
+            raise PortTaken(
+                f"Port {port} is taken: stop what is using it, or set another port."
+                " A second process of the same kind on this machine needs INSTANCE=2."
+            ) from None
         raise
     sock.listen(BACKLOG)
     sock.setblocking(False)
@@ -72,6 +92,33 @@ async def accept_connections(
             # Out of file descriptors or memory: open connections matter more than new ones.
             failures.note(error)
             await trio.sleep(0.1)
+
+
+async def accept_rest(listening: socket.socket, nursery: trio.Nursery, serve: Serve) -> None:
+    """Close the socket without losing a connection: start `serve` in `nursery` for those that the kernel holds.
+
+    A socket that is closed at once resets them, and their clients may have sent a request. So the kernel first drops
+    further requests to connect, on Linux; their clients repeat them after a second, and are refused.
+    """
+    with listening:
+        _drop_requests_to_connect(listening)
+        await trio.sleep(REST_S)
+        with suppress(OSError):  # BlockingIOError: there is none left. With no file left, the others cannot be served.
+            while True:
+                sock, address = listening.accept()
+                _configure(sock)
+                nursery.start_soon(_serve_guarded, serve, sock, address[0])
+
+
+def _drop_requests_to_connect(listening: socket.socket) -> None:
+    if sys.platform != "linux":
+        return
+    program = array("B", b"".join(struct.pack("HBBI", *each) for each in _NO_REQUESTS_TO_CONNECT))
+    described = struct.pack("HP", len(_NO_REQUESTS_TO_CONNECT), program.buffer_info()[0])
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+    except OSError as error:  # a sandbox that emulates Linux may not have it
+        log.warning("filter_refused", error=str(error))
 
 
 async def _serve_guarded(serve: Serve, sock: socket.socket, address: str) -> None:

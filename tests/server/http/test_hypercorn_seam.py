@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -363,6 +364,51 @@ async def test_a_request_under_way_is_answered_when_the_process_ends(first: byte
         assert answer.body == (b"/after" if first is GOOD else b"plain")
         assert answer.headers["connection"] == "close"
         assert await connection.closed() == b""
+        await connection.stream.aclose()
+        with trio.fail_after(3):
+            await server.ended.wait()
+
+
+@pytest.mark.parametrize("first", [GOOD, PLAIN])
+async def test_each_answer_is_the_last_of_its_connection_once_the_process_was_told_to_stop(first: bytes) -> None:
+    """A proxy that keeps connections has none left when the process ends, and gets new ones until then."""
+    is_stopping = False
+    async with serving(App(), Plain(), refuse, is_stopping=lambda: is_stopping) as server:
+        async with server.connected() as before:
+            await before.send(first)
+            assert (await before.answer()).headers.get("connection") != "close"
+            is_stopping = True
+            await before.send(first)
+            assert (await before.answer()).headers["connection"] == "close"
+            assert await before.closed() == b""
+        assert (await server.exchange(first)).headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("late", [GOOD, PLAIN])
+async def test_a_request_that_is_on_its_way_when_the_process_ends_is_answered(late: bytes) -> None:
+    """On a connection that is new, one that was used before, and one that the kernel holds."""
+    async with serving(App(), Plain(), refuse) as server, server.connected() as new, server.connected() as used:
+        await used.send(GOOD)
+        await used.answer()
+        await trio.testing.wait_all_tasks_blocked()
+        server.terminated.set()
+        sock = socket.create_connection(("127.0.0.1", server.port))  # no checkpoint: the server does not accept it
+        held = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        for connection in (new, used, RawConnection(held)):
+            await connection.send(late)
+            assert (await connection.answer()).headers["connection"] == "close"
+            assert await connection.closed() == b""
+            await connection.stream.aclose()
+        with trio.fail_after(3):
+            await server.ended.wait()
+
+
+async def test_a_head_that_does_not_come_to_its_end_holds_the_end_of_the_process_up_no_longer_than_others() -> None:
+    async with connected() as (server, connection):
+        await connection.send(GOOD[:10])
+        await trio.testing.wait_all_tasks_blocked()
+        server.terminated.set()
+        assert (await connection.answer()).status == 408
         await connection.stream.aclose()
         with trio.fail_after(3):
             await server.ended.wait()
