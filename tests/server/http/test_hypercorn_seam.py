@@ -50,6 +50,7 @@ class PlainAnswer:
         self._plain = plain
         self.end = end
         self.headers: dict[str, str] = {}
+        self.path = "/plain"
 
     async def answer(self, _peer: str) -> Reply:
         self._plain.started.set()
