@@ -74,6 +74,7 @@ class TellsTheAddress:
 class TellingPlain:
     def __init__(self, end: int) -> None:
         self.end = end
+        self.path = "/plain"
         self.headers: dict[str, str] = {}
 
     async def answer(self, peer: str) -> Reply:

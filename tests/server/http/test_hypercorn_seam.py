@@ -49,6 +49,7 @@ class PlainAnswer:
     def __init__(self, plain: Plain, end: int) -> None:
         self._plain = plain
         self.end = end
+        self.path = "/plain"
         self.headers: dict[str, str] = {}
         self.path = "/plain"
 
