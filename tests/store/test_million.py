@@ -67,6 +67,9 @@ insert into messages (conversation_id, seq, id, sender_id, created, content_type
     select md5('c' || n)::uuid, seq, gen_random_uuid(), md5('u' || n * 3 % {USERS})::uuid, now() - interval '1 day',
            'text', 'some content'
     from generate_series(1, {SHALLOW}) n, generate_series(1, {DEEP // SHALLOW}) seq;
+insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed, conversation_id, seq)
+    select m.id, m.sender_id, 'attachments/' || m.id, 1, 'image/jpeg', sha256(''), now(), m.conversation_id, m.seq
+    from messages m where m.seq = 1;
 insert into hidden (user_id, conversation_id, seq)
     select p.user_id, p.conversation_id, 3 from participants p;
 insert into departures (user_id, conversation_id, since_seq, left_seq)
