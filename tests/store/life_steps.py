@@ -22,6 +22,7 @@ from store.errors import (
 )
 from store.messages import Committed, NewMessage, send
 from store.participants import add, change_settings, remove
+from store.postgres.pool import Pool
 from store.profiles import ProfileChange
 from tests.ageing import age
 from tests.jobs.jobs_world import a_job
@@ -477,18 +478,19 @@ class AttachmentLives:
         if (seq := self.message(pick, 0)) is None:
             return
         await age(life.pool, life.group, upto=seq)
-
-        async def retain() -> None:
-            await retention.move_floors(life.failing_pool, days=30, archives=False, limit=50)
-            await retention.note_announced(life.failing_pool, [life.group])
-            await retention.clear(life.failing_pool, life.group, limit=2)
-
-        await self.step(retain, fault)
+        await self.step(lambda: self.retain(life.failing_pool), fault)
         await self.check()
 
+    async def retain(self, pool: Pool) -> int:
+        """The steps of retention; returns how many messages they have deleted, at most 2."""
+        await retention.move_floors(pool, days=30, archives=False, limit=50)
+        await retention.note_announced(pool, [self.life.group])
+        return await retention.clear(pool, self.life.group, limit=2)
+
     async def end(self) -> None:
-        """In the end only what messages have is there, and the avatars; and nothing of those that the administrator
-        sees, once the administrator has deleted them, nor an avatar that was removed."""
+        """In the end only what messages have is there, and the avatars; and nothing at all once they are gone: avatars
+        that are removed, messages that the administrator sees by a deletion for everyone, the others by their age. The
+        next life finds an empty store."""
         life = self.life
         await self.settle()
         kept = {row.key for row in life.rows.values() if row.seq is not None or row.is_shown}
@@ -503,6 +505,12 @@ class AttachmentLives:
         await self.settle()
         assert {row.key for row in life.rows.values()} == left
         assert await life.stored() == (left, [])
+        await age(life.pool, life.group)
+        while await self.retain(life.pool):
+            pass
+        await self.settle()
+        assert life.rows == {}
+        assert await life.stored() == (set(), [])
 
     async def settle(self) -> None:
         """Two days pass, and the tasks run."""
