@@ -21,10 +21,6 @@ PARTIAL: Final = ".part"
 """The end of the name of a file that is not whole yet."""
 
 
-UNKNOWN_DIGEST: Final = bytes(32)
-"""Of a file that the server has taken over from another system (18.8)."""
-
-
 class Downloader:
     """The downloads of one device.
 
@@ -59,7 +55,7 @@ class Downloader:
         _check_free(path)
         partial = path.with_name(f".{attachment.hex()}{PARTIAL}")
         ticket = await self._fetch(attachment, partial, on_progress)
-        if ticket.digest != UNKNOWN_DIGEST and (await read_parts(partial)).digest != ticket.digest:
+        if ticket.digest is not None and (await read_parts(partial)).digest != ticket.digest:
             partial.unlink()
             raise WrongDigest
         # Unlike a renaming, a link never replaces a file.

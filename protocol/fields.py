@@ -360,6 +360,7 @@ OPTIONAL_IN: Final[dict[type[Record], frozenset[Key]]] = {
     Conversation: frozenset({Key.PARTICIPANTS}),
     Participant: frozenset({Key.REVISION, Key.DELIVERED_SEQ, Key.READ_SEQ, Key.SINCE_SEQ}),
     Stay: frozenset({Key.DELIVERED_SEQ, Key.READ_SEQ}),
+    DownloadTicket: frozenset({Key.DIGEST}),
 }
 """Fields that only these frames may leave out."""
 

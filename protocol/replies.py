@@ -35,7 +35,8 @@ class DownloadTicket(Struct, frozen=True, gc=False):
     :ivar thumbnail_of: as in `Ticket`.
     :ivar size_bytes: of the ciphertext.
     :ivar media_type: as the sender declared it.
-    :ivar digest: SHA-256 of a file of one part; of a larger one, SHA-256 of the joined SHA-256 of its parts.
+    :ivar digest: SHA-256 of a file of one part; of a larger one, SHA-256 of the joined SHA-256 of its parts. None: not
+        known, since the file comes from a service that kept none.
     """
 
     expires: int
@@ -43,7 +44,7 @@ class DownloadTicket(Struct, frozen=True, gc=False):
     thumbnail_of: bytes | None
     size_bytes: int
     media_type: str
-    digest: bytes
+    digest: bytes | None
     url: str
 
 

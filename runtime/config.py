@@ -67,7 +67,8 @@ class Config:
     """Redis for the job queue (`worker`). Empty: that of REDIS_URL."""
     object_store_url: str = dataclasses.field(default="", repr=False)
     """Archives and attachments: `file:///PATH`, or `s3://KEY:SECRET@HOST[:PORT]/BUCKET` for Cloudflare R2, S3 and
-    others, with `?region=` (default `auto`) and `?tls=false`. Empty: the deployment keeps neither."""
+    others, with `?region=` (default `auto`), `?tls=false` and `?part_checksums=false` (`docs/object-store.md`). Empty:
+    the deployment keeps neither."""
     max_attachment_bytes: int = 2 * 1024**3
     """Most bytes of one attachment."""
     attachment_bytes_per_user: int = 10 * 1024**3

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -91,16 +91,19 @@ class DeclaredFile(Struct, frozen=True):
 class Readable(Struct, frozen=True):
     """An attachment, or the thumbnail of one, whose message its reader may see; or an avatar.
 
-    :ivar thumbnail_of, digest: as in `DeclaredFile`.
+    :ivar digest: as in `DeclaredFile`; None: the file comes from a service that kept none.
+    :ivar thumbnail_of: as in `DeclaredFile`.
+    :ivar is_sized: whether the size is known; otherwise it is what that service said.
     """
 
     id: bytes
     key: str
     size_bytes: int
     media_type: str
-    digest: bytes
+    digest: bytes | None
     thumbnail_of: bytes | None
     is_avatar: bool
+    is_sized: bool
 
 
 def key_of(attachment: bytes) -> str:
@@ -216,6 +219,14 @@ async def readable(pool: Pool, user: bytes, attachments: Sequence[bytes]) -> lis
             if small := thumbnails.get(id_):
                 ordered[small.id] = small
     return list(ordered.values())
+
+
+async def note_sizes(pool: Pool, sizes: Mapping[bytes, int]) -> None:
+    """Note the sizes of files whose size was not known, as the object store has told them.
+
+    :param sizes: attachment -> bytes.
+    """
+    await pool.fetch(_sql.note_sizes, {"ids": uuids(list(sizes)), "sizes": bigints(list(sizes.values()))})
 
 
 def _check(file: File, quotas: Quotas) -> None:

@@ -3,7 +3,8 @@
 An attachment is orphaned when no message took it for `UNUSED_S`, when its uploader gives it up, or when it loses its
 message: that was deleted for everyone, edited, or lies below its conversation's floor. Its objects are deleted first,
 then its row: `orphaned`, then `clear`, then `remove`. After a crash between these steps the next run repeats them. Any
-number of workers may run them at once.
+number of workers may run them at once. An object or a multipart upload that the object store does not delete stops none
+of the others (`store.objects.deletions`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
+from store.objects.deletions import Failures, delete
 from store.objects.direct import FileStore, OpenMultipart
 from store.objects.interface import StoredObject, is_key
 from store.postgres.driver import bigints, texts, uuid, uuids
@@ -49,23 +51,42 @@ class Orphan(Struct, frozen=True):
     multipart: str | None
 
 
-async def orphaned(pool: Pool, *, limit: int) -> list[Orphan]:
-    """Orphaned attachments, whose objects the caller deletes now; includes those of unfinished batches."""
-    rows = await pool.fetch(_sql.orphaned, {"unused_s": UNUSED_S, "limit": limit})
+async def orphaned(pool: Pool, *, limit: int, but: Sequence[str] = ()) -> list[Orphan]:
+    """Orphaned attachments, whose objects the caller deletes now; includes those of unfinished batches.
+
+    :param but: keys that are left out.
+    """
+    rows = await pool.fetch(_sql.orphaned, {"unused_s": UNUSED_S, "limit": limit, "but": texts(but)})
     return [Orphan(*row) for row in rows]
 
 
-async def clear(objects: FileStore, orphaned: Sequence[Orphan]) -> None:
+async def clear(objects: FileStore, orphaned: Sequence[Orphan], failures: Failures) -> list[Orphan]:
     """Delete the objects of orphaned attachments, at most `MAX_PAGE`, and the parts of uploads that were not completed.
 
-    :raises Unavailable, ObjectStoreRefused: if objects cannot be deleted; any of them may be gone.
+    :param failures: gets those that the object store does not delete.
+    :returns: the others, whose rows can go.
+    :raises Unavailable, ObjectStoreRefused: if the object store is away; any object may be gone.
     """
-    # The upload first: what is joined at the same moment is deleted after it.
-    for each in orphaned:
-        if each.multipart is not None and is_key(each.key):
-            await objects.abort_multipart(each.key, each.multipart)
     # No object was ever stored under an invalid key; one such row must not stop the others.
-    await objects.delete([each.key for each in orphaned if is_key(each.key)])
+    stored = [each for each in orphaned if is_key(each.key)]
+    # The upload first: what is joined at the same moment is deleted after it.
+    for each in stored:
+        if each.multipart is not None:
+            with failures.noted(each.key):
+                await objects.abort_multipart(each.key, each.multipart)
+    await delete(objects, [each.key for each in stored if each.key not in failures.keys], failures)
+    return [each for each in orphaned if each.key not in failures.keys]
+
+
+async def abort(objects: FileStore, uploads: Sequence[OpenMultipart], failures: Failures) -> None:
+    """Abort multipart uploads.
+
+    :param failures: gets those that the object store does not abort.
+    :raises Unavailable, ObjectStoreRefused: if the object store is away.
+    """
+    for each in uploads:
+        with failures.noted(each.key):
+            await objects.abort_multipart(each.key, each.upload)
 
 
 async def remove(pool: Pool, attachments: Sequence[Orphan]) -> int:

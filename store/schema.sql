@@ -517,9 +517,12 @@ create table attachments (
     user_id uuid not null,
     object_key text not null,
     size_bytes bigint not null,
+    -- False: the size is what the service before this one said, until the object store is asked.
+    is_sized boolean not null default true,
     media_type text not null,
-    -- SHA-256 of the ciphertext; of a file in several parts, of part_digests.
-    digest bytea not null,
+    -- SHA-256 of the ciphertext; of a file in several parts, of part_digests. Null: nobody knows it, since the service
+    -- before this one kept none.
+    digest bytea,
     -- SHA-256 of each part, joined. Null once the upload is complete.
     part_digests bytea,
     -- The object store's name of the multipart upload. Null: the file has one part.
@@ -543,6 +546,7 @@ create table attachments (
     constraint attachments_avatar check (not is_avatar or conversation_id is null and thumbnail_of is null),
     constraint attachments_check check ((conversation_id is null) = (seq is null)),
     constraint attachments_completed check (conversation_id is null or completed is not null),
+    constraint attachments_digest check (digest is not null or completed is not null),
     constraint attachments_digest_check check (length(digest) = 32),
     constraint attachments_media_type_check check (length(media_type) >= 1 and length(media_type) <= 127),
     constraint attachments_orphaned check (orphaned is null or conversation_id is null),
@@ -557,8 +561,12 @@ create table attachments (
 create index attachments_of_message on attachments (conversation_id, seq) where conversation_id is not null;
 create index attachments_unused on attachments (created) where conversation_id is null and not is_shown;
 create index attachments_unused_of_user on attachments (user_id) where conversation_id is null;
+create trigger attachments_added after insert on attachments referencing new table as changed for each statement execute
+    function count_stored_bytes();
 create trigger attachments_orphaned before update of conversation_id on attachments for each row when
     (old.conversation_id is not null and new.conversation_id is null) execute function mark_orphaned();
+create trigger attachments_removed after delete on attachments referencing old table as changed for each statement
+    execute function count_stored_bytes();
 
 -- Avatars as clients are told of them: the id, the size in 8 bytes and the digest, in one value.
 create view avatars as
@@ -1112,6 +1120,10 @@ create table migrations (
 -- Counts that a user begins a conversation with a stranger, or brings a stranger into a group.
 -- count_start(p_user uuid, p_limit int, p_window_s float8 default 86400) returns float8
 
+-- Keeps the stored bytes of each user, and of the deployment, equal to the sums of the sizes of their rows, whichever
+-- statement adds or removes rows.
+-- count_stored_bytes() returns trigger
+
 -- Declares files that a user is about to upload, or refuses all of them for a quota.
 -- declare_attachments(p_user uuid, p_ids uuid[], p_keys text[], p_sizes bigint[], p_media_types text[], p_digests
 --     bytea[], p_part_digests bytea[], p_thumbnail_of uuid[], p_are_avatars boolean, p_open_uploads bigint,
@@ -1278,6 +1290,10 @@ create table migrations (
 
 -- Counts and stamps a change of what a user has set in a table of its own, so that the user's devices are told.
 -- note_set_beside() returns trigger
+
+-- Notes the sizes that the object store has told of files whose size was not known, and counts them: the bytes of users
+-- and of the deployment stay the sums over the rows, and so do the figures of the day.
+-- note_sizes(p_ids uuid[], p_sizes bigint[]) returns void
 
 -- A message stops counting as unread for some users, where it lies above their base.
 -- note_uncounted(p_conversation uuid, p_seq bigint, p_users uuid[]) returns void

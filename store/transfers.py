@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from typing import Final, TypeVar
 
@@ -33,6 +33,7 @@ from store.errors import (
     UnknownAttachment,
 )
 from store.objects.avatar_modes import MEDIA_TYPES, AvatarMode
+from store.objects.deletions import Failures
 from store.objects.direct import FileStore, Part, PresignedRequest, missing_parts
 from store.objects.quotas import Quotas
 from store.postgres.pool import Pool
@@ -43,6 +44,10 @@ _R = TypeVar("_R")
 
 DEADLINE_S: Final = 10.0
 """For all calls of the object store that one request of a client causes. A good one takes a tenth of a second."""
+
+SIZES_S: Final = 2.0
+"""For questions about sizes, which only files of another service need: without an answer, tickets are good all the
+same."""
 
 CALLS_AT_ONCE: Final = 4
 """Calls of the object store at the same time for one request, which may name ten files with thumbnails."""
@@ -205,7 +210,11 @@ class Transfers:
     async def download(self, user: bytes, ids: Sequence[bytes]) -> list[ReadTicket]:
         """Tickets for those of these attachments that the user may read now, each followed by that of its thumbnail."""
         objects = self._store()
-        return [self._ticket(objects, each) for each in await attachments.readable(self._pool, user, ids)]
+        found = await attachments.readable(self._pool, user, ids)
+        if unsized := [each for each in found if not each.is_sized]:
+            sizes = await self._sizes(objects, unsized)
+            found = [replace(each, size_bytes=sizes.get(each.id, each.size_bytes)) for each in found]
+        return [self._ticket(objects, each) for each in found]
 
     async def abort(self, user: bytes, ids: Sequence[bytes]) -> None:
         """Give up uploads that neither a message nor an avatar has, with their thumbnails: all, or none.
@@ -217,11 +226,31 @@ class Transfers:
         given_up = await attachments.give_up(self._pool, user, ids)
         try:
             async with _asking(objects):
-                await orphans.clear(objects, given_up)
-            await orphans.remove(self._pool, given_up)
+                cleared = await orphans.clear(objects, given_up, Failures())
+            await orphans.remove(self._pool, cleared)
         except StoreError as error:
             # They are given up all the same: the task `orphaned_attachments` finds them.
             log.warning("objects_left", objects=len(given_up), error=str(error))
+
+    async def _sizes(self, objects: FileStore, files: Sequence[Readable]) -> dict[bytes, int]:
+        """The sizes of files that come from a service which did not know them; they are noted, so the next ticket needs
+        no question. A store that does not answer in time is asked again with the next ticket."""
+        sizes: dict[bytes, int] = {}
+
+        async def ask(file: Readable) -> None:
+            with suppress(ObjectMissing):
+                size_bytes = (await objects.stat(file.key)).size_bytes
+                if size_bytes > 0:
+                    sizes[file.id] = size_bytes
+
+        with trio.move_on_after(SIZES_S):
+            try:
+                await _at_once(ask, files)
+            except StoreError as error:
+                log.warning("sizes_unknown", files=len(files) - len(sizes), error=str(error))
+        if sizes:
+            await attachments.note_sizes(self._pool, sizes)
+        return sizes
 
     def _store(self) -> FileStore:
         if self.objects is None:
@@ -281,7 +310,9 @@ class Transfers:
                 await objects.complete_multipart(row.key, row.multipart, row.parts())
             except ObjectMissing:
                 pass  # Another request has joined them, perhaps one that crashed: the object tells.
-            except ObjectDiffers:
+            except ObjectDiffers as error:
+                # No client can bring this about: the parts were compared. Another request may see the right object.
+                log.error("object_differs", error=str(error))
                 return False
         return await _is_stored(objects, row)
 
@@ -294,8 +325,11 @@ async def _is_stored(objects: FileStore, row: DeclaredFile) -> bool:
             return False
         if state.digest is not None:
             return state.digest == row.digest
-        # A store that keeps no digests. The parts of a larger file were compared before they were joined.
-        return row.part_count > 1 or sha256(await objects.get(row.key, max_bytes=row.size_bytes)).digest() == row.digest
+        if row.part_count == 1:
+            return sha256(await objects.get(row.key, max_bytes=row.size_bytes)).digest() == row.digest
+        if objects.joined_have_digests:
+            raise ObjectStoreRefused(str(objects), "it keeps no SHA-256 of objects that are uploaded in parts")
+        return True
     except ObjectMissing:
         return False
 

@@ -47,6 +47,10 @@ _IDENTITIES: Final = {
 }
 
 
+MAX_CHUNK_MB: Final = 16
+"""A part is one chunk: of several, SeaweedFS makes a tag that is no MD5 of the bytes."""
+
+
 @contextmanager
 def s3_server() -> Iterator[str]:
     """The URL of an empty bucket, for OBJECT_STORE_URL. It blocks: a fixture enters it."""
@@ -63,7 +67,13 @@ def s3_server() -> Iterator[str]:
                 "-ip=127.0.0.1",
                 "-master.telemetry=false",
             ),
-            *("-master.volumeSizeLimitMB=64", "-volume.max=64", "-filer", f"-filer.localSocket={folder}/filer.sock"),
+            *(
+                "-master.volumeSizeLimitMB=64",
+                "-volume.max=64",
+                "-filer",
+                f"-filer.maxMB={MAX_CHUNK_MB}",
+                f"-filer.localSocket={folder}/filer.sock",
+            ),
             *("-s3", f"-s3.config={identities}", f"-s3.localSocket={folder}/s3.sock", "-s3.iam=false"),
             *("-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
             *(f"{name}={port}" for name, port in ports.items()),

@@ -15,6 +15,7 @@ from jobs.engine.job import Job
 from jobs.tasks.batches import in_batches
 from store import exports
 from store.exported import lines_of
+from store.objects.deletions import Failures
 from store.objects.interface import MAX_PAGE, Objects
 from store.postgres.pool import Pool
 
@@ -66,17 +67,27 @@ class Exports:
         log.info("exported", export=str(export), parts=parts, bytes=size_bytes)
 
     async def old_exports(self, job: Job) -> None:
-        """Delete exports whose time is over, until none is left or the time of the run is over."""
-        await in_batches(job, self._delete_some, "exports")
+        """Delete exports whose time is over, until none is left or the time of the run is over.
 
-    async def _delete_some(self) -> int:
+        :raises Unavailable, ObjectStoreRefused: after all others, if the objects of one cannot be deleted.
+        """
+        failures = Failures()
+        await in_batches(job, lambda: self._delete_some(failures), "exports")
+        failures.check()
+
+    async def _delete_some(self, failures: Failures) -> int:
         if self._objects is None:
             return 0
         old = await exports.old_exports(self._pool, limit=OLD)
+        removed = 0
         for export in old:
-            await delete_objects(self._objects, export)
-            await exports.remove(self._pool, export)
-        return len(old)
+            prefix = exports.prefix_of(export)
+            with failures.noted(prefix):
+                await delete_objects(self._objects, export)
+            if prefix not in failures.keys:
+                await exports.remove(self._pool, export)
+                removed += 1
+        return removed
 
 
 async def batched(lines: AsyncIterable[str]) -> AsyncIterable[bytes]:

@@ -1,5 +1,9 @@
 """The tasks that delete orphaned files: attachments without a message, objects and multipart uploads without an
-attachment. They also look for attachments without an object, which should not exist."""
+attachment. They also look for attachments without an object, which should not exist.
+
+What the object store does not delete stops nothing else: a run goes on to its end, and fails then, so that it is
+repeated. It stops earlier if the object store seems to be away (`store.objects.deletions`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from jobs.engine.job import Job, Snooze
 from jobs.tasks.batches import in_batches
 from store import analytics, orphans
 from store.errors import StoreError
+from store.objects.deletions import Failures, delete
 from store.objects.direct import FileStore
 from store.objects.interface import ATTACHMENTS, MAX_PAGE
 from store.postgres.pool import Pool
@@ -58,18 +63,20 @@ class Orphans:
         at = await orphans.position(self._pool, BELOW_FLOORS)
         to, _ = await orphans.orphan_below_floors(self._pool, at.after, limit=CONVERSATIONS)
         await orphans.move(self._pool, BELOW_FLOORS, at, to)
-        await in_batches(job, lambda: self._remove(objects), "attachments removed")
+        failures = Failures()
+        await in_batches(job, lambda: self._remove(objects, failures), "attachments removed")
+        failures.check()
 
-    async def _remove(self, objects: FileStore) -> int:
-        orphaned = await orphans.orphaned(self._pool, limit=BATCH)
+    async def _remove(self, objects: FileStore, failures: Failures) -> int:
+        orphaned = await orphans.orphaned(self._pool, limit=BATCH, but=sorted(failures.keys))
         if not orphaned:
             return 0
         # Objects first: after a crash, the row leads the next run to them.
-        await orphans.clear(objects, orphaned)
-        removed = await orphans.remove(self._pool, orphaned)
+        cleared = await orphans.clear(objects, orphaned, failures)
+        removed = await orphans.remove(self._pool, cleared)
         if removed:
             log.info("attachments_removed", attachments=removed)
-        return removed
+        return len(orphaned)
 
     async def orphaned_objects(self, job: Job) -> None:
         """Remove objects of attachments without a row that are older than a day; count attachments without an object.
@@ -79,10 +86,14 @@ class Orphans:
             there.
         """
         objects = self._objects
-        if objects is not None and not await in_batches(job, lambda: self._sweep(objects), "objects checked"):
+        if objects is None:
+            return
+        failures = Failures()
+        if not await in_batches(job, lambda: self._sweep(objects, failures), "objects checked"):
             raise Snooze(REST_S)
+        failures.check()
 
-    async def _sweep(self, objects: FileStore) -> int:
+    async def _sweep(self, objects: FileStore, failures: Failures) -> int:
         at = await orphans.position(self._pool, OBJECTS)
         page = await objects.list(ATTACHMENTS, at.after, PAGE)
         to = page[-1].key if len(page) == PAGE else ""
@@ -93,12 +104,12 @@ class Orphans:
             return 0  # Another run handles the same page, and goes on.
         # Only the run that moved the sweep deletes. If it crashes here, the next sweep finds the objects.
         try:
-            await objects.delete(unknown)
+            await delete(objects, unknown, failures)
         except StoreError:
             await orphans.move(self._pool, OBJECTS, moved, at.after)
             raise
-        if unknown:
-            log.info("objects_removed", objects=len(unknown))
+        if removed := [key for key in unknown if key not in failures.keys]:
+            log.info("objects_removed", objects=len(removed))
         if missing.count:
             await analytics.add_missing(self._pool, missing.count)
             log.error("objects_missing", objects=missing.count, first=missing.first)
@@ -114,18 +125,19 @@ class Orphans:
         if objects is None:
             return
         await objects.remove_unfinished()
-        if not await in_batches(job, lambda: self._abort(objects), "uploads checked"):
+        failures = Failures()
+        if not await in_batches(job, lambda: self._abort(objects, failures), "uploads checked"):
             raise Snooze(REST_S)
+        failures.check()
 
-    async def _abort(self, objects: FileStore) -> int:
+    async def _abort(self, objects: FileStore, failures: Failures) -> int:
         at = await orphans.position(self._pool, MULTIPARTS)
         page = await objects.list_multiparts(ATTACHMENTS, at.after, PAGE)
         unknown = await orphans.unknown_multiparts(self._pool, page)
         # Before the sweep moves: to abort one twice does no harm.
-        for each in unknown:
-            await objects.abort_multipart(each.key, each.upload)
-        if unknown:
-            log.info("multiparts_aborted", uploads=len(unknown))
+        await orphans.abort(objects, unknown, failures)
+        if aborted := [each for each in unknown if each.key not in failures.keys]:
+            log.info("multiparts_aborted", uploads=len(aborted))
         to = page[-1].key if len(page) >= PAGE else ""
         await orphans.move(self._pool, MULTIPARTS, at, to)
         return len(page) if to else 0

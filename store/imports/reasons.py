@@ -70,7 +70,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "key_not_allowed": "not taken: its key cannot be a key of an object here",
         "object_twice": "not taken: another attachment has the same object",
         "thumbnail_not_taken": "has no thumbnail: its key is another object's, or cannot be a key here",
-        "size_unknown": "has the size 1: the source does not know it",
+        "size_unknown": "has the size 1 until it is downloaded: the source does not know it",
     },
 }
 """Table of the source -> reason -> what is here instead."""

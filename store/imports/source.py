@@ -29,7 +29,7 @@ COLUMNS: Final[dict[str, set[str]]] = {
         *("created_at", "deleted_at"),
     },
     "public.message_receipts": {"message_id", "user_id", "status", "read_at"},
-    "public.attachments": {"id", "message_id", "r2_key", "file_name", "file_size", "mime_type", "thumbnail_r2_key"},
+    "public.attachments": {"id", "message_id", "r2_key", "file_size", "mime_type", "thumbnail_r2_key"},
     "public.contacts": {"user_id", "contact_user_id"},
 }
 """Table -> the columns that an import reads. Roles are read if conversation_participants has a column `role`."""

@@ -12,6 +12,7 @@ class Bucket:
     """A bucket. It is part of the path, not of the host name: every service accepts that form.
 
     :ivar host: with its port, unless it is the scheme's.
+    :ivar part_checksums: whether the service takes a SHA-256 with each part of a multipart upload.
     :ivar public_url: scheme and host at which clients reach the service; empty if they are those of the server.
     """
 
@@ -19,6 +20,7 @@ class Bucket:
     name: str
     credentials: SigningKey
     tls: bool = True
+    part_checksums: bool = True
     public_url: str = ""
 
     def __str__(self) -> str:

@@ -70,7 +70,12 @@ class DirectTransfers(Protocol):
     """The calls of an object store for direct transfers; they raise as those of `Objects` do.
 
     Signing needs no request to the object store. `upload` is the object store's name of a multipart upload.
+
+    :ivar joined_have_digests: whether the store tells the digest of each object that it has joined: one without a
+        digest is not known to be right. If not, the parts are compared before, and each joined object is right.
     """
+
+    joined_have_digests: bool
 
     def presign_get(self, key: str, *, expires_s: int, shown_as: str | None = None) -> PresignedRequest:
         """A download; it may be asked for in ranges. The answer is `application/octet-stream` and an attachment; it is
@@ -100,8 +105,9 @@ class DirectTransfers(Protocol):
         :param parts: all of them, by number.
         :raises ObjectMissing: if the multipart upload is unknown, complete or aborted. An earlier call may have
             completed it: `stat` tells.
-        :raises ObjectDiffers: if a part is missing or has other bytes; there is no object.
-        :raises ObjectStoreRefused: if the store keeps no digest of the object; there is no object.
+        :raises ObjectDiffers: if a part is missing or has other bytes: nothing was joined. Or if the store shows
+            another digest after the join: whatever is there stays, for the clean-up to judge by the row.
+        :raises ObjectStoreRefused: if the store keeps no digest of the object, which stays, too.
         """
 
     async def abort_multipart(self, key: str, upload: str) -> None:

@@ -26,6 +26,12 @@ THREADS: Final = 8
 ABANDONED_S: Final = 86400.0
 """A file in `NEW` that is older than this was abandoned by a process that crashed."""
 
+BUSY_S: Final = 2.0
+"""How long a join waits for another one of the same upload, which syncs up to 2 GiB to the disk, or for a part that is
+being written."""
+
+BUSY_RETRY_S: Final = 0.02
+
 _T = TypeVar("_T")
 
 # In the class `list` is a method.
@@ -41,6 +47,8 @@ class Folder:
 
     :param files_url: the URL of `web` for clients, which serves the presigned requests.
     """
+
+    joined_have_digests = False
 
     def __init__(self, path: Path, files_url: str = "") -> None:
         self._path = path
@@ -104,8 +112,17 @@ class Folder:
         return await self._run(lambda: self._multiparts.parts(key, upload))
 
     async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part]) -> None:
+        """Waits a little for another call that completes the upload, which then finds it done."""
         check_key(key)
-        await self._run(lambda: self._multiparts.complete(key, upload, parts))
+        ends_at = trio.current_time() + BUSY_S
+        while True:
+            try:
+                with self.calls.measured("file"):
+                    return await self._run_in_time(lambda: self._multiparts.complete(key, upload, parts))
+            except PartBusy as error:
+                if trio.current_time() >= ends_at:
+                    raise Unavailable("the object store", str(self), str(error)) from None
+            await trio.sleep(BUSY_RETRY_S)
 
     async def abort_multipart(self, key: str, upload: str) -> None:
         check_key(key)
@@ -149,7 +166,10 @@ class Folder:
 
     async def _run(self, call: Callable[[], _T]) -> _T:
         with self.calls.measured("file"):
-            return await self._run_in_time(call)
+            try:
+                return await self._run_in_time(call)
+            except PartBusy as error:
+                raise Unavailable("the object store", str(self), str(error)) from None
 
     async def _run_in_time(self, call: Callable[[], _T]) -> _T:
         try:
@@ -157,8 +177,6 @@ class Folder:
                 return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
         except trio.TooSlowError:
             raise Unavailable("the object store", str(self), f"no answer within {TIMEOUT_S:g} s") from None
-        except PartBusy as error:
-            raise Unavailable("the object store", str(self), str(error)) from None
         except OSError as error:
             raise ObjectStoreRefused(str(self), f"{error.strerror}: {error.filename}") from None
         except ValueError as error:

@@ -81,10 +81,14 @@ class S3(S3Transfers):
             raise errors[0]
 
     async def list(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> Listing:
-        query = {"list-type": "2", "prefix": check_prefix(prefix), "max-keys": str(min(limit, MAX_PAGE))}
+        return self._read("list", read_objects, await self._listed(check_prefix(prefix), after, limit))
+
+    async def _listed(self, prefix: str, after: str, limit: int) -> bytes:
+        """The answer to ListObjectsV2."""
+        query = {"list-type": "2", "prefix": prefix, "max-keys": str(min(limit, MAX_PAGE))}
         if after:
             query["start-after"] = after
-        return self._read("list", read_objects, (await self._requests.ask("GET", "", query=query)).body)
+        return (await self._requests.ask("GET", "", query=query)).body
 
     async def _delete(self, key: str) -> None:
         try:

@@ -78,6 +78,11 @@ def read_objects(reply: bytes) -> Listing:
     ]
 
 
+def read_tags(reply: bytes) -> dict[str, str]:
+    """The same answer: the tag of each object, by its key."""
+    return {_text(each, "Key"): _text(each, "ETag") for each in parse(reply).iter("Contents")}
+
+
 def read_upload(reply: bytes) -> str:
     """The answer to CreateMultipartUpload: the name of the upload."""
     return _text(parse(reply), "UploadId")
@@ -109,15 +114,25 @@ def read_multiparts(reply: bytes) -> MultipartsPage:
     return MultipartsPage(uploads, after if _is_truncated(root) else {})
 
 
-def join_of(parts: Sequence[Part], etags: Mapping[int, str]) -> bytes:
+def read_copy(reply: bytes) -> str:
+    """The answer to UploadPartCopy: the tag of the part."""
+    root = parse(reply)
+    if root.tag != "CopyPartResult":
+        raise ValueError(f"a {root.tag} instead of a CopyPartResult")
+    return _text(root, "ETag")
+
+
+def join_of(parts: Sequence[Part], etags: Mapping[int, str], *, has_digests: bool = True) -> bytes:
     """The body of CompleteMultipartUpload.
 
     :param etags: the tag of each part, by its number.
+    :param has_digests: whether the service compares the digests of the parts.
     """
     root = ElementTree.Element("CompleteMultipartUpload", xmlns="http://s3.amazonaws.com/doc/2006-03-01/")
     for part in parts:
         element = ElementTree.SubElement(root, "Part")
-        ElementTree.SubElement(element, "ChecksumSHA256").text = base64_of(part.digest)
+        if has_digests:
+            ElementTree.SubElement(element, "ChecksumSHA256").text = base64_of(part.digest)
         ElementTree.SubElement(element, "ETag").text = etags[part.number]
         ElementTree.SubElement(element, "PartNumber").text = str(part.number)
     return ElementTree.tostring(root)

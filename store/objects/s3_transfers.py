@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -43,6 +43,8 @@ class S3Transfers:
     An answer to a presigned download has no `nosniff`: S3 lets a request choose only the headers that it names.
     """
 
+    joined_have_digests = True
+
     def __init__(self, bucket: Bucket, requests: ServiceRequests) -> None:
         self._bucket = bucket
         self._requests = requests
@@ -58,14 +60,16 @@ class S3Transfers:
         return self._presign("GET", key, query, {}, expires_s)
 
     def presign_put(self, key: str, part: Part, *, expires_s: int) -> PresignedRequest:
-        return self._presign("PUT", key, {}, _headers(part), expires_s)
+        return self._presign("PUT", key, {}, put_headers(part), expires_s)
 
     def presign_part(self, key: str, upload: str, part: Part, *, expires_s: int) -> PresignedRequest:
         query = {"partNumber": str(part.number), "uploadId": upload}
-        return self._presign("PUT", key, query, _headers(part), expires_s)
+        return self._presign("PUT", key, query, put_headers(part), expires_s)
 
     async def begin_multipart(self, key: str) -> str:
-        headers = {"content-type": CONTENT_TYPE, "x-amz-checksum-algorithm": "SHA256"}
+        return await self._begin(key, {"content-type": CONTENT_TYPE, "x-amz-checksum-algorithm": "SHA256"})
+
+    async def _begin(self, key: str, headers: Mapping[str, str]) -> str:
         answer = await self._requests.ask("POST", check_key(key), query={"uploads": ""}, headers=headers)
         upload = self._read("answer", read_upload, answer.body)
         if not upload:
@@ -77,16 +81,14 @@ class S3Transfers:
             return [each.part for each in await self._stored_parts(check_key(key), upload)]
 
     async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part]) -> None:
-        """An object whose SHA-256 the service does not have, or has as another one, is deleted."""
+        """An object that differs stays: a call at the same time may have seen the right one, and a message have it."""
         with self._requests.deadline():
             await self._join(key, upload, parts)
             digest = (await self.stat(key)).digest
-            if digest == sha256(b"".join(part.digest for part in parts)).digest():
-                return
-            await self._requests.ask("DELETE", key)
         if digest is None:
             raise self._requests.refusal("it keeps no SHA-256 of objects that are uploaded in parts")
-        raise ObjectDiffers(key)
+        if digest != sha256(b"".join(part.digest for part in parts)).digest():
+            raise ObjectDiffers(key)
 
     async def abort_multipart(self, key: str, upload: str) -> None:
         try:
@@ -95,8 +97,12 @@ class S3Transfers:
             return
 
     async def list_multiparts(self, prefix: str, after: str = "", limit: int = MAX_PAGE) -> list[OpenMultipart]:
-        """Reads the list from its beginning for each page: not every service has it in order of keys."""
-        query = {"uploads": "", "prefix": check_prefix(prefix), "max-uploads": str(MAX_PAGE)}
+        return page_of(await self._multiparts(check_prefix(prefix)), after, limit)
+
+    async def _multiparts(self, prefix: str) -> list[OpenMultipart]:
+        """All multipart uploads. The list is read from its beginning for each page: not every service has it in order
+        of keys."""
+        query = {"uploads": "", "prefix": prefix, "max-uploads": str(MAX_PAGE)}
         found: list[OpenMultipart] = []
         with self._requests.deadline():
             while True:
@@ -104,13 +110,8 @@ class S3Transfers:
                 page = self._read("list", read_multiparts, answer.body)
                 found += page.uploads
                 if not page.after or not page.uploads:
-                    break
+                    return found
                 query |= page.after
-        following = sorted((each for each in found if each.key > after), key=lambda each: (each.key, each.upload))
-        if len(following) <= limit:
-            return following
-        # With the other uploads of its last key: the next page begins beyond that key.
-        return [each for each in following if each.key <= following[limit - 1].key]
 
     async def remove_unfinished(self) -> None:
         """A service keeps nothing of a PUT that was broken off; parts are in the list of multipart uploads."""
@@ -125,7 +126,13 @@ class S3Transfers:
         stored = await self._stored_parts(check_key(key), upload)
         if missing_parts(parts, [each.part for each in stored]):
             raise ObjectDiffers(key)
-        body = join_of(parts, {each.part.number: each.etag for each in stored})
+        await self._send_join(key, upload, join_of(parts, {each.part.number: each.etag for each in stored}))
+
+    async def _send_join(self, key: str, upload: str, body: bytes) -> None:
+        """
+        :raises ObjectMissing: if the service does not know the multipart upload.
+        :raises ObjectDiffers: if a part has another digest there.
+        """
         headers = {"content-type": "application/xml"}
         query = {"uploadId": upload}
         answer = await self._requests.ask("POST", key, query=query, body=body, headers=headers, errors=JOIN_ERRORS)
@@ -176,5 +183,14 @@ class S3Transfers:
             raise self._requests.refusal(f"its {what} cannot be read ({error})") from None
 
 
-def _headers(part: Part) -> dict[str, str]:
+def page_of(found: Iterable[OpenMultipart], after: str, limit: int) -> list[OpenMultipart]:
+    """The page of `list_multiparts` that follows a key."""
+    following = sorted((each for each in found if each.key > after), key=lambda each: (each.key, each.upload))
+    if len(following) <= limit:
+        return following
+    # With the other uploads of its last key: the next page begins beyond that key.
+    return [each for each in following if each.key <= following[limit - 1].key]
+
+
+def put_headers(part: Part) -> dict[str, str]:
     return {"content-length": str(part.size_bytes), "x-amz-checksum-sha256": base64_of(part.digest)}

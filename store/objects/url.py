@@ -6,7 +6,8 @@
 | `s3://KEY:SECRET@HOST[:PORT]/BUCKET` | an existing bucket of an S3-compatible service |
 
 `KEY` and `SECRET` are percent-encoded. `?region=` is `auto` by default, which Cloudflare R2 uses; AWS needs its own.
-`?tls=false` is for a service on this machine. Certificates are checked against the system's authorities, or those of
+`?tls=false` is for a service on this machine. `?part_checksums=false` is for a service that takes no SHA-256 with the
+parts of a multipart upload; R2 has it by itself. Certificates are checked against the system's authorities, or those of
 SSL_CERT_FILE.
 """
 
@@ -24,6 +25,7 @@ import httpx
 from store.objects.bucket import Bucket
 from store.objects.folder import Folder
 from store.objects.s3 import CONNECTIONS, S3
+from store.objects.s3_copied_parts import CopyingS3
 from store.objects.sigv4 import SigningKey
 
 _FILE: Final = re.compile(r"file://(?:localhost)?(/[^?#\0]*)")
@@ -31,7 +33,12 @@ _S3: Final = re.compile(
     r"s3://(?P<key>[^/?#:@]+):(?P<secret>[^/?#:@]+)@(?P<host>(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?)"
     r"/(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/?(?:\?(?P<query>[^#]*))?"
 )
-_QUERY: Final = re.compile(r"region=(?P<region>[A-Za-z0-9-]+)|tls=(?P<tls>true|false)")
+_QUERY: Final = re.compile(
+    r"region=(?P<region>[A-Za-z0-9-]+)|tls=(?P<tls>true|false)|part_checksums=(?P<part_checksums>true|false)"
+)
+
+R2: Final = ".r2.cloudflarestorage.com"
+"""The end of the hosts of Cloudflare R2, which answers 501 to a part with a SHA-256."""
 
 
 def objects_url_fault(url: str) -> str:
@@ -72,16 +79,19 @@ def parse_objects_url(url: str, public_url: str = "") -> Path | Bucket | None:
     if int(found["port"] or 0) > 65535:
         raise ValueError("must have a port of 0 to 65535")
     region, tls = "auto", "true"
+    part_checksums = "false" if found["host"].partition(":")[0].lower().endswith(R2) else "true"
     for each in filter(None, (found["query"] or "").split("&")):
         option = _QUERY.fullmatch(each)
         if option is None:
-            raise ValueError("must have only region=NAME and tls=false in its query")
+            raise ValueError("must have only region=NAME, tls=false and part_checksums=false in its query")
         region, tls = option["region"] or region, option["tls"] or tls
+        part_checksums = option["part_checksums"] or part_checksums
     return Bucket(
         host=found["host"],
         name=found["bucket"],
         credentials=SigningKey(unquote(found["key"]), unquote(found["secret"]), region),
         tls=tls == "true",
+        part_checksums=part_checksums == "true",
         public_url=public_url.rstrip("/"),
     )
 
@@ -115,4 +125,4 @@ async def open_objects(url: str, public_url: str = "", web_url: str = "") -> Asy
         limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
         # The deadlines are ours, for whole calls: httpx' own apply to each read.
         async with httpx.AsyncClient(limits=limits, timeout=None) as client:  # noqa: S113
-            yield S3(place, client)
+            yield S3(place, client) if place.part_checksums else CopyingS3(place, client)

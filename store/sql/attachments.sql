@@ -30,17 +30,21 @@ select complete_attachments(%(user)s::uuid, %(ids)s::uuid[]);
 -- See give_up_attachments() in functions/.
 select outcome, ids, keys, uploads from give_up_attachments(%(user)s::uuid, %(ids)s::uuid[]);
 
+-- name: note_sizes
+-- See note_sizes() in functions/.
+select note_sizes(%(ids)s::uuid[], %(sizes)s::bigint[]);
+
 -- name: readable
 -- Those of some attachments that a user may read now: the attachments of messages, with their thumbnails; the avatars of
 -- users, but for those that the user blocks; and the avatars of groups in which the user takes part.
-select a.id, a.object_key, a.size_bytes, a.media_type, a.digest, a.thumbnail_of, false
+select a.id, a.object_key, a.size_bytes, a.media_type, a.digest, a.thumbnail_of, false, a.is_sized
 from attachments a
 join participants p on p.conversation_id = a.conversation_id and p.user_id = %(user)s::uuid
 join conversations c on c.id = a.conversation_id
 cross join lateral (select from readable_messages(c.id, p.user_id, floor_of(c, p)) m where m.seq = a.seq and not m.is_gone) m
 where a.id = any(%(ids)s::uuid[]) or a.thumbnail_of = any(%(ids)s::uuid[])
 union all
-select a.id, a.object_key, a.size_bytes, a.media_type, a.digest, null, true
+select a.id, a.object_key, a.size_bytes, a.media_type, a.digest, null, true, a.is_sized
 from attachments a
 where a.id = any(%(ids)s::uuid[]) and a.is_shown and (
     exists (select from users u where u.avatar = a.id and not is_blocked(%(user)s::uuid, u.id))

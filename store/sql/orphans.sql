@@ -6,6 +6,7 @@ with batch as (
     select a.id from attachments a
     where a.conversation_id is null and not a.is_shown
       and (a.orphaned is not null or a.created < now() - make_interval(secs => %(unused_s)s))
+      and a.object_key <> all(%(but)s::text[])
     order by a.created limit %(limit)s for update skip locked
 )
 update attachments a set orphaned = coalesce(a.orphaned, clock_timestamp())

@@ -118,11 +118,14 @@ class FilesWorld:
     def store(self) -> ObjectStore:
         return ObjectStore(transport=_Transport(self._serve))
 
-    def publish(self, attachment: bytes, content: bytes, digest: bytes | None = None) -> None:
-        """Put a file into the store that the user may read."""
+    def publish(self, attachment: bytes, content: bytes, *, is_known: bool = True) -> None:
+        """Put a file into the store that the user may read.
+
+        :param is_known: whether the server knows its digest.
+        """
         self.objects[attachment] = content
         parts = [content[at : at + ATTACHMENT_PART_BYTES] for at in range(0, len(content), ATTACHMENT_PART_BYTES)]
-        digest = digest_of(parts) if digest is None else digest
+        digest = digest_of(parts) if is_known else None
         url = f"http://objects.test/{attachment.hex()}"
         self.readable[attachment] = DownloadTicket(LATER, attachment, None, len(content), "image/jpeg", digest, url)
 

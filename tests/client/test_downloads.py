@@ -9,7 +9,7 @@ import httpx
 import pytest
 import trio
 
-from client.downloads import UNKNOWN_DIGEST, Downloader
+from client.downloads import Downloader
 from client.errors import AttachmentGone, ClientFailure, RequestExpired, TransferFailed, Unreachable, WrongDigest
 from client.session import open_session
 from client.uploads import ATTEMPTS
@@ -226,7 +226,7 @@ async def test_bytes_with_another_digest_are_thrown_away(files: FilesWorld, down
 async def test_a_file_whose_digest_is_not_known_is_accepted(
     files: FilesWorld, downloader: Downloader, path: Path
 ) -> None:
-    files.publish(FILE, CONTENT, UNKNOWN_DIGEST)
+    files.publish(FILE, CONTENT, is_known=False)
     await downloader.save(FILE, path)
     assert read(path) == CONTENT
 

@@ -115,7 +115,6 @@ async def plant_rows(pool: Pool, alice: Credentials, group: bytes) -> None:
         "insert into notices (user_id, notifier_id, name, told, times, unread, delivered, read)"
         " select %(user)s, null, 'zq-notice', now(), 1, 1, 0, 0",
         "insert into read_windows (conversation_id, seq, created, user_id) values (%(group)s, 1, now(), %(user)s)",
-        "insert into attachment_usage (user_id, stored_bytes) values (%(user)s, 2)",
         "insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed)"
         " values (%(other)s, %(user)s, 'attachments/unused', 1, 'image/png', sha256(''), now())",
         "insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed, conversation_id,"

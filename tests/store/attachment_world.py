@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
@@ -59,7 +60,7 @@ class Faulty:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
-        if name.startswith("presign"):
+        if not inspect.iscoroutinefunction(found):
             return found
 
         async def call(*arguments: Any, **named: Any) -> Any:

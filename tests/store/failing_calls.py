@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -123,7 +124,7 @@ class FailingStore:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
-        if name.startswith("presign"):
+        if not inspect.iscoroutinefunction(found):
             return found
 
         async def call(*arguments: Any) -> Any:

@@ -116,12 +116,16 @@ def s3_url() -> Iterator[str]:
         yield url
 
 
+@pytest.mark.parametrize("more", ["", "&part_checksums=false"], ids=["checked parts", "copied parts"])
 @settings(BOUNDS, max_examples=max(2, EXAMPLES // 10))
 @given(taken=steps)
 async def test_attachments_of_a_service_live_as_long_as_their_messages(
-    pool: Pool, s3_url: str, taken: list[LifeStep]
+    pool: Pool, s3_url: str, more: str, taken: list[LifeStep]
 ) -> None:
-    async with open_objects(s3_url) as objects, httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as client:
+    async with (
+        open_objects(f"{s3_url}{more}") as objects,
+        httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as client,
+    ):
         assert objects is not None
 
         async def put(request: PresignedRequest, data: bytes) -> int:

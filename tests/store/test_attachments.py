@@ -20,6 +20,7 @@ from store.revisions import delete_for_everyone, delete_for_me
 from tests.jobs.jobs_world import send_message
 from tests.people import new_group, new_user
 from tests.store.attachment_world import a_file, attach, usage_of
+from tests.uploads import new_upload
 
 DIGEST = sha256(b"ciphertext").digest()
 SMALL = Thumbnail(10, DIGEST)
@@ -172,6 +173,24 @@ async def test_bytes_are_given_back_when_the_rows_are_removed_but_not_those_of_t
     assert await usage_of(pool, bob.user) == (3, 33)
     assert await pool.fetch("select stored_bytes from attachment_total") == [(3,)]
     assert [row.id for row in await attachments.uploads(pool, bob.user, [other.id, kept.id])] == [kept.id]
+
+
+async def test_stored_bytes_are_the_sums_over_the_rows_whichever_statement_writes_them(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    """An import and an operator write them, too: no count can be wrong, and none below 0."""
+    for user in (alice, alice, bob):
+        await new_upload(pool, user.user)
+    await pool.fetch(
+        "delete from attachments where id = (select min(id::text)::uuid from attachments where user_id = %s)",
+        (uuid(alice.user),),
+    )
+    await pool.fetch("delete from attachments where false")
+    assert await pool.fetch("select stored_bytes from attachment_total") == [(20,)]
+    assert [await usage_of(pool, each.user) for each in (alice, bob)] == [(10, 0), (10, 0)]
+    await pool.fetch("delete from attachments")
+    assert await pool.fetch("select stored_bytes from attachment_total") == [(0,)]
+    assert [await usage_of(pool, each.user) for each in (alice, bob)] == [(0, 0), (0, 0)]
 
 
 async def test_bytes_of_a_day_begin_anew_on_the_next(pool: Pool, alice: Credentials) -> None:

@@ -118,8 +118,6 @@ insert into attachments (id, user_id, object_key, size_bytes, media_type, digest
     select id, md5('u0')::uuid, 'attachments/' || id, 1, 'a/b', sha256(''), now(), true, true from conversations;
 update users set avatar = id where deleted is null;
 update conversations set avatar = id;
-insert into attachment_usage (user_id, stored_bytes) select user_id, count(*) from attachments group by 1
-    on conflict do nothing;
 insert into outbox (conversation_id, seq) select conversation_id, seq from messages order by created;
 insert into read_windows (conversation_id, seq, created) select conversation_id, seq, created from messages;
 insert into notices (user_id, notifier_id, name, told, times, unread, delivered, read, look)

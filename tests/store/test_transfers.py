@@ -1,15 +1,17 @@
-"""The life of an upload on a service, and on stores that fail, lie, or do not answer."""
+"""The life of an upload on each kind of object store, and on those that fail, lie, or do not answer."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from client.http import Credentials
 from protocol.limits import ATTACHMENT_PART_BYTES, MAX_PART_REQUESTS
@@ -20,6 +22,7 @@ from store.errors import (
     AttachmentUsed,
     BadUpload,
     NoObjectStore,
+    ObjectDiffers,
     ObjectMissing,
     ObjectStoreRefused,
     QuotaExceeded,
@@ -28,13 +31,15 @@ from store.errors import (
 )
 from store.objects.direct import FileStore, ObjectState, Part, PresignedRequest
 from store.objects.quotas import Quotas
-from store.objects.url import open_objects
+from store.objects.s3_copied_parts import CopyingS3
 from store.postgres.driver import uuids
 from store.postgres.pool import Pool
 from store.transfers import Transfers, UploadTicket
 from tests.jobs.jobs_world import send_message
 from tests.s3_server import s3_server
 from tests.store.attachment_world import Faulty, Put, a_file, attach, declared, put_parts, some_bytes, usage_of
+from tests.store.objects.transfer_world import KINDS, open_store
+from tests.uploads import new_upload
 from tests.waiting import DEADLINE_S
 
 SMALL = some_bytes(100)
@@ -48,15 +53,13 @@ def s3_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-async def store(s3_url: str) -> AsyncGenerator[FileStore, None]:
-    """An empty object store of a service."""
-    async with open_objects(s3_url) as objects:
-        assert objects is not None
+@pytest.fixture(params=KINDS)
+async def store(
+    request: pytest.FixtureRequest, pool: Pool, redis_url: str, tmp_path: Path, s3_url: str
+) -> AsyncGenerator[FileStore, None]:
+    """An empty object store of each kind."""
+    async with open_store(request.param, pool, redis_url, tmp_path / "objects", s3_url) as objects:
         yield objects
-        await objects.delete([entry.key for entry in await objects.list("")])
-        for left in await objects.list_multiparts(""):
-            await objects.abort_multipart(left.key, left.upload)
 
 
 @pytest.fixture
@@ -232,7 +235,8 @@ async def test_upload_whose_parts_the_store_has_dropped_begins_anew(
         await transfers.complete(alice.user, [ticket.attachment])
     missing = await transfers.parts(alice.user, ticket.attachment)
     assert (missing.stored, len(missing.requests)) == (0, 3)
-    assert await put(ticket.requests[0].request, LARGE[:ATTACHMENT_PART_BYTES]) >= 400
+    is_taken = await put(ticket.requests[0].request, LARGE[:ATTACHMENT_PART_BYTES]) < 400
+    assert is_taken == isinstance(store, CopyingS3)
     await put_parts(put, missing.requests, LARGE)
     await transfers.complete(alice.user, [ticket.attachment])
     assert await is_complete(pool, ticket.attachment)
@@ -307,14 +311,81 @@ async def test_store_that_lies_completes_nothing(
 async def test_store_without_digests_is_read_to_compare(
     pool: Pool, faulty: Faulty, store: FileStore, transfers: Transfers, put: Put, alice: Credentials
 ) -> None:
+    """A file that was joined is too large for that: a folder has compared its parts, a service is asked for the digest,
+    and without it nothing is complete, however often a client asks."""
+
     async def stat(key: str) -> ObjectState:
         return ObjectState((await store.stat(key)).size_bytes, None)
 
     faulty.instead("stat", stat)
-    for data in (SMALL, LARGE):
-        ticket = await uploaded(transfers, put, alice, data)
+    small = await uploaded(transfers, put, alice, SMALL)
+    await transfers.complete(alice.user, [small.attachment])
+    assert await is_complete(pool, small.attachment)
+    large = await uploaded(transfers, put, alice, LARGE)
+    if store.joined_have_digests:
+        for _ in range(2):
+            with capture_logs() as logs, pytest.raises(Unavailable, match="it refuses"):
+                await transfers.complete(alice.user, [large.attachment])
+            assert "it keeps no SHA-256 of objects" in str(logs)
+        assert not await is_complete(pool, large.attachment)
+        faulty.instead("stat", None)
+    await transfers.complete(alice.user, [large.attachment])
+    assert await is_complete(pool, large.attachment)
+
+
+async def test_store_that_lies_to_one_of_two_requests_takes_nothing_from_the_other(
+    pool: Pool, faulty: Faulty, store: FileStore, transfers: Transfers, put: Put, alice: Credentials, direct: bytes
+) -> None:
+    """Both complete the upload at once. A message has the file when the second one is told of another digest."""
+    ticket = await uploaded(transfers, put, alice, LARGE)
+
+    async def complete_multipart(key: str, upload: str, parts: list[Part]) -> None:
+        faulty.instead("complete_multipart", None)
         await transfers.complete(alice.user, [ticket.attachment])
-        assert await is_complete(pool, ticket.attachment)
+        await attach(pool, direct, await send_message(pool, direct, alice.user, b"1"), ticket.attachment)
+        raise ObjectDiffers(key)
+
+    faulty.instead("complete_multipart", complete_multipart)
+    with capture_logs() as logs, pytest.raises(AttachmentIncomplete):
+        await transfers.complete(alice.user, [ticket.attachment])
+    assert "object_differs" in [line["event"] for line in logs]
+    [key] = await objects_of(store)
+    assert await store.get(key) == LARGE
+
+
+async def test_size_that_another_service_did_not_know_is_asked_of_the_store_once(
+    pool: Pool, faulty: Faulty, store: FileStore, transfers: Transfers, alice: Credentials, direct: bytes
+) -> None:
+    """Files of an import, one of which is not there. Without an answer the ticket has the size that is known; the
+    counts of bytes follow the size."""
+    seq = await send_message(pool, direct, alice.user, b"1")
+    files = {n: await new_upload(pool, alice.user, key=f"old/{n}", message=(direct, seq)) for n in (3, 300, 0)}
+    await pool.fetch("update attachments set digest = null, is_sized = false")
+    await pool.fetch(
+        "insert into analytics (day, metric, value)"
+        " values ((now() at time zone 'UTC')::date, 'attachment_bytes_uploaded', 30)"
+    )
+    for n in (3, 300):
+        await store.put(f"old/{n}", bytes(n), "application/octet-stream")
+
+    async def sizes() -> dict[bytes, int]:
+        found = await transfers.download(alice.user, list(files.values()))
+        assert {each.of.digest for each in found} == {None}
+        return {each.of.id: each.of.size_bytes for each in found}
+
+    faulty.fail(Unavailable("the object store", "x", "refused"), "stat")
+    assert await sizes() == {files[n]: 10 for n in files}
+    faulty.instead("stat", None)
+    faulty.calls.clear()
+    for _ in range(2):
+        assert await sizes() == {files[3]: 3, files[300]: 300, files[0]: 10}
+    assert faulty.calls == ["stat"] * 4, "the missing one is asked for again"
+    assert await usage_of(pool, alice.user) == (313, 0)
+    assert await pool.fetch("select stored_bytes from attachment_total") == [(313,)]
+    figures = dict(
+        await pool.fetch("select metric, value from analytics where starts_with(metric, 'attachment_bytes')")
+    )
+    assert figures == {"attachment_bytes_uploaded": 30 + 290, "attachment_bytes_removed": 7}
 
 
 ERRORS = {
@@ -391,7 +462,8 @@ async def test_aborted_upload_is_gone_with_its_bytes(
     assert await pool.fetch("select count(*) from attachments") == [(0,)]
     assert await objects_of(store) == await store.list_multiparts("attachments/") == []
     assert (await usage_of(pool, alice.user))[0] == 0
-    assert await put(large.requests[0].request, LARGE[:ATTACHMENT_PART_BYTES]) >= 400
+    is_taken = await put(large.requests[0].request, LARGE[:ATTACHMENT_PART_BYTES]) < 400
+    assert is_taken == isinstance(store, CopyingS3), "there the daily clean-up finds the part"
     for request in (
         transfers.abort(alice.user, [small.attachment]),
         transfers.complete(alice.user, [small.attachment]),

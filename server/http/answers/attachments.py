@@ -64,7 +64,8 @@ class DownloadTicketAnswer(Struct, frozen=True):
     :ivar expires: until when a download may begin, in microseconds since 1970-01-01T00:00Z.
     :ivar size_bytes: of the ciphertext.
     :ivar media_type: as the uploader has declared it.
-    :ivar digest: SHA-256 of a file of one part; of a larger one, SHA-256 of the joined SHA-256 of its parts.
+    :ivar digest: SHA-256 of a file of one part; of a larger one, SHA-256 of the joined SHA-256 of its parts; null: not
+        known, since the file comes from a service that kept none.
     :ivar url: for GET, also of ranges.
     """
 
@@ -73,7 +74,7 @@ class DownloadTicketAnswer(Struct, frozen=True):
     expires: int
     size_bytes: int
     media_type: str
-    digest: bytes
+    digest: bytes | None
     url: str
 
 

@@ -17,6 +17,7 @@ create or replace function declare_attachments(
 ) language plpgsql as $$
 declare
     usage attachment_usage;
+    total bigint;
     today date;
     wanted bigint := (select sum(s) from unnest(p_sizes) s);
     files bigint := (select count(*) from unnest(p_thumbnail_of) t where t is null);
@@ -47,15 +48,14 @@ begin
         return;
     end if;
     -- The last lock but those of new rows: all uploads of the deployment take it.
-    update attachment_total t set stored_bytes = t.stored_bytes + wanted
-    where p_bytes_total = 0 or t.stored_bytes + wanted <= p_bytes_total;
-    if not found then
+    select t.stored_bytes into total from attachment_total t for no key update;
+    if p_bytes_total > 0 and total + wanted > p_bytes_total then
         outcome := 'attachment_bytes_total';
         return;
     end if;
-    update attachment_usage u
-    set stored_bytes = usage.stored_bytes + wanted, day = usage.day, declared_bytes = usage.declared_bytes + wanted
+    update attachment_usage u set day = usage.day, declared_bytes = usage.declared_bytes + wanted
     where u.user_id = p_user;
+    -- This counts the stored bytes (count_stored_bytes).
     insert into attachments (
         id, user_id, object_key, size_bytes, media_type, digest, part_digests, thumbnail_of, is_avatar)
     select f.id, p_user, f.key, f.size_bytes, f.media_type, f.digest, f.part_digests, f.thumbnail_of, p_are_avatars

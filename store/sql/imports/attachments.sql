@@ -8,12 +8,14 @@ where not exists (select from imported.attachments i where i.id = a.id)
 
 -- name: attachments_function
 -- New attachments of messages in some conversations, which the caller has locked. Their objects lie where they were.
--- The source knows no digests, and no sizes of thumbnails: 32 zero bytes, and 1 (protocol/SPEC.md, 18.8).
+-- The source knows no digests, and no sizes of thumbnails, and its clients have told it those of files: no size is known
+-- until the object store is asked (is_sized), and until then an unknown one is 1.
 create or replace function imported.take_attachments(p_conversations uuid[]) returns void language plpgsql as $$
 declare
-    unknown_digest bytea := decode(repeat('00', 32), 'hex');
     told uuid[];
     told_seqs bigint[];
+    files bigint;
+    bytes bigint;
 begin
     delete from imported.notes n using imported.conversations k, imported.old_attachments a
     where k.taken_as = any(p_conversations) and a.conversation_id = k.id
@@ -29,26 +31,26 @@ begin
         where k.taken_as = any(p_conversations)
           and not exists (select from imported.attachments t where t.id = a.id)
     ), made as (
-        insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed, conversation_id,
-                                 seq, created)
-        select f.id, f.sender_id, f.object_key, case when f.size_bytes >= 1 then f.size_bytes else 1 end,
+        insert into attachments (id, user_id, object_key, size_bytes, is_sized, media_type, completed, conversation_id, seq,
+                                 created)
+        select f.id, f.sender_id, f.object_key, case when f.size_bytes >= 1 then f.size_bytes else 1 end, false,
                case when length(f.media_type) between 1 and 127 then f.media_type else 'application/octet-stream' end,
-               unknown_digest, f.created, f.taken_as, f.seq, f.created
+               f.created, f.taken_as, f.seq, f.created
         from fresh f where not f.is_gone and imported.is_key(f.object_key)
         order by f.id
         on conflict do nothing
-        returning id
+        returning id, size_bytes
     ), thumbnails as (
-        insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, thumbnail_of, completed,
+        insert into attachments (id, user_id, object_key, size_bytes, is_sized, media_type, thumbnail_of, completed,
                                  conversation_id, seq, created)
-        select f.thumbnail_id, f.sender_id, f.thumbnail_key, 1, 'application/octet-stream', unknown_digest, f.id,
-               f.created, f.taken_as, f.seq, f.created
+        select f.thumbnail_id, f.sender_id, f.thumbnail_key, 1, false, 'application/octet-stream', f.id, f.created,
+               f.taken_as, f.seq, f.created
         from fresh f join made on made.id = f.id
         where imported.is_key(f.thumbnail_key)
           and not exists (select from fresh o join made on made.id = o.id where o.object_key = f.thumbnail_key)
         order by f.id
         on conflict do nothing
-        returning thumbnail_of
+        returning thumbnail_of, size_bytes
     ), remembered as (
         insert into imported.attachments (id) select made.id from made
     ), shown as (
@@ -74,9 +76,16 @@ begin
         where r.reason is not null
         on conflict do nothing
     )
-    select array_agg(s.conversation_id), array_agg(s.seq) into told, told_seqs
-    from shown s where s.added <> pg_current_xact_id();
+    select array_agg(s.conversation_id) filter (where s.added <> pg_current_xact_id()),
+           array_agg(s.seq) filter (where s.added <> pg_current_xact_id()),
+           (select count(*) from made) + (select count(*) from thumbnails),
+           (select coalesce(sum(m.size_bytes), 0) from made m) + (select count(*) from thumbnails)
+    into told, told_seqs, files, bytes from shown s;
     -- Devices may hold these messages already.
+    -- They count as uploaded on the day of the import, since they will be counted when they are removed.
+    if files > 0 then
+        perform count_attachments('uploaded', files, bytes);
+    end if;
     perform note_revision(t.conversation_id, t.seq) from unnest(told, told_seqs) t(conversation_id, seq);
 end $$;
 

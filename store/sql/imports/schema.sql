@@ -69,7 +69,7 @@ create unlogged table if not exists imported.old_participants (
 create unlogged table if not exists imported.old_contacts (user_id uuid, contact_id uuid);
 create unlogged table if not exists imported.old_attachments (
     id uuid primary key, message_id uuid, conversation_id uuid, object_key text, size_bytes bigint, media_type text,
-    thumbnail_key text, has_name boolean not null
+    thumbnail_key text
 );
 create index if not exists old_attachments_conversation on imported.old_attachments (conversation_id);
 -- The last message that each user has received and read, by receipts.

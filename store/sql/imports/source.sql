@@ -47,8 +47,7 @@ from public.conversation_participants p
 select k.user_id, k.contact_user_id from public.contacts k
 
 -- name: attachments
-select a.id, a.message_id, m.conversation_id, a.r2_key, a.file_size, a.mime_type, a.thumbnail_r2_key,
-       a.file_name is not null
+select a.id, a.message_id, m.conversation_id, a.r2_key, a.file_size, a.mime_type, a.thumbnail_r2_key
 from public.attachments a left join public.messages m on m.id = a.message_id
 
 -- name: marks

@@ -428,9 +428,12 @@ create table attachments (
     user_id uuid not null references users,
     object_key text collate "C" not null,
     size_bytes bigint not null check (size_bytes between 1 and 5497558138880),
+    -- False: the size is what the service before this one said, until the object store is asked.
+    is_sized boolean not null default true,
     media_type text not null check (length(media_type) between 1 and 127),
-    -- SHA-256 of the ciphertext; of a file in several parts, of part_digests.
-    digest bytea not null check (length(digest) = 32),
+    -- SHA-256 of the ciphertext; of a file in several parts, of part_digests. Null: nobody knows it, since the service
+    -- before this one kept none.
+    digest bytea check (length(digest) = 32),
     -- SHA-256 of each part, joined. Null once the upload is complete.
     part_digests bytea check (length(part_digests) > 0 and length(part_digests) % 32 = 0),
     -- The object store's name of the multipart upload. Null: the file has one part.
@@ -456,7 +459,8 @@ create table attachments (
     constraint attachments_completed check (conversation_id is null or completed is not null),
     constraint attachments_avatar check (not is_avatar or conversation_id is null and thumbnail_of is null),
     constraint attachments_shown check (not is_shown or is_avatar and completed is not null and orphaned is null),
-    constraint attachments_parts check ((completed is null) = (part_digests is not null))
+    constraint attachments_parts check ((completed is null) = (part_digests is not null)),
+    constraint attachments_digest check (digest is not null or completed is not null)
 );
 create index attachments_of_message on attachments (conversation_id, seq) where conversation_id is not null;
 create index attachments_unused on attachments (created) where conversation_id is null and not is_shown;

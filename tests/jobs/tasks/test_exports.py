@@ -6,15 +6,16 @@ import gzip
 import json
 import os
 from base64 import b64decode, b64encode
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobs.tasks import exports as task_module
 from jobs.tasks.exports import Exports
 from store import exported, exports
-from store.errors import TooManyExports
+from store.errors import ObjectStoreRefused, TooManyExports
 from store.objects.folder import Folder
 from store.objects.interface import usage
 from store.postgres.pool import Pool
@@ -22,6 +23,7 @@ from tests.jobs.export_world import made_export, run_exports
 from tests.jobs.jobs_world import a_job
 from tests.people import new_group, new_user
 from tests.server.http_world import say
+from tests.store.attachment_world import Faulty
 
 
 @pytest.fixture
@@ -75,6 +77,26 @@ async def test_an_export_is_deleted_after_a_week(pool: Pool, objects: Folder) ->
     await task.old_exports(a_job("old_exports"))
     assert (await usage(objects)).objects == 0
     assert await pool.fetch("select 1 from exports") == []
+
+
+async def test_an_export_that_cannot_be_deleted_stops_no_other(pool: Pool, objects: Folder) -> None:
+    users = [await new_user(pool, name) for name in ("alice", "bob", "carol")]
+    for user in users:
+        await made_export(pool, objects, user.user)
+    await pool.fetch("update exports set expires = expires - interval '7 days'")
+    [(first,)] = await pool.fetch("select id from exports order by expires limit 1")
+    faulty: Any = Faulty(objects)
+
+    async def delete(keys: Sequence[str]) -> None:
+        if keys[0].startswith(exports.prefix_of(first)):
+            raise ObjectStoreRefused("x", "status 403 AccessDenied")
+        await objects.delete(keys)
+
+    faulty.instead("delete", delete)
+    with pytest.raises(ObjectStoreRefused, match="AccessDenied"):
+        await Exports(pool, faulty).old_exports(a_job("old_exports"))
+    assert await pool.fetch("select id from exports") == [(first,)]
+    assert (await usage(objects)).objects == 1
 
 
 async def test_an_export_that_has_failed_does_not_count_and_goes(pool: Pool, objects: Folder) -> None:

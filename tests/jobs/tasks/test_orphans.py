@@ -21,12 +21,13 @@ from jobs.tasks.orphans import Orphans
 from protocol.limits import ATTACHMENT_PART_BYTES
 from store import analytics, attachments, orphans, sql
 from store.attachments import DeclaredFile, key_of
-from store.errors import DatabaseError, Unavailable
+from store.errors import DatabaseError, ObjectStoreRefused, Unavailable
 from store.messages import Committed, NewMessage, send
+from store.objects.deletions import MAX_FAILURES
 from store.objects.folder import Folder
 from store.objects.quotas import QUOTAS
 from store.participant_lists import ParticipantsCache
-from store.postgres.driver import connected, uuid, uuids
+from store.postgres.driver import connected, texts, uuid, uuids
 from store.postgres.pool import Pool
 from store.revisions import delete_for_everyone, delete_for_me, edit
 from tests.jobs.jobs_world import a_job, send_message
@@ -279,7 +280,7 @@ def a_send(conversation: bytes, sender: bytes) -> NewMessage:
 _sql = sql.load("orphans")
 
 BATCHES: dict[str, tuple[str, dict[str, Any]]] = {
-    "marking": (_sql.orphaned, {"unused_s": orphans.UNUSED_S, "limit": 100}),
+    "marking": (_sql.orphaned, {"unused_s": orphans.UNUSED_S, "limit": 100, "but": texts([])}),
     "below floors": (_sql.orphan_below_floors, {"after": uuid(bytes(16)), "limit": 100, "each": 100}),
     "removing": (_sql.remove, {}),
 }
@@ -436,6 +437,108 @@ async def test_multipart_uploads_wait_while_the_object_store_is_down(
         await Orphans(pool, faulty).abandoned_multiparts(JOB)
     await Orphans(pool, folder).abandoned_multiparts(JOB)
     assert await folder.list_multiparts("attachments/") == []
+
+
+class Stubborn(Faulty):
+    """Refuses to delete what is under some keys.
+
+    :ivar asked: the keys that it was asked to delete, or whose multipart upload it was asked to abort.
+    """
+
+    def __init__(self, folder: Folder, kept: Sequence[str]) -> None:
+        super().__init__(folder)
+        self.asked: list[str] = []
+
+        async def delete(keys: Sequence[str]) -> None:
+            self.asked += keys
+            if set(keys) & set(kept):
+                raise ObjectStoreRefused("x", "status 403 AccessDenied")
+            await folder.delete(keys)
+
+        async def abort_multipart(key: str, upload: str) -> None:
+            self.asked.append(key)
+            if key in kept:
+                raise Unavailable("the object store", "x", "status 500 InternalError")
+            await folder.abort_multipart(key, upload)
+
+        self.instead("delete", delete)
+        self.instead("abort_multipart", abort_multipart)
+
+
+async def test_multipart_upload_that_cannot_be_aborted_stops_no_other(
+    pool: Pool, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On its page, and on those that follow. The log names it, and the job fails in the end: the next attempt meets it
+    again."""
+    monkeypatch.setattr(orphans, "UNUSED_S", 0.0)
+    monkeypatch.setattr(orphans_module, "PAGE", 2)
+    keys = [f"attachments/{n}" for n in range(5)]
+    for key in keys:
+        await folder.begin_multipart(key)
+    stubborn: Any = Stubborn(folder, [keys[0]])
+    with capture_logs() as logs, pytest.raises(Unavailable, match="InternalError"):
+        await Orphans(pool, stubborn).abandoned_multiparts(JOB)
+    assert [each.key for each in await folder.list_multiparts("attachments/")] == [keys[0]]
+    assert [line["key"] for line in logs if line["event"] == "object_stays"] == [keys[0]]
+    await Orphans(pool, folder).abandoned_multiparts(JOB)
+    assert await folder.list_multiparts("attachments/") == []
+
+
+async def test_attachment_that_cannot_be_deleted_stops_no_other(
+    pool: Pool, folder: Folder, files: Files, alice: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one whose object stays, nor one whose multipart upload does. Their rows stay, too."""
+    monkeypatch.setattr(orphans_module, "BATCH", 2)
+    row = await declared(pool, folder, alice)
+    await pool.fetch("update attachments set created = created - interval '30 hours'")
+    for n in range(5):
+        await files.upload(f"unused-{n}", age_s=HOURS_25)
+    stubborn: Any = Stubborn(folder, [row.key, "attachments/unused-1"])
+    with capture_logs() as logs, pytest.raises(Unavailable, match="InternalError"):
+        await Orphans(pool, stubborn).orphaned_attachments(JOB)
+    assert await files.objects() == ["unused-1"]
+    kept = [row.key, "attachments/unused-1"]
+    assert [line["key"] for line in logs if line["event"] == "object_stays"] == kept
+    assert sorted(await files.rows()) == sorted(key.rpartition("/")[2] for key in kept)
+    await Orphans(pool, folder).orphaned_attachments(JOB)
+    assert await files.rows() == []
+
+
+async def test_object_without_a_row_that_cannot_be_deleted_stops_no_other(
+    pool: Pool, folder: Folder, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans_module, "PAGE", 2)
+    for n in range(5):
+        await files.put(f"attachments/{n}", age_s=HOURS_25)
+    stubborn: Any = Stubborn(folder, ["attachments/1"])
+    with pytest.raises(ObjectStoreRefused, match="AccessDenied"):
+        await Orphans(pool, stubborn).orphaned_objects(JOB)
+    assert await files.objects() == ["1"]
+
+
+async def test_run_stops_once_the_object_store_seems_to_be_away(
+    pool: Pool, folder: Folder, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call may take a minute. The sweep stays where it was."""
+    monkeypatch.setattr(orphans, "UNUSED_S", 0.0)
+    count = 2 * MAX_FAILURES
+    keys = [f"attachments/{n:02d}" for n in range(count)]
+    for key in keys:
+        await folder.begin_multipart(key)
+    away: Any = Stubborn(folder, keys)
+    for _ in range(2):
+        away.asked.clear()
+        with pytest.raises(Unavailable):
+            await Orphans(pool, away).abandoned_multiparts(JOB)
+        assert away.asked == keys[:MAX_FAILURES]
+    await files.put("attachments/unknown", age_s=HOURS_25)
+    for n in range(count):
+        await files.upload(f"{n:02d}", age_s=HOURS_25)
+    away = Stubborn(folder, [*keys, "attachments/unknown"])
+    with pytest.raises(ObjectStoreRefused):
+        await Orphans(pool, away).orphaned_attachments(JOB)
+    assert len(away.asked) == count + MAX_FAILURES
+    assert len(await files.rows()) == count
 
 
 async def test_complete_attachment_without_an_object_is_counted_and_logged(

@@ -246,18 +246,24 @@ async def test_attachments_keep_ids_and_objects(old: OldWorld, database_url: str
     made = await imported(old, database_url)
     found = rows(
         database_url,
-        "select id, user_id, object_key, size_bytes, media_type, digest, conversation_id, seq, completed, thumbnail_of"
+        "select id, user_id, object_key, size_bytes, media_type, digest, conversation_id, seq, completed, thumbnail_of,"
+        " is_sized"
         " from attachments order by object_key",
     )
     keys = {key: (id_, *rest) for id_, _, key, *rest in found}
-    unknown = bytes(32)
     place = (named("direct"), 1, at(1))
     first, second = sorted([named("a2"), named("same object")])
-    assert keys["k/1"] == (named("a1"), 1000, "image/jpeg", unknown, *place, None)
-    assert keys["t/1"][1:] == (1, "application/octet-stream", unknown, *place, named("a1"))
+    assert keys["k/1"] == (named("a1"), 1000, "image/jpeg", None, *place, None, False)
+    assert keys["t/1"][1:] == (1, "application/octet-stream", None, *place, named("a1"), False)
     assert keys["k/2"][0] == first
     assert keys["k/5"][0] == named("bad thumbnail")
     assert len(keys) == 4
+    bytes_of = {key: rest[0] for key, (_, *rest) in keys.items()}
+    usage = rows(database_url, "select user_id, stored_bytes from attachment_usage")
+    assert usage == [(named("ben"), sum(bytes_of.values()))]
+    assert rows(database_url, "select stored_bytes from attachment_total") == [(usage[0][1],)]
+    figures = dict(rows(database_url, "select metric, value from analytics where metric like 'attachment%'"))
+    assert figures == {"attachments_uploaded": 4, "attachment_bytes_uploaded": usage[0][1]}
     [(ids,)] = rows(database_url, "select attachments from messages where seq = 1")
     assert ids == sorted([named("a1"), first, named("bad thumbnail")])
     expected = {

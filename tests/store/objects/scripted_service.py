@@ -41,8 +41,13 @@ class ServiceReply(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def scripted(script: Callable[[ServiceRequest], ServiceReply], public_url: str = "") -> AsyncGenerator[S3, None]:
-    """An object store whose service answers by the script."""
+async def scripted(
+    script: Callable[[ServiceRequest], ServiceReply], public_url: str = "", more: str = ""
+) -> AsyncGenerator[S3, None]:
+    """An object store whose service answers by the script.
+
+    :param more: options of OBJECT_STORE_URL.
+    """
 
     async def serve(stream: trio.SocketStream) -> None:
         data = b""
@@ -67,7 +72,7 @@ async def scripted(script: Callable[[ServiceRequest], ServiceReply], public_url:
     port = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, serve, listeners)
-        url = f"s3://key:planted-secret@127.0.0.1:{port}/bucket?tls=false"
+        url = f"s3://key:planted-secret@127.0.0.1:{port}/bucket?tls=false{more}"
         async with open_objects(url, public_url) as objects:
             assert isinstance(objects, S3)
             yield objects

@@ -353,7 +353,7 @@ def test_parts_of_a_url_are_what_it_says() -> None:
         "[::1]:9000", "some.bucket", SigningKey("k/ey", "s@:cret", "eu-1"), tls=False
     )
     assert parse_objects_url("s3://a:b@1.r2.cloudflarestorage.com/files") == Bucket(
-        "1.r2.cloudflarestorage.com", "files", SigningKey("a", "b", "auto")
+        "1.r2.cloudflarestorage.com", "files", SigningKey("a", "b", "auto"), part_checksums=False
     )
     bucket = parse_objects_url("s3://a:b@h/files", "https://files.example/")
     assert isinstance(bucket, Bucket)

@@ -15,15 +15,20 @@ import pytest
 import trio
 
 from store.errors import BadKey, ObjectDiffers, ObjectMissing, Unavailable
-from store.objects import s3_transfers
+from store.objects import s3_copied_parts, s3_transfers
 from store.objects.direct import SHOWN_TYPES, ObjectState, Part, PresignedRequest, missing_parts
-from store.objects.s3 import S3
+from store.objects.folder import Folder
 from store.objects.service_clock import ServiceClock
-from store.objects.url import open_objects
 from store.postgres.pool import Pool
 from tests.s3_server import s3_server
-from tests.server.http.files.file_world import open_files
-from tests.store.objects.transfer_world import PART_BYTES, TransferWorld, altered, composite, part_of
+from tests.store.objects.transfer_world import (
+    KINDS,
+    PART_BYTES,
+    TransferWorld,
+    altered,
+    open_store,
+    part_of,
+)
 from tests.waiting import DEADLINE_S
 
 KEY = "attachments/ab/0123456789ab"
@@ -38,22 +43,17 @@ def s3_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["a folder", "a service"])
+@pytest.fixture(params=KINDS)
 async def world(
-    request: pytest.FixtureRequest, pool: Pool, redis_url: str, tmp_path: Path
+    request: pytest.FixtureRequest, pool: Pool, redis_url: str, tmp_path: Path, s3_url: str
 ) -> AsyncGenerator[TransferWorld, None]:
-    """An empty object store of either kind. `web` serves the folder."""
-    async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as client:
-        if request.param == "a folder":
-            async with open_files(pool, redis_url, tmp_path / "some objects") as (folder, _):
-                yield TransferWorld(folder, client, signed_earlier(folder.signer))
-        else:
-            async with open_objects(request.getfixturevalue("s3_url")) as objects:
-                assert isinstance(objects, S3)
-                yield TransferWorld(objects, client, signed_earlier(ServiceClock))
-                await objects.delete([entry.key for entry in await objects.list("")])
-                for left in await objects.list_multiparts(""):
-                    await objects.abort_multipart(left.key, left.upload)
+    """An empty object store of each kind."""
+    async with (
+        httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as client,
+        open_store(request.param, pool, redis_url, tmp_path / "some objects", s3_url) as objects,
+    ):
+        clock = objects.signer if isinstance(objects, Folder) else ServiceClock
+        yield TransferWorld(objects, client, signed_earlier(clock))
 
 
 @contextmanager
@@ -217,7 +217,7 @@ async def test_parts_may_come_at_once_and_in_any_order(world: TransferWorld) -> 
     assert missing_parts(declared, there) == []
     assert not await is_there(world), "no part is an object"
     await world.objects.complete_multipart(KEY, upload, declared)
-    assert await world.objects.stat(KEY) == ObjectState(2 * PART_BYTES + 1000, composite(declared))
+    await world.check_stored(KEY, 2 * PART_BYTES + 1000, declared)
     assert await world.get(KEY) == b"".join(file)
     assert await world.objects.list_multiparts("") == []
 
@@ -259,7 +259,7 @@ async def test_writers_of_one_part_at_once_leave_the_right_bytes(world: Transfer
     assert all(wrong)
     assert missing_parts([part], await world.objects.list_parts(KEY, upload)) == []
     await world.objects.complete_multipart(KEY, upload, [part])
-    assert await world.objects.stat(KEY) == ObjectState(len(DATA), composite([part]))
+    await world.check_stored(KEY, len(DATA), [part])
     assert await world.get(KEY) == DATA
 
 
@@ -319,7 +319,7 @@ async def test_joins_at_once_make_one_whole_object(world: TransferWorld) -> None
         for _ in range(4):
             nursery.start_soon(join)
     assert any(joined)
-    assert await world.objects.stat(KEY) == ObjectState(len(DATA), composite([part]))
+    await world.check_stored(KEY, len(DATA), [part])
     assert await world.get(KEY) == DATA
 
 
@@ -329,7 +329,14 @@ async def test_aborted_upload_takes_no_more_parts(world: TransferWorld) -> None:
     request = world.objects.presign_part(KEY, upload, part, expires_s=EXPIRES_S)
     await world.objects.abort_multipart(KEY, upload)
     await world.objects.abort_multipart(KEY, upload)
-    assert await refused(world, request, DATA)
+    if world.takes_late_parts:
+        assert (await world.send(request, DATA)).is_success
+        [late] = await world.objects.list_multiparts("attachments/")
+        assert late.key == KEY
+        await world.objects.abort_multipart(late.key, late.upload)
+        assert await world.objects.list("") == []
+    else:
+        assert await refused(world, request, DATA)
     with pytest.raises(ObjectMissing, match=KEY):
         await world.objects.list_parts(KEY, upload)
     with pytest.raises(ObjectMissing, match=KEY):
@@ -359,7 +366,7 @@ async def test_unknown_upload_has_no_parts_and_cannot_be_joined(world: TransferW
     with pytest.raises(ObjectMissing, match=KEY):
         await world.objects.complete_multipart(KEY, unknown, [part])
     await world.objects.abort_multipart(KEY, unknown)
-    for upload in (unknown, "x" * len(known), "../../etc"):
+    for upload in () if world.takes_late_parts else (unknown, "x" * len(known), "../../etc"):
         assert await refused(world, world.objects.presign_part(KEY, upload, part, expires_s=EXPIRES_S), DATA)
     with pytest.raises(ObjectMissing):
         await world.objects.list_parts(f"{KEY}2", known)
@@ -392,7 +399,8 @@ async def test_uploads_of_one_key_are_on_one_page(world: TransferWorld, monkeypa
 
 
 async def test_parts_are_listed_page_after_page(world: TransferWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_transfers, "MAX_PAGE", 2)
+    for module in (s3_transfers, s3_copied_parts):
+        monkeypatch.setattr(module, "MAX_PAGE", 2)
     upload = await world.objects.begin_multipart(KEY)
     for number in (5, 1, 4, 2, 3):
         await world.put_part(KEY, upload, DATA, number)

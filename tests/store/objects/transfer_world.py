@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -15,7 +16,13 @@ import trio
 
 from protocol.limits import ATTACHMENT_PART_BYTES
 from store.objects.direct import DirectTransfers, Part, PresignedRequest
+from store.objects.folder import Folder
 from store.objects.interface import Objects
+from store.objects.s3 import S3
+from store.objects.s3_copied_parts import CopyingS3
+from store.objects.url import open_objects
+from store.postgres.pool import Pool
+from tests.server.http.files.file_world import open_files
 
 PART_BYTES: Final = ATTACHMENT_PART_BYTES
 """Of all parts but the last: a folder takes no other size, and S3 no less than 5 MiB."""
@@ -23,6 +30,34 @@ PART_BYTES: Final = ATTACHMENT_PART_BYTES
 
 class Store(Objects, DirectTransfers, Protocol):
     """Either kind."""
+
+
+FOLDER: Final = "a folder"
+SERVICE: Final = "a service"
+COPYING: Final = "a service without checksums of parts"
+KINDS: Final = (FOLDER, SERVICE, COPYING)
+"""Of object stores: the same tests run on each."""
+
+
+@asynccontextmanager
+async def open_store(
+    kind: str, pool: Pool, redis_url: str, path: Path, s3_url: str
+) -> AsyncGenerator[Folder | S3, None]:
+    """An empty object store of this kind, whose presigned requests are served; `web` serves those of a folder.
+
+    :param path: of the folder.
+    :param s3_url: of the service; nothing is left there.
+    """
+    if kind == FOLDER:
+        async with open_files(pool, redis_url, path) as (folder, _):
+            yield folder
+        return
+    async with open_objects(f"{s3_url}&part_checksums=false" if kind == COPYING else s3_url) as objects:
+        assert isinstance(objects, S3)
+        yield objects
+        await objects.delete([entry.key for entry in await objects.list("")])
+        for left in await objects.list_multiparts(""):
+            await objects.abort_multipart(left.key, left.upload)
 
 
 @dataclass(frozen=True)
@@ -35,6 +70,17 @@ class TransferWorld:
     objects: Store
     client: httpx.AsyncClient = field(repr=False)
     late: AbstractContextManager[None]
+
+    @property
+    def takes_late_parts(self) -> bool:
+        """Whether a part of an upload that is over is stored all the same; it counts for nothing."""
+        return isinstance(self.objects, CopyingS3)
+
+    async def check_stored(self, key: str, size_bytes: int, parts: list[Part]) -> None:
+        """An object was joined from these parts, and the store tells its digest, if it says that it does."""
+        state = await self.objects.stat(key)
+        assert state.size_bytes == size_bytes
+        assert state.digest == composite(parts) or (state.digest is None and not self.objects.joined_have_digests)
 
     async def send(self, request: PresignedRequest, body: bytes = b"") -> httpx.Response:
         """Send it as it is."""
