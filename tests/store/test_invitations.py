@@ -49,6 +49,15 @@ async def test_a_revoked_invitation_is_void_and_its_users_stay(pool: Pool) -> No
     assert await pool.fetch("select username from users") == [("ann",)]
 
 
+async def test_an_invitation_that_expires_after_it_was_checked_registers_no_user(pool: Pool) -> None:
+    _, code, _ = await invitations.add(pool, uses=1, lifetime_s=60)
+    await invitations.check(pool, code)
+    await pool.fetch("update invitations set expires = now()")
+    with pytest.raises(InvitationVoid):
+        await accounts.add_user(pool, "ann", "x", invitation=code)
+    assert await pool.fetch("select uses from invitations") == [(0,)]
+
+
 async def test_the_code_is_not_stored(pool: Pool) -> None:
     _, code, _ = await invitations.add(pool, uses=1, lifetime_s=60)
     for table in ("invitations", "security_events"):
