@@ -23,7 +23,8 @@ FOLDER = Path("locks")
 
 LOCKS: Mapping[str, tuple[str, ...]] = {
     "run": ("install_requires", "embedded"),
-    "dev": ("install_requires", "embedded", "dev"),
+    "dev": ("install_requires", "embedded", "tracing", "dev"),
+    "tracing": ("install_requires", "tracing"),
     "contract": ("install_requires", "embedded", "contract"),
     "fuzz": ("install_requires", "fuzz"),
     "build": ("build",),

@@ -11,9 +11,12 @@ if __name__ == "__main__":
     exit_when_told(0 if len(sys.argv) == 1 else 1)
 
 import argparse
+import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 
+import structlog
 import trio
 
 from jobs.cli.commands import CommandError, Commands, Rows
@@ -24,6 +27,7 @@ from jobs.tasks.registry import open_work
 from runtime.config import Config
 from runtime.operations import operate
 from runtime.process import run_process
+from runtime.tracing.switch import open_tracer
 from store.errors import StoreError
 from store.postgres.pool import Pool
 from store.redis.client import Redis
@@ -105,11 +109,14 @@ def _enqueue(commands: Commands, options: argparse.Namespace) -> Awaitable[Rows]
 
 
 async def _work(config: Config) -> None:
-    worker = Worker(config, open_work)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(operate, config, "worker", worker.health, worker.samples)
-        await worker.run()
-        nursery.cancel_scope.cancel()
+    id = os.urandom(8).hex()
+    structlog.contextvars.bind_contextvars(worker=id)
+    with open_tracer(config, "worker", id) as tracer:
+        worker = Worker(config, partial(open_work, tracer=tracer), id)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(operate, config, "worker", worker.health, worker.samples)
+            await worker.run()
+            nursery.cancel_scope.cancel()
 
 
 def _operator(options: argparse.Namespace) -> Callable[[Config], Awaitable[None]]:

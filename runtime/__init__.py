@@ -11,10 +11,13 @@
 | `metrics` | the table of metrics, and their page |
 | `health` | whether the process lives, and can serve |
 | `loop_watch` | sees an event loop that is late or stalled |
+| `tracing` | traces of messages, exported by OpenTelemetry |
 | `systemd` | systemd's notify protocol |
 | `log` | structured logs, for people or as JSON |
-| `log_context` | names the request that a task serves in its log lines |
+| `log_context` | names the request or the connection that a task serves in its log lines |
+| `error_reports`, `sentry` | reports of errors, if a DSN is configured; the one file that meets Sentry's library |
 | `log_limit` | logs a lasting fault once a minute |
+| `line_sample` | bounds the lines of frequent events, and counts the rest |
 | `redaction` | takes secrets and addresses of persons out of texts before they are logged |
 | `open_files` | raises the limit of open files, and logs when it is reached |
 | `email_address` | checks and normalizes e-mail addresses |

@@ -180,9 +180,22 @@ class Config:
     """URL of Firebase Cloud Messaging."""
     log_level: str = "info"
     """debug, info, warning or error. Logs go to stderr."""
+    log_lines_per_s: int = 100
+    """Most lines a second for answered requests of HTTP, and as many for ended connections. Further ones are counted,
+    and their number is logged."""
+    slow_query_s: float = 1.0
+    """Seconds after which a statement of Postgres counts as slow: the log names it."""
     log_format: str = ""
     """`json`: one object a line. `console`: for people, in colour unless NO_COLOR is set. Empty: `console` on a
     terminal, `json` elsewhere."""
+    otel_exporter_otlp_endpoint: str = ""
+    """Collector of traces (OTLP over HTTP), such as `http://127.0.0.1:4318`. Empty: the processes trace nothing. It
+    needs the packages of `locks/tracing.txt`; the other standard variables OTEL_* work too."""
+    otel_traces_sampler_arg: float = 0.01
+    """Share of the sent messages that are traced, 0 to 1."""
+    sentry_dsn: str = dataclasses.field(default="", repr=False)
+    """Where errors are reported (Sentry and others that speak its protocol): `https://KEY@HOST/PROJECT`. Empty:
+    nowhere. It needs the packages of `locks/tracing.txt`."""
     ready_line: str = ""
     """A line that the process writes to stderr once it serves. Empty: it writes none."""
 
@@ -333,7 +346,21 @@ class Config:
         yield from self._notifier_rules()
         levels = "must be debug, info, warning or error"
         yield "LOG_LEVEL", levels, self.log_level in ("debug", "info", "warning", "error")
+        yield from self._telemetry_rules()
+        yield "LOG_LINES_PER_S", "must be 1 to 100000", 1 <= self.log_lines_per_s <= 100_000
+        yield "SLOW_QUERY_S", "must be 0.01 to 10 (no statement may take longer)", 0.01 <= self.slow_query_s <= 10
         yield "LOG_FORMAT", "must be json, console or empty", self.log_format in ("json", "console", "")
+
+    def _telemetry_rules(self) -> Iterator[tuple[str, str, bool]]:
+        endpoint, dsn = self.otel_exporter_otlp_endpoint, self.sentry_dsn
+        collector = "must be an http:// or https:// URL, or empty"
+        yield "OTEL_EXPORTER_OTLP_ENDPOINT", collector, not endpoint or _has_host(endpoint, "http", "https")
+        yield "OTEL_TRACES_SAMPLER_ARG", "must be 0 to 1", 0 <= self.otel_traces_sampler_arg <= 1
+        yield (
+            "SENTRY_DSN",
+            "must be https://KEY@HOST/PROJECT with a number as the project, or empty",
+            not dsn or _is_dsn(dsn),
+        )
 
     def _external_rules(self) -> Iterator[tuple[str, str, bool]]:
         whole = bool(self.external_issuer)
@@ -438,6 +465,13 @@ def _has_scheme(url: str, *schemes: str) -> bool:
 
 def _has_host(url: str, *schemes: str) -> bool:
     return _has_scheme(url, *schemes) and bool(urlsplit(url).hostname)
+
+
+def _is_dsn(text: str) -> bool:
+    if not _has_host(text, "http", "https"):
+        return False
+    parts = urlsplit(text)
+    return bool(parts.username) and parts.path.rpartition("/")[2].isdecimal() and not parts.query
 
 
 def _is_shared_secret(text: str) -> bool:

@@ -1,8 +1,8 @@
 """Whether this process lives, and whether it can serve.
 
 A process lives while its event loop turns and its batches progress: if it does not, only a restart helps. It can serve
-while Postgres and Redis answer, from its start until it is told to stop. Liveness does not depend on other services: a
-restart would not bring them back.
+while Postgres and Redis answer and Redis keeps all keys, from its start until it is told to stop. Liveness does not
+depend on other services: a restart would not bring them back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import trio
 
 from runtime.metrics.samples import Sample
 from runtime.systemd import READY, STOPPING, notify
-from store.errors import Overloaded, StoreError
+from store.errors import EvictingRedis, Overloaded, StoreError
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,8 @@ KEPT_S: Final = 0.5
 """Answers count for this time: a service is asked twice a second at most, whatever the number of requests."""
 
 Check: TypeAlias = Callable[[], Awaitable[object]]
-"""Asks a service for a sign of life. Raises StoreError if it does not answer."""
+"""Asks a service for a sign of life. Raises EvictingRedis if it may evict keys, and another StoreError if it does not
+answer."""
 
 
 class Health:
@@ -43,7 +44,7 @@ class Health:
         self._overdue = overdue
         self._asking = trio.Lock()
         self._asked_at = -math.inf
-        self._silent: list[str] = []
+        self._unfit: dict[str, str] = {}
         self._is_started = False
         self.is_stopping = False
 
@@ -80,19 +81,19 @@ class Health:
             return "stopping"
         if not self._is_started:
             return "starting"
-        return f"{' and '.join(self._silent)} cannot be reached" if self._silent else ""
+        return " and ".join(f"{service} {fault}" for service, fault in self._unfit.items())
 
     async def _ask(self) -> None:
         """Ask all services, unless that was done a moment ago; requests that come meanwhile wait for the answers."""
         async with self._asking:
             if trio.current_time() < self._asked_at + KEPT_S:
                 return
-            answered: set[str] = set()
+            unfit = dict.fromkeys(self._checks, "cannot be reached")
             with trio.move_on_after(CHECK_S):
                 async with trio.open_nursery() as nursery:
                     for service, check in self._checks.items():
-                        nursery.start_soon(_note_answer, service, check, answered)
-            self._silent = [service for service in self._checks if service not in answered]
+                        nursery.start_soon(_note_answer, service, check, unfit)
+            self._unfit = unfit
             self._asked_at = trio.current_time()
 
     def samples(self) -> Iterator[Sample]:
@@ -101,13 +102,16 @@ class Health:
         yield Sample("alo_ready", int(not self._fault()))
 
 
-async def _note_answer(service: str, check: Check, answered: set[str]) -> None:
+async def _note_answer(service: str, check: Check, unfit: dict[str, str]) -> None:
     try:
         await check()
     except Overloaded:
         # Others get answers, which is why this one has to wait: a busy process must not be taken out of service.
-        answered.add(service)
+        del unfit[service]
+    except EvictingRedis as error:
+        log.error("not_ready", service=service, error=str(error))
+        unfit[service] = "may evict keys"
     except StoreError as error:
         log.warning("not_ready", service=service, error=str(error))
     else:
-        answered.add(service)
+        del unfit[service]

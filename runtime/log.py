@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import structlog
 
-from runtime.log_context import add_request
+from runtime.log_context import add_served
 from runtime.log_limit import LogLimit
 from runtime.open_files import TrioAcceptFailures
 from runtime.redaction import redact, redacted
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 
-def configure_logging(process: str, level: str, format: str = "") -> None:
+def configure_logging(process: str, level: str, format: str = "", report: Processor | None = None) -> None:
     """Call this once, at the start of a process.
 
     :param process: "web", "socket", "worker" or "release"; part of every line, unless a runner puts it before the
         lines.
     :param level: "debug", "info", "warning" or "error".
     :param format: "json" or "console"; empty: "console" on a terminal, else "json".
+    :param report: sees each line, with the exception itself; for reports of errors.
     """
     numeric = getattr(logging, level.upper())
     is_terminal = sys.stderr.isatty()
@@ -35,8 +36,9 @@ def configure_logging(process: str, level: str, format: str = "") -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
-            add_request,
+            add_served,
             structlog.processors.add_log_level,
+            *([] if report is None else [report]),
             *(_for_people(is_terminal) if is_for_people else _for_programs()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
@@ -46,6 +48,7 @@ def configure_logging(process: str, level: str, format: str = "") -> None:
     structlog.contextvars.bind_contextvars(process=process)
     # Libraries log through the standard library; only their warnings and errors pass.
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_RepeatedRecords())
     handler.setFormatter(_RedactingFormatter(logging.BASIC_FORMAT))
     logging.basicConfig(handlers=[handler], level=max(numeric, logging.WARNING))
     sys.excepthook = _write_last_error
@@ -79,6 +82,24 @@ def _write_traceback(file: TextIO, exc_info: ExcInfo) -> None:
 def _write_last_error(type_: type[BaseException], error: BaseException, traceback_: TracebackType | None) -> None:
     """Write the error that ends the process."""
     sys.stderr.write(redacted("".join(traceback.format_exception(type_, error, traceback_))))
+
+
+class _RepeatedRecords(logging.Filter):
+    """Limits the lines of libraries as `LogLimit` limits ours: an exporter of traces tries again every few seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limit = LogLimit()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        method = "error" if record.levelno >= logging.ERROR else "warning"
+        try:
+            line = self._limit(None, method, {"event": record.name, "level": method, "text": record.msg})
+        except structlog.DropEvent:
+            return False
+        if suppressed := line.get("suppressed"):
+            record.msg = f"{record.msg} ({suppressed} lines like this one were left out)"
+        return True
 
 
 class _RedactingFormatter(logging.Formatter):

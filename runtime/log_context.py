@@ -1,4 +1,4 @@
-"""The request that a task serves, named in each line that it logs."""
+"""The request or the connection that a task serves, named in each line that it logs."""
 
 from __future__ import annotations
 
@@ -19,20 +19,34 @@ class RequestNames(NamedTuple):
     request_id: str
     trace_id: str | None = None
 
-    def in_line(self) -> dict[str, str]:
+    def in_line(self) -> dict[str, object]:
         """The fields of a log line."""
-        named = {"request_id": self.request_id}
+        named: dict[str, object] = {"request_id": self.request_id}
         return named if self.trace_id is None else {**named, "trace_id": self.trace_id}
 
 
-SERVED: Final[ContextVar[RequestNames | None]] = ContextVar("SERVED", default=None)
-"""The request that this task serves. A task inherits it from the task that starts it, as Trio copies the context.
+class ConnectionName(NamedTuple):
+    """The name of one WebSocket.
+
+    :ivar connection: its number on its node, whose id is in each line, too.
+    """
+
+    connection: int
+
+    def in_line(self) -> dict[str, object]:
+        """The fields of a log line."""
+        return {"connection": self.connection}
+
+
+SERVED: Final[ContextVar[RequestNames | ConnectionName | None]] = ContextVar("SERVED", default=None)
+"""The request or connection that this task serves. A task inherits it from the task that starts it, as Trio copies the
+context.
 
 structlog has variables of context, too: to bind and release one of them takes as long as all the rest of a short read.
 """
 
 
-def add_request(logger: WrappedLogger, method: str, line: EventDict) -> EventDict:
+def add_served(logger: WrappedLogger, method: str, line: EventDict) -> EventDict:
     """A processor of structlog."""
     served = SERVED.get()
     return line if served is None else {**served.in_line(), **line}

@@ -23,7 +23,12 @@ MAX_EVENTS: Final = 1000
 """Events that are remembered. Their names are constants of ours; should they not be, the oldest are dropped."""
 
 _LIMITED: Final = {"warning", "error"}
-_VARYING: Final = {"event", "level", "timestamp", "retry_in_s", "request_id", "trace_id"}
+_VARYING: Final = frozenset(
+    (
+        *("event", "level", "timestamp", "request_id", "trace_id", "connection"),
+        *("retry_in_s", "seconds", "waited_s", "held_s"),
+    )
+)
 
 EventDict: TypeAlias = MutableMapping[str, Any]
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import trio
 
 from runtime.config import Config, ConfigError
+from runtime.error_reports import open_error_reports
 from runtime.log import configure_logging
 from runtime.open_files import raise_limit
 from runtime.redaction import redacted
-from store.errors import DatabaseError, PoolerRefused
+from store.errors import DatabaseError, EvictingRedis, PoolerRefused
+
+if TYPE_CHECKING:
+    from runtime.sentry import SentryReports
 
 
 def run_process(
@@ -26,23 +31,28 @@ def run_process(
     """
 
     def is_told(error: BaseException) -> bool:
-        return isinstance(error, (ConfigError, PoolerRefused, *told)) and not isinstance(error, DatabaseError)
+        return isinstance(error, (ConfigError, PoolerRefused, EvictingRedis, *told)) and not isinstance(
+            error, DatabaseError
+        )
 
+    reports: SentryReports | None = None
     try:
         config = Config.from_environment()
-        configure_logging(name, level or config.log_level, config.log_format)
+        reports = open_error_reports(config, name)
+        configure_logging(name, level or config.log_level, config.log_format, reports)
         raise_limit()
         _spare_collector()
         trio.run(main, config)
-    except BaseExceptionGroup as group:
-        errors, rest = group.split(is_told)
-        if errors is None or rest is not None:
-            raise
-        sys.exit(redacted(str(_first(errors))))
     except Exception as error:
-        if not is_told(error):
+        mendable = _first_told(error, is_told)
+        if mendable is None:
+            if reports is not None:
+                reports.died(error)
             raise
-        sys.exit(redacted(str(error)))
+        sys.exit(redacted(str(mendable)))
+    finally:
+        if reports is not None:
+            reports.close()
 
 
 def tell_ready(config: Config) -> None:
@@ -57,6 +67,14 @@ def _spare_collector() -> None:
     collection looks at their 90,000 objects, too, and the process serves no client for 60 ms."""
     gc.collect()
     gc.freeze()
+
+
+def _first_told(error: Exception, is_told: Callable[[BaseException], bool]) -> BaseException | None:
+    """The error that an operator can mend; None if the error is none, or a group that has others."""
+    if not isinstance(error, ExceptionGroup):
+        return error if is_told(error) else None
+    errors, rest = error.split(is_told)
+    return None if errors is None or rest is not None else _first(errors)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

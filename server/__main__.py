@@ -7,24 +7,31 @@ from runtime.early_signals import exit_when_told
 if __name__ == "__main__":
     exit_when_told(0)
 
+import os
 import sys
 
+import structlog
 import trio
 
 from runtime.config import Config
 from runtime.operations import operate
 from runtime.process import run_process
+from runtime.tracing.switch import open_tracer
 from server.gateway.process import SocketGateway
 from server.http.process import serve_web
 from server.transport.listener import PortTaken
+from store.redis.directory import NODE_BYTES
 
 
 async def _serve_socket(config: Config) -> None:
-    gateway = SocketGateway(config)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(operate, config, "socket", gateway.health, gateway.samples)
-        await gateway.run()
-        nursery.cancel_scope.cancel()
+    node = os.urandom(NODE_BYTES)
+    structlog.contextvars.bind_contextvars(node=node.hex())
+    with open_tracer(config, "socket", node.hex()) as tracer:
+        gateway = SocketGateway(config, node, tracer)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(operate, config, "socket", gateway.health, gateway.samples)
+            await gateway.run()
+            nursery.cancel_scope.cancel()
 
 
 def main() -> None:

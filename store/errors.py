@@ -64,6 +64,24 @@ class PoolerRefused(StoreError):
         self.where = where
 
 
+class EvictingRedis(StoreError):
+    """Redis may evict keys when its memory is full, such as the stream of a node. An operator has to change its policy.
+
+    :ivar where: host and port, for the operator.
+    :ivar policy: its `maxmemory-policy`.
+    """
+
+    def __init__(self, where: str, policy: str) -> None:
+        super().__init__(
+            f"Redis at {where} may evict keys (maxmemory-policy {policy}), which loses pushes and jobs: set"
+            " maxmemory-policy to noeviction in its configuration, and at once by CONFIG SET maxmemory-policy"
+            " noeviction;"
+            " or give REDIS_URL, REDIS_BUS_URL or REDIS_JOBS_URL a Redis of its own"
+        )
+        self.where = where
+        self.policy = policy
+
+
 class Overloaded(StoreError):
     """A bounded queue is full. Nothing was done; retry later.
 

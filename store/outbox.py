@@ -43,3 +43,9 @@ async def wait_for_read(pool: Pool, user: bytes, *, window_s: float) -> None:
     Does nothing if the user has read everything, or if messages have been unread for as long as the window already.
     """
     await pool.fetch(_sql.wait_for_read, {"user": uuid(user), "window_s": window_s})
+
+
+async def is_unread(pool: Pool, user: bytes, conversation: bytes, seq: int) -> bool:
+    """Whether a user takes part in a conversation and has not read this message of it."""
+    parameters = {"user": uuid(user), "conversation": uuid(conversation), "seq": seq}
+    return bool(await pool.fetch(_sql.is_unread, parameters))

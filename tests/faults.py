@@ -12,3 +12,10 @@ def flush_redis(url: str) -> None:
     parts = urlsplit(url)
     with redis.Redis(host=parts.hostname or "127.0.0.1", port=parts.port or 6379) as client:
         client.flushall()
+
+
+def redis_keys(url: str, pattern: str) -> list[bytes]:
+    """The keys that Redis has now."""
+    parts = urlsplit(url)
+    with redis.Redis(host=parts.hostname or "127.0.0.1", port=parts.port or 6379) as client:
+        return sorted(client.keys(pattern))

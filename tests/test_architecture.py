@@ -44,6 +44,8 @@ DRIVERS = {
     "py_vapid": {"jobs/notifiers/web_push.py"},
     "tqdm": {"client/progress.py", "store/cli/import_progress.py"},
     "httpcore": {"jobs/notifiers/guard.py"},
+    "opentelemetry": {"runtime/tracing/tracer.py"},
+    "sentry_sdk": {"runtime/sentry.py"},
 }
 """Top-level module of a driver -> the files that may meet it, benchmarks and tests aside."""
 

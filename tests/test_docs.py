@@ -293,6 +293,16 @@ def test_troubleshooting_names_events_that_the_code_logs() -> None:
     assert {event for event in events if f'"{event}"' not in code} == set()
 
 
+def test_the_page_of_operations_names_events_that_the_code_logs() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    logs = text[text.index("## Logs") :]
+    events = {*re.findall(r"^\| `(\w+)` \| (?:debug|info|warning|error)", logs, re.MULTILINE)}
+    folders = ("jobs", "runtime", "server", "store")
+    code = "".join(file.read_text() for folder in folders for file in (ROOT / folder).rglob("*.py"))
+    assert len(events) >= 10
+    assert {event for event in events if not re.search(rf'log\.\w+\(\s*"{event}"', code)} == set()
+
+
 def test_the_glossary_is_sorted_and_has_each_word_once() -> None:
     text = (ROOT / "docs" / "glossary.md").read_text()
     words = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", text, re.MULTILINE)[1:]

@@ -19,6 +19,7 @@ PACKAGES = [
     "jobs/mail",
     "jobs/notifiers",
     "runtime",
+    "runtime/tracing",
     "embedded",
     "bench",
 ]

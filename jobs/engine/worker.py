@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -32,7 +33,9 @@ from runtime.signals import watch_signals
 from store.errors import StoreError
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
+from store.postgres.statement_watch import StatementWatch
 from store.redis.client import Redis
+from store.redis.eviction import check_keeps_all, wait_keeps_all
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +67,7 @@ class Worker:
     """One worker process.
 
     :param registry: opens the work, and what it needs, while the worker runs.
+    :param id: of the process among the workers, 16 hexadecimal digits; empty: a new one.
     :ivar health: of the process.
     """
 
@@ -71,16 +75,19 @@ class Worker:
         self,
         config: Config,
         registry: Callable[[Config, Pool], AbstractAsyncContextManager[Work]],
+        id: str = "",
     ) -> None:
         self._config = config
         self._registry = registry
-        self._pool = Pool(config.database_url, config.database_pool)
+        self.id = id or os.urandom(8).hex()
+        self._pool = Pool(
+            config.database_url, config.database_pool, name=f"alo-worker-{self.id}", slow_s=config.slow_query_s
+        )
         self._redis = Redis(config.jobs_url)
         self.health = Health(
-            {"Postgres": lambda: self._pool.fetch("select 1"), "Redis": lambda: self._redis.call("PING")}
+            {"Postgres": lambda: self._pool.fetch("select 1"), "Redis": partial(check_keeps_all, self._redis)}
         )
         self._sources: list[Source] = []
-        self._id = os.urandom(8).hex()
         self._terminated = trio.Event()
 
     def stop(self) -> None:
@@ -104,6 +111,8 @@ class Worker:
             async with self._registry(self._config, self._pool) as work, trio.open_nursery() as services:
                 await services.start(watch_signals, self._terminated, self.health, self._config.ready_grace_s)
                 await services.start(self._redis.run)
+                services.start_soon(wait_keeps_all, self._redis)
+                services.start_soon(StatementWatch(self._pool).run)
                 # Pool and Redis wait for their service by themselves; this one logs it from the start.
                 services.start_soon(wait_migrated, self._pool)
                 services.start_soon(self._pool.end_after, self._terminated, DRAIN_S + PUT_BACK_S)
@@ -117,13 +126,13 @@ class Worker:
 
     async def _work(self, work: Work, metrics: Metrics) -> None:
         tasks, size = work.tasks, self._config.worker_concurrency
-        runner = Runner(self._pool, self._redis, self._id, tasks, size, metrics)
+        runner = Runner(self._pool, self._redis, self.id, tasks, size, metrics)
         relay = Relay(self._pool, self._redis, tasks)
         monitor = Monitor(self._pool, self._redis, tasks, metrics)
-        fetcher = Fetcher(self._redis, self._id, tasks, runner, monitor, relay.after_flush)
+        fetcher = Fetcher(self._redis, self.id, tasks, runner, monitor, relay.after_flush)
         async with trio.open_nursery() as acknowledging:
             await acknowledging.start(runner.run)
-            acknowledging.start_soon(beat_forever, self._pool, self._redis, self._id, runner)
+            acknowledging.start_soon(beat_forever, self._pool, self._redis, self.id, runner)
             async with trio.open_nursery() as taking:
                 taking.start_soon(fetcher.run)
                 async with trio.open_nursery() as relaying:
@@ -132,7 +141,7 @@ class Worker:
                     relaying.start_soon(monitor.run)
                     for loop in work.loops:
                         relaying.start_soon(loop)
-                    log.info("working", worker=self._id, tasks=sorted(tasks), concurrency=size)
+                    log.info("working", worker=self.id, tasks=sorted(tasks), concurrency=size)
                     relaying.start_soon(self._tell_ready)
                     await self._terminated.wait()
                     relaying.cancel_scope.cancel()
@@ -143,7 +152,7 @@ class Worker:
                 taking.cancel_scope.deadline = deadline
             await self._drain(runner, deadline)
             acknowledging.cancel_scope.cancel()
-        await self._until(told_at + STOP_S, lambda: consumer_group.leave(self._redis, self._id, tasks))
+        await self._until(told_at + STOP_S, lambda: consumer_group.leave(self._redis, self.id, tasks))
 
     async def _tell_ready(self) -> None:
         await self.wait_ready()

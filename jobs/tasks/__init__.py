@@ -5,6 +5,7 @@
 | `registry` | all tasks, with what each needs and how its jobs run |
 | `debounce` | a loop: messages that were not delivered or read in time become jobs `offline_notice` |
 | `notices` | `offline_notice`, `notify`: tell a user's notifiers that messages wait, or withdraw a notice |
+| `notice_traces` | spans of these jobs, in the trace of the message that they tell of |
 | `pauses` | decides when a notifier may be told again |
 | `quiet` | how long a user's quiet hours last |
 | `mail` | `verify_email`, `new_device`, `digest`, `password_reset` and others: send mail |

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from jobs.engine.task import Backoff, Cron, Every, Task
+from jobs.engine.task import Backoff, Cron, Every, Handler, Task
 from jobs.engine.worker import Work
 from jobs.mail.mailer import Mailer
 from jobs.notifiers.configured import Notifiers, open_notifiers
@@ -22,6 +22,7 @@ from jobs.tasks.exports import TIMEOUT_S as EXPORT_TIMEOUT_S
 from jobs.tasks.exports import Exports
 from jobs.tasks.forget import Forgetting
 from jobs.tasks.mail import MailTasks
+from jobs.tasks.notice_traces import NoticeTraces
 from jobs.tasks.notices import Notices
 from jobs.tasks.orphans import Orphans
 from jobs.tasks.retention import INTERVAL_S, Retention
@@ -34,6 +35,9 @@ from store.objects.interface import Objects
 from store.objects.url import open_objects
 from store.postgres.pool import Pool
 from store.redis.client import Redis
+
+if TYPE_CHECKING:
+    from runtime.tracing.tracer import Tracer
 
 BUS_PATIENCE_S: Final = 1.0
 """For the first connection to the Redis that nodes read. The worker logs that it works only after this."""
@@ -51,8 +55,11 @@ EXPORT_BACKOFF: Final = Backoff(10, 3600)
 
 
 @asynccontextmanager
-async def open_work(config: Config, pool: Pool) -> AsyncGenerator[Work, None]:
-    """All tasks and loops, with the clients that they share, until the block ends. Opening them sends no request."""
+async def open_work(config: Config, pool: Pool, tracer: Tracer | None = None) -> AsyncGenerator[Work, None]:
+    """All tasks and loops, with the clients that they share, until the block ends. Opening them sends no request.
+
+    :param tracer: of the process; None if it does not trace.
+    """
     bus = Redis(config.bus_url)
     mailer = Mailer(config.smtp_url, mail_from=config.mail_from, public_url=config.public_url)
     async with (
@@ -77,8 +84,9 @@ async def open_work(config: Config, pool: Pool) -> AsyncGenerator[Work, None]:
             yield Sample("alo_mail_conversations", mails.conversations)
             yield Sample("alo_mails_waiting", mails.waiting)
 
+        traces = None if tracer is None else NoticeTraces(tracer, pool, bus)
         tasks = [
-            *_notices(config, pool, notifiers),
+            *_notices(config, pool, notifiers, traces),
             *_mails(pool, mailer),
             *_clean_up(config, pool, objects),
             _account_deletions(pool, bus, objects),
@@ -91,12 +99,16 @@ async def open_work(config: Config, pool: Pool) -> AsyncGenerator[Work, None]:
         nursery.cancel_scope.cancel()
 
 
-def _notices(config: Config, pool: Pool, notifiers: Notifiers) -> list[Task]:
+def _notices(config: Config, pool: Pool, notifiers: Notifiers, traces: NoticeTraces | None) -> list[Task]:
     notices = Notices(pool, notifiers, read_after_s=config.read_notice_after_s, pauses_s=config.notice_pauses)
+    decide: Handler = notices.offline_notice
+    tell: Handler = notices.notify
+    if traces is not None:
+        decide, tell = traces.traced(decide), traces.traced(tell)
     return [
-        Task(notices.offline_notice, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=30),
+        Task(decide, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=30),
         # A mail may take 40 s.
-        Task(notices.notify, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=60),
+        Task(tell, attempts=NOTICE_ATTEMPTS, backoff=NOTICE_BACKOFF, timeout_s=60),
     ]
 
 

@@ -8,6 +8,10 @@ from runtime.metrics.metric import SOCKET, Metric
 
 _TYPE: Final = {"type": "name of a frame in `protocol/SPEC.md`, or `unknown`"}
 
+_ENDS: Final = (
+    "name of a close code, `other_code`, `lost`, `not_opened`, `slow_reader`, `stuck_reader` or `connection_lost`"
+)
+
 CONNECTIONS: Final = (
     Metric("alo_connections", "gauge", "Open connections, welcomed or not.", SOCKET),
     Metric("alo_connections_welcomed", "gauge", "Connections whose devices get pushes.", SOCKET),
@@ -19,7 +23,7 @@ CONNECTIONS: Final = (
         "counter",
         "Connections that have ended.",
         SOCKET,
-        {"reason": "name of a close code, `other_code`, `lost`, `slow_reader`, `stuck_reader` or `connection_lost`"},
+        {"reason": _ENDS},
     ),
     Metric("alo_admissions", "gauge", "Connections from their hello until their first sync is queued.", SOCKET),
     Metric("alo_budgets", "gauge", "Users whose cost is counted.", SOCKET),

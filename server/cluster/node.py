@@ -7,7 +7,6 @@ connections, and reads the changes that it may have missed meanwhile from Postgr
 from __future__ import annotations
 
 import math
-import os
 from contextlib import suppress
 from itertools import islice
 from typing import Final
@@ -23,6 +22,7 @@ from server.cluster.unknown_outcomes import UnknownOutcomes
 from server.delivery.broadcast import Broadcast
 from server.delivery.fanout import Fanout
 from server.delivery.hub import Hub
+from server.delivery.message_traces import MessageTraces
 from server.delivery.receipt_counts import ReceiptCounter
 from store.errors import Unavailable
 from store.postgres.pool import Pool
@@ -32,7 +32,6 @@ from store.redis.directory import (
     AT_ONCE,
     HEARTBEAT_S,
     LEASE_S,
-    NODE_BYTES,
     beat,
     enter,
     enter_watchers,
@@ -65,15 +64,18 @@ class _DirectoryBatch:
 class Node:
     """This node's place in the cluster. Run `run` in a nursery.
 
+    :param id: random; `NODE_BYTES` long.
+    :param traces: the spans of sampled messages; None if there are none.
     :ivar ready: set once others can find it.
     :ivar fanout: pushes to other nodes; it has counters of its own.
     :ivar stream_entries: entries of its stream as of the last heartbeat, one of which it has read.
     """
 
-    def __init__(self, redis: Redis, pool: Pool, hub: Hub) -> None:
-        self.id = os.urandom(NODE_BYTES)
+    def __init__(self, redis: Redis, pool: Pool, hub: Hub, id: bytes, traces: MessageTraces | None = None) -> None:
+        self.id = id
+        self._traces = traces
         self.ready = trio.Event()
-        self.fanout = Fanout(redis, self.id, self._is_alone)
+        self.fanout = Fanout(redis, self.id, self._is_alone, traces)
         self.broadcast = Broadcast(self.fanout, hub)
         self._redis = redis
         self._pool = pool
@@ -253,6 +255,8 @@ class Node:
                     case PresenceRecheck(users):
                         self.presence.recheck(users)
                     case AddressedPush():
+                        if item.trace is not None and self._traces is not None:
+                            self._traces.received(item.trace)
                         self.broadcast.push_here(item)
             self.broadcast.flush()
 

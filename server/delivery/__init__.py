@@ -9,5 +9,6 @@ Callers use `broadcast` alone: no other module pushes to the hub or the fan-out 
 | `push_queue` | pushes that wait: in turn by the user who caused them, in order within a conversation |
 | `sequencer` | each conversation's messages in `seq` order, each once; gaps that last |
 | `fanout` | pushes to other nodes: one stream entry for each node and batch |
+| `message_traces` | spans of sampled messages |
 | `receipt_counts` | counts in place of receipts, in large conversations |
 """

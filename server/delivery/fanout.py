@@ -10,8 +10,8 @@ dropped. If this node dies before that, the other nodes see its lease end and ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 import trio
@@ -23,6 +23,10 @@ from store.redis.addressing import address_presence_rechecks, address_pushes
 from store.redis.bus import publish
 from store.redis.client import Redis, RedisError
 from store.redis.entries import AddressedPush, encode_catch_up_request
+
+if TYPE_CHECKING:
+    from runtime.tracing.tracer import Span
+    from server.delivery.message_traces import MessageTraces
 
 log = structlog.get_logger(__name__)
 
@@ -48,25 +52,31 @@ class _Batch(NamedTuple):
     :ivar since: if the batch cannot be written, other nodes have to catch up with what was committed since this time;
         None: they need not.
     :ivar refused: why the batch cannot be written; "" if it can.
+    :ivar spans: of its sampled messages.
     """
 
     entries: list[tuple[bytes, bytes]]
     since: float | None
     refused: str = ""
+    spans: Sequence[Span] = ()
 
 
 class Fanout:
     """Takes the pushes of each batch and writes them for the nodes concerned.
 
     :param is_alone: returns whether this node is the only one; the fan-out asks after each message's commit.
+    :param traces: the spans of sampled messages; None if there are none.
     :ivar misses: times that the other nodes have had to be asked to catch up.
     :ivar write_seconds: from a push being queued until Redis has its entries, for the oldest of each batch.
     """
 
-    def __init__(self, redis: Redis, node: bytes, is_alone: Callable[[], bool]) -> None:
+    def __init__(
+        self, redis: Redis, node: bytes, is_alone: Callable[[], bool], traces: MessageTraces | None = None
+    ) -> None:
         self._redis = redis
         self._node = node
         self._is_alone = is_alone
+        self._traces = traces
         self._waiting = PushQueue(_QUANTUM)
         self._rechecks: set[bytes] = set()
         self._writing = 0
@@ -134,10 +144,13 @@ class Fanout:
             if not refused and each.entries:
                 try:
                     refused = "Redis refused an entry" if await publish(self._redis, each.entries) else ""
+                    log.debug("fanned_out", entries=len(each.entries), refused=bool(refused))
                     if each.since is not None:
                         self.write_seconds.observe(trio.current_time() - each.since)
                 except (Unavailable, RedisError) as error:
                     refused = str(error)
+            for span in each.spans:
+                span.end(entries=len(each.entries), outcome="refused" if refused else "written")
             if refused and each.since is not None:
                 self.miss(refused, since=each.since)
             self._writing -= 1
@@ -156,14 +169,18 @@ class Fanout:
         # Nodes need not catch up for ephemeral pushes: catching up would not bring them. Any catch-up rechecks.
         queued_at = [each.queued_at for each in taken if each.push.key is None]
         since = min(queued_at, default=trio.current_time() if rechecks else None)
+        pushes = [each.push for each in taken]
+        spans: list[Span] = []
+        if self._traces is not None:
+            spans = self._traces.streams(pushes, [each.queued_at for each in taken])
         try:
             entries = [
-                *await address_pushes(self._redis, [each.push for each in taken], own=self._node),
+                *await address_pushes(self._redis, pushes, own=self._node),
                 *await address_presence_rechecks(self._redis, rechecks, own=self._node),
             ]
         except (Unavailable, RedisError) as error:
-            return _Batch([], since, str(error))
-        return _Batch(entries, since)
+            return _Batch([], since, str(error), spans)
+        return _Batch(entries, since, spans=spans)
 
     async def tell_missed(self, others: Collection[bytes]) -> None:
         """If a push was lost, ask these nodes to catch up.

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 import trio
@@ -28,6 +28,9 @@ from server.transport.outbox import Outbox
 from server.transport.wire_counts import WireCounts
 from store.distribution import Distribution
 from store.redis.entries import AddressedPush
+
+if TYPE_CHECKING:
+    from server.delivery.message_traces import MessageTraces
 
 log = structlog.get_logger(__name__)
 
@@ -78,14 +81,20 @@ class Hub:
     """The connections of this node, by user.
 
     :param on_message: called with each new message that the hub pushes, and the connections that it was offered to.
+    :param traces: the spans of sampled messages; None if there are none.
     :ivar counts: of this node; its connections share them.
     :ivar flush_seconds: from the first frame that a flush sends being offered, until the kernel has taken or refused
         the last one.
     :ivar dropped: pushes that were dropped since too many waited.
     """
 
-    def __init__(self, on_message: Callable[[AddressedPush, list[HubConnection]], None] = lambda _, __: None) -> None:
+    def __init__(
+        self,
+        on_message: Callable[[AddressedPush, list[HubConnection]], None] = lambda _, __: None,
+        traces: MessageTraces | None = None,
+    ) -> None:
         self._on_message = on_message
+        self._traces = traces
         self.counts = WireCounts()
         self.flush_seconds = Distribution()
         self.dropped = 0
@@ -263,6 +272,8 @@ class Hub:
             outbox.flush()
         if touched:
             self.flush_seconds.observe(perf_counter() - self._touched_at)
+            if self._traces is not None:
+                self._traces.written()
 
     def statistics(self) -> HubStatistics:
         return HubStatistics(len(self._by_user), self._connection_count, self._offered, len(self._queue))
@@ -290,6 +301,8 @@ class Hub:
     def _push_new(self, push: AddressedPush, targets: list[HubConnection]) -> None:
         self._offer_all(push, targets)
         self._on_message(push, targets)
+        if push.trace is not None and self._traces is not None:
+            self._traces.offered(push.trace, len(targets))
 
     def _offer_all(self, push: AddressedPush, targets: list[HubConnection]) -> None:
         frame, key = push.frame, push.key

@@ -15,7 +15,7 @@ import math
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final, Protocol, TypeAlias, assert_never, get_args
+from typing import Any, Final, Protocol, TypeAlias, assert_never, get_args
 
 import structlog
 import trio
@@ -51,11 +51,13 @@ from protocol.frames import (
     Upload,
     Watch,
     Welcome,
+    name_of,
 )
 from protocol.limits import Limit
 from protocol.requests import QueuedRequest, TransferRequest
 from protocol.states import State, StateMachine, agreed_version
 from protocol.websocket import WebSocketError, WebSocketReceiver, close_frame, ping_frame, pong_frame
+from runtime.log_context import SERVED, ConnectionName
 from server.gateway.budgets import LONGEST_PAUSE_S, PAUSE_AFTER_S, Budget, in_debt
 from server.gateway.replies import error_reply, store_error_reply
 from server.transport.addresses import read_announced
@@ -140,6 +142,8 @@ class Connection:
 
     :param sock: an accepted, non-blocking socket; the connection owns it from here on.
     :param address: of the peer; `address` becomes that of the client, if the peer is a trusted proxy.
+    :ivar number: of the connection on its node, for the log.
+    :ivar was_probed: it was a request of HTTP for `/healthz` or `/readyz`.
     :ivar client: the client's name that the connection is counted under; None before the welcome.
     :ivar budget: of the user; before the welcome, of the connection alone.
     :ivar has_budget: whether the gateway counts this connection for its user's budget.
@@ -148,6 +152,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_accepted_at",
         "_bye",
         "_closing",
         "_gateway",
@@ -170,16 +175,18 @@ class Connection:
         "has_budget",
         "heard_at",
         "in_flight",
+        "number",
         "outbox",
         "pinged_at",
         "registered_at",
         "slot",
         "typing",
         "user",
+        "was_probed",
         "watched",
     )
 
-    def __init__(self, gateway: Gateway, sock: socket.socket, address: str) -> None:
+    def __init__(self, gateway: Gateway, sock: socket.socket, address: str, number: int = 0) -> None:
         self._gateway = gateway
         self._sock = sock
         self._stream = ClientStream(sock)
@@ -194,6 +201,9 @@ class Connection:
         self._unpaid = 0
         self._queues: dict[bool, deque[LookUpRequest]] = {}
         self._idle: trio.Event | None = None
+        self._accepted_at = trio.current_time()
+        self.number = number
+        self.was_probed = False
         self.address = address
         self.budget = Budget()
         self.client: str | None = None
@@ -212,6 +222,7 @@ class Connection:
 
     async def run(self) -> None:
         """Serve until either side ends it. Raises nothing but `trio.Cancelled`."""
+        SERVED.set(ConnectionName(self.number))
         # The deadline runs from accept to hello, so that no half-open handshake keeps a task; from then on, until the
         # token expires.
         self._scope.deadline = trio.current_time() + limits.HELLO_TIMEOUT_S
@@ -243,11 +254,27 @@ class Connection:
 
     @property
     def end_reason(self) -> str:
-        """Why the connection has ended: the name of a close code, the reason of the outbox, or `lost`."""
+        """Why the connection has ended: the name of a close code, the reason of the outbox, `lost`, or `not_opened` if
+        it never became a WebSocket."""
         if self._closing is not None:
             return _CLOSES.get(self._closing[0], "other_code")
         cut = self.outbox.cut_reason
-        return "lost" if cut is None or cut == "closed" else cut
+        if cut is not None and cut != "closed":
+            return cut
+        return "lost" if self._is_open else "not_opened"
+
+    def life(self) -> dict[str, Any]:
+        """The line of the log about this connection, when it ends: no address. Atomic (no checkpoint)."""
+        life: dict[str, Any] = {
+            "connection": self.number,
+            "ended": self.end_reason,
+            "seconds": round(trio.current_time() - self._accepted_at, 3),
+        }
+        if self.user:
+            life |= {"user": self.user.hex(), "device": self.device.hex(), "client": self.client}
+        if self.outbox.lags:
+            life["lags"] = self.outbox.lags
+        return life
 
     @property
     def is_draining(self) -> bool:
@@ -301,7 +328,7 @@ class Connection:
             self._stream.receive_some,
             self.outbox.send_raw,
             self._admit_forwarded,
-            self._gateway.answer_plain,
+            self._answer_plain,
         )
         if data is None:
             return
@@ -329,6 +356,11 @@ class Connection:
                 await self._pause()
             data = await self._stream.receive_some()
         await self._gateway.wait_turn()
+
+    async def _answer_plain(self, head: bytes) -> bytes | None:
+        answer = await self._gateway.answer_plain(head)
+        self.was_probed = answer is not None
+        return answer
 
     async def _pause(self) -> None:
         """The client goes on although its user is in debt: read nothing until most of the debt is repaid."""
@@ -450,6 +482,7 @@ class Connection:
 
     def refuse(self, error: RequestError) -> None:
         """Offer the refusal of a request. Atomic (no checkpoint)."""
+        log.debug("frame_refused", request=error.request, code=error.code.name.lower())
         self._gateway.counts.refused[error.code.name.lower()] += 1
         self.outbox.offer(encode(error_reply(error)))
         if error.code in _BAD_FRAME and not self.budget.take_bad_frame(self.heard_at):
@@ -519,10 +552,12 @@ class Connection:
             # The look-up waits until the outbox has room for a page, so no client holds more than one in memory here.
             await self.outbox.wait_room()
             await turns.begin()
+            frame, began = queue.popleft(), trio.current_time()
             try:
-                reply = await self._gateway.answer(self, queue.popleft())
+                reply = await self._gateway.answer(self, frame)
             finally:
                 turns.end()
+            log.debug("look_up_answered", type=name_of(frame), ms=round(1000 * (trio.current_time() - began), 1))
             self.budget.charge(trio.current_time(), len(reply) // limits.READ_BYTES_PER_COST)
             self.outbox.offer(reply)
             self.answered()

@@ -7,13 +7,15 @@ they have; then it answers the requests in flight, closes the connections that a
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -25,6 +27,7 @@ from protocol.codes import CloseCode
 from protocol.frames import Hello, MarkDelivered, MarkRead, Send, Sync, Welcome
 from runtime.config import Config
 from runtime.health import Health
+from runtime.line_sample import LineSample
 from runtime.metrics.samples import Sample, by_label
 from runtime.metrics.store_samples import batch_samples, cache_uses, pool_samples, redis_samples
 from runtime.operator_port import asked, health_answer
@@ -32,6 +35,7 @@ from runtime.process import tell_ready
 from runtime.signals import watch_signals
 from server.cluster.node import Node
 from server.delivery.hub import Hub, HubConnection
+from server.delivery.message_traces import MessageTraces
 from server.gateway.budgets import Budget, Budgets
 from server.gateway.clients import ClientCounts
 from server.gateway.connection import Connection, LookUpRequest
@@ -67,10 +71,16 @@ from store.objects.url import keep_time, open_objects
 from store.participant_lists import ParticipantsCache
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
+from store.postgres.statement_watch import StatementWatch
 from store.redis.client import Redis
+from store.redis.directory import NODE_BYTES
 from store.redis.entries import AddressedPush
+from store.redis.eviction import check_keeps_all, wait_keeps_all
 from store.tokens import Identity, device_by_token
 from store.transfers import Transfers
+
+if TYPE_CHECKING:
+    from runtime.tracing.tracer import Tracer
 
 log = structlog.get_logger(__name__)
 
@@ -146,31 +156,43 @@ class GatewayStatistics:
 class SocketGateway:
     """One node: its connections and all that serves them.
 
+    :param id: of the node, `NODE_BYTES` long; empty: a new one.
+    :param tracer: of the process; None if it does not trace.
     :ivar pool, redis, hub, node: the parts that others share; each has statistics of its own.
     :ivar transfers: of attachments; `objects` is None until the object store is open.
     :ivar health: of the process.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, id: bytes = b"", tracer: Tracer | None = None) -> None:
+        id = id or os.urandom(NODE_BYTES)
         self._config = config
         self._trusted = proxies_of(config)
-        self.pool = Pool(config.database_url, config.database_pool)
+        self.pool = Pool(
+            config.database_url,
+            config.database_pool,
+            name=f"alo-socket-{id.hex()}",
+            slow_s=config.slow_query_s,
+        )
         self.redis = Redis(config.bus_url)
         self.health = Health(
-            {"Postgres": lambda: self.pool.fetch("select 1"), "Redis": lambda: self.redis.call("PING")}, self._overdue
+            {"Postgres": lambda: self.pool.fetch("select 1"), "Redis": partial(check_keeps_all, self.redis)},
+            self._overdue,
         )
         self._clock = Clock(self.pool)
         self._delivery_times = DeliveryTimes(self.pool, self._clock.now_us)
         self.hops = DeliveryHops(self._clock.now_us)
-        self.hub = Hub(self._pushed)
+        self._traces = None if tracer is None else MessageTraces(tracer, self.redis, id)
+        self.hub = Hub(self._pushed, self._traces)
         self.counts = self.hub.counts
-        self.node = Node(self.redis, self.pool, self.hub)
+        self.node = Node(self.redis, self.pool, self.hub, id, self._traces)
         self._uses = DeviceUses(self.pool)
         self._last_seen = LastSeen(self.pool, self.hub, self._clock.now_us)
         self._readers = Readers(self.pool)
         self._participants = ParticipantsCache()
         self.node.cursor_advance.when_history_changes(self._participants.forget)
-        self._sends = Sends(self.pool, self._participants, self.hub, self.node.broadcast, self._clock, self.hops)
+        self._sends = Sends(
+            self.pool, self._participants, self.hub, self.node.broadcast, self._clock, self.hops, self._traces
+        )
         self._marks = Marks(self.pool, self.node.broadcast, self.node.receipt_counter.note)
         self.transfers = Transfers(self.pool, None, config.quotas, config.avatar_mode)
         self._request_handler = RequestHandler(
@@ -192,6 +214,7 @@ class SocketGateway:
         self.told = _told(config)
         self._turns = trio.Semaphore(LEAVING_AT_ONCE)
         self._connections: set[Connection] = set()
+        self._lines = LineSample("connection_ended", config.log_lines_per_s)
         self._accepted = 0
         self._refused = 0
         self._ended: Counter[str] = Counter()
@@ -210,6 +233,9 @@ class SocketGateway:
                 self.transfers.objects = objects
                 await services.start(watch_signals, self._terminated, self.health, self._config.ready_grace_s)
                 await services.start(self.redis.run)
+                services.start_soon(wait_keeps_all, self.redis)
+                services.start_soon(StatementWatch(self.pool).run)
+                services.start_soon(self._lines.run)
                 services.start_soon(keep_time, objects)
                 services.start_soon(self.node.run)
                 services.start_soon(self._sends.lanes.run)
@@ -222,6 +248,8 @@ class SocketGateway:
                 services.start_soon(self._clock.run)
                 services.start_soon(self._keep_alive.run)
                 services.start_soon(self._revocations.run)
+                if self._traces is not None:
+                    services.start_soon(self._traces.run)
                 services.start_soon(self._admission.run)
                 services.start_soon(self.pool.end_after, self._terminated, POSTGRES_S)
                 if await self._wait_ready():
@@ -278,7 +306,7 @@ class SocketGateway:
 
     async def _serve(self, sock: socket.socket, address: str) -> None:
         self._accepted += 1
-        connection = Connection(self, sock, address)
+        connection = Connection(self, sock, address, self._accepted)
         self._connections.add(connection)
         try:
             await connection.run()
@@ -451,6 +479,7 @@ class SocketGateway:
             await trio.lowlevel.checkpoint()
 
     def leave(self, connection: Connection) -> None:
+        self._log_end(connection)
         self._admission.leave(connection)
         if connection.counted_as is not None:
             self._addresses.leave(connection.counted_as)
@@ -469,6 +498,13 @@ class SocketGateway:
             if self.hub.remove(connection):
                 self.node.depart(connection.user)
                 self._last_seen.note(connection.user)
+
+    def _log_end(self, connection: Connection) -> None:
+        """The line about the life of a connection, without its address."""
+        if connection.was_probed:
+            log.debug("probe_answered")
+        elif self._lines.has_room(connection.end_reason):
+            log.info("connection_ended", **connection.life())
 
     def send_nowait(self, connection: Connection, frame: Send) -> None:
         # Without Redis a message would reach Postgres but, for a while, not the recipients on other nodes.

@@ -81,9 +81,18 @@ def error_reply(error: RequestError) -> Error:
     )
 
 
+def error_name(error: StoreError) -> str:
+    """The name of the code that the reply for this error has."""
+    return _code_of(error).name.lower()
+
+
+def _code_of(error: StoreError) -> ErrorCode:
+    return next((_CODES[each] for each in type(error).__mro__ if each in _CODES), ErrorCode.INTERNAL)
+
+
 def store_error_reply(request: int, error: StoreError) -> Error:
     """The reply for an error of the store: enough for the client to act on, no internal detail."""
-    code = next((_CODES[each] for each in type(error).__mro__ if each in _CODES), ErrorCode.INTERNAL)
+    code = _code_of(error)
     if code is ErrorCode.INTERNAL:
         # The reply tells the client that the error has been logged.
         log.error("request_failed", exc_info=error)

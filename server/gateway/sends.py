@@ -13,10 +13,11 @@ from protocol.errors import RequestError
 from protocol.frames import Message, Send, Sent
 from server.delivery.broadcast import Broadcast
 from server.delivery.hub import Hub
+from server.delivery.message_traces import MessageTraces, SendTrace
 from server.gateway.budgets import cost_of_pushes, in_debt
 from server.gateway.connection import Connection
 from server.gateway.delivery_hops import DeliveryHops
-from server.gateway.replies import store_error_reply
+from server.gateway.replies import error_name, store_error_reply
 from store.batching.two_lanes import Lanes
 from store.clock import Clock
 from store.errors import Locked, Overloaded, Unavailable
@@ -39,6 +40,7 @@ class PendingSend:
 
     :ivar received_at: when its bytes came, by Trio's clock.
     :ivar charged: what the user has paid for its pushes so far.
+    :ivar trace: None unless it is sampled.
     """
 
     connection: Connection
@@ -46,6 +48,7 @@ class PendingSend:
     message: NewMessage
     received_at: float
     charged: int
+    trace: SendTrace | None = None
 
 
 class Sends:
@@ -62,6 +65,7 @@ class Sends:
         broadcast: Broadcast,
         clock: Clock,
         hops: DeliveryHops,
+        traces: MessageTraces | None = None,
     ) -> None:
         self._pool = pool
         self._participants = participants
@@ -69,6 +73,7 @@ class Sends:
         self._broadcast = broadcast
         self._clock = clock
         self._hops = hops
+        self._traces = traces
         self.stored = 0
         self.repeated = 0
         self.refused = 0
@@ -100,7 +105,8 @@ class Sends:
         )
         users = self._participants.size_for(frame.conversation, connection.user)
         charged = cost_of_pushes(users, message.size_bytes)
-        self.lanes.submit_nowait(PendingSend(connection, frame.request, message, connection.heard_at, charged))
+        trace = None if self._traces is None else self._traces.begin(message.conversation, connection.heard_at)
+        self.lanes.submit_nowait(PendingSend(connection, frame.request, message, connection.heard_at, charged, trace))
         connection.budget.charge(connection.heard_at, charged)
 
     async def _commit(self, batch: list[PendingSend], lock_wait_s: float) -> list[Settled | Locked]:
@@ -112,8 +118,11 @@ class Sends:
         messages = [pending.message for pending, refusal in zip(batch, refusals, strict=True) if refusal is None]
         if not messages:
             return [refusal for refusal in refusals if refusal is not None]
-        now_ms = self._clock.now_ms()
+        now_ms, began = self._clock.now_ms(), trio.current_time()
         sent = iter(await send(self._pool, self._participants, messages, lock_wait_s=lock_wait_s, now_ms=now_ms))
+        if self._traces is not None:
+            committed = [pending.trace for pending, refusal in zip(batch, refusals, strict=True) if refusal is None]
+            self._traces.committed(committed, began, "slow" if lock_wait_s else "fast")
         return [next(sent) if refusal is None else refusal for refusal in refusals]
 
     async def _read_counts(self, batch: list[PendingSend]) -> dict[tuple[bytes, bytes], int]:
@@ -172,6 +181,21 @@ class Sends:
                 pending.connection.budget.charge(now, cost - pending.charged)
             pending.connection.answered()
         self._broadcast.flush()
+        if self._traces is not None:
+            self._end_spans(self._traces, batch, outcomes)
+
+    def _end_spans(self, traces: MessageTraces, batch: list[PendingSend], outcomes: list[Settled | Locked]) -> None:
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            if pending.trace is None:
+                continue
+            if isinstance(outcome, Committed):
+                told = [user for user in outcome.participants if user != pending.message.sender]
+                how, recipients = ("sent", told) if outcome.is_new else ("again", [])
+                traces.settled(pending.trace, how, outcome.seq, recipients)
+            elif isinstance(outcome, RequestError):
+                traces.settled(pending.trace, outcome.code.name.lower())
+            else:
+                traces.settled(pending.trace, error_name(outcome))
 
     def _deliver(self, pending: PendingSend, committed: Committed, now_us: int) -> None:
         message = pending.message
@@ -200,6 +224,7 @@ class Sends:
             cause=message.sender,
             temp_id=message.temp_id,
             committed_us=now_us,
+            trace=None if pending.trace is None else pending.trace.span.context,
         )
         self._broadcast.push(push)
 

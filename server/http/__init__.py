@@ -11,7 +11,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `open_connections` | how many connections are open, in all and of each address; which give way to others |
 | `request_heads` | heads of requests that h11 takes: made ready for the application, or refused |
 | `files` | files of a folder that is the object store: uploads and downloads by signed URLs, past Quart |
-| `http_counts`, `samples` | counts of requests; the metrics of the process |
+| `http_counts`, `samples`, `request_log` | counts of requests; the metrics of the process; a line for each request |
 | `hot_path` | the thin path: plain GETs of hot routes, past Quart |
 | `app` | the routes as a Quart application; the one file that meets Quart |
 | `exchange` | from a request to its reply: errors, encodings and headers of all answers |

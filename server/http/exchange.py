@@ -23,6 +23,7 @@ from server.http.media_types import accepted
 from server.http.problems import MEDIA_TYPES, Problem, problem_of
 from server.http.request_headers import Headers
 from server.http.request_ids import names_of
+from server.http.request_log import NO_ROUTE
 from server.http.routing import Answer, AnyAnswer, EncodedAnswer, FileAnswer, HtmlAnswer, Request, Route
 from server.http.services import Services
 from server.transport.proxies import forwarded_address
@@ -50,6 +51,9 @@ NO_COMPRESSION: Final = "x-no-compression"
 
 TOO_MANY: Final = 429
 
+OPTIONS: Final = "OPTIONS"
+"""In the log, the route of each request that asks for methods."""
+
 SECRETS: Final = frozenset(("token", "secret"))
 """Fields of answers. The length of a compressed body tells something of its content (decision 30)."""
 
@@ -63,38 +67,45 @@ def exchanged(route: Route, services: Services, read_body: ReadBody) -> Exchange
     handle = framed(route, read_body)
     kept_plain = {NO_COMPRESSION: "1"} if has_secret(route) else {}
 
-    async def exchange(peer: str, headers: Headers, query_string: str, values: Mapping[str, Any]) -> Reply:
+    async def exchange(
+        peer: str, headers: Headers, query_string: str, values: Mapping[str, Any], names: RequestNames
+    ) -> Reply:
         encoding = accepted(headers.get("accept", ""))
         address = client_address(peer, headers, services)
         request = Request(services, address, encoding, headers, query_string, None, None)
-        names = names_of(headers)
-        outside = SERVED.set(names)
         try:
             answer = await handle(request, values)
             reply = _reply(answer, encoding, services.answer_headers.of(headers, names))
         except Exception as error:  # noqa: BLE001  (`problem_of` logs the errors that are the server's)
             return _refusal(problem_of(error, route.rule), headers, names, services, services.limits.pause_s(error))
-        finally:
-            SERVED.reset(outside)
         reply.headers.update(kept_plain)
         return _coded(reply, headers, answer.forms if isinstance(answer, EncodedAnswer) else None)
 
     return _counted(route, services, exchange)
 
 
-def _counted(route: Route, services: Services, exchange: Exchange) -> Exchange:
+def _counted(route: Route, services: Services, exchange: Callable[..., Awaitable[Reply]]) -> Exchange:
+    """The exchange with its names, counted and logged."""
     rule, request_class = route.rule, route.request_class.value
 
     async def counted(peer: str, headers: Headers, query_string: str, values: Mapping[str, Any]) -> Reply:
-        counts = services.counts
+        counts, names = services.counts, names_of(headers)
+        outside = SERVED.set(names)
         counts.in_flight += 1
         began = perf_counter()
+        reply = None
         try:
-            reply = await exchange(peer, headers, query_string, values)
+            reply = await exchange(peer, headers, query_string, values, names)
         finally:
             counts.in_flight -= 1
+            seconds = perf_counter() - began
+            if reply is None:
+                services.request_log.gone(rule, seconds)
+            else:
+                services.request_log.answered(rule, reply.status, seconds, len(reply.body))
+            SERVED.reset(outside)
         coding = reply.headers.get("content-encoding", UNCODED)
-        counts.answered(rule, perf_counter() - began, reply.status, coding, len(reply.body))
+        counts.answered(rule, seconds, reply.status, coding, len(reply.body))
         if reply.status == TOO_MANY:
             counts.limited[request_class] += 1
         return reply
@@ -117,7 +128,7 @@ def has_secret(route: Route) -> bool:
     return route.answer is not None and not SECRETS.isdisjoint(field.name for field in fields(route.answer))
 
 
-def refused(error: Exception, headers: Headers, services: Services, rule: str = "none") -> Reply:
+def refused(error: Exception, headers: Headers, services: Services, rule: str = NO_ROUTE) -> Reply:
     """The answer to a request that comes to no route.
 
     :param headers: of the request.
@@ -127,10 +138,12 @@ def refused(error: Exception, headers: Headers, services: Services, rule: str = 
     outside = SERVED.set(names)
     try:
         problem = problem_of(error, rule)
+        reply = _refusal(problem, headers, names, services, services.limits.pause_s(error))
+        services.request_log.answered(rule, reply.status, body_bytes=len(reply.body))
     finally:
         SERVED.reset(outside)
     services.counts.refused(problem.status)
-    return _refusal(problem, headers, names, services, services.limits.pause_s(error))
+    return reply
 
 
 def _refusal(problem: Problem, headers: Headers, names: RequestNames, services: Services, pause_s: float) -> Reply:
@@ -147,9 +160,14 @@ def options(headers: Headers, methods: str, services: Services) -> Reply:
     :param headers: of the request.
     :param methods: those of the path.
     """
-    common = services.answer_headers
+    common, names = services.answer_headers, names_of(headers)
     preflight = common.origins.preflight_headers(headers, methods)
-    return Reply(204, {**common.of(headers, names_of(headers)), "allow": methods, **preflight}, b"")
+    outside = SERVED.set(names)
+    try:
+        services.request_log.answered(OPTIONS, 204)
+    finally:
+        SERVED.reset(outside)
+    return Reply(204, {**common.of(headers, names), "allow": methods, **preflight}, b"")
 
 
 def _reply(answer: AnyAnswer, encoding: Encoding, common: Mapping[str, str]) -> Reply:

@@ -7,7 +7,9 @@ from typing import Final
 
 from store.distribution import BYTES, Distribution, DistributionsBy
 
-_CLASSES: Final = {status: f"{status // 100}xx" for status in range(100, 600)}
+CLASSES: Final = {status: f"{status // 100}xx" for status in range(100, 600)}
+"""Status -> its class."""
+
 UNCODED: Final = "identity"
 """The coding of a body that is not compressed (RFC 9110, section 12.5.3)."""
 
@@ -36,10 +38,10 @@ class HttpCounts:
 
         :param rule: the route's.
         """
-        self.seconds[rule, _CLASSES[status]].observe(seconds)
+        self.seconds[rule, CLASSES[status]].observe(seconds)
         if body_bytes:
             self.answer_bytes[coding].observe(body_bytes)
 
     def refused(self, status: int) -> None:
         """A request that comes to no route was answered."""
-        self.unrouted[_CLASSES[status]] += 1
+        self.unrouted[CLASSES[status]] += 1

@@ -670,7 +670,8 @@ class _Wire:
         self.descriptor = descriptor
         names = {name for name, _ in head.headers}
         self.left = None if b"transfer-encoding" in names else declared
-        self.has_answered = False
+        self.status: int | None = None
+        self.body_bytes = 0
         self._protocol = protocol
         self.received, _ = protocol.connection.trailing_data
         closing = any(name == b"connection" and b"close" in value.lower() for name, value in head.headers)
@@ -694,12 +695,12 @@ class _Wire:
         await self._protocol.ask_for_body()
 
     async def answer(self, reply: Reply, *, has_body: bool = True) -> None:
-        self.has_answered = True
+        self.status, self.body_bytes = reply.status, len(reply.body) if has_body else 0
         data = _encoded(reply, self._protocol.config, is_last=self.is_last)
         await self._protocol.send(RawData(data if has_body else data[: data.index(b"\r\n\r\n") + 4]))
 
     async def begin_answer(self, status: int, headers: Mapping[str, str], size_bytes: int) -> None:
-        self.has_answered = True
+        self.status, self.body_bytes = status, size_bytes
         data = _encoded_head(status, headers, size_bytes, self._protocol.config, is_last=self.is_last)
         await self._protocol.send(RawData(data))
 

@@ -33,7 +33,9 @@ from server.transport.listener import listen
 from store.objects.url import keep_time, open_objects
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
+from store.postgres.statement_watch import StatementWatch
 from store.redis.client import Redis
+from store.redis.eviction import check_keeps_all, wait_keeps_all
 
 log = structlog.get_logger(__name__)
 
@@ -49,13 +51,15 @@ SIGN_OFF_TIMEOUT_S: Final = 3.0
 
 async def serve_web(config: Config) -> None:
     """Serve until SIGTERM or SIGINT, and then answer the requests under way."""
-    pool = Pool(config.database_url, config.database_pool)
+    pool = Pool(config.database_url, config.database_pool, slow_s=config.slow_query_s)
     redis = Redis(config.bus_url)
     writer = Writer(redis, pool)
+    pool.name = f"alo-web-{writer.id.hex()}"
+    structlog.contextvars.bind_contextvars(writer=writer.id.hex())
     proxies = proxies_of(config)
     terminated = trio.Event()
     external_issuer, issuer_keys = external_issuer_of(config)
-    health = Health({"Postgres": lambda: pool.fetch("select 1"), "Redis": lambda: redis.call("PING")})
+    health = Health({"Postgres": lambda: pool.fetch("select 1"), "Redis": partial(check_keeps_all, redis)})
     sock = listen(config.host, config.web_port)
     async with (
         open_objects(config.object_store_url, config.public_files_url, config.files_url) as objects,
@@ -63,6 +67,8 @@ async def serve_web(config: Config) -> None:
     ):
         await services.start(watch_signals, terminated, health, config.ready_grace_s)
         await services.start(redis.run)
+        services.start_soon(wait_keeps_all, redis)
+        services.start_soon(StatementWatch(pool).run)
         services.start_soon(writer.run)
         services.start_soon(pool.end_after, terminated, POSTGRES_S)
         shared = services_of(
@@ -83,6 +89,7 @@ async def serve_web(config: Config) -> None:
             avatars=config.avatar_mode,
             cors_origins=web_origins(config.cors_origins),
             rate_limit_factor=config.rate_limit_factor,
+            log_lines_per_s=config.log_lines_per_s,
         )
         room = room_for_connections() - config.database_pool
         files = file_service(shared, room // 2)
@@ -90,6 +97,7 @@ async def serve_web(config: Config) -> None:
         connections = OpenConnections(most, config.max_address_connections, proxies)
         await services.start(operate, config, "web", health, partial(web_samples, shared, connections))
         services.start_soon(shared.uses.run)
+        services.start_soon(shared.request_log.run)
         services.start_soon(keep_time, objects)
         if issuer_keys is not None:
             services.start_soon(issuer_keys.run)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runtime.config import RegistrationMode
 from runtime.health import Health
+from runtime.line_sample import LINES_PER_S, LineSample
 from server.http.announcements import Announcements
 from server.http.answer_headers import AnswerHeaders
 from server.http.conditional import EntityTags
@@ -18,6 +19,7 @@ from server.http.limits import PAUSE_S, Limits
 from server.http.offered import WEBHOOKS, Offered
 from server.http.origins import Origins
 from server.http.passwords import Passwords
+from server.http.request_log import RequestLog
 from server.http.request_turns import RequestTurns
 from server.transport.proxies import NO_PROXIES, TrustedProxies
 from store import conversations
@@ -37,6 +39,7 @@ class Services:
     :ivar answer_headers: those that all answers have.
     :ivar health: of the process.
     :ivar counts: of requests.
+    :ivar request_log: a line for each request; its `run` has to run, too.
     :ivar offered: the notifiers that workers have keys for.
     :ivar proxies: those that may name the client's address.
     :ivar ops_token: the operators' token; empty if the application has no routes for operators.
@@ -52,6 +55,7 @@ class Services:
     redis: Redis
     health: Health
     counts: HttpCounts
+    request_log: RequestLog
     announcements: Announcements
     passwords: Passwords
     guesses: Guesses
@@ -93,6 +97,7 @@ def services_of(
     cors_origins: Collection[str] = (),
     rate_limit_factor: float = 1.0,
     limited_pause_s: float = PAUSE_S,
+    log_lines_per_s: int = LINES_PER_S,
 ) -> Services:
     """The services of a process, with caches of its own; the parameters are those of `Services`.
 
@@ -101,6 +106,7 @@ def services_of(
     :param cors_origins: origins of the web pages whose scripts may read answers.
     :param rate_limit_factor: that all limits on requests are multiplied by.
     :param limited_pause_s: the most seconds until an answer that a limit is reached.
+    :param log_lines_per_s: the most lines for requests in the log, a second.
     """
     tags = EntityTags(pool)
     limits = Limits(redis, factor=rate_limit_factor, pause_s=limited_pause_s)
@@ -109,6 +115,7 @@ def services_of(
         redis=redis,
         health=health,
         counts=HttpCounts(),
+        request_log=RequestLog(LineSample("request_answered", log_lines_per_s)),
         announcements=announcements,
         passwords=Passwords(limits.is_familiar),
         guesses=Guesses(redis),

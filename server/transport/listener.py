@@ -125,7 +125,7 @@ async def _serve_guarded(serve: Serve, sock: socket.socket, address: str) -> Non
     try:
         await serve(sock, address)
     except Exception:
-        log.exception("connection_failed", address=address)
+        log.exception("connection_failed")
     finally:
         sock.close()
 

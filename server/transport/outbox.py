@@ -60,6 +60,7 @@ class Outbox:
     :param counts: those of the node.
     :ivar size: bytes that wait.
     :ivar is_lagging: pushes of messages are dropped until `resume`.
+    :ivar lags: how often the client was told that it lags.
     :ivar has_news: something was offered since the last cursor.
     :ivar marks: how far the client's last `sync` told it of all participants' marks (`store.sync.SyncPage.marks`).
     :ivar is_touched: the hub will flush the outbox at the end of its batch; only the hub writes it.
@@ -83,6 +84,7 @@ class Outbox:
         "has_news",
         "is_lagging",
         "is_touched",
+        "lags",
         "marks",
         "size",
     )
@@ -106,6 +108,7 @@ class Outbox:
         self.size = 0
         self.cut_reason: str | None = None
         self.is_lagging = False
+        self.lags = 0
         self.is_touched = False
         self.has_news = False
         self.marks = 0
@@ -345,6 +348,7 @@ class Outbox:
                 heads[head[0]] = max(head[1], heads.get(head[0], 0))
         lag = encode(Lag(list(heads.items())[: limits.MAX_HEADS]))
         self._counts.lags[reason] += 1
+        self.lags += 1
         self._counts.offered[type_mark(lag)] += 1
         self._frames[:] = [*kept, lag]
         self.size += len(lag)

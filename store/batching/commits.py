@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+import structlog
 import trio
 
 from store.distribution import ITEMS, Distribution
+
+log = structlog.get_logger(__name__)
 
 STUCK_S: Final = 60.0
 """A commit that is under way for longer is stuck. Waiting for a connection and for Postgres has deadlines, and so has
@@ -39,7 +42,9 @@ class Commits:
     def end(self, began: float) -> None:
         """The commit has ended, whatever its outcome, or was cancelled."""
         self._began.remove(began)
-        self.seconds.observe(trio.current_time() - began)
+        seconds = trio.current_time() - began
+        self.seconds.observe(seconds)
+        log.debug("batch_committed", queue=self._name, ms=round(1000 * seconds, 1))
 
     def overdue(self) -> str:
         """A sentence about the commit that is stuck; "" if none is."""

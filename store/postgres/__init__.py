@@ -8,5 +8,6 @@
 | `reads` | reads that queue up share a round trip |
 | `statement`, `columns` | prepared statements of the hot path; values in Postgres' binary format |
 | `migrate` | numbered SQL files and stored functions, applied under a lock (`python -m store migrate`) |
-| `backends` | processes of Postgres that may still run a write after its caller has given up |
+| `backends` | processes of Postgres that may still run a write after its caller has given up, or that wait |
+| `statement_watch` | names statements that wait, and the holders of the locks |
 """

@@ -11,6 +11,7 @@ cursors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import perf_counter
@@ -33,7 +34,7 @@ from store.errors import BadValue, DatabaseError, Locked, PoolerRefused, Retryab
 from store.postgres import copying
 from store.postgres.columns import BIGINTS, BYTEAS, TEXTS, UUIDS, ColumnType
 from store.postgres.statement import Statement
-from store.sql import name_of
+from store.sql import UNNAMED, name_of
 
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -57,13 +58,15 @@ CANCEL_TIMEOUT_S: Final = 2.0
 COPY_BYTES: Final = 1024 * 1024
 """Rows that are copied at a time: a piece costs a commit, and each of the two sides holds one."""
 
+APPLICATION: Final = "alo-shield"
+"""The name of a connection in `pg_stat_activity`, unless its pool or the URL gives one."""
+
 DEFAULTS: Final = {
     # The kernel finds a peer that vanished (cut cable, frozen host), so no query has to wait for one.
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
     "tcp_user_timeout": "15000",
-    "application_name": "alo-shield",
     # Every process writes. After a fail-over the old primary may come back as a standby, under the address that is
     # tried first; Postgres 14 and newer say while connecting whether they take writes, so the check is free.
     "target_session_attrs": "read-write",
@@ -75,6 +78,17 @@ _RETRYABLE: Final = (
     driver_errors.SerializationFailure,
 )
 _BAD_VALUE: Final = (driver_errors.DataError, driver_errors.CheckViolation)
+
+
+class Running(NamedTuple):
+    """Statements that share a round trip which is under way.
+
+    :ivar names: of the statements, in the SQL files.
+    :ivar began: by `time.perf_counter`.
+    """
+
+    names: Sequence[str]
+    began: float
 
 
 class Backend(NamedTuple):
@@ -160,6 +174,8 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
     :ivar query_seconds: the time of each query by its name; a pool has its connections share one. Queries that share a
         round trip take its time.
+    :ivar slow_s: seconds after which a statement counts as slow: its end is logged by its name.
+    :ivar running: the statements under way; None between them.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -169,6 +185,8 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self.backend = Backend(0, 0)
         self.is_unconfirmed = False
         self.query_seconds: DistributionsBy[str] = DistributionsBy()
+        self.slow_s = math.inf
+        self.running: Running | None = None
         self._queries = 0
         self._prepared_names: set[bytes] = set()
         self._loaders: dict[bytes, psycopg.abc.Transformer] = {}
@@ -213,7 +231,8 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         :raises Locked: if a lock took longer than `lock_timeout`, or on a deadlock; nothing was done.
         :raises DatabaseError: any other error of Postgres; nothing was done.
         """
-        began = perf_counter()
+        name = name_of(sql)
+        self.running = Running((name,), perf_counter())
         try:
             await self._begin()
             cursor = self.cursor(binary=True)
@@ -223,9 +242,9 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             # A batch retries at once (it uses `run`, which raises `Retryable`); for one statement the client retries.
             raise Locked(_one_line(error)) from error
         except (psycopg.Error, UnicodeEncodeError) as error:
-            raise self._mapped(error) from error
+            raise self._mapped(error, name) from error
         finally:
-            self.query_seconds[name_of(sql)].observe(perf_counter() - began)
+            self._note_ended()
         self._check_confirmed()
         return rows
 
@@ -235,7 +254,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
     async def run_encoded(self, statement: Statement, parameters: list[bytes | None]) -> _Rows:
         """Like `run`, with encoded parameters."""
-        began = perf_counter()
+        self.running = Running((statement.label,), perf_counter())
         try:
             await self._begin()
             if statement.name not in self._prepared_names:
@@ -243,9 +262,9 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             self.pgconn.send_query_prepared(statement.name, parameters, statement.formats, Format.BINARY)
             result = _checked(await self.wait(psycopg.generators.execute(self.pgconn)))
         except psycopg.Error as error:
-            raise self._mapped(error) from error
+            raise self._mapped(error, statement.label) from error
         finally:
-            self.query_seconds[statement.label].observe(perf_counter() - began)
+            self._note_ended()
         self._check_confirmed()
         return self._rows(result, statement)
 
@@ -256,7 +275,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
         :raises Unavailable: if the connection was lost.
         """
-        began = perf_counter()
+        self.running = Running([statement.label for statement, _ in reads], perf_counter())
         try:
             for statement, _ in reads:
                 await self._begin()
@@ -274,16 +293,14 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             self.close_now()
             raise
         finally:
-            seconds = perf_counter() - began
-            for statement, _ in reads:
-                self.query_seconds[statement.label].observe(seconds)
+            self._note_ended()
         return [self._outcome(result, statement) for result, (statement, _) in zip(results, reads, strict=True)]
 
     def _outcome(self, result: PGresult, statement: Statement) -> _Rows | Exception:
         if result.status == ExecStatus.TUPLES_OK:
             return self._rows(result, statement)
         error = driver_errors.error_from_result(result, encoding="utf-8")
-        mapped = self._mapped(error)
+        mapped = self._mapped(error, statement.label)
         mapped.__cause__ = error
         return mapped
 
@@ -312,12 +329,27 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         if self._queries >= FIRST_REPLAN and self._queries & (self._queries - 1) == 0:
             await self._discard_plans()
 
-    def _mapped(self, error: psycopg.Error | UnicodeEncodeError) -> StoreError:
-        """The error that callers see in place of the driver's."""
+    def _note_ended(self) -> None:
+        """The round trip is over, whatever its outcome."""
+        running, self.running = self.running, None
+        if running is None:
+            return
+        seconds = perf_counter() - running.began
+        for name in running.names:
+            self.query_seconds[name].observe(seconds)
+        if seconds >= self.slow_s:
+            log.warning("slow_statement", statement=", ".join(running.names), seconds=round(seconds, 3))
+
+    def _mapped(self, error: psycopg.Error | UnicodeEncodeError, name: str = UNNAMED) -> StoreError:
+        """The error that callers see in place of the driver's.
+
+        :param name: of the statement.
+        """
         if isinstance(error, UnicodeEncodeError):
             # A lone surrogate. Nothing was sent; callers treat it like a NUL, which Postgres itself refuses.
             return BadValue(_one_line(error))
         if isinstance(error, driver_errors.LockNotAvailable):
+            log.warning("lock_timeout", statement=name)
             return Locked(_one_line(error))
         if isinstance(error, driver_errors.ReadOnlySqlTransaction):
             # It was the primary when we connected. The next connection finds the current one.
@@ -402,7 +434,9 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         self.pgconn.finish()
 
 
-async def connect(url: str, *, preferred: str = "", is_ours: bool = True) -> PostgresConnection:
+async def connect(
+    url: str, *, preferred: str = "", is_ours: bool = True, name: str = APPLICATION
+) -> PostgresConnection:
     """A new connection: to the first host of `url` that answers, each tried for `CONNECT_TIMEOUT_S`.
 
     :param url: libpq URL or DSN; several hosts and `target_session_attrs` work. Without the latter, servers that take
@@ -410,11 +444,14 @@ async def connect(url: str, *, preferred: str = "", is_ours: bool = True) -> Pos
     :param preferred: `where` of the last successful connection; tried first if `url` names it. Without it each new
         connection would wait out the timeout of a host that accepts and stays silent.
     :param is_ours: False for a database of another product that is only read: it may be a standby, or behind a pooler.
+    :param name: `application_name` of the connection, if the URL has none.
     :raises Unavailable: if no host answers as required.
     :raises PoolerRefused: if a connection pooler answers instead of Postgres.
     """
     failures = []
-    for attempt in sorted(_attempts(url, is_ours=is_ours), key=lambda attempt: where_of(attempt) != preferred):
+    for attempt in sorted(
+        _attempts(url, is_ours=is_ours, name=name), key=lambda attempt: where_of(attempt) != preferred
+    ):
         where = where_of(attempt)
         try:
             with trio.fail_after(CONNECT_TIMEOUT_S):
@@ -530,8 +567,9 @@ def _parsed(url: str) -> dict[str, Any]:
         raise ValueError("must be a postgresql:// URL or a libpq connection string") from None
 
 
-def _attempts(url: str, *, is_ours: bool = True) -> list[dict[str, Any]]:
-    parameters = {**DEFAULTS, **({} if is_ours else {"target_session_attrs": "any"}), **_parsed(url)}
+def _attempts(url: str, *, is_ours: bool = True, name: str = APPLICATION) -> list[dict[str, Any]]:
+    defaults = {**DEFAULTS, "application_name": name} | ({} if is_ours else {"target_session_attrs": "any"})
+    parameters = {**defaults, **_parsed(url)}
     hosts = str(parameters.get("host") or "").split(",")
     ports = str(parameters.get("port") or "").split(",")
     if len(ports) == 1:
@@ -608,9 +646,11 @@ def _one_line(error: BaseException) -> str:
 
 
 @asynccontextmanager
-async def connected(url: str, *, is_ours: bool = True) -> AsyncGenerator[PostgresConnection, None]:
+async def connected(
+    url: str, *, is_ours: bool = True, name: str = APPLICATION
+) -> AsyncGenerator[PostgresConnection, None]:
     """A connection for one purpose, closed at the end; for migrations, imports and tests."""
-    connection = await connect(url, is_ours=is_ours)
+    connection = await connect(url, is_ours=is_ours, name=name)
     try:
         yield connection
     finally:

@@ -11,6 +11,7 @@ import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import structlog
@@ -19,7 +20,7 @@ import trio
 from store import sql as sql_files
 from store.distribution import Distribution, DistributionsBy
 from store.errors import Overloaded, Unavailable
-from store.postgres.driver import Backend, PostgresConnection, Read, connect, where_of
+from store.postgres.driver import APPLICATION, Backend, PostgresConnection, Read, connect, where_of
 from store.postgres.reads import MAX_READING, Reads
 from store.postgres.statement import Statement
 
@@ -35,6 +36,17 @@ WAIT_TIMEOUT_S: Final = 5.0
 
 QUERY_TIMEOUT_S: Final = 10.0
 """For one query of `fetch`. Our slowest takes milliseconds, so one that takes longer means that Postgres is stuck."""
+
+
+class WaitingStatement(NamedTuple):
+    """A statement that is under way, or several that share a round trip.
+
+    :ivar name: in the SQL files.
+    :ivar waited_s: since it was sent.
+    """
+
+    name: str
+    waited_s: float
 
 
 class UnknownOutcome(NamedTuple):
@@ -65,6 +77,8 @@ class Pool:
     """Connections to one Postgres, at most `size` at a time.
 
     :param url: libpq URL or DSN.
+    :param slow_s: seconds after which a query is logged as slow.
+    :ivar name: of its connections in `pg_stat_activity`, unless the URL gives one.
     :ivar connects: how many connections were made.
     :ivar query_seconds: the time of each query, by its name in the SQL files.
     :ivar wait_seconds: for a connection, of each caller; 0 if one was free.
@@ -72,14 +86,17 @@ class Pool:
         in time, the standby did not confirm it, or the task was cancelled. Synchronous; it must not raise.
     """
 
-    def __init__(self, url: str, size: int) -> None:
+    def __init__(self, url: str, size: int, *, name: str = APPLICATION, slow_s: float = math.inf) -> None:
         self.url = url
+        self.name = name
+        self._slow_s = slow_s
         self.on_unknown_outcome: Callable[[UnknownOutcome], None] = lambda _: None
         self._ends_at = math.inf
         self._scopes: set[trio.CancelScope] = set()
         self._size = size
         self._free = trio.CapacityLimiter(size)
         self._idle: list[PostgresConnection] = []
+        self._open: set[PostgresConnection] = set()
         self.reads = Reads(self._run_reads, max(1, min(MAX_READING, size - 1)))
         self._last_where = ""
         self.connects = 0
@@ -248,6 +265,15 @@ class Pool:
             else:
                 return
 
+    def waiting_for(self, seconds: float) -> dict[int, WaitingStatement]:
+        """The statements that have been under way for so long, by the Postgres process that runs them. Atomic."""
+        now = perf_counter()
+        return {
+            connection.backend.pid: WaitingStatement(", ".join(running.names), now - running.began)
+            for connection in self._open
+            if (running := connection.running) is not None and now - running.began >= seconds
+        }
+
     def statistics(self) -> PoolStatistics:
         free = self._free.statistics()
         return PoolStatistics(
@@ -263,13 +289,17 @@ class Pool:
     def close(self) -> None:
         """Close the idle connections; tasks that use one close it when they return it."""
         while self._idle:
-            self._idle.pop().close_now()
+            connection = self._idle.pop()
+            self._open.discard(connection)
+            connection.close_now()
 
     async def _connect(self) -> PostgresConnection:
         with self._ending_in_time():
-            connection = await connect(self.url, preferred=self._last_where)
+            connection = await connect(self.url, preferred=self._last_where, name=self.name)
         self._last_where = connection.where
         connection.query_seconds = self.query_seconds
+        connection.slow_s = self._slow_s
+        self._open.add(connection)
         self.connects += 1
         return connection
 
@@ -289,4 +319,5 @@ class Pool:
 
     def _discard(self, connection: PostgresConnection) -> None:
         self._discarded += 1
+        self._open.discard(connection)
         connection.close_now()

@@ -35,6 +35,7 @@ class AddressedPush(NamedTuple):
         by it (`server.delivery.push_queue`). Empty for work that no user asked for.
     :ivar temp_id: of a message, for the devices of its sender. The frame, which all others get, has none.
     :ivar committed_us: when a new message was committed, by Postgres' clock, in microseconds since 1970; 0: not known.
+    :ivar trace: of a sampled message, the context of the span that the push belongs to, 24 bytes.
     """
 
     conversation: bytes
@@ -46,6 +47,7 @@ class AddressedPush(NamedTuple):
     cause: bytes = b""
     temp_id: bytes | None = None
     committed_us: int = 0
+    trace: bytes | None = None
 
 
 class CatchUpRequest(NamedTuple):
@@ -77,7 +79,7 @@ def encode_pushes(pushes: Iterable[tuple[AddressedPush, Sequence[bytes]]]) -> by
             b"".join(users),
             push.cause,
             push.committed_us,
-            *_for_sender(push, users),
+            *_for_few(push, users),
         ]
         for push, users in pushes
     ]
@@ -107,14 +109,17 @@ def decode_entry(entry: bytes) -> Iterator[AddressedPush | CatchUpRequest | Pres
         yield PresenceRecheck(_split(body))
     elif kind == _PUSHES:
         for conversation, seq, frame, key, joined, cause, committed_us, *rest in body:
-            temp_id = rest[0] if rest else None
+            temp_id, trace = (*rest, None, None)[:2]
             users = _split(joined)
-            yield AddressedPush(conversation, seq, frame, users, None, key, cause, temp_id, committed_us)
+            yield AddressedPush(conversation, seq, frame, users, None, key, cause, temp_id, committed_us, trace)
 
 
-def _for_sender(push: AddressedPush, users: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The data for the devices of a message's sender, if the node holds some."""
-    return (push.temp_id,) if push.temp_id is not None and push.cause in users else ()
+def _for_few(push: AddressedPush, users: Sequence[bytes]) -> tuple[bytes | None, ...]:
+    """What few pushes have: the temp_id, for the devices of a message's sender if the node holds some; the trace."""
+    temp_id = push.temp_id if push.cause in users else None
+    if push.trace is not None:
+        return temp_id, push.trace
+    return () if temp_id is None else (temp_id,)
 
 
 def _split(users: bytes) -> list[bytes]:

@@ -102,3 +102,8 @@ where p.user_id = %(user)s::uuid and wants_notices(p)
   and greatest(count_base(p), c.floor_seq) < mark.seq
   and c.active_at > clock_timestamp() - make_interval(secs => %(window_s)s)
 order by c.active_at desc limit 1;
+
+-- name: is_unread
+-- One row if a participant has not read a message.
+select 1 from participants p
+where p.conversation_id = %(conversation)s::uuid and p.user_id = %(user)s::uuid and count_base(p) < %(seq)s;

@@ -76,6 +76,11 @@ GOOD = {
     "FCM_URL": ("https://h", "https://h"),
     "LOG_LEVEL": ("debug", "debug"),
     "LOG_FORMAT": ("console", "console"),
+    "LOG_LINES_PER_S": ("10", 10),
+    "SLOW_QUERY_S": ("0.5", 0.5),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("http://127.0.0.1:4318", "http://127.0.0.1:4318"),
+    "OTEL_TRACES_SAMPLER_ARG": ("0.5", 0.5),
+    "SENTRY_DSN": ("https://key@sentry.h/42", "https://key@sentry.h/42"),
     "READY_LINE": ("ready", "ready"),
 }
 NEEDED = {
@@ -311,6 +316,14 @@ INVALID = [
     ("LOG_LEVEL", "INFO"),
     ("LOG_LEVEL", "loud"),
     ("LOG_FORMAT", "pretty"),
+    *(("OTEL_EXPORTER_OTLP_ENDPOINT", text) for text in ("127.0.0.1:4318", "grpc://h:4317", "http://")),
+    *(("OTEL_TRACES_SAMPLER_ARG", text) for text in ("-0.1", "1.1", "nan", "always_on")),
+    *(
+        ("SENTRY_DSN", text)
+        for text in ("https://sentry.h/42", "https://secret@h/project", "secret@h/42", "https://secret@h/4?a")
+    ),
+    *(("LOG_LINES_PER_S", text) for text in ("0", "100001", "1.5")),
+    *(("SLOW_QUERY_S", text) for text in ("0", "11", "nan", "slow")),
 ]
 """Variable, a value that is refused."""
 

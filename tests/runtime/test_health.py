@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from runtime.health import CHECK_S, KEPT_S, Health
-from store.errors import Overloaded, Unavailable
+from store.errors import EvictingRedis, Overloaded, Unavailable
 from tests.waiting import let_pass
 
 
@@ -70,6 +70,17 @@ async def test_a_service_that_hangs_is_named_in_time(
 async def test_a_process_whose_query_has_to_wait_for_others_is_ready(health: Health, postgres: SomeService) -> None:
     health.started()
     postgres.fault = Overloaded("the Postgres pool", 1024)
+    assert await health.readiness_fault() == ""
+
+
+async def test_a_service_that_may_evict_keys_is_named_until_it_keeps_them_all(autojump_clock: MockClock) -> None:
+    redis = SomeService()
+    health = Health({"Postgres": SomeService().check, "Redis": redis.check})
+    health.started()
+    redis.fault = EvictingRedis("10.0.0.1:6379", "allkeys-lru")
+    assert await health.readiness_fault() == "Redis may evict keys"
+    redis.fault = None
+    await let_pass(KEPT_S, why="answers are kept")
     assert await health.readiness_fault() == ""
 
 

@@ -164,6 +164,7 @@ async def open_services(pool: Pool, redis_url: str, **settings: Any) -> AsyncGen
         health = started_health(pool, redis)
         services = services_of(pool, redis, announcements, **{**usual, "health": health, **settings})
         nursery.start_soon(services.uses.run)
+        nursery.start_soon(services.request_log.run)
         yield services
         nursery.cancel_scope.cancel()
 

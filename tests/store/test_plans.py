@@ -56,7 +56,7 @@ from store.objects.direct import OpenMultipart
 from store.objects.interface import StoredObject
 from store.objects.quotas import QUOTAS
 from store.participant_lists import ParticipantsCache
-from store.postgres.backends import end_backends
+from store.postgres.backends import end_backends, waits_of
 from store.postgres.driver import Backend, PostgresConnection, connected, uuid
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
@@ -361,6 +361,8 @@ class Traffic:
             lambda: marks.direct_mark(pool, user, self.other),
             lambda: messages.expected_deliveries(pool, [user], here, after=0, upto=5),
             lambda: end_backends(pool.url, [Backend(2**22 + self.turn, 0)]),  # a pid that does not exist
+            lambda: waits_of(pool.url, [2**22 + self.turn], name="plans"),
+            lambda: outbox.is_unread(pool, user, here, 5),
             lambda: pool.read(RECEIPT_COUNTS, {"conversations": [here], "user": user, "counted": 50}),
             lambda: self.changes(user),
             lambda: send(pool, self.cache, [a_message(here, user, temp_id=ids.uuid7(self.turn, bytes(10)))]),

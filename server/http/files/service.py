@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
+from time import perf_counter
 from typing import Final
 
 import structlog
@@ -105,19 +106,26 @@ class FileService:
         Raises no error but cancellation."""
         headers = request.headers
         outside = SERVED.set(names_of(headers))
+        requests, began, is_logged = self._services.request_log, perf_counter(), False
         try:
             await self._serve(request, wire)
+            is_logged = True
+            if request.method != "OPTIONS":  # `options` has logged it
+                requests.answered(request.rule, wire.status or 200, perf_counter() - began, wire.body_bytes)
         except ConnectionError:
             return False
         except Exception as error:
-            if wire.has_answered:
+            if wire.status is not None:
                 if not isinstance(error, Stalled):
                     log.error("transfer_failed", route=request.rule, exc_info=error)
                 return False
             await trio.sleep(self._services.limits.pause_s(error))
             reply = refused(_shown(error, request, self._folder), headers, self._services, request.rule)
+            is_logged = True
             await wire.answer(reply, has_body=request.method != "HEAD")
         finally:
+            if not is_logged:
+                requests.gone(request.rule, perf_counter() - began)
             SERVED.reset(outside)
         return True
 

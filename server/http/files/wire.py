@@ -15,13 +15,15 @@ class Wire(Protocol):
     :ivar descriptor: of the socket, which does not block.
     :ivar left: bytes of the request's body that were not taken yet; None: its length is unknown. If there are any when
         the answer is written, it is the last one of the connection.
-    :ivar has_answered: an answer was begun.
+    :ivar status: of the answer that was begun; None before that.
+    :ivar body_bytes: of that answer.
     """
 
     peer: str
     descriptor: int
     left: int | None
-    has_answered: bool
+    status: int | None
+    body_bytes: int
 
     @property
     def is_body_held_back(self) -> bool:

@@ -12,6 +12,7 @@ import pytest
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
+from runtime.line_sample import LineSample
 from server.http import hypercorn_seam
 from server.http.answer_headers import AnswerHeaders
 from server.http.exchange import Reply, exchanged
@@ -19,6 +20,7 @@ from server.http.http_counts import HttpCounts
 from server.http.limits import Limits
 from server.http.origins import Origins
 from server.http.request_classes import RequestClass
+from server.http.request_log import RequestLog
 from server.http.routing import Access, Answer, Request, Route
 from server.transport.proxies import TrustedProxies
 from store.postgres.pool import Pool
@@ -171,7 +173,11 @@ async def shown(peer: str, headers: dict[str, str]) -> str:
 
     limits = Limits(Redis("redis://127.0.0.1:1"))
     services: Any = SimpleNamespace(
-        proxies=PROXIES, answer_headers=AnswerHeaders(Origins(())), limits=limits, counts=HttpCounts()
+        proxies=PROXIES,
+        answer_headers=AnswerHeaders(Origins(())),
+        limits=limits,
+        counts=HttpCounts(),
+        request_log=RequestLog(LineSample("request_answered", 1)),
     )
     exchange = exchanged(Route("GET", "/", Access.OPEN, handler, request_class=RequestClass.OPEN), services, no_body)
     return str(json.loads((await exchange(peer, headers, "", {})).body))

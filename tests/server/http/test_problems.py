@@ -18,6 +18,7 @@ from store.redis.client import RedisError
 
 INTERNAL = {
     *(errors.StoreError, errors.DatabaseError, errors.Retryable, errors.BadValue, errors.PoolerRefused, errors.Refused),
+    errors.EvictingRedis,
     # The WebSocket alone.
     *(errors.RecipientDeleted, errors.TempIdConflict, errors.TempIdExpired, errors.NotTheSender, errors.MessageDeleted),
     *(errors.RevisionConflict, errors.ExpiredCursor, errors.ForeignCursor),

@@ -9,7 +9,7 @@ import pytest
 import structlog
 import trio
 
-from runtime.log_context import SERVED, RequestNames, add_request
+from runtime.log_context import SERVED, RequestNames, add_served
 from server.http.hot_path import HotPath
 from server.http.request_ids import names_of
 from store.postgres.pool import Pool
@@ -98,7 +98,7 @@ async def test_each_line_that_a_request_logs_has_its_names(
             answer = await server.exchange(request("GET", path, headers | traced))
             assert (answer.status, answer.headers["x-request-id"]) == (500, f"of-{number}")
 
-        with structlog.testing.capture_logs([add_request]) as lines:
+        with structlog.testing.capture_logs([add_served]) as lines:
             async with trio.open_nursery() as nursery:
                 for number in range(8):
                     nursery.start_soon(ask, number)

@@ -45,6 +45,19 @@ async def test_each_push_names_the_users_of_the_node_that_gets_it(redis: Redis) 
     assert [node for node, _ in await address_pushes(redis, pushes, own=THERE)] == [HERE]
 
 
+async def test_a_sampled_push_has_its_trace_in_the_entry_and_others_pay_nothing_for_it(redis: Redis) -> None:
+    trace = bytes(range(24))
+    push = AddressedPush(CHAT, 1, b"one", [BOB, CAROL], cause=CAROL, temp_id=b"i" * 16)
+    entries = dict(await address_pushes(redis, [push]))
+    sampled = dict(await address_pushes(redis, [push._replace(trace=trace)]))
+    for node, has_temp_id in ((HERE, False), (THERE, True)):
+        [plain], [traced] = decode_entry(entries[node]), decode_entry(sampled[node])
+        assert isinstance(plain, AddressedPush)
+        assert (plain.trace, plain.temp_id is not None) == (None, has_temp_id)
+        assert traced == plain._replace(trace=trace)
+        assert len(sampled[node]) - len(entries[node]) <= len(trace) + 4
+
+
 async def test_presence_goes_to_the_nodes_that_watch(redis: Redis) -> None:
     for address, item in ((address_presence_hints, PresenceHint), (address_presence_rechecks, PresenceRecheck)):
         entries = await address(redis, [ALICE, BOB, CAROL], own=HERE)
