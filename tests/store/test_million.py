@@ -82,7 +82,6 @@ insert into withheld (conversation_id, user_id, joined_seq, since_seq, delivered
     from generate_series(0, {SHALLOW}, 4) n;
 update contacts set is_blocked = true, last_seen = now() where ctid in (select ctid from contacts limit 500);
 insert into last_seen (user_id, at) select id, now() from users;
-analyze;
 """
 
 
@@ -93,6 +92,8 @@ def million_url(postgres_with_template: PostgresServer) -> Iterator[str]:
         admin.execute(f"create database million template {TEMPLATE}")
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(FILL.encode())
+            # The triggers that count attachments have left many versions of each user.
+            connection.execute("vacuum analyze")
         yield url
         admin.execute("drop database million with (force)")
 
@@ -371,6 +372,7 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "notifiers_hash",  # a device at a push service is its last user's
         "emails_digest",  # ask_digests
         "mailboxes_sent",  # forget_mailboxes
+        "sent_verifications_address",  # take_verification, whether a link of this address is still good
         "sent_verifications_expires",  # forget_sent
         "security_events_user",  # events_of
         "security_events_at",  # forget_events
