@@ -131,7 +131,7 @@ class MessageTraces:
             self._received.popitem(last=False)
 
     def offered(self, trace: bytes, connections: int) -> None:
-        """A sampled push has been offered to the outboxes of so many connections; `written` follows."""
+        """A sampled push has been offered to the outboxes of this number of connections; `written` follows."""
         now = time.time_ns()
         began_ns = self._received.pop(trace, now)
         if connections:

@@ -1,9 +1,10 @@
 """Names the statements of a pool that wait, and the processes of Postgres that they wait for.
 
 A statement logs nothing while it waits. One that waits for a lock often gives up within a quarter of a second
-(`lock_timeout`), and Postgres then tells no more who held the lock. So the watch looks at the pool ten times a second,
-and asks Postgres as soon as a statement has been under way for `LOOK_AFTER_S`. It asks over a connection of its own:
-those of the pool may all be waiting. The log has no text of a statement, and no parameter, neither ours nor others'.
+(`lock_timeout`), and then Postgres no longer knows the holder of the lock. So the watch looks at the pool ten times a
+second, and asks Postgres as soon as a statement has been under way for `LOOK_AFTER_S`. It asks over a connection of its
+own: those of the pool may all be waiting. The log has no text of a statement, and no parameter, neither ours nor
+others'.
 """
 
 from __future__ import annotations

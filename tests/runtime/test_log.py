@@ -79,3 +79,14 @@ def test_lines_are_json_in_a_pipe_and_for_people_on_a_terminal_unless_told_other
 
 def test_no_color_leaves_colours_out() -> None:
     assert not COLOUR.search("".join(run(is_terminal=True, NO_COLOR="1")))
+
+
+def test_a_line_of_a_library_that_repeats_is_written_once_a_minute() -> None:
+    """As of an exporter of traces whose collector is away."""
+    code = (
+        "import logging\nfrom runtime.log import configure_logging\nconfigure_logging('socket', 'info', 'json')\n"
+        "for number in range(50):\n    logging.getLogger('exporter').warning('cannot reach %s', number)\n"
+        "logging.getLogger('exporter').error('given up')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert result.stderr.splitlines() == ["WARNING:exporter:cannot reach 0", "ERROR:exporter:given up"]
