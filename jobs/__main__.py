@@ -19,11 +19,11 @@ from typing import TypeAlias
 import structlog
 import trio
 
-from jobs.cli.commands import CommandError, Commands, Rows
-from jobs.cli.tables import as_json, as_table
+from jobs.cli.commands import Commands
 from jobs.engine.streams import PRIORITIES
 from jobs.engine.worker import Worker
 from jobs.tasks.registry import open_work
+from runtime.commands import CommandError, Rows, as_json, as_table
 from runtime.config import Config
 from runtime.operations import operate
 from runtime.process import run_process

@@ -3,6 +3,9 @@
 | module | about |
 |---|---|
 | `config` | all environment variables, with defaults and bounds |
+| `config_sources` | where each value of the configuration comes from, for operators; variables that are misspelled |
+| `old_variables` | variables of the service before this one |
+| `commands` | what the commands of operators share: tables, JSON, errors |
 | `process` | runs a process, from its configuration to its exit status |
 | `early_signals` | SIGTERM and SIGINT before the process can watch for them |
 | `signals` | SIGTERM and SIGINT while the process runs |

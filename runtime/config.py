@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from protocol.limits import ATTACHMENT_PART_BYTES, MAX_ADDRESS_CONNECTIONS
 from runtime.email_address import sender_fault
+from runtime.old_variables import redis_url_of
 from runtime.smtp_url import smtp_url_fault
 from runtime.web_origins import web_origins_fault
 from store.objects.avatar_modes import AVATAR_MODES, AvatarMode
@@ -60,7 +61,8 @@ class Config:
     database_pool: int = 8
     """Postgres connections of one process."""
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """Redis 6.2 or newer: `redis://`, `rediss://` (TLS), `unix://` or `redis+sentinel://`."""
+    """Redis 6.2 or newer: `redis://`, `rediss://` (TLS), `unix://` or `redis+sentinel://`.
+    REDIS_HOST, REDIS_PORT and REDIS_PASSWORD do instead, as they did for the service before this one."""
     redis_bus_url: str = ""
     """Redis for the messages between nodes (`socket`, `web`). Empty: that of REDIS_URL."""
     redis_jobs_url: str = ""
@@ -261,6 +263,10 @@ class Config:
         :raises ConfigError: if a variable has an invalid value.
         """
         values: dict[str, object] = {}
+        try:
+            environment = {**environment, "REDIS_URL": redis_url_of(environment)}
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         for field in fields(cls):
             name = field.name.upper()
             text = environment.get(name, "")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import structlog
 import trio
 
 from runtime.config import Config, ConfigError
+from runtime.config_sources import misspelled
 from runtime.error_reports import open_error_reports
 from runtime.log import configure_logging
 from runtime.open_files import raise_limit
@@ -40,6 +43,7 @@ def run_process(
         config = Config.from_environment()
         reports = open_error_reports(config, name)
         configure_logging(name, level or config.log_level, config.log_format, reports)
+        _warn_of_misspelled()
         raise_limit()
         _spare_collector()
         trio.run(main, config)
@@ -53,6 +57,12 @@ def run_process(
     finally:
         if reports is not None:
             reports.close()
+
+
+def _warn_of_misspelled() -> None:
+    """One line for all variables that seem to be ours and are read by no process."""
+    if found := list(misspelled(os.environ)):
+        structlog.get_logger(__name__).warning("variables_not_read", variables=[str(each) for each in found])
 
 
 def tell_ready(config: Config) -> None:

@@ -3,5 +3,4 @@
 | module | about |
 |---|---|
 | `commands` | each command: reads or changes jobs, schedules and pauses, and returns rows |
-| `tables` | prints rows as a table or as JSON |
 """

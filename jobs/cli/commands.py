@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import trio
 
 from jobs.engine import consumer_group, streams
 from jobs.engine.queue import Queue
 from jobs.engine.task import BadPayload, Task
+from runtime.commands import CommandError, Rows
 from store import jobs, schedules
 from store.errors import StoreError
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-
-Rows: TypeAlias = list[dict[str, Any]]
 
 REDIS_PATIENCE_S: Final = 3.0
 """How long a command waits for a connection to Redis."""
@@ -27,10 +26,6 @@ MAX_REPLAYED: Final = 1000
 
 MAX_REASON: Final = 80
 """Characters of a reason in a table; a single job is shown with all of its reason."""
-
-
-class CommandError(Exception):
-    """A command cannot do what it was told. The text says why, and what is allowed."""
 
 
 class Commands:

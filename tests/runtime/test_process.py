@@ -3,6 +3,8 @@ what the garbage collector has to look at while it runs."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 
@@ -53,3 +55,16 @@ def test_a_full_collection_does_not_look_at_the_modules_of_a_process() -> None:
     command = [sys.executable, "-c", COLLECTED]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(result.stdout) < 5000
+
+
+def test_the_start_names_misspelled_variables_in_one_line() -> None:
+    program = 'from runtime.process import run_process\nasync def main(_): pass\nrun_process("test", main)'
+    environment = {"PATH": os.environ["PATH"], "RETENTION_DAY": "30", "APNS_CERT": "x"}
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    [line] = [json.loads(line) for line in result.stderr.splitlines()]
+    assert (line["event"], line["level"]) == ("variables_not_read", "warning")
+    assert line["variables"] == [
+        "APNS_CERT is not read: docs/configuration.md lists the variables",
+        "RETENTION_DAY is not read: do you mean RETENTION_DAYS?",
+    ]

@@ -14,10 +14,10 @@ import pytest
 import trio
 
 from jobs.__main__ import parser
-from jobs.cli.commands import CommandError, Commands
-from jobs.cli.tables import as_table
+from jobs.cli.commands import Commands
 from jobs.engine import consumer_group
 from jobs.tasks.registry import open_work
+from runtime.commands import CommandError
 from runtime.config import Config
 from store import jobs, schedules
 from store.postgres.pool import Pool
@@ -138,14 +138,3 @@ async def test_a_process_prints_a_table_or_json_or_a_sentence(database_url: str,
     assert b"7 must be the number of a dead job" in refused.stderr
     assert b"Traceback" not in refused.stderr
     assert (await types("replay")).returncode == 2
-
-
-def test_a_table_shows_missing_values_and_keeps_its_columns() -> None:
-    rows = [{"name": "a", "number": 1, "is": True}, {"name": "much longer", "number": None, "is": False}]
-    assert as_table(rows).splitlines() == [
-        "name         number  is",
-        "-----------  ------  ---",
-        "a                 1  yes",
-        "much longer       -  no",
-    ]
-    assert as_table([]) == "(none)"
