@@ -410,6 +410,7 @@ async def find_users(http: HttpClient, usernames: Sequence[str]) -> list[User]:
 OF_CODES: Final = {
     "wrong_credentials": "wrong password, or there is no user called {username}",
     "account_closed": "the account is to be deleted; keep it with: python -m client login {username} --keep",
+    "account_suspended": "the operator of the server has suspended {username}; ask them why",
     "unknown_reset": "the link is no longer valid; ask for another: python -m client reset {username}",
     "reset_expired": "the link is too old; ask for another: python -m client reset {username}",
     "registration_closed": "the server takes no new users",

@@ -47,6 +47,7 @@ class ErrorCode(Enum):
     UNAUTHENTICATED = "unauthenticated"
     TOKEN_RENEWED = "token_renewed"  # noqa: S105
     TOKEN_REUSED = "token_reused"  # noqa: S105
+    ACCOUNT_SUSPENDED = "account_suspended"
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
@@ -117,6 +118,9 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
     ErrorCode.TOKEN_REUSED: ErrorInfo(
         "The token has ended, so it may be stolen: the device is revoked; log in again.", False
     ),
+    ErrorCode.ACCOUNT_SUSPENDED: ErrorInfo(
+        "An operator has suspended the account; keep the token, which is good again once that is lifted.", False
+    ),
     ErrorCode.OVERLOADED: ErrorInfo("The server has more work queued than it accepts.", True),
     ErrorCode.UNAVAILABLE: ErrorInfo(
         "Postgres, Redis or the object store cannot be reached; the request may or may not have taken effect.", True
@@ -160,6 +164,7 @@ class CloseCode(Enum):
     DEVICE_REVOKED = 4505
     TOKEN_REUSED = 4506
     TOO_MANY_BAD_FRAMES = 4507
+    ACCOUNT_SUSPENDED = 4508
 
     @property
     def info(self) -> CloseInfo:
@@ -196,6 +201,9 @@ CLOSES: Final[dict[CloseCode, CloseInfo]] = {
     ),
     CloseCode.TOO_MANY_BAD_FRAMES: CloseInfo(
         "Too many frames came that are unknown, invalid or unexpected; the errors before said why.", False, 0
+    ),
+    CloseCode.ACCOUNT_SUSPENDED: CloseInfo(
+        "An operator has suspended the account; keep the token, which is good again once that is lifted.", False, 0
     ),
 }
 

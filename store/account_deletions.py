@@ -60,7 +60,7 @@ class UntoldSteps(Struct, frozen=True):
 
 async def close(pool: Pool, user: bytes, *, delay_s: float, deletes_messages: bool, source: Source = SYSTEM) -> int:
     """Log out all devices of a user, and have the account deleted; return when (microseconds since 1970). A repeat
-    changes `deletes_messages` alone.
+    changes `deletes_messages`, and moves it to no later time.
 
     :param deletes_messages: the user's messages are deleted for everyone; else they stay, as those of a deleted user.
     """

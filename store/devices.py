@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from store import sql
-from store.errors import AccountClosed, DeviceRevoked, PasswordChanged, UnknownDevice, UnknownUser
+from store.errors import AccountClosed, AccountSuspended, DeviceRevoked, PasswordChanged, UnknownDevice, UnknownUser
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.security_events import SYSTEM, Source
@@ -37,6 +37,18 @@ class Device(Struct, frozen=True):
     client: str | None
 
 
+class EndedDevice(Struct, frozen=True):
+    """A device whose connections are to be closed.
+
+    :ivar device: None: all devices of the user.
+    :ivar why: it was revoked, a token of it was shown that had ended, or an operator has suspended the user.
+    """
+
+    user: bytes
+    device: bytes | None
+    why: Literal["revoked", "reused", "suspended"]
+
+
 async def add_device(
     pool: Pool,
     user: bytes,
@@ -60,6 +72,7 @@ async def add_device(
         by its token. The device is confirmed then, and not now.
     :raises PasswordChanged: if the user has another password by now.
     :raises AccountClosed: if the user has asked to delete the account.
+    :raises AccountSuspended: if an operator has suspended the user.
     """
     device, token = os.urandom(16), first_token()
     parameters = {
@@ -77,8 +90,10 @@ async def add_device(
     rows = await pool.fetch(_sql.add_device, parameters)
     if not rows:
         raise UnknownUser
-    [(expires, is_closed)] = rows
+    [(expires, is_closed, is_suspended)] = rows
     if expires is None:
+        if is_suspended:
+            raise AccountSuspended
         raise AccountClosed if is_closed else PasswordChanged
     return device, token, expires
 
@@ -112,11 +127,10 @@ async def revoke_devices(pool: Pool, user: bytes, *, keep: bytes | None = None, 
     await pool.fetch(_sql.revoke_devices, parameters)
 
 
-async def revoked_since(pool: Pool, *, ago_s: float) -> list[tuple[bytes, bytes, bool]]:
-    """(user, device, whether a token was reused) for devices that were revoked in the last `ago_s` seconds, by
+async def ended_since(pool: Pool, *, ago_s: float) -> list[EndedDevice]:
+    """The devices whose connections are to be closed, since something happened in the last `ago_s` seconds, by
     Postgres' clock."""
-    rows = await pool.fetch(_sql.revoked_since, {"ago_s": ago_s})
-    return [(user, device, is_reused) for user, device, is_reused in rows]
+    return [EndedDevice(*row) for row in await pool.fetch(_sql.ended_since, {"ago_s": ago_s})]
 
 
 async def confirm(pool: Pool, user: bytes, device: bytes, password_hash: str) -> int:

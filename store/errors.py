@@ -239,6 +239,10 @@ class AccountClosed(Refused):
     """The user has asked to delete the account."""
 
 
+class AccountSuspended(Refused):
+    """An operator has suspended the user."""
+
+
 class RecipientDeleted(Refused):
     """The conversation is direct, and its other user is deleted."""
 

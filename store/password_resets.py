@@ -28,6 +28,9 @@ MARGIN_S: Final = 900.0
 """While a link is good for so much longer, strangers cause no other mail: the user has time to follow it."""
 
 WINDOW_S: Final = 86400.0
+VOIDED_S: Final = WINDOW_S
+"""How long the link is good that an operator makes and hands to the user; no row outlives the window."""
+
 MAX_OWN: Final = 5
 """Mails in one window that the devices of a user may ask for, by their tokens: enough for a user who looks for the mail
 in vain. Those of strangers are bounded by the time for which links are good (ask_password_reset)."""
@@ -111,6 +114,15 @@ async def reset(pool: Pool, token: str, password_hash: str, *, source: Source = 
         raise ResetUnknown
     if outcome == "expired":
         raise ResetExpired
+
+
+async def void(pool: Pool, user: bytes, *, source: Source) -> str | None:
+    """Void the password of a user and log out all devices; return the token with which the user sets another one, good
+    for `VOIDED_S`. None, and nothing is changed, if the user has no password.
+    """
+    parameters = {"user": uuid(user), "lifetime_s": VOIDED_S, "source": source.encoded()}
+    [(token,)] = await pool.fetch(_sql.void, parameters)
+    return None if token is None else token_text(token)
 
 
 async def changed_notice(pool: Pool, user: bytes) -> AccountNotice | None:

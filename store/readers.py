@@ -52,7 +52,7 @@ class OwnRead:
         """The owner of a token, and what the owner reads.
 
         :raises TokenUnknown: if no device has tokens of its family.
-        :raises TokenExpired, DeviceRevoked, TokenReused: why it is not good.
+        :raises TokenExpired, DeviceRevoked, TokenReused, AccountSuspended: why it is not good.
         """
         rows = await pool.read(self.by_token, {**hashes(token), **values})
         device = next((row[-_DEVICE_COLUMNS:] for row in rows if row[0] is None), None)

@@ -41,6 +41,8 @@ create table users (
     groups_from text not null default 'everybody',
     -- The user has asked to delete the account: no device logs in (account_deletions).
     is_closed boolean not null default false,
+    -- When an operator suspended the user; null: the user is not suspended (devices.is_suspended).
+    suspended timestamptz,
     -- When the account was deleted. The row stays, since messages, marks and settings refer to it.
     deleted timestamptz,
     constraint users_pkey primary key (id),
@@ -60,6 +62,7 @@ create table users (
 );
 create unique index users_by_avatar on users (avatar) where avatar is not null;
 create index users_created on users (created);
+create index users_suspended on users (suspended) where suspended is not null;
 create trigger users_own_settings before update on users for each row when (old.gives_receipts is distinct from
     new.gives_receipts or old.shows_presence is distinct from new.shows_presence or old.messages_from is distinct from
     new.messages_from or old.groups_from is distinct from new.groups_from) execute function note_own_settings();
@@ -85,6 +88,8 @@ create table devices (
     revoked timestamptz,
     -- It was revoked since a token was shown that had ended.
     is_reused boolean not null default false,
+    -- An operator has suspended the user. The same as in users, so that a token is looked up in this table alone.
+    is_suspended boolean not null default false,
     expires timestamptz not null default (now() + '90 days'::interval),
     -- When the user last showed the password on this device: at the login, or since.
     confirmed timestamptz not null default clock_timestamp(),
@@ -957,8 +962,9 @@ create table security_events (
     -- The user whose account it is; null: it concerns none, such as a login with an unknown name.
     user_id uuid,
     at timestamptz not null default clock_timestamp(),
-    -- The actor. An operator is known only as a holder of the operators' token.
     actor text not null,
+    -- The operator's name, for operators alone. Null: the operator is known only as a holder of the operators' token.
+    operator text,
     -- The device that acted, or that was made.
     device_id uuid,
     -- The network that the request came from: a /24 of IPv4, a /48 of IPv6. No whole address is kept.
@@ -981,6 +987,8 @@ create table security_events (
     constraint security_events_kind_check check (kind ~ '^[a-z][a-z_]{0,39}$'),
     constraint security_events_network_check check (masklen(network::inet) = case family(network::inet)     when 4 then
         24     else 48 end),
+    constraint security_events_operator check (operator is null or actor = 'operator'),
+    constraint security_events_operator_check check (length(operator) >= 1 and length(operator) <= 64),
     constraint security_events_times_check check (times >= 1)
 );
 create index security_events_at on security_events (at);
@@ -1096,8 +1104,8 @@ create table migrations (
 -- claim_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, outcome text, task text,
 --     payload bytea, version bigint, attempt bigint, priority bigint, now_ms bigint)
 
--- A user asks to delete the account: all devices are logged out at once, notifiers go, and after p_delay_s seconds a
--- job deletes the account (store/account_deletions.py).
+-- A user, or an operator, asks to delete the account: all devices are logged out at once, notifiers go, and after
+-- p_delay_s seconds a job deletes the account (store/account_deletions.py).
 -- close_account(p_user uuid, p_delay_s float8, p_deletes_messages boolean, p_source jsonb, out due bigint) returns
 --     bigint
 
@@ -1371,6 +1379,10 @@ create table migrations (
 -- set_role(p_user uuid, p_conversation uuid, p_other uuid, p_role text, out outcome text, out participant_ids uuid[],
 --     out participants_version bigint) returns record
 
+-- An operator suspends a user, or lifts that: no device logs in, and the tokens of the devices are refused, until it is
+-- lifted.
+-- set_suspended(p_user uuid, p_is_suspended boolean, p_source jsonb) returns boolean
+
 -- The consequences of showing a token: the first use of a new one ends all others of its device, and one that has ended
 -- revokes the device (decision 35).
 -- show_token(p_family_hash bytea, p_token_hash bytea, p_overlap_s float8) returns text
@@ -1397,7 +1409,7 @@ create table migrations (
 
 -- The state of a token of a device's family:   'current': the token that was shown last of those that were new then
 -- 'next': new, and not shown yet   'former': the one before; requests with it may be under way   'ended': none of these
--- 'expired', 'revoked', 'reused': so is the device
+-- 'expired', 'revoked', 'reused': so is the device   'suspended': so is its user
 -- token_state(d devices, p_token_hash bytea) returns text
 
 -- The users who are told that a user types in a conversation, and the user; null if the user takes no part.
@@ -1431,6 +1443,10 @@ create table migrations (
 
 -- A user shows the token that was sent to an address.
 -- verify_email(p_hash bytea, p_user uuid, p_source jsonb, out outcome text) returns text
+
+-- An operator voids the password of a user, who sets another one by a link: all devices are logged out, and links of
+-- before are void.
+-- void_password(p_user uuid, p_lifetime_s float8, p_source jsonb) returns bytea
 
 -- The tokens of mails that set another password are void: the user has another password by now, or another address.
 -- void_resets(p_user uuid) returns void

@@ -34,9 +34,14 @@ KINDS: Final[dict[str, str]] = {
     "email_set": "the user set another e-mail address, or whether mails tell of new devices",
     "email_verified": "the e-mail address was verified",
     "email_removed": "the e-mail address was removed",
-    "export_asked": "the user asked for a file with all data of the account",
-    "account_closed": "the user asked to delete the account; all devices were revoked",
+    "export_asked": "the user, or an operator, asked for a file with all data of the account",
+    "account_closed": "the user, or an operator, asked to delete the account; all devices were revoked",
     "account_kept": "the user kept the account, by a login",
+    "account_suspended": "an operator suspended the user: no device logs in, and tokens are refused",
+    "account_unsuspended": "an operator lifted that",
+    "password_voided": "an operator voided the password, and made a link by which the user sets another one; all"
+    " devices were revoked",
+    "node_drained": "an operator asked a node to stop: `node` is its id",
     "account_deleted": "the account was deleted; all earlier events are, too",
     "operator_request": "an operator sent a request: `route` says which",
     "events_read": "an operator read the security events of the user",
@@ -54,17 +59,19 @@ Actor: TypeAlias = Literal["user", "operator", "system"]
 class Source(Struct, frozen=True):
     """The actor of an event, and the actor's network and program.
 
-    :ivar actor: `user`: a request with or without a token of the user; `operator`: one with the operators' token;
-        `system`: a job.
+    :ivar actor: `user`: a request with or without a token of the user; `operator`: one with the operators' token, or a
+        command; `system`: a job.
     :ivar address: of the client; of it only the network is stored. None, or no address of IP: unknown.
     :ivar client: the program, as the request names it. None: it names none.
     :ivar device: whose token the request shows. None: it shows none.
+    :ivar operator: the name of an operator who typed a command, for other operators. None: it is not known.
     """
 
     actor: Actor
     address: str | None = None
     client: str | None = None
     device: bytes | None = None
+    operator: str | None = None
 
     def encoded(self) -> str:
         """The parameter `p_source` of `note_security_event()`, as JSON."""
@@ -74,6 +81,7 @@ class Source(Struct, frozen=True):
             "address": _address(self.address or ""),
             "client": client or None,
             "device": self.device and self.device.hex(),
+            "operator": self.operator,
         }
         return msgspec.json.encode(fields).decode()
 
@@ -105,6 +113,7 @@ class SecurityEvent(Struct, frozen=True):
     :ivar client: the program that the request named.
     :ivar times: more than 1 for an event that happened several times in one hour, each time alike.
     :ivar last: when such an event happened last; None for other events.
+    :ivar operator: the name of the operator, as in `Source`. Users do not see it.
     """
 
     number: int
@@ -118,6 +127,7 @@ class SecurityEvent(Struct, frozen=True):
     detail: dict[str, Any]
     times: int
     last: int | None
+    operator: str | None = None
 
 
 async def note(
@@ -164,6 +174,14 @@ async def all_events(pool: Pool, *, limit: int, before: int | None = None) -> li
     """
     parameters = {"limit": limit, "before": _NO_END if before is None else before}
     return [_event(*row) for row in await pool.fetch(_sql.of_all, parameters)]
+
+
+async def recent_events(pool: Pool, *, since: int, limit: int) -> list[SecurityEvent]:
+    """The newest events of all users and operators, the newest first.
+
+    :param since: in microseconds since 1970.
+    """
+    return [_event(*row) for row in await pool.fetch(_sql.recent, {"since": since, "limit": limit})]
 
 
 async def forget_events(pool: Pool, *, days: int, limit: int) -> int:

@@ -14,7 +14,15 @@ from typing import Final
 from msgspec import Struct
 
 from store import sql
-from store.errors import DeviceRevoked, StoreError, TokenExpired, TokenRenewed, TokenReused, TokenUnknown
+from store.errors import (
+    AccountSuspended,
+    DeviceRevoked,
+    StoreError,
+    TokenExpired,
+    TokenRenewed,
+    TokenReused,
+    TokenUnknown,
+)
 from store.postgres.columns import BYTEA
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
@@ -62,7 +70,7 @@ async def device_by_token(pool: Pool, token: str) -> Identity:
     """The owner of this token.
 
     :raises TokenUnknown: if no device has tokens of its family.
-    :raises TokenExpired, DeviceRevoked, TokenReused: why it is not good.
+    :raises TokenExpired, DeviceRevoked, TokenReused, AccountSuspended: why it is not good.
     """
     rows = await pool.read(_DEVICE_BY_TOKEN, hashes(token))
     if not rows:
@@ -88,7 +96,7 @@ async def admitted(
     """The owner of a token, of the columns of `device_by_token` in tokens.sql. A token that is new, or has ended, has
     the consequences of `show_token` in a transaction of its own.
 
-    :raises TokenExpired, DeviceRevoked, TokenReused: why it is not good.
+    :raises TokenExpired, DeviceRevoked, TokenReused, AccountSuspended: why it is not good.
     """
     if state in ("next", "ended"):
         [(state,)] = await pool.fetch(_sql.show_token, {**hashes(token), "overlap_s": OVERLAP_S})
@@ -105,7 +113,7 @@ async def renew_token(pool: Pool, device: bytes, token: str, *, lifetime_s: floa
 
     :raises TokenUnknown: if the token is not of the device's family.
     :raises TokenRenewed: if the token after this one has been shown already.
-    :raises TokenExpired, DeviceRevoked, TokenReused: why it is not good.
+    :raises TokenExpired, DeviceRevoked, TokenReused, AccountSuspended: why it is not good.
     """
     new = _new_token(token[:FAMILY_CHARACTERS])
     parameters = {
@@ -159,6 +167,7 @@ _REFUSALS: Final[dict[str, type[StoreError]]] = {
     "expired": TokenExpired,
     "revoked": DeviceRevoked,
     "reused": TokenReused,
+    "suspended": AccountSuspended,
     "former": TokenRenewed,
 }
 """States of a token that is not good -> the error. The former token is good for all but a renewal."""

@@ -65,7 +65,16 @@ from server.transport.handshake import open_websocket
 from server.transport.outbox import Outbox
 from server.transport.stream import ClientStream
 from server.transport.wire_counts import WireCounts
-from store.errors import DeviceRevoked, Overloaded, StoreError, TokenExpired, TokenReused, TokenUnknown, Unavailable
+from store.errors import (
+    AccountSuspended,
+    DeviceRevoked,
+    Overloaded,
+    StoreError,
+    TokenExpired,
+    TokenReused,
+    TokenUnknown,
+    Unavailable,
+)
 from store.tokens import Identity
 
 log = structlog.get_logger(__name__)
@@ -100,7 +109,8 @@ class Gateway(Protocol):
     async def identify(self, connection: Connection, token: str) -> Identity:
         """The user and device that own this token. From here on the connection occupies a place in the admission, until
         its first sync is queued or `ADMISSION_S` has passed.
-        Raises TokenUnknown, TokenExpired, DeviceRevoked, TokenReused, or a different StoreError."""
+        Raises TokenUnknown, TokenExpired, DeviceRevoked, TokenReused, AccountSuspended, or a different
+        StoreError."""
 
     def has_room(self, user: bytes) -> bool:
         """Whether the user may have one more connection here."""
@@ -585,7 +595,7 @@ class Connection:
             # Pushes may be offered from the moment of registering; they are held until the welcome.
             self.outbox.hold()
             await self._gateway.register(self)
-        except (TokenUnknown, TokenExpired, DeviceRevoked, TokenReused) as error:
+        except (TokenUnknown, TokenExpired, DeviceRevoked, TokenReused, AccountSuspended) as error:
             code = _TOKEN_CODES[type(error)]
             self.close(code, code.info.meaning)
             return
@@ -644,6 +654,7 @@ _TOKEN_CODES: Final[dict[type[StoreError], CloseCode]] = {
     TokenExpired: CloseCode.TOKEN_EXPIRED,
     DeviceRevoked: CloseCode.DEVICE_REVOKED,
     TokenReused: CloseCode.TOKEN_REUSED,
+    AccountSuspended: CloseCode.ACCOUNT_SUSPENDED,
 }
 
 

@@ -10,6 +10,7 @@ from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from protocol.frames import Error
 from store.errors import (
+    AccountSuspended,
     AttachmentIncomplete,
     AttachmentUsed,
     DeviceRevoked,
@@ -65,6 +66,7 @@ _CODES: Final[dict[type[Any], ErrorCode]] = {
     TokenReused: ErrorCode.TOKEN_REUSED,
     TokenExpired: ErrorCode.UNAUTHENTICATED,
     DeviceRevoked: ErrorCode.UNAUTHENTICATED,
+    AccountSuspended: ErrorCode.ACCOUNT_SUSPENDED,
 }
 
 

@@ -18,7 +18,15 @@ from server.http.queries import InvalidQuery, query_reader
 from server.http.routing import Access, AnyAnswer, Changed, Request, Route
 from server.http.sources import operator_source
 from store import security_events
-from store.errors import DeviceRevoked, Overloaded, TokenExpired, TokenReused, TokenUnknown, Unavailable
+from store.errors import (
+    AccountSuspended,
+    DeviceRevoked,
+    Overloaded,
+    TokenExpired,
+    TokenReused,
+    TokenUnknown,
+    Unavailable,
+)
 from store.redis.client import RedisError
 
 _T = TypeVar("_T")
@@ -67,7 +75,7 @@ def _admission(route: Route, admit: _Admit | None = None) -> _Admit:
         except (Unavailable, Overloaded, RedisError):
             limits.excuse(stranger)
             raise
-        except (TokenUnknown, TokenExpired, DeviceRevoked, TokenReused):
+        except (TokenUnknown, TokenExpired, DeviceRevoked, TokenReused, AccountSuspended):
             limits.refuse(stranger)
             raise
         limits.admit(stranger, caller[0].user)

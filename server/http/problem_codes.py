@@ -52,6 +52,7 @@ class ProblemCode(Enum):
     CONFIRMATION_REQUIRED = "confirmation_required"
     REAUTHENTICATION_REQUIRED = "reauthentication_required"
     ACCOUNT_CLOSED = "account_closed"
+    ACCOUNT_SUSPENDED = "account_suspended"
     REGISTRATION_CLOSED = "registration_closed"
     INVITATION_REQUIRED = "invitation_required"
     INVITATION_VOID = "invitation_void"
@@ -190,6 +191,11 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         403,
         "Account closed",
         "You have asked to delete the account, which happens at `due`. Log in with `keeps_account` to keep it.",
+    ),
+    ProblemCode.ACCOUNT_SUSPENDED: ProblemInfo(
+        403,
+        "Account suspended",
+        "An operator of the server has suspended the account. Keep the token: it is good again once that is lifted.",
     ),
     ProblemCode.REGISTRATION_CLOSED: ProblemInfo(
         403, "Registration closed", "This server takes no new users. Log in with an account that you have."

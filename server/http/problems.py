@@ -21,6 +21,7 @@ from server.http.queries import InvalidQuery
 from store.conversations import PLACES_PER_DAY
 from store.errors import (
     AccountClosed,
+    AccountSuspended,
     AttachmentIncomplete,
     AttachmentUsed,
     BadUpload,
@@ -186,6 +187,10 @@ REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
     TokenReused: (ProblemCode.TOKEN_REUSED, "a token was shown that had ended, so a thief may have it: log in again"),
     TokenRenewed: (ProblemCode.TOKEN_RENEWED, "the token was renewed, and the new one was used: go on with that one"),
     DeviceRevoked: (ProblemCode.DEVICE_REVOKED, "the user has revoked this device: log in again"),
+    AccountSuspended: (
+        ProblemCode.ACCOUNT_SUSPENDED,
+        "the operator of this server has suspended your account: ask them why",
+    ),
     NotConfirmed: (
         ProblemCode.CONFIRMATION_REQUIRED,
         "show the password to POST /v1/confirmations, then repeat the request",

@@ -1,12 +1,12 @@
 -- name: add_device
 -- Adds a device with the hashes of its token; the token itself is not stored. If the user then has more devices than
 -- %(most)s, those that were used least recently are revoked. If it is not the user's first device, a mail tells of it,
--- unless the user does not want that. No row: there is no such user. Null: the account is closed, or the password has
--- another hash by now; the lock keeps both as they are until this is committed.
+-- unless the user does not want that. No row: there is no such user. Null: the account is closed or suspended, or the
+-- password has another hash by now; the lock keeps them as they are until this is committed.
 with owner as (
     select u.id from users u
     where u.id = %(user)s::uuid and (%(password_hash)s::text is null or u.password_hash = %(password_hash)s)
-      and not u.is_closed
+      and not u.is_closed and u.suspended is null
     for share
 ), crowded as (
     -- This and the rest read the tables as they were before.
@@ -44,7 +44,7 @@ with owner as (
         made.id)
     from made cross join others o
 )
-select (extract(epoch from made.expires) * 1000000)::bigint, u.is_closed
+select (extract(epoch from made.expires) * 1000000)::bigint, u.is_closed, u.suspended is not null
 from users u left join made on true left join noted on true left join told on true
 -- The count lets Postgres note each of the devices that are revoked.
 where u.id = %(user)s::uuid and (select count(*) from noted_ended) >= 0;
@@ -79,9 +79,14 @@ select f.id from found f left join noted on true;
 -- See revoke_devices() in functions/.
 select revoke_devices(%(user)s::uuid, p_except => %(except)s::uuid, p_source => %(source)s::jsonb);
 
--- name: revoked_since
--- The devices whose connections are to be closed, and whether a token was reused.
-select d.user_id, d.id, d.is_reused from devices d where d.revoked between now() - make_interval(secs => %(ago_s)s) and 'infinity';
+-- name: ended_since
+-- The devices whose connections are to be closed, and why: 'revoked' or 'reused'; without a device: 'suspended', all of
+-- the user.
+select d.user_id, d.id, case when d.is_reused then 'reused' else 'revoked' end
+from devices d where d.revoked between now() - make_interval(secs => %(ago_s)s) and 'infinity'
+union all
+select u.id, null, 'suspended'
+from users u where u.suspended between now() - make_interval(secs => %(ago_s)s) and 'infinity';
 
 -- name: confirm
 -- Notes that the user has shown the password on this device. No row: it has another hash by now, or the device was

@@ -74,7 +74,8 @@ select (select count(*) from due), (select count(*) from asked);
 -- name: digest
 -- The fields of a digest. No row: it is not wanted, or there was one recently, or the user has no unread messages.
 select e.address, u.username, mail_token(e.seed, 'unsubscribe'), n.unread, n.conversations
-from emails e join users u on u.id = e.user_id and not u.is_closed cross join lateral unread_of(e.user_id) n
+from emails e join users u on u.id = e.user_id and not u.is_closed and u.suspended is null
+cross join lateral unread_of(e.user_id) n
 where e.user_id = %(user)s::uuid and e.verified is not null and e.wants_digest and n.unread > 0
   and coalesce(e.last_digest, '-infinity') < clock_timestamp() - make_interval(secs => %(apart_s)s);
 

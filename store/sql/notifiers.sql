@@ -20,7 +20,7 @@ delete from notifiers where id = %(notifier)s::uuid and user_id = %(user)s::uuid
 -- name: notice_context
 -- All that a notice for a user depends on: what waits, how much, the quiet hours, the time, and a row for each notifier
 -- that can be told, with its last notice. Notifiers of revoked devices are left out, and e-mail without a verified
--- address. A row without a kind: there is no notifier. No row: there is no such user, or the account is closed.
+-- address. A row without a kind: there is no notifier. No row: there is no such user, or the account is closed or suspended.
 -- notifiers: only these; null: all.
 -- to_deployment: also the webhook of the deployment.
 select w.is_undelivered, coalesce(w.unread_by, '{}'),
@@ -45,7 +45,7 @@ left join lateral (
     select 'deployment', null, null, null, null, null where %(to_deployment)s
 ) n on true
 left join notices s on s.user_id = u.id and s.notifier_id is not distinct from n.id and n.kind is not null
-where u.id = %(user)s::uuid and not u.is_closed
+where u.id = %(user)s::uuid and not u.is_closed and u.suspended is null
 order by n.created, n.id;
 
 -- name: enqueue_notices

@@ -37,3 +37,7 @@ with old as (
     delete from password_resets r where r.id = any(array(select o.id from old o)) returning 1
 )
 select count(*) from gone;
+
+-- name: void
+-- See void_password() in functions/.
+select void_password(%(user)s::uuid, %(lifetime_s)s::float8, %(source)s::jsonb);

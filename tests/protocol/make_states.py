@@ -31,6 +31,8 @@ AFTER_HELLO: Final = (
     CloseCode.UNSUPPORTED_VERSION,
     CloseCode.TOKEN_EXPIRED,
     CloseCode.DEVICE_REVOKED,
+    CloseCode.TOKEN_REUSED,
+    CloseCode.ACCOUNT_SUSPENDED,
 )
 """The close codes that the server answers `hello` with, if not with `welcome`."""
 

@@ -46,6 +46,7 @@ class Persona(Enum):
     ANONYMOUS = "shows no token"
     REVOKED = "shows the token of a device of the administrator that was revoked"
     EXPIRED = "shows a token of the administrator that has expired"
+    SUSPENDED = "shows the token of a device whose user is suspended"
     OPERATOR = "shows the operators' token"
     STRANGER = "a user whom nobody here knows"
     BLOCKED = "a user whom the administrator blocks"
@@ -58,6 +59,7 @@ NO_SESSION: Final[dict[Persona, str]] = {
     Persona.ANONYMOUS: "unauthenticated",
     Persona.REVOKED: "device_revoked",
     Persona.EXPIRED: "token_expired",
+    Persona.SUSPENDED: "account_suspended",
     Persona.OPERATOR: "unauthenticated",
 }
 USERS: Final = tuple(persona for persona in Persona if persona not in NO_SESSION)

@@ -94,9 +94,13 @@ class Callers:
         await contacts.set_blocked(pool, alice.user, users[Persona.BLOCKED].user, is_blocked=True)
         revoked = await new_device(pool, alice.user)
         await devices.revoke_device(pool, alice.user, revoked.device)
+        suspended = await new_device(pool, alice.user)
+        # The column by which tokens are refused; Alice goes on with her other devices.
+        await pool.fetch("update devices set is_suspended = true where id = %s", (UUID(bytes=suspended.device),))
         tokens = {
             Persona.ANONYMOUS: "",
             Persona.REVOKED: revoked.token,
+            Persona.SUSPENDED: suspended.token,
             Persona.OPERATOR: OPS_TOKEN,
         }
         objects = Folder(folder)
@@ -283,6 +287,7 @@ CLOSED: Final[dict[Persona, CloseCode]] = {
     Persona.ANONYMOUS: CloseCode.UNAUTHENTICATED,
     Persona.REVOKED: CloseCode.DEVICE_REVOKED,
     Persona.EXPIRED: CloseCode.TOKEN_EXPIRED,
+    Persona.SUSPENDED: CloseCode.ACCOUNT_SUSPENDED,
     Persona.OPERATOR: CloseCode.UNAUTHENTICATED,
 }
 """How the server ends a connection whose hello shows this caller's token."""

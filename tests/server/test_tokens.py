@@ -1,4 +1,5 @@
-"""Tokens on a live connection: they expire, are refreshed, and are void once their device is revoked, on every node."""
+"""Tokens on a live connection: they expire, are refreshed, and are void once their device is revoked or
+their user is suspended, on every node."""
 
 from __future__ import annotations
 
@@ -11,9 +12,11 @@ from client.http import Credentials
 from protocol.codes import CloseCode, ErrorCode
 from protocol.frames import Error, Hello, Refresh, Refreshed, Send, Sent, Welcome
 from server.gateway import revocations
-from store.devices import revoke_device
+from store.devices import EndedDevice, revoke_device
 from store.errors import Unavailable
 from store.postgres.pool import Pool
+from store.security_events import Source
+from store.suspensions import set_suspended
 from store.tokens import device_by_token
 from tests.people import new_device, new_user
 from tests.server.node_world import RawClient, TestNode, open_node
@@ -161,14 +164,53 @@ async def test_a_device_that_is_revoked_while_postgres_cannot_be_asked_is_cut_of
     _, revoked = devices
     async with open_node(pool.url, redis_url) as node, node.open_websocket(revoked.token) as client:
         asked = trio.Event()
-        real = revocations.revoked_since
+        real = revocations.ended_since
 
-        async def unreachable(*_: object, **__: object) -> list[tuple[bytes, bytes, bool]]:
+        async def unreachable(*_: object, **__: object) -> list[EndedDevice]:
             asked.set()
             raise Unavailable("Postgres", "here", "no answer")
 
-        monkeypatch.setattr(revocations, "revoked_since", unreachable)
+        monkeypatch.setattr(revocations, "ended_since", unreachable)
         await revoke_device(pool, revoked.user, revoked.device)
         await asked.wait()
-        monkeypatch.setattr(revocations, "revoked_since", real)
+        monkeypatch.setattr(revocations, "ended_since", real)
         assert await client.wait_end() == CloseCode.DEVICE_REVOKED.value
+
+
+async def test_a_suspended_user_is_cut_off_on_every_node_within_a_second_and_comes_back_with_the_same_token(
+    pool: Pool, redis_url: str, devices: list[Credentials], bob: Credentials
+) -> None:
+    source = Source("operator", operator="ops")
+    phone, tablet = devices
+    async with (
+        open_node(pool.url, redis_url) as one,
+        open_node(pool.url, redis_url) as other,
+        one.open_websocket(phone.token) as here,
+        other.open_websocket(tablet.token) as there,
+        one.open_websocket(bob.token) as stays,
+    ):
+        await set_suspended(pool, phone.user, is_suspended=True, source=source)
+        began = trio.current_time()
+        for client in (here, there):
+            assert await client.wait_end() == CloseCode.ACCOUNT_SUSPENDED.value
+        assert trio.current_time() - began < 1.0
+        for node in (one, other):
+            for device in devices:
+                assert await refuses(node, device.token) == CloseCode.ACCOUNT_SUSPENDED.value
+        await stays.nothing_came()
+        await set_suspended(pool, phone.user, is_suspended=False, source=source)
+        async with other.open_websocket(phone.token) as again:
+            await again.nothing_came()
+
+
+async def test_a_renewal_of_a_suspended_user_is_refused_without_a_word_of_logging_in(
+    pool: Pool, redis_url: str, alice: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that is told `unauthenticated` may throw its token away."""
+    monkeypatch.setattr(revocations, "POLL_S", 3600.0)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as client:
+        await set_suspended(pool, alice.user, is_suspended=True, source=Source("operator"))
+        await client.send(Refresh(3, alice.token))
+        [error] = await client.read(1)
+        assert isinstance(error, Error)
+        assert (error.code, error.retry_after_ms) == (ErrorCode.ACCOUNT_SUSPENDED.value, None)

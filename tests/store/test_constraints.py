@@ -100,6 +100,9 @@ IMPOSSIBLE = {
         "insert into exports (id, user_id, asked, ready, expires, parts, size_bytes)"
         " values (gen_random_uuid(), '{alice}', now(), now(), now(), 0, 1)"
     ),
+    "an event of a user by the name of an operator": (
+        "insert into security_events (kind, actor, operator) values ('login', 'user', 'ops')"
+    ),
     "an event by an unknown actor": "insert into security_events (kind, actor) values ('login', 'nobody')",
     "an event of a whole address": (
         "insert into security_events (kind, actor, network) values ('login', 'user', '192.0.2.7/32')"

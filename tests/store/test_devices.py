@@ -6,7 +6,7 @@ import pytest
 
 from store import devices, notifiers
 from store.accounts import add_user
-from store.devices import add_device, devices_of, revoke_device, revoked_since
+from store.devices import EndedDevice, add_device, devices_of, ended_since, revoke_device
 from store.errors import UnknownDevice
 from store.notifiers import FcmTarget
 from store.postgres.driver import uuid
@@ -56,11 +56,11 @@ async def test_only_the_user_revokes_and_once_is_as_good_as_twice(pool: Pool) ->
     for who, what in ((somebody, device), (user, user)):
         with pytest.raises(UnknownDevice):
             await revoke_device(pool, who, what)
-    assert await revoked_since(pool, ago_s=60) == []
+    assert await ended_since(pool, ago_s=60) == []
     await device_by_token(pool, token)
     await revoke_device(pool, user, device)
     first = await pool.fetch("select revoked from devices where revoked is not null")
     await revoke_device(pool, user, device)
     assert await pool.fetch("select revoked from devices where revoked is not null") == first
-    assert await revoked_since(pool, ago_s=60) == [(user, device, False)]
-    assert await revoked_since(pool, ago_s=0) == []
+    assert await ended_since(pool, ago_s=60) == [EndedDevice(user, device, "revoked")]
+    assert await ended_since(pool, ago_s=0) == []

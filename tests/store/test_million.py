@@ -331,7 +331,8 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
     )
     assert {row[0] for row in rows} == {
         "devices_user",  # devices_of
-        "devices_revoked",  # revoked_since
+        "devices_revoked",  # ended_since
+        "users_suspended",  # ended_since
         "contacts_blocked",  # users whose display names are not shown
         "emails_verified",  # ask_password_reset, by address
         "password_resets_user",  # ask_password_reset, how many were asked for
@@ -375,7 +376,7 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "sent_verifications_address",  # take_verification, whether a link of this address is still good
         "sent_verifications_expires",  # forget_sent
         "security_events_user",  # events_of
-        "security_events_at",  # forget_events
+        "security_events_at",  # forget_events, recent_events
     }
     moved = await million.fetch(
         "select c.relname::text, pg_get_indexdef(i.indexrelid) from pg_index i join pg_class c on c.oid = i.indrelid"

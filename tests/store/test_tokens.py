@@ -202,7 +202,7 @@ async def test_a_token_that_has_ended_revokes_its_device_and_tells_the_user(
         await device_by_token(pool, token)
     assert (await device_by_token(pool, other.token)).device == other.device
     assert [row[0] for row in await pool.fetch("select device_id from notifiers")] == [other.device]
-    assert await devices.revoked_since(pool, ago_s=60) == [(alice.user, alice.device, True)]
+    assert await devices.ended_since(pool, ago_s=60) == [devices.EndedDevice(alice.user, alice.device, "reused")]
     ids = {"user": str(UUID(bytes=alice.user)), "device": str(UUID(bytes=alice.device))}
     assert await pool.fetch("select task, payload from jobs") == [("token_reused", ids)]
     events = await pool.fetch("select kind, user_id, detail from security_events where kind = 'token_reused'")

@@ -34,6 +34,7 @@ _TOKEN_PROBLEMS: Final = (
     ProblemCode.TOKEN_EXPIRED,
     ProblemCode.DEVICE_REVOKED,
     ProblemCode.TOKEN_REUSED,
+    ProblemCode.ACCOUNT_SUSPENDED,
 )
 ADMISSION_PROBLEMS: Final = {
     Access.DEVICE: _TOKEN_PROBLEMS,

@@ -22,9 +22,9 @@ from server.http.request_classes import RequestClass
 from server.http.routes.registration import check_may_register
 from server.http.routing import NOTHING, Answer, Request, Routes
 from server.http.sources import source_of
-from store import account_deletions, accounts, devices, profiles, security_events, tokens
+from store import account_deletions, accounts, devices, profiles, security_events, suspensions, tokens
 from store.accounts import Account
-from store.errors import IdentityTaken, UnknownUser
+from store.errors import AccountSuspended, IdentityTaken, UnknownUser
 from store.tokens import Identity
 
 routes = Routes()
@@ -129,8 +129,10 @@ def _wrong() -> Problem:
 
 
 async def _check_open(request: Request[bodies.LogIn], user: bytes, *, keeps_account: bool) -> None:
-    """Called once the user is known to be the one: other users are not told what the user has asked for."""
+    """Called once the user is known to be the one: other users are not told what the user or an operator has done."""
     pool = request.services.pool
+    if await suspensions.is_suspended(pool, user):
+        raise AccountSuspended
     closing = await account_deletions.closing_of(pool, user)
     if closing is None:
         return
@@ -171,6 +173,7 @@ async def _register(request: Request[Any], first: FirstDevice) -> NewDevice:
         ProblemCode.WRONG_CREDENTIALS,
         ProblemCode.TOO_MANY_GUESSES,
         ProblemCode.ACCOUNT_CLOSED,
+        ProblemCode.ACCOUNT_SUSPENDED,
         ProblemCode.EXTERNAL_LOGIN_NOT_OFFERED,
         ProblemCode.INVALID_EXTERNAL_TOKEN,
         ProblemCode.USERNAME_REQUIRED,

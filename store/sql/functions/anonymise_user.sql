@@ -56,7 +56,7 @@ begin
     set username = 'deleted user ' || left(replace(gen_random_uuid()::text, '-', ''), 16), password_hash = '',
         display_name = null, avatar = null, profile_revision = u.profile_revision + 1, gives_receipts = true,
         shows_presence = false, messages_from = 'nobody', groups_from = 'nobody', is_closed = true,
-        deleted = clock_timestamp()
+        suspended = null, deleted = clock_timestamp()
     where u.id = p_user;
     return true;
 end $$;

@@ -16,15 +16,16 @@ create or replace function note_security_event(
     p_kind text, p_user uuid, p_source jsonb, p_detail jsonb default '{}', p_device uuid default null,
     p_is_counted boolean default false
 ) returns bigint language sql volatile as $$
-    insert into security_events (kind, user_id, actor, device_id, network, client, detail, hour, last)
-    select p_kind, p_user, p_source->>'actor', coalesce((p_source->>'device')::uuid, p_device),
+    insert into security_events (kind, user_id, actor, operator, device_id, network, client, detail, hour, last)
+    select p_kind, p_user, p_source->>'actor', p_source->>'operator',
+           coalesce((p_source->>'device')::uuid, p_device),
            network(set_masklen(a.address, case family(a.address) when 4 then 24 else 48 end)),
            p_source->>'client', p_detail,
            case when p_is_counted then date_trunc('hour', clock_timestamp(), 'UTC') end,
            case when p_is_counted then clock_timestamp() end
     from (select (p_source->>'address')::inet as address) a
     on conflict (user_id, kind, hour, detail) where hour is not null do update
-    set times = security_events.times + 1, last = excluded.last, actor = excluded.actor, device_id = excluded.device_id,
-        network = excluded.network, client = excluded.client
+    set times = security_events.times + 1, last = excluded.last, actor = excluded.actor, operator = excluded.operator,
+        device_id = excluded.device_id, network = excluded.network, client = excluded.client
     returning id
 $$;

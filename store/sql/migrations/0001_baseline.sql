@@ -41,6 +41,8 @@ create table users (
     groups_from text not null default 'everybody' check (groups_from in ('everybody', 'contacts', 'nobody')),
     -- The user has asked to delete the account: no device logs in (account_deletions).
     is_closed boolean not null default false,
+    -- When an operator suspended the user; null: the user is not suspended (devices.is_suspended).
+    suspended timestamptz,
     -- When the account was deleted. The row stays, since messages, marks and settings refer to it.
     deleted timestamptz,
     constraint users_username unique (username),
@@ -48,6 +50,7 @@ create table users (
         deleted is null or is_closed and display_name is null and avatar is null and password_hash = '')
 );
 create index users_created on users (created);
+create index users_suspended on users (suspended) where suspended is not null;
 
 create table devices (
     id uuid primary key,
@@ -70,6 +73,8 @@ create table devices (
     revoked timestamptz,
     -- It was revoked since a token was shown that had ended.
     is_reused boolean not null default false check (not is_reused or revoked is not null),
+    -- An operator has suspended the user. The same as in users, so that a token is looked up in this table alone.
+    is_suspended boolean not null default false,
     expires timestamptz not null default now() + interval '90 days',
     -- When the user last showed the password on this device: at the login, or since.
     confirmed timestamptz not null default clock_timestamp(),
@@ -797,8 +802,9 @@ create table security_events (
     -- The user whose account it is; null: it concerns none, such as a login with an unknown name.
     user_id uuid,
     at timestamptz not null default clock_timestamp(),
-    -- The actor. An operator is known only as a holder of the operators' token.
     actor text not null check (actor in ('user', 'operator', 'system')),
+    -- The operator's name, for operators alone. Null: the operator is known only as a holder of the operators' token.
+    operator text check (length(operator) between 1 and 64),
     -- The device that acted, or that was made.
     device_id uuid,
     -- The network that the request came from: a /24 of IPv4, a /48 of IPv6. No whole address is kept.
@@ -813,6 +819,7 @@ create table security_events (
     -- When it happened last, if it is counted.
     last timestamptz,
     check ((hour is null) = (last is null)),
+    constraint security_events_operator check (operator is null or actor = 'operator'),
     check (hour is not null or times = 1)
 );
 create index security_events_user on security_events (user_id, id);

@@ -9,7 +9,10 @@ import trio
 import trio.testing
 
 from client.http import Credentials
+from store import account_deletions
 from store.postgres.pool import Pool
+from store.security_events import Source
+from store.suspensions import set_suspended
 from tests.people import new_device, new_direct, new_user
 from tests.server.http_world import PASSWORD, REGISTER, both_encodings, open_api
 from tests.store.test_tokens import end_overlap
@@ -198,3 +201,39 @@ async def test_a_token_that_was_renewed_and_one_that_has_ended_are_told_apart(
         for shown in (old, new):
             reused = await shown.get("/v1/profile")
             assert (reused.status, reused.code) == (401, "token_reused")
+
+
+@both_encodings
+async def test_a_suspended_user_is_refused_by_name_and_logs_in_again_once_that_is_lifted(
+    pool: Pool, redis_url: str, encoding: str
+) -> None:
+    source = Source("operator", operator="ops")
+    async with open_api(pool, redis_url, encoding) as api:
+        await api.post("/v1/users", REGISTER)
+        login = {"username": "carol", "password": PASSWORD, "name": "Phone"}
+        phone = await api.post("/v1/devices", login)
+        mine, user = api.of(phone.body["token"]), phone.body["user"]
+        assert await set_suspended(pool, user, is_suspended=True, source=source)
+        for refused in (
+            await mine.get("/v1/profile"),
+            await mine.get("/v1/conversations"),
+            await mine.post("/v1/tokens", {}),
+            await api.post("/v1/devices", login),
+        ):
+            assert (refused.status, refused.code) == (403, "account_suspended")
+        # Of a wrong password nothing is said but that.
+        assert (await api.post("/v1/devices", {**login, "password": f"{PASSWORD}!"})).code == "wrong_credentials"
+        assert await set_suspended(pool, user, is_suspended=False, source=source)
+        assert (await mine.get("/v1/profile")).status == 200
+        assert (await api.post("/v1/devices", login)).status == 201
+
+
+async def test_a_login_of_a_suspended_user_keeps_no_account_that_is_to_be_deleted(pool: Pool, redis_url: str) -> None:
+    async with open_api(pool, redis_url) as api:
+        await api.post("/v1/users", REGISTER)
+        login = {"username": "carol", "password": PASSWORD, "name": "Phone", "keeps_account": True}
+        user = (await api.post("/v1/devices", login)).body["user"]
+        await account_deletions.close(pool, user, delay_s=3600, deletes_messages=False)
+        await set_suspended(pool, user, is_suspended=True, source=Source("operator"))
+        assert (await api.post("/v1/devices", login)).code == "account_suspended"
+        assert await account_deletions.closing_of(pool, user) is not None
