@@ -23,6 +23,9 @@ Query modules, a function for each query of the `.sql` file of the same name:
 | `exports`, `exported` | exports of accounts; the data in them |
 | `profiles`, `contacts` | what users show of themselves; contacts and blocking |
 | `security_events` | the audit log of accounts |
+| `suspensions` | users whom operators suspend |
+| `inspected_users`, `inspected_messages` | what operators see of users, and of messages |
+| `database_checks` | what the command `doctor` asks Postgres about itself |
 | `own_settings`, `emails`, `quiet_hours` | settings for the user alone; e-mail addresses; hours without notices |
 | `conversations`, `participants`, `participant_lists` | conversations; changes to a group; lists kept in memory |
 | `list_pages`, `history_pages` | first pages with their versions, and what a page that is kept lacks |

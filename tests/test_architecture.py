@@ -323,13 +323,20 @@ def test_the_streams_of_nodes_are_written_by_the_files_listed_and_no_others() ->
         "server/cluster/presence.py",
         "jobs/tasks/retention.py",
         "jobs/tasks/account_deletions.py",
+        # Questions of operators, which carry no push.
+        "store/redis/questions.py",
     }
 
 
 ADDRESSING = "store/redis/addressing.py"
 NODES_OF_USERS = {
-    # A node asks about single users as well: whether they are anywhere, or here.
-    ("store.redis.directory", "locate"): {ADDRESSING, "server/cluster/presence.py", "server/cluster/missed_pushes.py"},
+    # A node asks about single users as well: whether they are anywhere, or here. An operator asks where they are.
+    ("store.redis.directory", "locate"): {
+        ADDRESSING,
+        "server/cluster/presence.py",
+        "server/cluster/missed_pushes.py",
+        "server/cli/messages.py",
+    },
     ("store.redis.directory", "locate_watchers"): {ADDRESSING},
     ("store.redis.entries", "encode_pushes"): {ADDRESSING},
     ("store.redis.entries", "encode_presence_hint"): {ADDRESSING},

@@ -9,4 +9,5 @@
 | `cursor_advance` | the cursors of connected devices, moved forward once all before them was pushed |
 | `missed_pushes` | the check before that: pushes that are lacking without a known cause |
 | `presence` | which users are online, for the connections that watch them |
+| `questions` | questions of operators to this node |
 """

@@ -7,6 +7,7 @@ connections, and reads the changes that it may have missed meanwhile from Postgr
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 from typing import Final
@@ -18,6 +19,7 @@ from server.cluster.catch_up import CatchUp
 from server.cluster.cursor_advance import CursorAdvance
 from server.cluster.missed_pushes import MissedPushes
 from server.cluster.presence import PresenceWatch
+from server.cluster.questions import Questions
 from server.cluster.unknown_outcomes import UnknownOutcomes
 from server.delivery.broadcast import Broadcast
 from server.delivery.fanout import Fanout
@@ -39,7 +41,15 @@ from store.redis.directory import (
     left_in_good_order,
     sign_off,
 )
-from store.redis.entries import AddressedPush, CatchUpRequest, PresenceHint, PresenceRecheck, decode_entry
+from store.redis.entries import (
+    AddressedPush,
+    CatchUpRequest,
+    DrainRequest,
+    NodeQuestion,
+    PresenceHint,
+    PresenceRecheck,
+    decode_entry,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +79,8 @@ class Node:
     :ivar ready: set once others can find it.
     :ivar fanout: pushes to other nodes; it has counters of its own.
     :ivar stream_entries: entries of its stream as of the last heartbeat, one of which it has read.
+    :ivar questions: of operators.
+    :ivar on_drain: called when an operator asks this node to stop. Synchronous.
     """
 
     def __init__(self, redis: Redis, pool: Pool, hub: Hub, id: bytes, traces: MessageTraces | None = None) -> None:
@@ -85,6 +97,8 @@ class Node:
         self._others: frozenset[bytes] = frozenset()
         self._writers: frozenset[bytes] = frozenset()
         self.receipt_counter = ReceiptCounter(pool, self.broadcast)
+        self.questions = Questions(redis)
+        self.on_drain: Callable[[], None] = lambda: None
         self.presence = PresenceWatch(redis, pool, self.id, hub, self.live_nodes)
         self._departed: set[bytes] = set()
         self._departure = trio.Event()
@@ -113,6 +127,7 @@ class Node:
             nursery.start_soon(self.presence.run)
             nursery.start_soon(self.receipt_counter.run)
             nursery.start_soon(self.cursor_advance.run)
+            nursery.start_soon(self.questions.run)
 
     def _is_alone(self) -> bool:
         """Whether no other node can hold a connection now."""
@@ -141,6 +156,11 @@ class Node:
     def has_untold(self) -> bool:
         """Whether the other nodes have yet to be asked to catch up with something that could not be pushed."""
         return self.fanout.missed_since is not None
+
+    @property
+    def read_ms(self) -> int:
+        """The time of the last entry of its stream that it has read, by Redis' clock."""
+        return self._inbox.position[0]
 
     async def enter(self, user: bytes) -> None:
         """Tell the other nodes that the user has a device here. The hub must know the device already.
@@ -254,11 +274,19 @@ class Node:
                         self.presence.hear(users)
                     case PresenceRecheck(users):
                         self.presence.recheck(users)
+                    case NodeQuestion():
+                        self.questions.ask_nowait(item)
+                    case DrainRequest():
+                        log.info("drain_asked")
+                        self.on_drain()
                     case AddressedPush():
-                        if item.trace is not None and self._traces is not None:
-                            self._traces.received(item.trace)
-                        self.broadcast.push_here(item)
+                        self._push_here(item)
             self.broadcast.flush()
+
+    def _push_here(self, push: AddressedPush) -> None:
+        if push.trace is not None and self._traces is not None:
+            self._traces.received(push.trace)
+        self.broadcast.push_here(push)
 
     def _tell_unknown_outcomes(self, since: float) -> None:
         """Changes may have been committed since then that no node was told of."""

@@ -19,4 +19,5 @@ one. A request without a handler is a type error.
 | `clients`, `delivery_times` | open connections by client; times from a commit to its delivered mark, by day |
 | `delivery_hops` | times of messages from hop to hop |
 | `samples` | the node's metrics, at a scrape |
+| `description` | the node as it describes itself to an operator |
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ from server.gateway.clients import ClientCounts
 from server.gateway.connection import Connection, LookUpRequest
 from server.gateway.delivery_hops import DeliveryHops
 from server.gateway.delivery_times import DeliveryTimes
+from server.gateway.description import describe
 from server.gateway.last_seen import LastSeen
 from server.gateway.marks import Marks
 from server.gateway.readers import Readers
@@ -76,6 +78,7 @@ from store.redis.client import Redis
 from store.redis.directory import NODE_BYTES
 from store.redis.entries import AddressedPush
 from store.redis.eviction import check_keeps_all, wait_keeps_all
+from store.redis.questions import NodeState
 from store.tokens import Identity, device_by_token
 from store.transfers import Transfers
 
@@ -185,6 +188,8 @@ class SocketGateway:
         self.hub = Hub(self._pushed, self._traces)
         self.counts = self.hub.counts
         self.node = Node(self.redis, self.pool, self.hub, id, self._traces)
+        self.node.questions.describe = self._describe
+        self.node.on_drain = _stop_this_process
         self._uses = DeviceUses(self.pool)
         self._last_seen = LastSeen(self.pool, self.hub, self._clock.now_us)
         self._readers = Readers(self.pool)
@@ -220,6 +225,8 @@ class SocketGateway:
         self._ended: Counter[str] = Counter()
         self._all_gone = trio.Event()
         self._terminated = trio.Event()
+        self._port = 0
+        self._listening_since = trio.current_time()
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until SIGTERM or SIGINT, then drain. Started, with its port, once it accepts connections.
@@ -293,6 +300,7 @@ class SocketGateway:
         async with trio.open_nursery() as listening:
             listening.start_soon(accept_connections, sock, connections, self._serve, self._admission.wait_open)
             log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self.node.id.hex())
+            self._port, self._listening_since = sock.getsockname()[1], trio.current_time()
             self.health.started()
             if self._config.ready_line:
                 listening.start_soon(self._tell_ready)
@@ -359,6 +367,19 @@ class SocketGateway:
 
     def _overdue(self) -> str:
         return self._sends.lanes.overdue() or self._marks.batcher.commits.overdue()
+
+    def _describe(self, users: list[bytes]) -> NodeState:
+        return describe(
+            self.node,
+            self.hub,
+            self._connections,
+            users,
+            port=self._port,
+            listening_since=self._listening_since,
+            clients=self._client_counts.statistics(),
+            queued_sends=self._sends.lanes.statistics().fast.queued,
+            fault="stopping" if self.health.is_stopping else self.health.liveness_fault(),
+        )
 
     async def answer_plain(self, head: bytes) -> bytes | None:
         request = asked(head)
@@ -525,6 +546,11 @@ class SocketGateway:
         if isinstance(frame, (Hello, Sync)):
             self._admission.leave(connection)
         return reply
+
+
+def _stop_this_process() -> None:
+    """As a process manager does it: with the grace, and with the time to move and to drain."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _told(config: Config) -> tuple[int, bytes]:

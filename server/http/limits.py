@@ -86,6 +86,15 @@ class _SharedCounts:
         return wait_s or 0.0
 
 
+def bucket_of_user(request_class: RequestClass, user: bytes) -> str:
+    """The key in Redis of the bucket of a user, if the class is counted there (`ClassLimits.is_exact`)."""
+    return f"{_of_users(request_class)}:{user.hex()}"
+
+
+def _of_users(request_class: RequestClass) -> str:
+    return f"alo:rate:{request_class.value}:user"
+
+
 class _Counts(Generic[_Key]):
     """The requests of one class, by address or by user.
 
@@ -142,7 +151,7 @@ class Limits:
                 name = f"alo:rate:{each.value}:address" if limits.is_exact else None
                 self._addresses[each] = _Counts(shared, limits.address, factor, name)
             if limits.user is not None:
-                name = f"alo:rate:{each.value}:user" if limits.is_exact else None
+                name = _of_users(each) if limits.is_exact else None
                 self._users[each] = _Counts(shared, limits.user, factor, name)
         self._strangers = self._addresses[RequestClass.UNAUTHENTICATED]
         self._good_tokens: OrderedDict[bytes, bytes] = OrderedDict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -38,6 +39,11 @@ class S3(S3Transfers):
         requests = ServiceRequests(bucket, client)
         super().__init__(bucket, requests)
         self.calls = requests.calls
+
+    @property
+    def clock_lead_s(self) -> float:
+        """How far this machine's clock is ahead of the service's, after an answer; about 0 before the first one."""
+        return time.time() - self._requests.clock.now()
 
     async def keep_time(self) -> None:
         """Until cancelled, ask for the service's time now and then: a process that only signs has no other way."""

@@ -106,6 +106,14 @@ async def wait_migrated(pool: Pool) -> None:
         await trio.sleep(1)
 
 
+async def wanting(pool: Pool) -> list[str]:
+    """What this release needs and the database lacks, by name; the table `migrations` must exist."""
+    known = {int(version) for version, _ in await pool.fetch(_KNOWN)}
+    lacking = [each.name for each in migrations() if each.version not in known]
+    [(_, has_functions)] = await pool.fetch(_IS_MIGRATED, (0, functions().checksum))
+    return lacking if has_functions else [*lacking, "stored functions"]
+
+
 async def is_migrated(connection: PostgresConnection) -> bool:
     """Whether the database has everything that this release needs."""
     [(has_tables,)] = await connection.query("select to_regclass('migrations') is not null")

@@ -13,4 +13,6 @@
 | `eviction` | whether Redis keeps all keys when its memory is full |
 | `traces` | traces of sampled messages, for the jobs of their notices |
 | `addressing` | groups the users of a push by the node that holds them |
+| `questions` | questions of operators to nodes, and their answers |
+| `checks` | what the command `doctor` asks Redis about itself |
 """

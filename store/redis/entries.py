@@ -6,6 +6,8 @@
 | 2 | `CatchUpRequest` | looks for pushes that it may have missed |
 | 3 | `PresenceHint` | looks up whether these users are online |
 | 4 | `PresenceRecheck` | checks again which users may watch these users |
+| 5 | `NodeQuestion` | answers an operator about itself and some of its connections (`store.redis.questions`) |
+| 6 | `DrainRequest` | stops, as if it was told by SIGTERM |
 
 A node ignores other kinds, which a later version may write: its next catch-up or poll finds the rest.
 """
@@ -13,7 +15,7 @@ A node ignores other kinds, which a later version may write: its next catch-up o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import cbor2
 
@@ -21,6 +23,8 @@ _PUSHES: Final = 1
 _CATCH_UP: Final = 2
 _HINT: Final = 3
 _RECHECK: Final = 4
+_QUESTION: Final = 5
+_DRAIN: Final = 6
 
 
 class AddressedPush(NamedTuple):
@@ -68,6 +72,24 @@ class PresenceRecheck(NamedTuple):
     users: list[bytes]
 
 
+class NodeQuestion(NamedTuple):
+    """An operator asks for the state of the node.
+
+    :ivar key: of the list in Redis that takes the answer.
+    :ivar users: whose connections the answer describes one by one.
+    """
+
+    key: bytes
+    users: list[bytes]
+
+
+class DrainRequest(NamedTuple):
+    """An operator asks the node to stop."""
+
+
+EntryItem: TypeAlias = AddressedPush | CatchUpRequest | PresenceHint | PresenceRecheck | NodeQuestion | DrainRequest
+
+
 def encode_pushes(pushes: Iterable[tuple[AddressedPush, Sequence[bytes]]]) -> bytes:
     """An entry of pushes, each with those of its users that the receiving node holds."""
     rows = [
@@ -98,7 +120,15 @@ def encode_presence_recheck(users: Iterable[bytes]) -> bytes:
     return cbor2.dumps([_RECHECK, b"".join(users)])
 
 
-def decode_entry(entry: bytes) -> Iterator[AddressedPush | CatchUpRequest | PresenceHint | PresenceRecheck]:
+def encode_question(key: bytes, users: Iterable[bytes]) -> bytes:
+    return cbor2.dumps([_QUESTION, [key, b"".join(users)]])
+
+
+def encode_drain_request() -> bytes:
+    return cbor2.dumps([_DRAIN, None])
+
+
+def decode_entry(entry: bytes) -> Iterator[EntryItem]:
     """The items of an entry that another process wrote; none for an unknown kind."""
     kind, body = cbor2.loads(entry)
     if kind == _CATCH_UP:
@@ -107,6 +137,10 @@ def decode_entry(entry: bytes) -> Iterator[AddressedPush | CatchUpRequest | Pres
         yield PresenceHint(_split(body))
     elif kind == _RECHECK:
         yield PresenceRecheck(_split(body))
+    elif kind == _QUESTION:
+        yield NodeQuestion(body[0], _split(body[1]))
+    elif kind == _DRAIN:
+        yield DrainRequest()
     elif kind == _PUSHES:
         for conversation, seq, frame, key, joined, cause, committed_us, *rest in body:
             temp_id, trace = (*rest, None, None)[:2]

@@ -78,6 +78,33 @@ async def forget_guesses(redis: Redis, account: str) -> None:
         await redis.call("DEL", account)
 
 
+async def seconds_until_full(redis: Redis, bucket: str) -> float:
+    """In how many seconds a bucket that `take_token` counts will be full again; 0.0: it is full.
+
+    :raises Unavailable, RedisError: if Redis does not answer.
+    """
+    (seconds, micros), full_at = await _both(redis, ("GET", bucket))
+    return max(0.0, int(full_at or 0) / 1e6 - int(seconds) - int(micros) / 1e6)
+
+
+async def guesses_made(redis: Redis, account: str) -> tuple[int, float]:
+    """How many guesses of an account count now, and in how many seconds the next one is admitted.
+
+    :raises Unavailable, RedisError: if Redis does not answer.
+    """
+    (seconds, micros), (guesses, next_ms) = await _both(redis, ("HMGET", account, "guesses", "next"))
+    return int(guesses or 0), max(0.0, int(next_ms or 0) / 1e3 - int(seconds) - int(micros) / 1e6)
+
+
+async def _both(redis: Redis, command: tuple[Argument, ...]) -> tuple[Any, Any]:
+    """The time by Redis' clock, and the reply to a command."""
+    time, reply = await redis.pipeline([("TIME",), command])
+    for each in (time, reply):
+        if isinstance(each, RedisError):
+            raise each
+    return time, reply
+
+
 async def _answer(redis: Redis, script: Script, key: str, arguments: Sequence[Argument]) -> Any:
     with trio.move_on_after(REDIS_S):
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from importlib import resources
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
@@ -20,11 +22,14 @@ from store import (
     attachments,
     contacts,
     conversations,
+    database_checks,
     devices,
     emails,
     exported,
     exports,
     history_pages,
+    inspected_messages,
+    inspected_users,
     invitations,
     jobs,
     last_seen,
@@ -44,6 +49,7 @@ from store import (
     revisions,
     security_events,
     sql,
+    suspensions,
     tokens,
 )
 from store.avatars import NO_AVATAR
@@ -245,7 +251,8 @@ class Traffic:
             lambda: self.renewal(user),
             lambda: tokens.renew_token(pool, user, "token", lifetime_s=60),
             lambda: devices.devices_of(pool, user, limit=9),
-            lambda: devices.revoked_since(pool, ago_s=1),
+            lambda: devices.ended_since(pool, ago_s=1),
+            lambda: self.suspend(user),
             lambda: participant_lists.watchable(pool, user, [user, here]),
             lambda: participant_lists.unwatchable(pool, [(user, here), (here, user)]),
             lambda: revisions.edit(pool, user, here, 1, 0, "text", b"x", None, None),
@@ -390,11 +397,22 @@ class Traffic:
             lambda: security_events.note(pool, "login_failed", user, security_events.SYSTEM, is_counted=True),
             lambda: security_events.events_of(pool, user, limit=10),
             lambda: security_events.all_events(pool, limit=10),
+            lambda: security_events.recent_events(pool, since=self.now_us(), limit=10),
             lambda: security_events.forget_events(pool, days=90, limit=10),
             lambda: quiet_hours.quiet_hours_of(pool, user),
             lambda: quiet_hours.set_quiet_hours(pool, user, quiet_hours.QuietHours(1, 2, "UTC")),
             lambda: quiet_hours.set_quiet_hours(pool, user, None),
+            lambda: self.inspect(user, here),
+            lambda: self.check_database(),
         ]
+
+    def now_us(self) -> int:
+        return int(time.time() * 1e6)
+
+    async def suspend(self, user: bytes) -> None:
+        for is_suspended in (True, False):
+            await suspensions.set_suspended(self.pool, user, is_suspended=is_suspended, source=security_events.SYSTEM)
+            await suspensions.is_suspended(self.pool, user)
 
     async def renewal(self, user: bytes) -> None:
         device, token, _ = await devices.add_device(self.pool, user, "d", lifetime_s=60)
@@ -473,6 +491,7 @@ class Traffic:
             await password_resets.check(pool, "token")
         with suppress(ResetUnknown):
             await password_resets.reset(pool, "token", "x")
+        await password_resets.void(pool, user, source=security_events.SYSTEM)
         await password_resets.forget_resets(pool, limit=10)
 
     async def export(self, user: bytes) -> None:
@@ -506,6 +525,39 @@ class Traffic:
         await profiles.change(pool, user, avatar=picture.id)
         await attachments.readable(pool, user, [picture.id, user])
         await orphans.remove(pool, await attachments.give_up(pool, user, [one.id, other.id]))
+
+    async def inspect(self, user: bytes, here: bytes) -> None:
+        """What operators look at."""
+        pool, users = self.pool, [user, self.other]
+        await inspected_users.find_user(pool, f"user{self.turn}", str(uuid(user)))
+        await inspected_users.find_user(pool, "", str(uuid(user)))
+        await inspected_users.names_near(pool, f"user{self.turn}")
+        with suppress(ValueError):  # on empty tables
+            await inspected_users.account_of(pool, user)
+        await inspected_users.devices_of(pool, users)
+        await inspected_users.behind_of(pool, user)
+        await inspected_users.notifiers_of(pool, users)
+        await inspected_users.notice_jobs_of(pool, users)
+        await inspected_users.dead_jobs_of(pool, users)
+        await inspected_messages.place_of(pool, UUID(bytes=ids.uuid7(int(time.time() * 1000), bytes(10))))
+        await inspected_messages.conversation_of(pool, here)
+        await inspected_messages.message_of(pool, here, 2)
+        await inspected_messages.recipients_of(pool, here, 2, user, limit=50)
+        await inspected_messages.recipients_of(pool, here, 2, user, user=self.other, limit=50)
+        await inspected_messages.queues_of(pool)
+
+    async def check_database(self) -> None:
+        pool = self.pool
+        await database_checks.server(pool)
+        await database_checks.wanting_migrations(pool)
+        await database_checks.role(pool)
+        await database_checks.indexes(pool)
+        await database_checks.unchecked_constraints(pool)
+        await database_checks.old_transactions(pool, than_s=300)
+        await database_checks.prepared_transactions(pool)
+        await database_checks.replication_slots(pool)
+        await database_checks.replicas(pool)
+        await database_checks.horizon(pool)
 
     async def sweep(self) -> None:
         at = await orphans.position(self.pool, "some")

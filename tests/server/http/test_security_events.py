@@ -17,10 +17,21 @@ import trio
 import store
 from client.http import Credentials
 from jobs.tasks.account_deletions import AccountDeletions
+from server.cli.nodes import note_drain
 from server.http.app import create_app
 from server.http.passwords import HASHER
 from server.http.services import Services
-from store import account_deletions, accounts, devices, emails, invitations, password_resets, security_events, tokens
+from store import (
+    account_deletions,
+    accounts,
+    devices,
+    emails,
+    invitations,
+    password_resets,
+    security_events,
+    suspensions,
+    tokens,
+)
 from store.errors import DatabaseError
 from store.objects.folder import Folder
 from store.postgres.pool import Pool
@@ -178,6 +189,27 @@ async def revoke_invitation(owner: Owner) -> None:
     await invitations.revoke(owner.pool, owner.invitation)
 
 
+async def suspend(owner: Owner) -> None:
+    for _ in range(2):
+        await suspensions.set_suspended(owner.pool, owner.user.user, is_suspended=True, source=OPERATOR)
+
+
+async def lift(owner: Owner) -> None:
+    await suspend(owner)
+    for _ in range(2):
+        await suspensions.set_suspended(owner.pool, owner.user.user, is_suspended=False, source=OPERATOR)
+
+
+async def void_password(owner: Owner) -> None:
+    await password_resets.void(owner.pool, owner.user.user, source=OPERATOR)
+
+
+async def drain(owner: Owner) -> None:
+    await note_drain(owner.pool, bytes(1), OPERATOR)
+
+
+OPERATOR: Final = Source("operator", operator="ops")
+
 OTHER: Final = "the other device"
 """Stands for its id in a detail."""
 
@@ -202,10 +234,20 @@ CAUSES: Final[dict[str, tuple[Callable[[Owner], Awaitable[None]], dict[str, Any]
     "events_read": (read_as_operator, {"times": 2}),
     "invitation_made": (make_invitation, {"detail": {"uses": "3"}}),
     "invitation_revoked": (revoke_invitation, {}),
+    "account_suspended": (suspend, {}),
+    "account_unsuspended": (lift, {}),
+    "password_voided": (void_password, {}),
+    "node_drained": (drain, {"detail": {"node": "00"}}),
 }
 """Each kind -> requests that cause one such event, some of them repeatedly, and what the event says."""
 
-OF_COMMANDS: Final = frozenset(("invitation_made", "invitation_revoked"))
+OF_NO_USER: Final = frozenset(("operator_request", "invitation_made", "invitation_revoked", "node_drained"))
+OF_COMMANDS: Final = frozenset(
+    (
+        *("invitation_made", "invitation_revoked", "node_drained"),
+        *("account_suspended", "account_unsuspended", "password_voided"),
+    )
+)
 """Caused by commands of operators, not by requests."""
 
 OF_OPERATORS: Final = frozenset(("operator_request", "events_read")) | OF_COMMANDS
@@ -268,7 +310,7 @@ async def test_a_request_causes_one_event_that_says_who_acted_and_from_where(
         assert event.actor == ("operator" if kind in OF_OPERATORS else "system" if kind in OF_SYSTEM else "user")
         assert event.client == (None if kind in OF_SYSTEM | OF_COMMANDS else AGENT)
         assert (event.device == owner.user.device) == (kind in OF_DEVICES)
-        assert (event.user is None) == (kind in {"operator_request", *OF_COMMANDS})
+        assert (event.user is None) == (kind in OF_NO_USER)
 
 
 @pytest.mark.parametrize(("path", "revoked"), [("/v1/devices/others", {"other"}), ("/v1/devices", {"other", "user"})])
