@@ -16,7 +16,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/$(CACHE)/pip
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test again check lint types bench faults generated fuzz contract js nginx lock clean
+.PHONY: help run demo test again check lint types bench faults generated fuzz contract js nginx ops lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -32,7 +32,7 @@ test: .venv/dev.installed  ## run the tests
 	$(PYTHON) -m pytest --numprocesses 4 --dist worksteal
 
 again: .venv/dev.installed  ## run the tests that failed last, one after the other
-	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not nginx"
+	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not nginx and not ops"
 
 check: lint types test  ## run the linters, the type checker and the tests
 
@@ -58,6 +58,7 @@ generated: .venv/dev.installed  ## write the generated files: vectors, pages of 
 	$(PYTHON) -m tests.runtime.make_configuration
 	$(PYTHON) -m tests.runtime.make_metrics
 	$(PYTHON) -m tests.store.make_schema
+	$(PYTHON) -m tests.ops.make_dashboard
 
 fuzz: .venv/fuzz.installed  ## fuzz each target for FUZZ_SECONDS (60)
 	@$(PYTHON) -m tests.fuzz
@@ -70,6 +71,9 @@ js: .venv/run.installed client/js/node_modules/.installed  ## test the JavaScrip
 
 nginx: .venv/dev.installed .venv/nginx.installed  ## test web behind Debian's nginx; needs apt-get
 	$(PYTHON) -m pytest -m nginx
+
+ops: .venv/dev.installed .venv/nginx.installed .venv/ops.installed  ## test ops/: rules, proxies, units, the image, rolling restarts; needs apt-get
+	$(PYTHON) -m pytest -m ops
 
 clean:  ## remove .venv/ and var/ with all data of `make run`
 	rm -rf .venv var client/js/node_modules
@@ -92,15 +96,20 @@ lock: .venv/lock.installed  ## renew locks/: the exact versions of all packages,
 	@touch $@
 
 # With lists and a cache of its own, apt-get needs no root and changes nothing of the system.
-NGINX = $(CURDIR)/.venv/nginx
-APT = timeout 240 apt-get -q -o "Dir::State::Lists=$(NGINX)/lists" -o "Dir::Cache=$(NGINX)/cache" -o APT::Sandbox::User=
+FOLDER = $(CURDIR)/.venv/$*
+OWN = -o "Dir::State::Lists=$(FOLDER)/lists" -o "Dir::Cache=$(FOLDER)/cache" -o APT::Sandbox::User=
+APT = timeout 240 apt-get -q $(OWN)
+LIBRARIES = $$(apt-cache $(OWN) depends --important --recurse haproxy | grep -E "^lib(lua|opentracing|pcre2-8|ssl|systemd)" | sort -u)
 
-.venv/nginx.installed:
-	@command -v apt-get >/dev/null || { echo 'No apt-get: the tests behind nginx need Debian or Ubuntu.' >&2; exit 1; }
-	rm -rf .venv/nginx && mkdir -p .venv/nginx/lists/partial .venv/nginx/cache/archives/partial
-	cd .venv/nginx && $(APT) update && $(APT) download nginx && dpkg-deb --extract nginx_*.deb .
-	.venv/nginx/usr/sbin/nginx -v
-	rm -r .venv/nginx/lists .venv/nginx/cache
+.venv/nginx.installed: PACKAGES = nginx
+.venv/ops.installed: PACKAGES = prometheus haproxy $(LIBRARIES)
+
+.venv/nginx.installed .venv/ops.installed: .venv/%.installed:
+	@command -v apt-get >/dev/null || { echo "No apt-get: these tests need Debian or Ubuntu." >&2; exit 1; }
+	rm -rf .venv/$* && mkdir -p .venv/$*/lists/partial .venv/$*/cache/archives/partial
+	cd .venv/$* && $(APT) update && $(APT) download $(PACKAGES) && \
+	    for package in *.deb; do dpkg-deb --extract "$$package" . || exit 1; done
+	rm -r .venv/$*/lists .venv/$*/cache .venv/$*/*.deb
 	@touch $@
 
 client/js/node_modules/.installed: client/js/package.json client/js/.npmrc

@@ -25,6 +25,7 @@ LOCKS: Mapping[str, tuple[str, ...]] = {
     "run": ("install_requires", "embedded"),
     "dev": ("install_requires", "embedded", "tracing", "dev"),
     "tracing": ("install_requires", "tracing"),
+    "server": ("install_requires",),
     "contract": ("install_requires", "embedded", "contract"),
     "fuzz": ("install_requires", "fuzz"),
     "build": ("build",),

@@ -1,22 +1,17 @@
-"""Debian's nginx, with the configuration that docs/deployment.md recommends, in front of processes of a test."""
+"""Debian's nginx with the configuration of `ops/nginx/`, in front of processes of a test."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import trio
+from tests.proxies import ROOT, Certificate, Servers, running_proxy
 
-from embedded.ports import free_port
-from tests.waiting import wait_until
-
-ROOT: Final = Path(__file__).parent.parent
-DOCUMENT: Final = ROOT / "docs" / "deployment.md"
+RECOMMENDED: Final = ROOT / "ops" / "nginx" / "alo.conf"
 
 NGINX: Final = shutil.which(ROOT / ".venv" / "nginx" / "usr" / "sbin" / "nginx") or shutil.which("nginx")
 """The program that `make nginx` installs, or the machine's; None: there is neither."""
@@ -26,7 +21,7 @@ daemon off;
 master_process off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log error;
-events {{ worker_connections 512; }}
+events {{ worker_connections 2048; }}
 http {{
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
@@ -39,57 +34,43 @@ http {{
 """
 
 
-def recommended() -> str:
-    """The configuration in docs/deployment.md, to be included in `http`."""
-    [block] = re.findall(r"^```nginx\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-    return str(block)
-
-
-def _for_a_test(text: str, port: int, addresses: dict[str, str], more: str) -> str:
-    """The recommended configuration on a port of this machine, without TLS, for servers at other addresses.
-
-    :param more: directives for the server.
-    """
-    text = re.sub(r"^ *ssl_.*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"listen 443 ssl.*;", f"listen 127.0.0.1:{port}; {more}", text)
-    for name, address in addresses.items():
-        text = text.replace(name, address)
+def _for_a_test(text: str, port: int, servers: Servers, more: str, certificate: Certificate | None) -> str:
+    """The recommended configuration on a port of this machine, for other servers, and without TLS if there is no
+    certificate."""
+    text = re.sub(r"^ *listen \[::\].*\n", "", text, flags=re.MULTILINE)
+    if certificate is None:
+        text = re.sub(r"^ *ssl_.*\n", "", text, flags=re.MULTILINE)
+        text = text.replace("listen 443 ssl http2;", f"listen 127.0.0.1:{port}; {more}")
+    else:
+        text = text.replace("listen 443 ssl http2;", f"listen 127.0.0.1:{port} ssl http2; {more}")
+        text = text.replace("/etc/ssl/chat.example.pem", str(certificate.chain))
+        text = text.replace("/etc/ssl/private/chat.example.key", str(certificate.key))
+    for name, addresses in servers.items():
+        [block] = re.findall(rf"^upstream {name} {{\n.*?^}}\n", text, re.MULTILINE | re.DOTALL)
+        [lines] = re.findall(r"(?:^ *server .*\n)+", block, re.MULTILINE)
+        line = lines.splitlines(keepends=True)[0]
+        own = "".join(re.sub(r"127\.0\.0\.1:\d+", address, line) for address in addresses)
+        text = text.replace(block, block.replace(lines, own))
     return text
 
 
 @asynccontextmanager
-async def running_nginx(folder: Path, addresses: dict[str, str], more: str = "") -> AsyncGenerator[str, None]:
+async def running_nginx(
+    folder: Path, servers: Servers, more: str = "", *, certificate: Certificate | None = None
+) -> AsyncGenerator[str, None]:
     """nginx until the end of the block; gives its URL.
 
     :param folder: for its files and `error.log`.
-    :param addresses: those of docs/deployment.md -> those of the test.
+    :param servers: name of an upstream -> the addresses of its servers; other upstreams stay as they are.
     :param more: directives for the server.
+    :param certificate: of the server; None: it has no TLS, and no HTTP/2.
     """
     assert NGINX is not None, "`make nginx` installs it"
-    port = free_port()
     file = folder / "nginx.conf"
-    file.write_text(_MAIN.format(folder=folder, recommended=_for_a_test(recommended(), port, addresses, more)))
-    command = [NGINX, "-p", str(folder), "-c", str(file)]
-    async with trio.open_nursery() as nursery:
-        process: trio.Process = await nursery.start(_run, command)
-        await wait_until(lambda: _listens(process, port), "nginx listens")
-        yield f"http://127.0.0.1:{port}"
-        nursery.cancel_scope.cancel()
 
+    def write(port: int) -> None:
+        recommended = _for_a_test(RECOMMENDED.read_text(), port, servers, more, certificate)
+        file.write_text(_MAIN.format(folder=folder, recommended=recommended))
 
-async def _run(command: list[str], *, task_status: trio.TaskStatus[Any]) -> None:
-    await trio.run_process(command, check=False, stdin=subprocess.DEVNULL, task_status=task_status, deliver_cancel=_end)
-
-
-async def _end(process: trio.Process) -> None:
-    process.terminate()
-
-
-async def _listens(process: trio.Process, port: int) -> bool:
-    assert process.returncode is None, "nginx has ended"
-    try:
-        stream = await trio.open_tcp_stream("127.0.0.1", port)
-    except OSError:
-        return False
-    await stream.aclose()
-    return True
+    async with running_proxy(write, [NGINX, "-p", str(folder), "-c", str(file)]) as port:
+        yield f"https://localhost:{port}" if certificate else f"http://127.0.0.1:{port}"

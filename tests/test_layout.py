@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
-PACKAGES: Final = ("bench", "client", "embedded", "jobs", "protocol", "runtime", "server", "store")
+PACKAGES: Final = ("bench", "client", "embedded", "jobs", "ops", "protocol", "runtime", "server", "store")
 
 SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "bench": {"figures": "what the programs compute", "programs": "what the programs print"},

@@ -113,6 +113,16 @@ async def test_the_page_of_security_says_of_each_table_how_long_its_rows_are_kep
     assert sorted(named) == sorted(name for (name,) in rows)
 
 
+OPERATIONS: Final = PAGE.with_name("operations.md")
+
+
+def test_the_page_of_operations_says_of_each_table_what_removes_its_rows() -> None:
+    _, _, section = OPERATIONS.read_text().partition("## How long data is kept")
+    lines = re.findall(r"^\| [^|]+ \| (`[^|]+`) \| [^|]+ \| [^|]+ \|$", section.partition("\n## ")[0], re.MULTILINE)
+    named = [name for line in lines for name in re.findall(r"`(\w+)`", line)]
+    assert sorted(named) == sorted(re.findall(r"^create table (\w+)", FILE.read_text(), re.MULTILINE))
+
+
 MIGRATIONS = """\
 -- All tables.
 

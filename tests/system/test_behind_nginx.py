@@ -40,7 +40,7 @@ async def behind_nginx(pool: Pool, redis_url: str, folder: Path, more: str = "")
         await cluster.start_web()
         port = urlsplit(cluster.http_url).port
         assert port is not None
-        async with running_nginx(folder, {"127.0.0.1:8000": f"127.0.0.1:{port}"}, more) as url:
+        async with running_nginx(folder, {"web": [f"127.0.0.1:{port}"]}, more) as url:
             yield url, port
 
 
@@ -195,9 +195,9 @@ async def test_a_session_goes_through_nginx(pool: Pool, redis_url: str, tmp_path
     alice = await new_user(pool, "alice")
     async with open_cluster(pool.url, redis_url, TRUSTED_PROXIES="127.0.0.1") as cluster:
         _, socket_url = await cluster.start_socket()
-        addresses = {"127.0.0.1:8001": urlsplit(socket_url).netloc}
+        servers = {"socket": [urlsplit(socket_url).netloc]}
         async with (
-            running_nginx(tmp_path, addresses) as url,
+            running_nginx(tmp_path, servers) as url,
             open_session([url.replace("http:", "ws:")], alice) as session,
         ):
             with trio.fail_after(15):
