@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -29,8 +32,13 @@ from tests.conftest import database_of
 from tests.memory import in_memory
 from tests.people import new_direct, new_user
 from tests.store.store_world import a_message
+from tests.waiting import wait_until_blocking
 
 DATABASE = "chat"
+ARCHIVE = "archive"
+"""Of the WAL: in the folder of the data, since Postgres reaches no other folder of the test."""
+
+BACKUP = (Path(__file__).parents[2] / "docs" / "backup.md").read_text()
 
 
 class BackedUpCluster:
@@ -71,6 +79,35 @@ class BackedUpCluster:
     def save_database(self) -> None:
         self._in_cluster(f"create database saved template {DATABASE}")
 
+    def save_base(self) -> None:
+        """A base back-up, and from now on an archive of the WAL, by the settings of docs/backup.md."""
+        archive, owner = self._postgres.data / ARCHIVE, self._postgres.data.stat()
+        archive.mkdir()
+        os.chown(archive, owner.st_uid, owner.st_gid)
+        self._in_cluster(*(f"alter system set {name} = {value}" for name, value in _settings("archive_mode").items()))
+        self._postgres.stop()
+        self._postgres.start()
+        [command] = re.findall(r"^(pg_basebackup .*)$", BACKUP, re.MULTILINE)
+        [program, *arguments] = shlex.split(command.replace("FOLDER", str(self._other.data)).replace("URL", self.url))
+        self._run(program, *arguments)
+        [(self._saved_at,)] = self._in_cluster("select clock_timestamp()::text")
+
+    def restore_to_time(self) -> None:
+        """To the moment after the base back-up, from that and the archive alone."""
+        [(last,)] = self._in_cluster("select pg_walfile_name(pg_current_wal_lsn())")
+        self._in_cluster("select pg_switch_wal()")
+        archived = "select coalesce(last_archived_wal, '') from pg_stat_archiver"
+        wait_until_blocking(lambda: self._in_cluster(archived) >= [(last,)], "the last WAL is archived")
+        self._postgres.stop()
+        shutil.copytree(self._postgres.data / ARCHIVE, self._other.data / ARCHIVE, dirs_exist_ok=True)
+        settings = {**_settings("restore_command"), "recovery_target_time": f"'{self._saved_at}'"}
+        with (self._other.data / "postgresql.auto.conf").open("a") as file:
+            file.writelines(f"{name} = {value}\n" for name, value in settings.items())
+        (self._other.data / "recovery.signal").touch()
+        self._postgres = self._start(self._other)
+        is_over = "select not pg_is_in_recovery()"
+        wait_until_blocking(lambda: self._in_cluster(is_over) == [(True,)], "the recovery is over")
+
     def restore_dump(self) -> None:
         self._in_cluster(f"drop database {DATABASE} with (force)", f"create database {DATABASE}")
         self._run("pg_restore", "--dbname", self.url, str(self._dump))
@@ -99,10 +136,20 @@ class BackedUpCluster:
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run([find_postgres().path.with_name(program), *arguments], check=True, timeout=60)
 
-    def _in_cluster(self, *statements: str) -> None:
+    def _in_cluster(self, *statements: str) -> list[Any]:
+        """The rows of the last statement; each is a transaction of its own."""
         with psycopg.connect(self._postgres.url, autocommit=True) as connection:
             for statement in statements:
-                connection.execute(statement)
+                cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+
+def _settings(one: str) -> dict[str, str]:
+    """The block of settings in docs/backup.md that has this one, with the archive in the folder of the data."""
+    [block] = [
+        each for each in re.findall(r"^```ini\n(.*?)^```", BACKUP, re.MULTILINE | re.DOTALL) if f"{one} =" in each
+    ]
+    return dict(re.findall(r"^(\w+) = (.*)$", block.replace("/backup/wal", ARCHIVE), re.MULTILINE))
 
 
 @pytest.fixture
@@ -130,7 +177,7 @@ class CursorKeeper:
         pool = Pool(self._cluster.url, 2)
         batch = [a_message(self.direct, self.bob.user, b"%d" % n) for n in range(count)]
         outcomes = await messages.send(pool, ParticipantsCache(), batch)
-        assert all(isinstance(outcome, messages.Committed) for outcome in outcomes)
+        assert [each for each in outcomes if not isinstance(each, messages.Committed)] == []
         pool.close()
 
     async def sync(self, *, anew: bool = False) -> SyncPage:
@@ -149,6 +196,7 @@ ASKED: dict[str, Way] = {
     "a dump, into the same database": (BackedUpCluster.save_dump, BackedUpCluster.restore_dump_in_place),
     "a dump, into another cluster": (BackedUpCluster.save_dump, BackedUpCluster.restore_dump_elsewhere),
     "a copy of the database": (BackedUpCluster.save_database, BackedUpCluster.restore_database),
+    "a base back-up and WAL, to a time": (BackedUpCluster.save_base, BackedUpCluster.restore_to_time),
     "a copy of the data directory": (BackedUpCluster.save_folder, BackedUpCluster.restore_folder),
 }
 NEEDS_COMMAND = {"a copy of the data directory"}
