@@ -32,7 +32,7 @@ COMPOSE: Final[dict[str, Any]] = yaml.safe_load((FOLDER / "compose.yaml").read_t
 PROCESSES: Final = {name: service for name, service in COMPOSE["services"].items() if service["image"] == "alo"}
 
 
-class Step(NamedTuple):
+class ImageStep(NamedTuple):
     """An instruction of the Dockerfile.
 
     :ivar stage: the number of its stage.
@@ -43,14 +43,14 @@ class Step(NamedTuple):
     text: str
 
 
-def steps() -> list[Step]:
+def steps() -> list[ImageStep]:
     lines = (FOLDER / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
     found, stage = [], -1
     for line in lines:
         if line.strip() and not line.startswith("#"):
             instruction, _, text = line.partition(" ")
             stage += instruction == "FROM"
-            found.append(Step(stage, instruction, text.strip()))
+            found.append(ImageStep(stage, instruction, text.strip()))
     return found
 
 
@@ -176,20 +176,20 @@ class Image:
     def _root(self, stage: int) -> Path:
         return self._folder / str(stage)
 
-    def _skip(self, step: Step) -> None:
+    def _skip(self, step: ImageStep) -> None:
         """What says how a container runs, and no step of the build."""
 
-    def _from(self, step: Step) -> None:
+    def _from(self, step: ImageStep) -> None:
         self._root(step.stage).mkdir()
 
-    def _workdir(self, step: Step) -> None:
+    def _workdir(self, step: ImageStep) -> None:
         self._work = step.text.lstrip("/")
         (self._root(step.stage) / self._work).mkdir(parents=True)
 
-    def _env(self, step: Step) -> None:
+    def _env(self, step: ImageStep) -> None:
         self.environment |= dict(pair.split("=", 1) for pair in shlex.split(step.text))
 
-    def _run(self, step: Step) -> None:
+    def _run(self, step: ImageStep) -> None:
         root = self._root(step.stage)
         # A user of the image's own, and absolute paths, are those of a container.
         text = re.sub(r" --(?:owner|group)=\d+", "", step.text)
@@ -198,7 +198,7 @@ class Image:
         ended = subprocess.run(["sh", "-ec", text], cwd=root / self._work, capture_output=True, text=True, timeout=400)
         assert ended.returncode == 0, f"{step.text}\n{ended.stdout}{ended.stderr}"
 
-    def _copy(self, step: Step) -> None:
+    def _copy(self, step: ImageStep) -> None:
         *sources, target = [word for word in step.text.split() if not word.startswith("--")]
         here = self._root(step.stage) / self._work / target
         if "--from" in step.text:
