@@ -17,7 +17,7 @@ from store.postgres.pool import Pool
 from store.postgres.statement_watch import StatementWatch
 from tests.people import new_direct, new_user
 from tests.store.store_world import a_message
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_S, wait_until
 
 SECRET = "planted-secret in a statement"
 
@@ -56,11 +56,10 @@ async def test_a_send_that_waits_for_a_locked_table_is_named_with_the_holder_of_
     alice, bob = [await new_user(watched_pool, name) for name in ("alice", "bob")]
     conversation = await new_direct(watched_pool, alice, bob)
     async with watching(watched_pool):
-        with locked(watched_pool, "messages") as pid:
+        with locked(watched_pool, "messages") as pid, trio.fail_after(DEADLINE_S):
             while not lines(log_output, "lock_wait"):
-                [outcome] = await send(
-                    watched_pool, ParticipantsCache(), [a_message(conversation, alice.user)], lock_wait_s=0
-                )
+                message = a_message(conversation, alice.user)
+                [outcome] = await send(watched_pool, ParticipantsCache(), [message], lock_wait_s=0)
                 assert isinstance(outcome, Locked)
         [outcome] = await send(watched_pool, ParticipantsCache(), [a_message(conversation, alice.user)])
         assert not isinstance(outcome, Locked)
