@@ -66,7 +66,10 @@ class Instances:
         """Start it, and wait until it is ready."""
         process = await self._cluster.start("server", kind, INSTANCE=str(instance), **self.settings)
         self._processes[kind, instance] = process
-        await process.wait_event("listening", timeout_s=READY_S)
+        try:
+            await process.wait_event("listening", timeout_s=READY_S)
+        except trio.TooSlowError:
+            raise AssertionError(f"{kind} {instance} does not listen: {process.raw}") from None
         async with httpx.AsyncClient(timeout=READY_S) as client:
 
             async def is_ready() -> bool:
