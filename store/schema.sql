@@ -972,8 +972,8 @@ create table security_events (
     -- The program that the request named as its own.
     client text,
     detail jsonb not null default '{}'::jsonb,
-    -- Events that any attacker can cause at will are counted: the same event of a user in one hour has one row. Null: such
-    -- an event has a row of its own.
+    -- Events that any attacker can cause at will are counted: the same event of a user in one hour has one row; so are
+    -- those of a kind of which the user has many (note_security_event). Null: such an event has a row of its own.
     hour timestamptz,
     times bigint not null default 1,
     -- When it happened last, if it is counted.
@@ -994,6 +994,7 @@ create table security_events (
 create index security_events_at on security_events (at);
 create unique index security_events_counted on security_events (user_id, kind, hour, detail) nulls not distinct where
     hour is not null;
+create index security_events_own on security_events (user_id, kind, at) where hour is null;
 create index security_events_user on security_events (user_id, id);
 
 -- Figures.

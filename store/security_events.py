@@ -53,6 +53,10 @@ KINDS: Final[dict[str, str]] = {
 MAX_CLIENT_CHARACTERS: Final = 256
 """The length of the name of a client's program. Browsers name themselves in some 120."""
 
+MAX_OWN_ROWS: Final = 100
+"""Events of a user and a kind in 24 hours that have rows of their own; the further ones of an hour share one. A user
+who logs in and out without end fills no table, and a request that revokes all devices (`MAX_DEVICES`) names each."""
+
 Actor: TypeAlias = Literal["user", "operator", "system"]
 
 
@@ -111,7 +115,8 @@ class SecurityEvent(Struct, frozen=True):
     :ivar device: the device that acted, or that was made.
     :ivar network: that the request came from, such as `192.0.2.0/24`.
     :ivar client: the program that the request named.
-    :ivar times: more than 1 for an event that happened several times in one hour, each time alike.
+    :ivar times: more than 1 for an event that happened several times in one hour, each time alike, or after
+        `MAX_OWN_ROWS` others of its kind, with different details, which are not kept.
     :ivar last: when such an event happened last; None for other events.
     :ivar operator: the name of the operator, as in `Source`. Users do not see it.
     """

@@ -377,6 +377,7 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "sent_verifications_expires",  # forget_sent
         "security_events_user",  # events_of
         "security_events_at",  # forget_events, recent_events
+        "security_events_own",  # note_security_event, how many the user has of a kind
     }
     moved = await million.fetch(
         "select c.relname::text, pg_get_indexdef(i.indexrelid) from pg_index i join pg_class c on c.oid = i.indrelid"

@@ -812,8 +812,8 @@ create table security_events (
     -- The program that the request named as its own.
     client text check (length(client) between 1 and 256),
     detail jsonb not null default '{}' check (jsonb_typeof(detail) = 'object' and length(detail::text) <= 1024),
-    -- Events that any attacker can cause at will are counted: the same event of a user in one hour has one row. Null: such
-    -- an event has a row of its own.
+    -- Events that any attacker can cause at will are counted: the same event of a user in one hour has one row; so are
+    -- those of a kind of which the user has many (note_security_event). Null: such an event has a row of its own.
     hour timestamptz,
     times bigint not null default 1 check (times >= 1),
     -- When it happened last, if it is counted.
@@ -824,6 +824,7 @@ create table security_events (
 );
 create index security_events_user on security_events (user_id, id);
 create index security_events_at on security_events (at);
+create index security_events_own on security_events (user_id, kind, at) where hour is null;
 create unique index security_events_counted on security_events (user_id, kind, hour, detail) nulls not distinct
     where hour is not null;
 

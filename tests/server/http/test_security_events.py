@@ -35,7 +35,7 @@ from store import (
 from store.errors import DatabaseError
 from store.objects.folder import Folder
 from store.postgres.pool import Pool
-from store.security_events import KINDS, Source
+from store.security_events import KINDS, MAX_OWN_ROWS, Source
 from tests.jobs.jobs_world import a_job
 from tests.people import new_device, new_user
 from tests.server.http.socket_world import open_server, request
@@ -391,6 +391,37 @@ async def test_failed_logins_of_an_hour_have_one_row(pool: Pool, redis_url: str)
         )
         assert [(client, times) for client, times, _ in rows] == [("alice", 200), ("nobody", 200)]
         assert all(count <= 2 for *_, count in rows), "one row for each hour that the test saw"
+
+
+async def test_a_user_who_logs_in_again_and_again_makes_a_bounded_number_of_rows(pool: Pool) -> None:
+    """The first ones of a day say which device, those after them are counted; other kinds and users have all."""
+    alice, bob = [await accounts.add_user(pool, name, "x") for name in ("alice", "bob")]
+    await pool.fetch("delete from security_events")
+    for n in range(MAX_OWN_ROWS + 5):
+        await devices.add_device(pool, alice, f"device {n}", lifetime_s=60)
+    logins = [each for each in await security_events.events_of(pool, alice, limit=999) if "login" in each.kind]
+    await devices.add_device(pool, bob, "phone", lifetime_s=60)
+    events = [each for each in await security_events.events_of(pool, alice, limit=999) if each.kind == "new_device"]
+    own = [each for each in events if each.last is None]
+    further = [each for each in events if each.last is not None]
+    assert [each.detail["name"] for each in own] == [f"device {n}" for n in range(MAX_OWN_ROWS, 0, -1)]
+    assert sum(each.times for each in further) == 4
+    assert len(further) <= 2, "one row for each hour that the test saw"
+    assert all(each.detail == {} for each in further)
+    assert [each.detail["name"] for each in logins] == ["device 0"]
+    [of_bob] = await security_events.events_of(pool, bob, limit=9)
+    assert (of_bob.kind, of_bob.detail, of_bob.last) == ("login", {"name": "phone"}, None)
+    all_of_alice = await security_events.events_of(pool, alice, limit=999)
+    revoked = [each for each in all_of_alice if each.kind == "device_revoked"]
+    assert [each.last for each in revoked] == [None] * 5, "another kind has rows of its own"
+    await pool.fetch("update security_events set at = at - interval '1 day'")
+    await devices.add_device(pool, alice, "a day later", lifetime_s=60)
+    [newest] = await security_events.events_of(pool, alice, limit=1)
+    assert (newest.kind, newest.detail, newest.last) == ("new_device", {"name": "a day later"}, None)
+
+
+def test_a_log_out_everywhere_names_each_device() -> None:
+    assert MAX_OWN_ROWS >= devices.MAX_DEVICES
 
 
 async def test_a_change_that_fails_leaves_no_event(pool: Pool, alice: Credentials) -> None:
