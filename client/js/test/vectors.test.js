@@ -9,7 +9,7 @@ const BYTES = new Set([
   'conversation', 'message', 'sender', 'content', 'nonce', 'ephemeral_public_key', 'temp_id', 'user', 'device', 'cursor',
   'actor', 'asked_by', 'thumbnail', 'attachment', 'thumbnail_of', 'digest',
 ])
-const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users', 'receipts', 'attachments', 'wanted'])
+const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users', 'receipts', 'attachments', 'wanted', 'avatar'])
 const ARRAYS_OF_MAPS = new Set(['messages', 'conversations', 'participants', 'former', 'tickets', 'downloads'])
 
 function vectors(name) {
