@@ -9,6 +9,7 @@ import pytest
 from client.http import Credentials
 from server.http.passwords import HASHER
 from store import accounts, emails, password_resets
+from store.errors import ResetExpired
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.people import new_device
@@ -199,6 +200,17 @@ async def test_a_link_is_good_for_an_hour(pool: Pool, api: Api, alice: Credentia
     assert await reset(api, token) == "reset_expired"
     assert (await page(api, "POST", f"/v1/password-resets/{token}", form={"new_password": NEW}))[0] == 410
     assert (await api.post("/v1/devices", LOG_IN)).status == 201
+
+
+async def test_a_link_that_expires_after_its_check_sets_no_password(pool: Pool, api: Api, alice: Credentials) -> None:
+    """The request checks the link, and hashes the password for a while, before it sets it."""
+    token = await reset_token_of(pool, ADDRESS)
+    await password_resets.check(pool, token)
+    await pool.fetch("update password_resets set expires = expires - interval '1 hour'")
+    with pytest.raises(ResetExpired):
+        await password_resets.reset(pool, token, "another hash")
+    assert (await api.post("/v1/devices", LOG_IN)).status == 201
+    assert (await api.of(alice.token).get("/v1/devices")).status == 200, "no device is logged out"
 
 
 @pytest.mark.parametrize("token", ["", "x", "é", "A" * 43])
