@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,12 +16,16 @@ import pytest
 import trio
 
 from client.session import open_session
+from protocol.limits import ATTACHMENT_PART_BYTES
 from server.http.app import MAX_BODY_BYTES
+from store.objects.direct import Part
+from store.objects.folder import Folder
 from store.postgres.pool import Pool
 from tests.nginx_server import running_nginx
 from tests.people import new_direct, new_user
 from tests.processes import open_cluster
 from tests.server.http_world import say
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.nginx
 
@@ -42,6 +47,19 @@ async def behind_nginx(pool: Pool, redis_url: str, folder: Path, more: str = "")
         assert port is not None
         async with running_nginx(folder, {"web": [f"127.0.0.1:{port}"]}, more) as url:
             yield url, port
+
+
+@asynccontextmanager
+async def files_behind_nginx(pool: Pool, redis_url: str, folder: Path) -> AsyncGenerator[Folder, None]:
+    """The folder of a `web` behind nginx, whose tickets name nginx."""
+    path = folder / "objects"
+    async with open_cluster(pool.url, redis_url, OBJECT_STORE_URL=path.as_uri()) as cluster:
+        await cluster.start_web()
+        addresses = {"127.0.0.1:8000": urlsplit(cluster.http_url).netloc}
+        async with running_nginx(folder, addresses) as url:
+            files = Folder(path, url)
+            await files.start()
+            yield files
 
 
 def connections_to(port: int) -> int:
@@ -202,3 +220,89 @@ async def test_a_session_goes_through_nginx(pool: Pool, redis_url: str, tmp_path
         ):
             with trio.fail_after(15):
                 await session.wait_caught_up()
+
+
+FILE_KEY = "attachments/7f/file"
+
+
+async def test_parts_of_files_pass_both_ways_without_a_copy_on_the_disk_of_nginx(
+    pool: Pool, redis_url: str, tmp_path: Path
+) -> None:
+    """Parts of the full size, several at once; then the file, whole and in ranges."""
+    contents = [bytes([n]) * ATTACHMENT_PART_BYTES for n in range(1, 4)] + [b"the rest"]
+    parts = [Part(n, len(data), sha256(data).digest()) for n, data in enumerate(contents, 1)]
+    async with files_behind_nginx(pool, redis_url, tmp_path) as folder, httpx.AsyncClient(timeout=30) as client:
+        upload = await folder.begin_multipart(FILE_KEY)
+        answers: list[int] = []
+
+        async def put(part: Part) -> None:
+            request = folder.presign_part(FILE_KEY, upload, part, expires_s=60)
+            answer = await client.put(request.url, headers=dict(request.headers), content=contents[part.number - 1])
+            answers.append(answer.status_code)
+
+        async with trio.open_nursery() as nursery:
+            for part in parts:
+                nursery.start_soon(put, part)
+        assert answers == [200] * 4
+        await folder.complete_multipart(FILE_KEY, upload, parts)
+        url, whole = folder.presign_get(FILE_KEY, expires_s=60).url, b"".join(contents)
+        answer = await client.get(url)
+        assert (answer.status_code, answer.content) == (200, whole)
+        shown = {
+            name: answer.headers[name] for name in ("content-type", "content-disposition", "x-content-type-options")
+        }
+        assert [*shown.values()] == ["application/octet-stream", "attachment", "nosniff"]
+        for first, last in (
+            (0, 0),
+            (ATTACHMENT_PART_BYTES - 1, ATTACHMENT_PART_BYTES),
+            (len(whole) - 4, len(whole) - 1),
+        ):
+            headers = {"range": f"bytes={first}-{last}", "if-range": answer.headers["etag"]}
+            piece = await client.get(url, headers=headers)
+            assert (piece.status_code, piece.content) == (206, whole[first : last + 1])
+            assert piece.headers["content-range"] == f"bytes {first}-{last}/{len(whole)}"
+        rest = await client.get(url, headers={"range": "bytes=100-", "if-range": '"another"'})
+        assert (rest.status_code, len(rest.content)) == (200, len(whole))
+        for name in ("body", "proxy"):
+            assert not [file for file in (tmp_path / name).rglob("*") if file.is_file()]
+    assert (tmp_path / "error.log").read_text() == ""
+
+
+async def test_a_part_reaches_the_object_store_while_it_is_sent(pool: Pool, redis_url: str, tmp_path: Path) -> None:
+    """`proxy_request_buffering off`: a slow client costs nginx nothing, and what came goes if it leaves."""
+    part = Part(1, len(contents := bytes(range(256)) * 4096), sha256(contents).digest())
+    async with files_behind_nginx(pool, redis_url, tmp_path) as folder:
+        url = urlsplit(folder.presign_put(FILE_KEY, part, expires_s=60).url)
+        assert url.port is not None
+        head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nhost: test\r\ncontent-length: {part.size_bytes}\r\n\r\n"
+
+        def unfinished() -> list[int]:
+            return [file.stat().st_size for file in (tmp_path / "objects" / ".new").iterdir()]
+
+        async with await trio.open_tcp_stream("127.0.0.1", url.port) as stream:
+            await stream.send_all(head.encode() + contents[: part.size_bytes // 2])
+            await wait_until(lambda: any(unfinished()), "the first half is in the folder")
+        await wait_until(lambda: not unfinished(), "web has removed it")
+        assert await folder.list("") == []
+
+
+async def test_wrong_parts_are_refused_by_name_behind_nginx(pool: Pool, redis_url: str, tmp_path: Path) -> None:
+    """By `web`, but for a body that no ticket allows, which nginx refuses. The pool of connections stays good."""
+    data = b"ciphertext"
+    part = Part(1, len(data), sha256(data).digest())
+    async with files_behind_nginx(pool, redis_url, tmp_path) as folder, httpx.AsyncClient(timeout=30) as client:
+        url = folder.presign_put(FILE_KEY, part, expires_s=60).url
+        for body, status, code in (
+            (data[::-1], 400, "wrong_digest"),
+            (data + b"x", 400, "wrong_size"),
+            (bytes(ATTACHMENT_PART_BYTES), 400, "wrong_size"),
+        ):
+            for _ in range(5):
+                answer = await client.put(url, content=body)
+                assert (answer.status_code, answer.json()["code"]) == (status, code)
+        altered = await client.put(url.replace("expires=", "expires=1"), content=data)
+        assert (altered.status_code, altered.json()["code"]) == (403, "ticket_invalid")
+        too_large = await client.put(url, content=bytes(10 * 1024 * 1024))
+        assert too_large.status_code == 413
+        assert await folder.list("") == []
+        assert (await client.put(url, content=data)).status_code == 200
