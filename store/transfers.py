@@ -9,10 +9,10 @@ a crash after each step leaves behind, and what removes it.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from hashlib import sha256
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 import trio
@@ -33,24 +33,17 @@ from store.errors import (
     UnknownAttachment,
 )
 from store.objects.avatar_modes import MEDIA_TYPES, AvatarMode
+from store.objects.concurrent_calls import at_once
 from store.objects.deletions import Failures
 from store.objects.direct import FileStore, Part, PresignedRequest, missing_parts
 from store.objects.quotas import Quotas
 from store.postgres.pool import Pool
+from store.unknown_sizes import with_sizes
 
 log = structlog.get_logger(__name__)
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 DEADLINE_S: Final = 10.0
 """For all calls of the object store that one request of a client causes. A good one takes a tenth of a second."""
-
-SIZES_S: Final = 2.0
-"""For questions about sizes, which only files of another service need: without an answer, tickets are good all the
-same."""
-
-CALLS_AT_ONCE: Final = 4
-"""Calls of the object store at the same time for one request, which may name ten files with thumbnails."""
 
 UPLOAD_TICKET_S: Final = 3600
 """8 MiB in an hour are 20 kbit/s; `parts` gives new tickets."""
@@ -149,7 +142,7 @@ class Transfers:
         rows = await attachments.declare(self._pool, user, files, self.quotas, avatars=avatars)
         try:
             async with _asking(objects):
-                begun = await _at_once(lambda row: self._begin(objects, row), rows)
+                begun = await at_once(lambda row: self._begin(objects, row), rows)
         except StoreError:
             # The client never hears of them. The object store fails, so a job deletes what is there.
             await attachments.give_up(self._pool, user, [row.id for row in rows])
@@ -200,7 +193,7 @@ class Transfers:
         if not still_open:
             return
         async with _asking(objects):
-            are_there = await _at_once(lambda row: self._is_joined(objects, row), still_open)
+            are_there = await at_once(lambda row: self._is_joined(objects, row), still_open)
         found = [row.id for row, is_there in zip(still_open, are_there, strict=True) if is_there]
         if not (await attachments.complete(self._pool, user, found)).issuperset(found):
             raise UnknownAttachment
@@ -210,10 +203,7 @@ class Transfers:
     async def download(self, user: bytes, ids: Sequence[bytes]) -> list[ReadTicket]:
         """Tickets for those of these attachments that the user may read now, each followed by that of its thumbnail."""
         objects = self._store()
-        found = await attachments.readable(self._pool, user, ids)
-        if unsized := [each for each in found if not each.is_sized]:
-            sizes = await self._sizes(objects, unsized)
-            found = [replace(each, size_bytes=sizes.get(each.id, each.size_bytes)) for each in found]
+        found = await with_sizes(self._pool, objects, await attachments.readable(self._pool, user, ids))
         return [self._ticket(objects, each) for each in found]
 
     async def abort(self, user: bytes, ids: Sequence[bytes]) -> None:
@@ -231,26 +221,6 @@ class Transfers:
         except StoreError as error:
             # They are given up all the same: the task `orphaned_attachments` finds them.
             log.warning("objects_left", objects=len(given_up), error=str(error))
-
-    async def _sizes(self, objects: FileStore, files: Sequence[Readable]) -> dict[bytes, int]:
-        """The sizes of files that come from a service which did not know them; they are noted, so the next ticket needs
-        no question. A store that does not answer in time is asked again with the next ticket."""
-        sizes: dict[bytes, int] = {}
-
-        async def ask(file: Readable) -> None:
-            with suppress(ObjectMissing):
-                size_bytes = (await objects.stat(file.key)).size_bytes
-                if size_bytes > 0:
-                    sizes[file.id] = size_bytes
-
-        with trio.move_on_after(SIZES_S):
-            try:
-                await _at_once(ask, files)
-            except StoreError as error:
-                log.warning("sizes_unknown", files=len(files) - len(sizes), error=str(error))
-        if sizes:
-            await attachments.note_sizes(self._pool, sizes)
-        return sizes
 
     def _store(self) -> FileStore:
         if self.objects is None:
@@ -361,28 +331,3 @@ async def _asking(objects: FileStore) -> AsyncGenerator[None, None]:
     except ObjectStoreRefused as error:
         log.error("object_store_refused", error=str(error))
         raise Unavailable("the object store", str(objects), "it refuses; see the log") from None
-
-
-async def _at_once(call: Callable[[_T], Awaitable[_R]], items: Sequence[_T]) -> list[_R]:
-    """The results of calls, of which `CALLS_AT_ONCE` run at a time.
-
-    :raises StoreError: of the first that fails; the others are cancelled.
-    """
-    results: dict[int, _R] = {}
-    errors: list[StoreError] = []
-    left = iter(enumerate(items))
-
-    async def work() -> None:
-        for n, item in left:
-            try:
-                results[n] = await call(item)
-            except StoreError as error:
-                errors.append(error)
-                nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(min(CALLS_AT_ONCE, len(items))):
-            nursery.start_soon(work)
-    if errors:
-        raise errors[0]
-    return [results[n] for n in range(len(items))]

@@ -4,6 +4,7 @@
 |---|---|
 | `interface` | the calls that every object store has, and the form of keys |
 | `calls` | how long calls take |
+| `concurrent_calls` | calls for one request of a client, several at a time |
 | `direct` | the calls with which clients upload and download files themselves |
 | `deletions` | many deletions, of which some fail |
 | `quotas` | how much users may upload |
