@@ -601,6 +601,8 @@ create table attachment_total (
     complete_files bigint not null default 0,
     complete_bytes bigint not null default 0,
     constraint attachment_total_pkey primary key (is_only),
+    constraint attachment_total_complete_bytes_check check (complete_bytes >= 0),
+    constraint attachment_total_complete_files_check check (complete_files >= 0),
     constraint attachment_total_is_only_check check (is_only),
     constraint attachment_total_stored_bytes_check check (stored_bytes >= 0)
 );
@@ -1113,8 +1115,8 @@ create table migrations (
 -- Notes that files are in the object store as they were declared, and counts them among the figures of the day.
 -- complete_attachments(p_user uuid, p_ids uuid[]) returns uuid[]
 
--- Adds files and their bytes to the figures of the day, and to the total or from it, in the transaction that changes
--- them: the figures are exact, and their sum is the total.
+-- Adds files and their bytes to the figures of the day, in the transaction that changes them, after the total: the
+-- figures are exact, and their sum is the total.
 -- count_attachments(p_change text, p_files bigint, p_bytes bigint) returns void
 
 -- The base of a participant without the floor of the conversation: no message up to it counts as unread.
@@ -1130,7 +1132,7 @@ create table migrations (
 -- count_start(p_user uuid, p_limit int, p_window_s float8 default 86400) returns float8
 
 -- Keeps the stored bytes of each user, and of the deployment, equal to the sums of the sizes of their rows, whichever
--- statement adds or removes rows.
+-- statement adds or removes rows, and the total of complete files, too.
 -- count_stored_bytes() returns trigger
 
 -- Declares files that a user is about to upload, or refuses all of them for a quota.

@@ -109,9 +109,11 @@ async def attach(pool: Pool, conversation: bytes, seq: int, *ids: bytes) -> None
     """Give uploads to a message, as a send does."""
     for each in ids:
         await pool.fetch(
-            "update attachments set conversation_id = %s, seq = %s, completed = clock_timestamp(), part_digests = null"
-            " where id = %s",
-            (uuid(conversation), seq, uuid(each)),
+            "with done as (select size_bytes from attachments where id = %(id)s and completed is null), counted as ("
+            "update attachment_total t set complete_files = t.complete_files + 1, complete_bytes = t.complete_bytes"
+            " + d.size_bytes from done d) update attachments set conversation_id = %(conversation)s, seq = %(seq)s,"
+            " completed = clock_timestamp(), part_digests = null where id = %(id)s",
+            {"conversation": uuid(conversation), "seq": seq, "id": uuid(each)},
         )
 
 

@@ -175,21 +175,31 @@ async def test_bytes_are_given_back_when_the_rows_are_removed_but_not_those_of_t
     assert [row.id for row in await attachments.uploads(pool, bob.user, [other.id, kept.id])] == [kept.id]
 
 
+TOTAL = "select stored_bytes, complete_files, complete_bytes from attachment_total"
+
+
 async def test_stored_bytes_are_the_sums_over_the_rows_whichever_statement_writes_them(
     pool: Pool, alice: Credentials, bob: Credentials
 ) -> None:
     """An import and an operator write them, too: no count can be wrong, and none below 0."""
     for user in (alice, alice, bob):
         await new_upload(pool, user.user)
+    open_one = await new_upload(pool, bob.user, is_complete=False)
+    assert await pool.fetch(TOTAL) == [(40, 3, 30)]
+    await attachments.complete(pool, bob.user, [open_one])
+    await attachments.complete(pool, bob.user, [open_one])
+    assert await pool.fetch(TOTAL) == [(40, 4, 40)]
+    await pool.fetch("delete from attachments where id = %s", (uuid(open_one),))
+    assert await pool.fetch(TOTAL) == [(30, 3, 30)]
     await pool.fetch(
         "delete from attachments where id = (select min(id::text)::uuid from attachments where user_id = %s)",
         (uuid(alice.user),),
     )
     await pool.fetch("delete from attachments where false")
-    assert await pool.fetch("select stored_bytes from attachment_total") == [(20,)]
+    assert await pool.fetch(TOTAL) == [(20, 2, 20)]
     assert [await usage_of(pool, each.user) for each in (alice, bob)] == [(10, 0), (10, 0)]
     await pool.fetch("delete from attachments")
-    assert await pool.fetch("select stored_bytes from attachment_total") == [(0,)]
+    assert await pool.fetch(TOTAL) == [(0, 0, 0)]
     assert [await usage_of(pool, each.user) for each in (alice, bob)] == [(0, 0), (0, 0)]
 
 

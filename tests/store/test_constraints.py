@@ -171,6 +171,8 @@ IMPOSSIBLE = {
     "a usage of less than nothing": "insert into attachment_usage (user_id, stored_bytes) values ('{alice}', -1)",
     "a second total": "insert into attachment_total default values",
     "a total of less than nothing": "update attachment_total set stored_bytes = -1",
+    "a total of less than no complete file": "update attachment_total set complete_files = -1",
+    "a total of less than no complete byte": "update attachment_total set complete_bytes = -1",
     "half a digest of a part": (
         "insert into attachments {file}, part_digests)"
         " values (gen_random_uuid(), '{alice}', 'k', 1, 'a/b', sha256('x'), null, '\\x00')"

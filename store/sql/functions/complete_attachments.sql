@@ -15,6 +15,8 @@ begin
     )
     select count(*), sum(d.size_bytes) into files, bytes from done d;
     if files > 0 then
+        update attachment_total t
+        set complete_files = t.complete_files + files, complete_bytes = t.complete_bytes + bytes;
         perform count_attachments('uploaded', files, bytes);
     end if;
     return array(select a.id from attachments a

@@ -26,7 +26,9 @@ begin
     update attachment_usage u set stored_bytes = u.stored_bytes + d.bytes
     from (select o.owner, sum(o.difference) as bytes from unnest(owners, differences) o(owner, difference) group by 1) d
     where u.user_id = d.owner;
-    update attachment_total t set stored_bytes = t.stored_bytes + more - less;
+    -- Only imports bring files of unknown size, and they are complete.
+    update attachment_total t
+    set stored_bytes = t.stored_bytes + more - less, complete_bytes = t.complete_bytes + more - less;
     -- A file that is smaller than was said counts as bytes that were removed: no figure of a day falls.
     perform count_attachments('removed', 0, less) where less > 0;
     perform count_attachments('uploaded', 0, more) where more > 0;

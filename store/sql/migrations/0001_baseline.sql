@@ -497,8 +497,8 @@ create table attachment_total (
     stored_bytes bigint not null default 0 check (stored_bytes >= 0),
     is_only boolean primary key default true check (is_only),
     -- The files that are complete and not removed, and their bytes: the sums of all figures of attachments.
-    complete_files bigint not null default 0,
-    complete_bytes bigint not null default 0
+    complete_files bigint not null default 0 check (complete_files >= 0),
+    complete_bytes bigint not null default 0 check (complete_bytes >= 0)
 );
 insert into attachment_total default values;
 
