@@ -45,6 +45,9 @@ log = structlog.get_logger(__name__)
 DEADLINE_S: Final = 10.0
 """For all calls of the object store that one request of a client causes. A good one takes a tenth of a second."""
 
+JOIN_S: Final = 2.0
+"""Until the object is there whose parts another request joins: a service takes the upload away before that."""
+
 UPLOAD_TICKET_S: Final = 3600
 """8 MiB in an hour are 20 kbit/s; `parts` gives new tickets."""
 
@@ -277,9 +280,14 @@ class Transfers:
                 stored = await objects.list_parts(row.key, row.multipart)
                 if missing_parts(row.parts(), stored):
                     return False
+            except ObjectMissing:
+                # Another request has joined them, perhaps one that crashed: the object tells.
+                return await _is_stored(objects, row)
+            try:
                 await objects.complete_multipart(row.key, row.multipart, row.parts())
             except ObjectMissing:
-                pass  # Another request has joined them, perhaps one that crashed: the object tells.
+                # A moment ago all parts were there: another request joins them now.
+                return await _will_be_stored(objects, row)
             except ObjectDiffers as error:
                 # No client can bring this about: the parts were compared. Another request may see the right object.
                 log.error("object_differs", error=str(error))
@@ -302,6 +310,16 @@ async def _is_stored(objects: FileStore, row: DeclaredFile) -> bool:
         return True
     except ObjectMissing:
         return False
+
+
+async def _will_be_stored(objects: FileStore, row: DeclaredFile) -> bool:
+    """Whether the object has the declared size and digest within `JOIN_S`."""
+    with trio.move_on_after(JOIN_S):
+        while True:
+            if await _is_stored(objects, row):
+                return True
+            await trio.sleep(JOIN_S / 20)
+    return False
 
 
 def _presigned(objects: FileStore, row: DeclaredFile, parts: Iterable[Part]) -> list[PartRequest]:
