@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urljoin
 from uuid import UUID
@@ -15,10 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from client.http import Credentials
+from store.avatars import NO_AVATAR
+from store.objects.folder import Folder
 from store.postgres.pool import Pool
 from tests.people import make_contacts, new_user
 from tests.server.http.test_links import entries_of, links_of
 from tests.server.http_world import Answer, Api, open_api, say
+from tests.store.attachment_world import new_attachment
 
 _T = TypeVar("_T")
 
@@ -40,6 +44,7 @@ class Room:
     :ivar first: users -> the first message that each may read.
     :ivar left: users who have left it.
     :ivar messages: (sender, content), in order.
+    :ivar avatar: the id of the one that it shows.
     """
 
     id: bytes
@@ -49,6 +54,7 @@ class Room:
     muted: set[int] = field(default_factory=set)
     left: set[int] = field(default_factory=set)
     messages: list[tuple[int, bytes]] = field(default_factory=list)
+    avatar: bytes | None = None
 
     @property
     def path(self) -> str:
@@ -57,6 +63,12 @@ class Room:
     def may_change(self, user: int) -> bool:
         """Administrators may; everybody if there is none."""
         return self.admins[user] or not any(self.admins.values())
+
+
+def avatar_of(shown: Any) -> bytes | None:
+    """The id of the avatar of a profile, a participant or a conversation."""
+    avatar = shown["avatar"]
+    return None if avatar is None else UUID(avatar["attachment"]).bytes
 
 
 class AnyRequests(RuleBasedStateMachine):
@@ -68,6 +80,7 @@ class AnyRequests(RuleBasedStateMachine):
         self.api = api
         self.users: list[Credentials] = []
         self.names: list[str | None] = []
+        self.avatars: list[bytes | None] = []
         self.directs: dict[frozenset[int], Room] = {}
         self.groups: list[Room] = []
         self.contacts: list[dict[int, bool]] = []
@@ -96,6 +109,7 @@ class AnyRequests(RuleBasedStateMachine):
         for each in range(FRIENDS + 2):
             self.users.append(self.run(new_user, self.pool, f"user{number}-{each}"))
             self.names.append(None)
+            self.avatars.append(None)
             self.contacts.append({})
         for one, other in itertools.combinations(range(FRIENDS), 2):
             self.run(make_contacts, self.pool, self.users[one], self.users[other])
@@ -219,6 +233,64 @@ class AnyRequests(RuleBasedStateMachine):
         self.names[user] = name or None
         assert (answer.status, answer.body["display_name"]) == (200, self.names[user])
 
+    def upload(self, user: int) -> bytes:
+        """An avatar that is complete, and not shown yet."""
+
+        async def upload() -> bytes:
+            return await new_attachment(self.pool, self.users[user].user, avatars="encrypted")
+
+        return self.run(upload)
+
+    @rule(user=friends, other=friends, is_new=st.booleans())
+    def shows_an_avatar(self, user: int, other: int, is_new: bool) -> None:
+        """A new one, uploaded by this user or by another; or the one that the other user shows already."""
+        shown = self.avatars[other]
+        avatar = self.upload(other) if is_new or shown is None else shown
+        answer = self.ask(user, "PATCH", "/v1/profile", {"avatar": str(UUID(bytes=avatar))})
+        if user != other:
+            assert (answer.status, answer.code) == (404, "unknown_attachment")
+            return
+        self.avatars[user] = avatar
+        assert (answer.status, avatar_of(answer.body)) == (200, avatar)
+
+    @precondition(lambda self: self.groups)
+    @rule(user=friends, pick=picks, is_new=st.booleans())
+    def shows_an_avatar_of_a_group(self, user: int, pick: int, is_new: bool) -> None:
+        """A new one, or the one that the user shows already."""
+        room, shown = self.group(pick), self.avatars[user]
+        avatar = self.upload(user) if is_new or shown is None else shown
+        answer = self.ask(user, "PATCH", room.path, {"avatar": str(UUID(bytes=avatar))})
+        if avatar == shown and user in room.admins and room.may_change(user):
+            assert (answer.status, answer.code) == (409, "attachment_used")
+        elif self.is_admitted(room, user, answer):
+            room.avatar = avatar
+
+    @rule(user=friends)
+    def removes_the_avatar(self, user: int) -> None:
+        answer = self.ask(user, "PATCH", "/v1/profile", {"avatar": str(UUID(bytes=NO_AVATAR))})
+        self.avatars[user] = None
+        assert (answer.status, answer.body["avatar"]) == (200, None)
+
+    @precondition(lambda self: self.groups)
+    @rule(user=friends, pick=picks)
+    def removes_the_avatar_of_a_group(self, user: int, pick: int) -> None:
+        room = self.group(pick)
+        answer = self.ask(user, "PATCH", room.path, {"avatar": str(UUID(bytes=NO_AVATAR))})
+        if self.is_admitted(room, user, answer):
+            room.avatar = None
+
+    @rule(user=friends, other=friends)
+    def looks_at_a_profile(self, user: int, other: int) -> None:
+        [(name,)] = self.run(
+            self.pool.fetch, "select username from users where id = %s", (UUID(bytes=self.users[other].user),)
+        )
+        answer = self.ask(user, "GET", f"/v1/users/{name}")
+        assert (answer.status, answer.body["display_name"], avatar_of(answer.body)) == (
+            200,
+            self.names[other],
+            self.avatars[other],
+        )
+
     @rule(user=friends, other=outsiders, is_blocked=st.booleans())
     def puts_a_contact(self, user: int, other: int, is_blocked: bool) -> None:
         answer = self.ask(user, "PUT", f"/v1/contacts/{self.id_of(other)}", {"is_blocked": is_blocked})
@@ -255,8 +327,13 @@ class AnyRequests(RuleBasedStateMachine):
             assert (shown["muted_until"] is not None) == (user in room.muted)
             assert shown["last_seq"] == len(room.messages)
             assert (shown["last_message"] or {}).get("content") == (seen[-1][1] if seen else None)
-            assert {(each["user"], each["is_admin"], each["display_name"]) for each in shown["participants"]} == {
-                (self.users[each].user, is_admin, self.names[each]) for each, is_admin in room.admins.items()
+            assert avatar_of(shown) == room.avatar
+            assert {
+                (each["user"], each["is_admin"], each["display_name"], avatar_of(each))
+                for each in shown["participants"]
+            } == {
+                (self.users[each].user, is_admin, self.names[each], self.avatars[each])
+                for each, is_admin in room.admins.items()
             }
             assert self.ask(user, "GET", room.path).body == shown
 
@@ -294,7 +371,7 @@ class AnyRequests(RuleBasedStateMachine):
                 self.read(user, room, 50, is_forward=False)
 
 
-async def test_users_see_what_the_requests_before_have_made(pool: Pool, redis_url: str) -> None:
+async def test_users_see_what_the_requests_before_have_made(pool: Pool, redis_url: str, tmp_path: Path) -> None:
     # A failure is not made smaller, which takes minutes: the steps that led to it are shown.
     bounds = settings(
         max_examples=10,
@@ -304,7 +381,9 @@ async def test_users_see_what_the_requests_before_have_made(pool: Pool, redis_ur
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    async with open_api(pool, redis_url) as api:
+    folder = Folder(tmp_path)
+    await folder.start()
+    async with open_api(pool, redis_url, objects=folder) as api:
         await trio.to_thread.run_sync(
             lambda: run_state_machine_as_test(lambda: AnyRequests(pool, api), settings=bounds)
         )
