@@ -112,9 +112,12 @@ async def _work(config: Config) -> None:
     id = os.urandom(8).hex()
     structlog.contextvars.bind_contextvars(worker=id)
     with open_tracer(config, "worker", id) as tracer:
-        worker = Worker(config, partial(open_work, tracer=tracer), id)
+        # The tasks' connection to it is opened and closed with the tasks.
+        worker, bus = Worker(config, partial(open_work, tracer=tracer), id), Redis(config.bus_url)
         async with trio.open_nursery() as nursery:
-            await nursery.start(operate, config, "worker", worker.health, worker.samples)
+            await nursery.start(bus.run)
+            start = partial(operate, id=id, bus=bus)
+            await nursery.start(start, config, "worker", worker.health, worker.samples)
             await worker.run()
             nursery.cancel_scope.cancel()
 

@@ -11,6 +11,7 @@
 | `signals` | SIGTERM and SIGINT while the process runs |
 | `operations` | what each process has for its operators |
 | `operator_port` | the port for metrics and health |
+| `figure_sharing` | figures for the operations page, while an operator looks |
 | `metrics` | the table of metrics, and their page |
 | `health` | whether the process lives, and can serve |
 | `loop_watch` | sees an event loop that is late or stalled |

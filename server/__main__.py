@@ -11,6 +11,7 @@ if __name__ == "__main__":
     exit_when_told(1 if sys.argv[1:2] == ["ops"] else 0)
 
 import os
+from functools import partial
 
 import structlog
 import trio
@@ -32,7 +33,8 @@ async def _serve_socket(config: Config) -> None:
     with open_tracer(config, "socket", node.hex()) as tracer:
         gateway = SocketGateway(config, node, tracer)
         async with trio.open_nursery() as nursery:
-            await nursery.start(operate, config, "socket", gateway.health, gateway.samples)
+            start = partial(operate, id=node.hex(), bus=gateway.redis)
+            await nursery.start(start, config, "socket", gateway.health, gateway.samples)
             await gateway.run()
             nursery.cancel_scope.cancel()
 

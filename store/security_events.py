@@ -44,6 +44,7 @@ KINDS: Final[dict[str, str]] = {
     "node_drained": "an operator asked a node to stop: `node` is its id",
     "account_deleted": "the account was deleted; all earlier events are, too",
     "operator_request": "an operator sent a request: `route` says which",
+    "job_replayed": "an operator had a dead job run again: `job` is its number",
     "events_read": "an operator read the security events of the user",
     "invitation_made": "an operator made an invitation: `invitation` is its id, `uses` how many users may use it",
     "invitation_revoked": "an operator revoked an invitation: `invitation` is its id",

@@ -5,7 +5,7 @@ https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
 from typing import Final, TypeAlias
 
@@ -48,6 +48,19 @@ class MetricsPage:
                 parts.extend(_lines(metric, found.get(metric.name, ())))
                 await trio.lowlevel.checkpoint()
         return "".join(parts).encode()
+
+    def values(self, names: Collection[str]) -> dict[str, float | Buckets]:
+        """Copies of the values of these metrics, by metric and labels, joined with spaces. Atomic (no
+        checkpoint).
+
+        :raises ValueError: as `text`.
+        """
+        return {
+            " ".join((name, *labels)): value
+            for name, series in self._read().items()
+            if name in names
+            for labels, value in series
+        }
 
     def _read(self) -> dict[str, list[_Series]]:
         """Copies of all values. Atomic (no checkpoint)."""

@@ -47,6 +47,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `external_issuer`, `external_logins` | the check of JWTs of an external issuer; logging in and confirming by them |
 | `issuer_keys`, `key_set` | keys of that issuer, kept; fetching them, and which of them count |
 | `password_rules` | the passwords that the server takes |
+| `live_figures`, `ops_page` | the figures of all processes, summed up; the page that shows them to operators |
 | `mail_pages` | the HTML pages that links in mails lead to |
 | `links` | the header `Link` of pages |
 | `reference` | `/openapi.json` and `/docs`, made from the declarations of the routes |

@@ -19,7 +19,7 @@ from server.http.problem_codes import MAX_BODY_BYTES, ProblemCode
 from server.http.problems import RETRY_AFTER_S, Problem
 from server.http.request_heads import ASK_FOR_BODY, END_TURN
 from server.http.routes import ROUTES
-from server.http.routing import Access, Route
+from server.http.routing import Route
 from server.http.services import Services
 
 _T = TypeVar("_T")
@@ -40,7 +40,7 @@ def create_app(services: Services) -> QuartTrio:
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     # A path with two slashes is a different path, and not found.
     app.url_map.merge_slashes = False
-    served = [route for route in ROUTES if route.access is not Access.OPERATOR or services.ops_token]
+    served = [route for route in ROUTES if services.ops_token or not route.needs_operators]
     for route in served:
         _add(app, route.path, route.method, _view(route, services))
     for path in {route.path: None for route in served}:

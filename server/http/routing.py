@@ -12,7 +12,8 @@ A file of `server.http.routes` declares each route above its handler:
 
 The frame (`server.http.frame`) authenticates the request, reads its query, decodes its body, shields a write and makes
 the announcements that the handler returns. Values of the path are keyword arguments of the handler. `read` and `write`
-are for devices; `open_read` and `open_write` are for everybody, and `server.http.routes.OPEN` lists them too. A hot
+are for devices, `operator_read` and `operator_write` for operators; `open_read`, `open_write` and `page` are for
+everybody, and `server.http.routes.OPEN` lists them too. A hot
 read may have an admission of its own (`server.http.hot_reads`), which reads what the handler needs in the same round
 trip as the token, and gives it to the handler after the identity.
 
@@ -195,6 +196,7 @@ class Route:
         handler, it returns the handler's first arguments.
     :ivar is_hot: a read that the thin path (`server.http.hot_path`) answers, if the request is a plain one.
     :ivar request_class: the requests that are limited together with those of this route.
+    :ivar is_operators_page: a page without data, on which operators show their token.
     """
 
     method: str
@@ -212,6 +214,12 @@ class Route:
     admit: Callable[..., Awaitable[tuple[Any, ...]]] | None = None
     is_hot: bool = False
     request_class: RequestClass = RequestClass.READ
+    is_operators_page: bool = False
+
+    @property
+    def needs_operators(self) -> bool:
+        """Whether the application has the route only if there is a token of operators."""
+        return self.access is Access.OPERATOR or self.is_operators_page
 
     @property
     def is_for_devices(self) -> bool:
@@ -359,10 +367,27 @@ class Routes:
         """
         return self._declare(rule, _of_device(confirmed), announces=announces, **details)
 
+    @overload
+    def operator_read(
+        self, rule: str, *, answer: type[Any], problems: Collection[ProblemCode] = ()
+    ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]: ...
+
+    @overload
     def operator_read(
         self, rule: str, *, query: type[Query], answer: type[Any], problems: Collection[ProblemCode] = ()
-    ) -> Callable[[_OtherHandler[Query, Values, Outcome]], _OtherHandler[Query, Values, Outcome]]:
-        return self._declare(rule, Access.OPERATOR, query=query, answer=answer, problems=problems)
+    ) -> Callable[[_OtherHandler[Query, Values, Outcome]], _OtherHandler[Query, Values, Outcome]]: ...
+
+    def operator_read(self, rule: str, *, answer: type[Any], **details: Any) -> Any:
+        """
+        :param query: the type of the parameters; without it the route has none.
+        """
+        return self._declare(rule, Access.OPERATOR, answer=answer, **details)
+
+    def operator_write(
+        self, rule: str, *, announces: Collection[Announce], problems: Collection[ProblemCode] = ()
+    ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]:
+        """A write without a body and without an answer."""
+        return self._declare(rule, Access.OPERATOR, announces=announces, problems=problems)
 
     def open_read(
         self,
@@ -379,7 +404,12 @@ class Routes:
 
     @overload
     def page(
-        self, rule: str, *, announces: Collection[Announce] | None = None, statuses: Collection[int] = (200,)
+        self,
+        rule: str,
+        *,
+        announces: Collection[Announce] | None = None,
+        statuses: Collection[int] = (200,),
+        is_operators_page: bool = False,
     ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]: ...
 
     @overload
@@ -394,16 +424,19 @@ class Routes:
         form: type[Any] | None = None,
         announces: Collection[Announce] | None = None,
         statuses: Collection[int] = (200,),
+        is_operators_page: bool = False,
     ) -> Any:
         """A page for a browser, open to everybody.
 
         :param form: the fields of the form that the browser sends.
         :param announces: of a write.
+        :param is_operators_page: the application has it only if there is a token of operators.
         """
         details: dict[str, Any] = {} if announces is None else {"announces": announces}
         if form is not None:
             details["form"] = form
-        return self._declare(rule, Access.OPEN, query=None, answer=HtmlAnswer, statuses=statuses, **details)
+        details |= {"query": None, "answer": HtmlAnswer, "is_operators_page": is_operators_page}
+        return self._declare(rule, Access.OPEN, statuses=statuses, **details)
 
     @overload
     def open_write(

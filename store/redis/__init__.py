@@ -10,6 +10,7 @@
 | `directory` | which nodes are alive, and which of them holds which user |
 | `bus` | one stream for each node, which that node alone reads |
 | `entries` | the entries of these streams: pushes, hints and others, encoded |
+| `figures` | figures that the processes share with operators who look |
 | `eviction` | whether Redis keeps all keys when its memory is full |
 | `traces` | traces of sampled messages, for the jobs of their notices |
 | `addressing` | groups the users of a push by the node that holds them |

@@ -104,6 +104,7 @@ class Scene:
     upload: bytes
     attachment: bytes
     mail_token: str
+    dead_job: str
     token: str
 
     def without_targets(self) -> Scene:
@@ -111,7 +112,7 @@ class Scene:
         values = {
             name: uuid4().bytes for name in ("group", "asked", "device", "notifier", "export", "upload", "attachment")
         }
-        return replace(self, **values)
+        return replace(self, **values, dead_job="1")
 
 
 @dataclass(frozen=True)
@@ -260,6 +261,13 @@ ROWS: Final[dict[str, Row]] = {
     "GET /readyz": Row(),
     "GET /openapi.json": Row(),
     "GET /docs": Row(),
+    "GET /ops": Row(),
+    "GET /ops/page.css": Row(),
+    "GET /ops/page.js": Row(),
+    "GET /ops/charts.js": Row(),
+    "GET /ops/icon.svg": Row(),
+    "GET /v1/ops/live": Row(),
+    "POST /v1/ops/jobs/<int:job>/replay": Row(lambda scene: {"job": scene.dead_job}),
     "GET /v1/ops/analytics": Row(query="?from=2026-01-01&until=2026-01-01"),
 }
 """Each route, by its rule."""

@@ -28,6 +28,7 @@ from store import contacts, conversations, devices, emails, exports, notifiers, 
 from store.notifiers import WebhookTarget
 from store.objects.folder import Folder
 from store.postgres.pool import Pool
+from tests.dead_jobs import new_dead_job
 from tests.people import new_device, new_group, new_user
 from tests.server.access_rows import (
     FRAME_ROWS,
@@ -140,9 +141,8 @@ class Callers:
         device = (await new_device(pool, alice.user)).device
         upload = await new_attachment(pool, alice.user)
         attachment = await new_attachment(pool, alice.user, message=(group, 1))
-        return Scene(
-            alice, self.carol, grace, group, asked, device, notifier, export.bytes, upload, attachment, token, ""
-        )
+        things = (group, asked, device, notifier, export.bytes, upload, attachment)
+        return Scene(alice, self.carol, grace, *things, token, str(await new_dead_job(pool)), "")
 
     async def token(self, persona: Persona) -> str:
         """A token of the caller, of a new device, which may log out."""

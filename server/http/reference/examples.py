@@ -44,6 +44,16 @@ from server.http.answers.figures import (
     HealthAnswer,
     StorageAnswer,
 )
+from server.http.answers.live import (
+    CacheAnswer,
+    DeadJobAnswer,
+    LiveAnswer,
+    NodeAnswer,
+    ProcessAnswer,
+    StatementAnswer,
+    TaskAnswer,
+    TimesAnswer,
+)
 from server.http.answers.messages import HistoryAnswer, MessageAnswer, RecipientAnswer, StatusAnswer
 from server.http.answers.notifiers import AddedNotifierAnswer, NotifierAnswer, NotifierKeysAnswer, NotifiersAnswer
 from server.http.answers.people import ContactAnswer, ContactsAnswer, ProfileAnswer, UserAnswer
@@ -176,6 +186,23 @@ _OF_GROUP: Final = {"conversation": str(GROUP)}
 _BOB_IN_GROUP: Final = {"conversation": str(GROUP), "other": str(BOB)}
 
 _EXPORT: Final = ExportAnswer(_id(EXPORT), _AT, None, None, None, None)
+
+DEAD_JOB: Final = "471108154711"
+
+_LIVE: Final = LiveAnswer(
+    at=1_767_225_600_000_000,
+    connections=1_204,
+    users=1_117,
+    sends_per_s=48.2,
+    requests_per_s=31.7,
+    times=[TimesAnswer("committed_offered", 52.1, 0.6, 2.3, 8.9)],
+    caches=[CacheAnswer("list", 12.4, 0.97)],
+    tasks=[TaskAnswer("notify", 3, 12, 1, 1, 0.4, is_paused=False)],
+    dead_jobs=[DeadJobAnswer(int(DEAD_JOB), "notify", 12, 1_767_225_500_000_000, "the webhook answers 500")],
+    nodes=[NodeAnswer("5f0c2a9be4d17033", "serves", "gateway-1", 812, 1_204, 1_117, 1, 0, 0)],
+    statements=[StatementAnswer("messages.send_batch", 41.0, 0.031, 0.76, 4.8)],
+    processes=[ProcessAnswer("5f0c2a9be4d17033", "socket", "gateway-1", 812, "", 0.21, 96_468_992, 1.4)],
+)
 
 EXAMPLES: Final[Mapping[str, Example]] = {
     "GET /v1/registration": Example(answer=RegistrationAnswer("open", None)),
@@ -337,6 +364,13 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "GET /readyz": Example(answer=HealthAnswer("ok")),
     "GET /openapi.json": Example(),
     "GET /docs": Example(),
+    "GET /ops": Example(),
+    "GET /ops/page.css": Example(),
+    "GET /ops/page.js": Example(),
+    "GET /ops/charts.js": Example(),
+    "GET /ops/icon.svg": Example(),
+    "GET /v1/ops/live": Example(answer=_LIVE),
+    "POST /v1/ops/jobs/<int:job>/replay": Example({"job": DEAD_JOB}, status=204),
     "GET /v1/ops/security-events": Example(
         query=EventsQuery(username="alice"), answer=SecurityEventsAnswer([_LOGIN], None)
     ),

@@ -67,6 +67,7 @@ PATH_VALUES: Final = {
     "conversation": PathValue("The conversation.", UUID_SCHEMA),
     "device": PathValue("One of your devices.", UUID_SCHEMA),
     "export": PathValue("One of your exports.", UUID_SCHEMA),
+    "job": PathValue("The number of the job.", {"type": "integer", "minimum": 1}),
     "part": PathValue("The number of the part.", {"type": "integer", "minimum": 1}),
     "notifier": PathValue("One of your notifiers.", UUID_SCHEMA),
     "other": PathValue("The other user.", UUID_SCHEMA),

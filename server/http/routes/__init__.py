@@ -23,6 +23,7 @@ from server.http.routes import (
     messages,
     notifiers,
     ops,
+    ops_page,
     participants,
     password_resets,
     passwords,
@@ -57,6 +58,7 @@ _FILES: Final = (
     health,
     reference,
     ops,
+    ops_page,
 )
 
 ROUTES: Final[tuple[Route, ...]] = tuple(route for file in _FILES for route in file.routes.declared)
@@ -78,6 +80,11 @@ OPEN: Final = {
     "GET /readyz": "load balancers and supervisors have no token",
     "GET /openapi.json": "programs read it before they have a token",
     "GET /docs": "browsers show it to developers",
+    "GET /ops": "the page that asks for the operators' token; it has no data",
+    "GET /ops/page.css": "a file of that page",
+    "GET /ops/page.js": "a file of that page",
+    "GET /ops/charts.js": "a file of that page",
+    "GET /ops/icon.svg": "a file of that page",
 }
 """All routes that ask for no token -> the reason. The process does not start if a declaration says otherwise."""
 

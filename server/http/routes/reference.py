@@ -11,7 +11,7 @@ from server.http.compression import CompressedForms
 from server.http.encoding import Encoding, encode
 from server.http.reference import page
 from server.http.reference.document import OpenApiAnswer, document
-from server.http.routing import Access, EncodedAnswer, HtmlAnswer, Request, Routes
+from server.http.routing import EncodedAnswer, HtmlAnswer, Request, Routes
 
 routes = Routes()
 
@@ -35,7 +35,7 @@ def _document(has_operators: bool) -> dict[str, Any]:
     # Later than this file, which declares some of them.
     from server.http.routes import ROUTES
 
-    return document([route for route in ROUTES if has_operators or route.access is not Access.OPERATOR])
+    return document([route for route in ROUTES if has_operators or not route.needs_operators])
 
 
 @cache

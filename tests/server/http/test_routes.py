@@ -17,7 +17,7 @@ from client.http import Credentials
 from server.http.announcements import Announcements
 from server.http.queries import NoQuery
 from server.http.routes import OPEN, ROUTES
-from server.http.routing import NOTHING, Access, Changed, Request, Route, Routes
+from server.http.routing import NOTHING, Changed, Request, Route, Routes
 from store.postgres.pool import Pool
 from store.tokens import Identity
 from tests.server.http_world import open_api
@@ -67,7 +67,7 @@ async def test_a_route_that_is_not_on_the_list_of_open_routes_needs_a_token(
 async def test_without_an_operators_token_there_are_no_routes_for_operators(pool: Pool, redis_url: str) -> None:
     async with open_api(pool, redis_url) as api:
         assert {route.rule for route in ROUTES} - rules_of(api.app) == {
-            route.rule for route in ROUTES if route.access is Access.OPERATOR
+            route.rule for route in ROUTES if route.needs_operators
         }
 
 
@@ -133,7 +133,7 @@ async def test_a_refused_request_is_logged_by_its_route_and_not_by_its_path(
     path = re.sub(r"<(\w+:)?\w+>", lambda found: values[found[1] or ""], route.path)
     headers = {"Authorization": f"Bearer {values['']}"}
     with closing(Pool(NOWHERE, 2)) as pool:
-        async with open_api(pool, redis_url) as api:
+        async with open_api(pool, redis_url, ops_token=values[""]) as api:
             answer = await api.app.test_client().open(path, method=route.method, headers=headers, json={})
     lines = [line for line in log_output if line["event"] == "request_refused"]
     assert [line["route"] for line in lines] == ([route.rule] if answer.status_code >= 500 else [])

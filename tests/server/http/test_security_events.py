@@ -175,6 +175,15 @@ async def ask_as_operator(owner: Owner) -> None:
         assert await owner.send("GET", path, token=OPS_TOKEN) == 200
 
 
+async def replay_as_operator(owner: Owner) -> None:
+    await owner.pool.fetch(
+        "insert into dead_jobs (id, task, payload, attempts, reason) values (4711, 'x', '{}', 1, '')"
+    )
+    path = "/v1/ops/jobs/4711/replay"
+    # The second time there is no such dead job.
+    assert [await owner.send("POST", path, token=OPS_TOKEN) for _ in range(2)] == [204, 404]
+
+
 async def read_as_operator(owner: Owner) -> None:
     for _ in range(2):
         assert await owner.send("GET", "/v1/ops/security-events?username=alice", token=OPS_TOKEN) == 200
@@ -231,6 +240,7 @@ CAUSES: Final[dict[str, tuple[Callable[[Owner], Awaitable[None]], dict[str, Any]
     "email_verified": (verify_email, {}),
     "email_removed": (remove_email, {}),
     "operator_request": (ask_as_operator, {"detail": {"route": "GET /v1/ops/analytics"}, "times": 2}),
+    "job_replayed": (replay_as_operator, {"detail": {"job": "4711"}}),
     "events_read": (read_as_operator, {"times": 2}),
     "invitation_made": (make_invitation, {"detail": {"uses": "3"}}),
     "invitation_revoked": (revoke_invitation, {}),
@@ -241,7 +251,9 @@ CAUSES: Final[dict[str, tuple[Callable[[Owner], Awaitable[None]], dict[str, Any]
 }
 """Each kind -> requests that cause one such event, some of them repeatedly, and what the event says."""
 
-OF_NO_USER: Final = frozenset(("operator_request", "invitation_made", "invitation_revoked", "node_drained"))
+OF_NO_USER: Final = frozenset(
+    ("operator_request", "job_replayed", "invitation_made", "invitation_revoked", "node_drained")
+)
 OF_COMMANDS: Final = frozenset(
     (
         *("invitation_made", "invitation_revoked", "node_drained"),
@@ -250,7 +262,7 @@ OF_COMMANDS: Final = frozenset(
 )
 """Caused by commands of operators, not by requests."""
 
-OF_OPERATORS: Final = frozenset(("operator_request", "events_read")) | OF_COMMANDS
+OF_OPERATORS: Final = frozenset(("operator_request", "events_read", "job_replayed")) | OF_COMMANDS
 OF_SYSTEM: Final = frozenset(("token_reused", "account_deleted"))
 """The server acts by itself: no request is their source."""
 

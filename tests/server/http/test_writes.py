@@ -23,11 +23,14 @@ from store import accounts, conversations, emails, notifiers, password_resets
 from store.notifiers import WebhookTarget
 from store.objects.folder import Folder
 from store.postgres.pool import Pool
+from tests.dead_jobs import new_dead_job
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http_world import PASSWORD, Api, open_api
 from tests.store.attachment_world import new_attachment
 
 MAIL: Final = {"wants_digest": True, "wants_device_notice": True, "digest_hour": 8, "zone": "UTC"}
+
+OPS_TOKEN: Final = "the-token-of-operators"
 
 Write = tuple[dict[str, bytes | str], Any]
 """The values of the path, and the body (None: no body)."""
@@ -106,6 +109,9 @@ class PreparedWrites:
         picture = await new_attachment(self.pool, self.alice.user, avatars="encrypted")
         return [(values, {**body, "avatar": str(UUID(bytes=picture))})]
 
+    async def dead_job(self) -> list[Write]:
+        return [({"job": str(await new_dead_job(self.pool))}, None)]
+
     async def plain(self, *writes: Write) -> list[Write]:
         """Writes that need the users and their conversations alone."""
         return list(writes)
@@ -158,6 +164,7 @@ REQUESTS: Final[dict[str, Callable[[PreparedWrites], Awaitable[list[Write]]]]] =
     ),
     "POST /v1/conversations/<uuid:conversation>/accept": PreparedWrites.message_request,
     "POST /v1/conversations/<uuid:conversation>/decline": PreparedWrites.message_request,
+    "POST /v1/ops/jobs/<int:job>/replay": PreparedWrites.dead_job,
 }
 """Each writing route -> requests that together cause all of its announcements."""
 
@@ -208,7 +215,7 @@ async def requests_of(rule: str, prepared: PreparedWrites) -> list[tuple[str, st
         filled = path
         for name, value in values.items():
             shown = value if isinstance(value, str) else str(UUID(bytes=value))
-            filled = re.sub(rf"<(uuid:)?{name}>", shown, filled)
+            filled = re.sub(rf"<(\w+:)?{name}>", shown, filled)
         made.append((method, filled, body))
     return made
 
@@ -222,8 +229,8 @@ async def opened(pool: Pool, redis_url: str, rule: str) -> AsyncGenerator[tuple[
     with TemporaryDirectory() as path:
         folder = Folder(Path(path))
         await folder.start()
-        async with open_api(pool, redis_url, objects=folder) as api:
-            yield api.of(prepared.alice.token), requests
+        async with open_api(pool, redis_url, objects=folder, ops_token=OPS_TOKEN) as api:
+            yield api.of(OPS_TOKEN if "/ops/" in rule else prepared.alice.token), requests
 
 
 async def ask(api: Api, method: str, path: str, body: Any) -> int:

@@ -14,6 +14,7 @@ from store.notifiers import WebhookTarget
 from store.objects.folder import Folder
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
+from tests.dead_jobs import new_dead_job
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.http.test_email import unsubscribe_token_of
 from tests.server.http.test_password_resets import reset_token_of
@@ -61,7 +62,14 @@ async def scene(
         ids[examples.EXPORT] = await new_export(pool, objects, alice)
     texts = {str(id_): str(UUID(bytes=value)) for id_, value in ids.items()}
     token = await mail_token(pool, alice, f"alice{number}@example.org", purpose)
-    return {**texts, "$TOKEN": alice.token, "$OPS_TOKEN": OPS_TOKEN, examples.MAIL_TOKEN: token}
+    dead_job = str(await new_dead_job(pool))
+    return {
+        **texts,
+        "$TOKEN": alice.token,
+        "$OPS_TOKEN": OPS_TOKEN,
+        examples.MAIL_TOKEN: token,
+        examples.DEAD_JOB: dead_job,
+    }
 
 
 async def new_export(pool: Pool, objects: Folder, user: Credentials) -> bytes:
