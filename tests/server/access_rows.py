@@ -37,6 +37,7 @@ from protocol.frames import (
     Watch,
 )
 from protocol.limits import PROTOCOL_VERSION
+from tests.server.deaf_node import DEAF
 from tests.server.http_world import PASSWORD
 
 
@@ -267,6 +268,7 @@ ROWS: Final[dict[str, Row]] = {
     "GET /ops/charts.js": Row(),
     "GET /ops/icon.svg": Row(),
     "GET /v1/ops/live": Row(),
+    "POST /v1/ops/nodes/<node>/drain": Row(lambda _: {"node": DEAF.hex()}),
     "POST /v1/ops/jobs/<int:job>/replay": Row(lambda scene: {"job": scene.dead_job}),
     "GET /v1/ops/analytics": Row(query="?from=2026-01-01&until=2026-01-01"),
 }

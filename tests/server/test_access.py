@@ -42,6 +42,7 @@ from tests.server.access_rows import (
     Row,
     Scene,
 )
+from tests.server.deaf_node import add_deaf_node
 from tests.server.http.socket_world import HttpServer, RawAnswer, open_server, request
 from tests.server.http_world import PASSWORD, say
 from tests.server.node_world import TestNode, open_node
@@ -239,6 +240,7 @@ async def test_every_route_admits_the_callers_of_its_row_and_no_others(
     pool: Pool, redis_url: str, tmp_path: Path
 ) -> None:
     matrix = Matrix(await Callers.make(pool, tmp_path), [])
+    await add_deaf_node(redis_url)
     async with open_server(pool, redis_url, ops_token=OPS_TOKEN, objects=matrix.world.objects) as server:
         for route in ROUTES:
             row = ROWS[route.rule]

@@ -126,6 +126,8 @@ function showTables(live) {
     cells: [each.node, status(each.status, 'serves'), each.host === null ? NONE : `${each.host} (${each.pid})`,
       number(each.connections), number(each.users), number(each.stream_entries), number(each.fanout_waiting),
       bytes(each.outbox_bytes)],
+    action: twoStep('Drain', `node ${each.node}`, `/v1/ops/nodes/${each.node}/drain`,
+      `Node ${each.node} drains: its clients move, and its process ends.`),
   })), 'No node has a lease.')
   fill('tasks', live.tasks.map((each) => ({
     key: each.task,

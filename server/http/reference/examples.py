@@ -370,6 +370,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "GET /ops/charts.js": Example(),
     "GET /ops/icon.svg": Example(),
     "GET /v1/ops/live": Example(answer=_LIVE),
+    "POST /v1/ops/nodes/<node>/drain": Example({"node": "5f0c2a9be4d17033"}, status=404),
     "POST /v1/ops/jobs/<int:job>/replay": Example({"job": DEAD_JOB}, status=204),
     "GET /v1/ops/security-events": Example(
         query=EventsQuery(username="alice"), answer=SecurityEventsAnswer([_LOGIN], None)

@@ -69,6 +69,7 @@ PATH_VALUES: Final = {
     "export": PathValue("One of your exports.", UUID_SCHEMA),
     "job": PathValue("The number of the job.", {"type": "integer", "minimum": 1}),
     "part": PathValue("The number of the part.", {"type": "integer", "minimum": 1}),
+    "node": PathValue("The id of the node.", {"type": "string"}),
     "notifier": PathValue("One of your notifiers.", UUID_SCHEMA),
     "other": PathValue("The other user.", UUID_SCHEMA),
     "seq": PathValue("The message's number in its conversation.", {"type": "integer", "minimum": 1}),

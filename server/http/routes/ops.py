@@ -17,6 +17,7 @@ from server.http.sources import operator_source
 from store import analytics, jobs, security_events
 from store.redis.directory import live_nodes
 from store.redis.figures import look
+from store.redis.questions import ask_to_drain
 
 MAX_DAYS: Final = 366
 """The most in one answer, which then has some 100 KB of JSON."""
@@ -74,6 +75,22 @@ async def replay_job(request: Request[None], job: int) -> Answer:
     if job > MAX_SEQ or not await jobs.replay(pool, job=job, limit=1):
         raise Problem(ProblemCode.NOT_FOUND, "there is no such dead job: it was replayed or discarded, or never died")
     await security_events.note(pool, "job_replayed", None, operator_source(request), {"job": str(job)})
+    return NO_CONTENT
+
+
+@routes.operator_write("POST /v1/ops/nodes/<node>/drain", announces=NOTHING, problems=[ProblemCode.NOT_FOUND])
+async def drain_node(request: Request[None], node: str) -> Answer:
+    """Have a node stop, as SIGTERM does: its clients move to other nodes, and its process ends.
+
+    The answer does not wait for that.
+    """
+    pool, redis = request.services.pool, request.services.redis
+    found = next((each for each in await live_nodes(redis) if each.hex() == node), None)
+    if found is None:
+        raise Problem(ProblemCode.NOT_FOUND, "there is no such node, or its lease has ended")
+    await security_events.note(pool, "node_drained", None, operator_source(request), {"node": node})
+    if not await ask_to_drain(redis, found):
+        raise Problem(ProblemCode.NOT_FOUND, "the stream of the node is gone; send its process SIGTERM instead")
     return NO_CONTENT
 
 

@@ -15,12 +15,14 @@ from server.http.answers.live import CacheAnswer
 from server.http.app import create_app
 from server.http.live_figures import SERVES, SILENT, LiveFigures, Spread
 from server.http.routes.ops_page import HEADERS
-from store import jobs
+from store import jobs, security_events
 from store.distribution import SECONDS, Distribution
 from store.postgres.pool import Pool
+from store.redis.bus import stream_of
 from store.redis.directory import NODE_BYTES, beat
 from store.redis.figures import KEPT_S, SHARE_S, SharedFigures, look, share, watched_at
 from tests.dead_jobs import new_dead_job
+from tests.server.deaf_node import DEAF, add_deaf_node
 from tests.server.http_world import Api, open_api, open_services, started_health
 from tests.waiting import wait_until
 
@@ -189,3 +191,18 @@ async def test_a_dead_job_is_replayed_once(pool: Pool, redis_url: str) -> None:
 
 def test_figures_are_kept_for_several_writes() -> None:
     assert KEPT_S >= 3 * SHARE_S
+
+
+async def test_a_node_is_told_to_drain_and_one_that_is_not_there_is_not(pool: Pool, redis_url: str) -> None:
+    await add_deaf_node(redis_url)
+    async with open_services(pool, redis_url, ops_token=TOKEN) as services:
+        api = Api(create_app(services), token=TOKEN)
+        for unknown in ("00" * NODE_BYTES, "zz", DEAF.hex()[:8]):
+            assert (await api.request("POST", f"/v1/ops/nodes/{unknown}/drain")).status == 404
+        assert await services.redis.call("XLEN", stream_of(DEAF)) == 1
+        assert (await api.request("POST", f"/v1/ops/nodes/{DEAF.hex()}/drain")).status == 204
+        assert await services.redis.call("XLEN", stream_of(DEAF)) == 2
+        await services.redis.call("DEL", stream_of(DEAF))
+        assert (await api.request("POST", f"/v1/ops/nodes/{DEAF.hex()}/drain")).status == 404
+    found = [each for each in await security_events.all_events(pool, limit=9) if each.kind == "node_drained"]
+    assert {(each.actor, each.detail["node"]) for each in found} == {("operator", DEAF.hex())}

@@ -25,6 +25,7 @@ from store.objects.folder import Folder
 from store.postgres.pool import Pool
 from tests.dead_jobs import new_dead_job
 from tests.people import new_device, new_direct, new_group, new_user
+from tests.server.deaf_node import DEAF, add_deaf_node
 from tests.server.http_world import PASSWORD, Api, open_api
 from tests.store.attachment_world import new_attachment
 
@@ -164,6 +165,7 @@ REQUESTS: Final[dict[str, Callable[[PreparedWrites], Awaitable[list[Write]]]]] =
     ),
     "POST /v1/conversations/<uuid:conversation>/accept": PreparedWrites.message_request,
     "POST /v1/conversations/<uuid:conversation>/decline": PreparedWrites.message_request,
+    "POST /v1/ops/nodes/<node>/drain": lambda s: s.plain(({"node": DEAF.hex()}, None)),
     "POST /v1/ops/jobs/<int:job>/replay": PreparedWrites.dead_job,
 }
 """Each writing route -> requests that together cause all of its announcements."""
@@ -225,6 +227,7 @@ async def opened(pool: Pool, redis_url: str, rule: str) -> AsyncGenerator[tuple[
     """Alice's interface, and requests to the route."""
     prepared = PreparedWrites(pool)
     await prepared.begin()
+    await add_deaf_node(redis_url)
     requests = await requests_of(rule, prepared)
     with TemporaryDirectory() as path:
         folder = Folder(Path(path))

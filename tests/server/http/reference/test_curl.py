@@ -68,6 +68,10 @@ def check(route: Route, response: httpx.Response) -> None:
         validator(route.rule, example.status, media_type).validate(response.json())
     elif media_type == "application/gzip":
         assert response.content == b"part"
+    elif media_type == "application/problem+json":
+        assert example.status >= 400
+    elif media_type != "text/html":
+        assert route.is_operators_page
     else:
         assert response.text.startswith("<!DOCTYPE html>"), route.rule
     if example.answer is not None:
