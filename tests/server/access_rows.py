@@ -90,6 +90,7 @@ class Scene:
     :ivar device: of Alice.
     :ivar upload: of Alice, complete; no message has it.
     :ivar attachment: of the first message of the group.
+    :ivar avatar: of Alice, complete; neither she nor the group shows it.
     :ivar asked: the conversation that Grace has begun with Alice, a request.
     :ivar token: of the caller; for frames that show it.
     """
@@ -104,16 +105,15 @@ class Scene:
     export: bytes
     upload: bytes
     attachment: bytes
+    avatar: bytes
     mail_token: str
     dead_job: str
     token: str
 
     def without_targets(self) -> Scene:
         """The same request about things that do not exist."""
-        values = {
-            name: uuid4().bytes for name in ("group", "asked", "device", "notifier", "export", "upload", "attachment")
-        }
-        return replace(self, **values, dead_job="1")
+        targets = ("group", "asked", "device", "notifier", "export", "upload", "attachment", "avatar")
+        return replace(self, **{name: uuid4().bytes for name in targets}, dead_job="1")
 
 
 @dataclass(frozen=True)
@@ -274,6 +274,30 @@ ROWS: Final[dict[str, Row]] = {
 }
 """Each route, by its rule."""
 
+MORE_ROWS: Final[dict[str, tuple[str, Row]]] = {
+    "declare an avatar": (
+        "POST /v1/attachments",
+        Row(body=lambda _: {"files": [{"size_bytes": 1, "part_digests": "A" * 43 + "="}], "is_avatar": True}),
+    ),
+    "show an avatar": (
+        "PATCH /v1/profile",
+        Row(
+            body=lambda scene: {"avatar": _text(scene.avatar)},
+            denied=others("unknown_attachment"),
+            hides=_OWNER,
+        ),
+    ),
+    "show an avatar of a group": (
+        "PATCH /v1/conversations/<uuid:conversation>",
+        Row(_group, lambda scene: {"avatar": _text(scene.avatar)}, denied=_ADMINISTRATOR_ALONE),
+    ),
+    "give up an avatar": (
+        "DELETE /v1/attachments/<uuid:attachment>",
+        Row(lambda scene: {"attachment": scene.avatar}, denied=others("unknown_attachment"), hides=_OWNER),
+    ),
+}
+"""What else a route is asked for: a name -> the rule, and the row."""
+
 _STRANGE: Final = outsiders("not_a_participant")
 
 FRAME_ROWS: Final[dict[type[Request], FrameRow]] = {
@@ -309,6 +333,24 @@ FRAME_ROWS: Final[dict[type[Request], FrameRow]] = {
     Bye: FrameRow(lambda _: Bye(1)),
 }
 """Each request frame."""
+
+_ALL_USERS: Final[Denials] = dict.fromkeys(USERS, "unknown_attachment")
+
+MORE_FRAME_ROWS: Final[dict[str, FrameRow]] = {
+    "declare an avatar": FrameRow(lambda _: Upload(1, [(1, "application/octet-stream", bytes(32), None)], True)),
+    "send an avatar in a message": FrameRow(
+        lambda scene: Send(1, scene.group, "text", b"x", None, None, uuid4().bytes, attachments=[scene.avatar]),
+        {**_ALL_USERS, **_STRANGE},
+    ),
+    "edit an avatar into a message": FrameRow(
+        lambda scene: Edit(1, scene.group, 1, "text", b"y", None, None, 0, attachments=[scene.avatar]),
+        {**_ALL_USERS, **_STRANGE, Persona.PARTICIPANT: "not_the_sender"},
+    ),
+    "complete an avatar": FrameRow(lambda scene: Complete(1, [scene.avatar]), others("unknown_attachment"), _OWNER),
+    "give up an avatar": FrameRow(lambda scene: Abort(1, [scene.avatar]), others("unknown_attachment"), _OWNER),
+    "download an avatar": FrameRow(lambda scene: Download(1, [scene.avatar])),
+}
+"""What else a frame is sent for: a name -> the row."""
 
 SILENT: Final = frozenset((MarkDelivered, MarkRead, Watch))
 """Frames that succeed for users without a part in the group, and change nothing then."""
