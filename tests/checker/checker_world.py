@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -31,7 +32,7 @@ from tests.pg_proxy import Proxy, serve_proxy
 from tests.processes import Cluster
 from tests.store.attachment_world import new_attachment
 from tests.system.many_nodes import Node, start_node
-from tests.uploads import new_upload
+from tests.uploads import new_uploads
 from tests.waiting import let_pass
 
 EXIT_S: Final = 25.0
@@ -40,6 +41,9 @@ EXIT_S: Final = 25.0
 HTTP_TIMEOUT_S: Final = 20.0
 MANY: Final = 36
 """Participants of the large group without devices: above the size up to which a node pushes marks to all."""
+
+STOCK: Final = 20
+"""Uploads of a user that are stored at a time: with the avatars far below the quota of open ones."""
 
 GROUPS: Final = ((0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4), (1, 3, 4))
 DIRECT: Final = ((0, 1), (1, 2), (3, 4))
@@ -79,6 +83,8 @@ class CheckerWorld:
         """Proxies to Postgres: one for each node, and one for the process that serves HTTP."""
         self._people: list[Credentials] = []
         self._contents = count(1)
+        self._stock: dict[int, list[bytes]] = {}
+        self._stock_lock = trio.Lock()
         self._fresh = count(1)
         self._moving: set[tuple[int, int]] = set()
         self._http = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False)
@@ -129,7 +135,7 @@ class CheckerWorld:
         for place in self.places:
             user = min(place.participants, default=None)
             if user is not None:
-                await self.devices[user][0].send(place.id, self._content())
+                await self._say(place, user, 0)
                 for other in place.participants - {user}:
                     self.devices[other][1].read(place.id, 0.99)
 
@@ -179,19 +185,21 @@ class CheckerWorld:
     # Messages.
 
     async def _send(self, step: Step) -> None:
-        await self._device_of(step).send(self._place(step).id, self._content())
+        await self._say(self._place(step), step.user, step.device)
 
     async def _burst(self, step: Step) -> None:
-        device, place = self._device_of(step), self._place(step)
+        place = self._place(step)
         async with trio.open_nursery() as nursery:
             for _ in range(3 + step.other * 3):
-                nursery.start_soon(device.send, place.id, self._content())
+                nursery.start_soon(self._say, place, step.user, step.device)
 
     async def _again(self, step: Step) -> None:
         await self._device_of(step).again(self.urls[step.place % NODES], step.pick)
 
     async def _edit(self, step: Step) -> None:
-        await self._device_of(step).edit(self._place(step).id, self._content(), step.pick)
+        place, content = self._place(step), self._content()
+        files = await self._files(step.user, [0, 0, 1], content)
+        await self._device_of(step).edit(place.id, content, step.pick, files)
 
     async def _delete(self, step: Step) -> None:
         await self._device_of(step).delete(self._place(step).id, step.pick, for_everyone=step.flag)
@@ -457,10 +465,25 @@ class CheckerWorld:
 
     async def _device(self, user: int, name: str) -> CheckedDevice:
         credentials = await new_device(self._pool, self._people[user].user)
-        return CheckedDevice(name, credentials, self.recorder, self._nursery, self._upload)
+        return CheckedDevice(name, credentials, self.recorder, self._nursery)
 
-    async def _upload(self, user: bytes, count: int) -> list[bytes]:
-        return [await new_upload(self._pool, user) for _ in range(count)]
+    async def _files(self, user: int, counts: Sequence[int], content: bytes) -> list[bytes]:
+        """Complete uploads for a message: one of these counts, by its content.
+
+        They come from a stock: all uploads lock one row, so each insert waits for the commits of all others.
+        """
+        count = random.Random(content).choice(counts)
+        async with self._stock_lock:
+            stock = self._stock.setdefault(user, [])
+            if len(stock) < count:
+                stock += await new_uploads(self._pool, self._people[user].user, STOCK)
+            return [stock.pop() for _ in range(count)]
+
+    async def _say(self, place: Place, user: int, device: int) -> None:
+        """Send a message. Another device may have taken the place of this one while the files were stored."""
+        content = self._content()
+        files = await self._files(user, [0, 0, 1, 2], content)
+        await self.devices[user][device].send(place.id, content, files)
 
     async def _open_group(self, name: str, participants: Sequence[int], others: Sequence[bytes] = ()) -> None:
         users = [UUID(bytes=self._people[each].user) for each in participants[1:]]

@@ -6,10 +6,10 @@ import math
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 import trio
 
@@ -191,10 +191,6 @@ class Draft:
     thumbnail: bytes | None
 
 
-Upload: TypeAlias = Callable[[bytes, int], Awaitable[list[bytes]]]
-"""Stores that many files of a user, as uploads do; returns their ids."""
-
-
 class CheckedDevice:
     """A device that connects and disconnects. When it is back, it sends its unacknowledged messages again.
 
@@ -203,11 +199,8 @@ class CheckedDevice:
     :ivar acked: messages that the server acknowledged.
     """
 
-    def __init__(
-        self, name: str, credentials: Credentials, recorder: EventRecorder, nursery: trio.Nursery, upload: Upload
-    ) -> None:
+    def __init__(self, name: str, credentials: Credentials, recorder: EventRecorder, nursery: trio.Nursery) -> None:
         self.name = name
-        self._upload = upload
         self.credentials = credentials
         self.mailbox = RecordedMailbox(credentials.user, name, recorder)
         self.session: Session | None = None
@@ -284,15 +277,16 @@ class CheckedDevice:
                 scope.cancel()
             self._ended.set()
 
-    async def send(self, conversation: bytes, content: bytes) -> None:
-        """Send a message; returns when it is acknowledged, refused, or the device has gone."""
+    async def send(self, conversation: bytes, content: bytes, files: Sequence[bytes]) -> None:
+        """Send a message; returns when it is acknowledged, refused, or the device has gone.
+
+        The draft is noted before the first wait: a device that goes on with these drafts does not miss one.
+        """
         recorder = self._recorder
-        chance = random.Random(content)
-        files = await self._upload(self.credentials.user, chance.choice([0, 0, 1, 2]))
-        thumbnail = chance.choice([None, content[:8]])
+        thumbnail = random.Random(content).choice([None, content[:8]])
         began = recorder.now()
         temp_id = ids.uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(ids.NOISE_BYTES))
-        self.drafts[temp_id] = draft = Draft(began, conversation, content, temp_id, files or None, thumbnail)
+        self.drafts[temp_id] = draft = Draft(began, conversation, content, temp_id, [*files] or None, thumbnail)
         recorder.add(Tried(began, self.user, recorder.name_of(conversation), content))
         await self._attempt(draft)
 
@@ -356,7 +350,7 @@ class CheckedDevice:
                 self.note_ack(draft, sent.seq, sent.message, sent.created)
                 self.acked.pop()
 
-    async def edit(self, conversation: bytes, content: bytes, pick: float) -> None:
+    async def edit(self, conversation: bytes, content: bytes, pick: float, new_files: Sequence[bytes]) -> None:
         session, recorder = self.session, self._recorder
         own = [
             entry
@@ -368,7 +362,7 @@ class CheckedDevice:
         message, where = picked(own, pick), recorder.name_of(conversation)
         chance = random.Random(content)
         kept = (message.attachments or [])[: chance.randint(0, 2)]
-        files = [*kept, *await self._upload(self.credentials.user, chance.choice([0, 0, 1]))]
+        files = [*kept, *new_files]
         thumbnail = chance.choice([None, message.thumbnail, content[:8]])
         began = recorder.now()
         recorder.add(TriedEdit(began, self.user, where, message.seq, content))
