@@ -11,7 +11,7 @@ from server.http.request_classes import RequestClass
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Routes
 from server.http.sources import source_of
 from store import emails, tokens
-from store.errors import DeviceRevoked, TokenExpired, TokenReused, TokenUnknown
+from store.errors import AccountSuspended, DeviceRevoked, TokenExpired, TokenReused, TokenUnknown
 from store.tokens import Identity
 
 routes = Routes()
@@ -84,5 +84,5 @@ async def _user_shown(request: Request[bodies.Verify]) -> bytes | None:
     token = bearer_token(request)
     try:
         return (await tokens.device_by_token(request.services.pool, token)).user if token else None
-    except (TokenUnknown, TokenExpired, DeviceRevoked, TokenReused):
+    except (TokenUnknown, TokenExpired, DeviceRevoked, TokenReused, AccountSuspended):
         return None
