@@ -16,7 +16,7 @@ import trio
 from embedded.ports import free_port
 from tests.planted import check_log
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 
 
 class Process:
