@@ -73,4 +73,4 @@ def test_help_has_a_line_for_each_command_and_for_the_escape() -> None:
 def test_the_commands_of_a_chat_have_names_that_can_be_told_apart() -> None:
     names = [command.name for command in COMMANDS]
     assert len(set(names)) == len(names)
-    assert all(re.fullmatch("/[a-z]+", name) for name in names)
+    assert all(re.fullmatch("/[a-z-]+", name) for name in names)

@@ -101,7 +101,10 @@ async def test_attachments_in_a_folder_live_as_long_as_their_messages(
 async def test_a_life_leaves_nothing_to_the_next_in_the_same_folder(pool: Pool, folder: WatchedFolder) -> None:
     """Not even files of a message that the administrator has hidden, and so cannot delete for everyone."""
     taken = [
-        LifeStep("declares", {"user": 0, "sizes": ["large"], "small": True, "whole": True, "fault": None}),
+        LifeStep(
+            "declares",
+            {"user": 0, "sizes": ["large"], "small": True, "is_avatar": False, "whole": True, "fault": None},
+        ),
         LifeStep("sends", {"user": 0, "picks": [0], "ready": True, "fault": None}),
         LifeStep("deletes_for_me", {"user": 0, "pick": 0}),
     ]

@@ -524,13 +524,14 @@ class Traffic:
         await attachments.complete(pool, user, [picture.id])
         await profiles.change(pool, user, avatar=picture.id)
         await attachments.readable(pool, user, [picture.id, user])
+        await attachments.note_sizes(pool, {picture.id: 5})
         await orphans.remove(pool, await attachments.give_up(pool, user, [one.id, other.id]))
 
     async def inspect(self, user: bytes, here: bytes) -> None:
         """What operators look at."""
         pool, users = self.pool, [user, self.other]
-        await inspected_users.find_user(pool, f"user{self.turn}", str(uuid(user)))
-        await inspected_users.find_user(pool, "", str(uuid(user)))
+        await inspected_users.find_user(pool, f"user{self.turn}", str(UUID(bytes=user)))
+        await inspected_users.find_user(pool, "", str(UUID(bytes=user)))
         await inspected_users.names_near(pool, f"user{self.turn}")
         with suppress(ValueError):  # on empty tables
             await inspected_users.account_of(pool, user)

@@ -21,7 +21,7 @@ NOUNS += ("attachment", "digest", "retention", "profile", "cursor of", "push", "
 
 def tasks() -> list[str]:
     """The names of the product's tasks, from the one place where they are made."""
-    names = re.findall(r"\bTask\(\s*\w+\.(\w+)", (ROOT / "jobs/tasks/registry.py").read_text())
+    names = re.findall(r"(?:\bTask\(\s*|: Handler = )\w+\.(\w+)", (ROOT / "jobs/tasks/registry.py").read_text())
     assert {"offline_notice", "retention", "orphaned_objects"} <= set(names)
     return names
 

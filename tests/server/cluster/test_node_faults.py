@@ -141,5 +141,5 @@ async def test_a_user_who_comes_back_while_departures_are_written_stays_in_the_d
         [other] = [each for each in (alice, bob) if each.user not in left]
         async with connect(there.url, other.token):
             is_back.set()
-            await trio.testing.wait_all_tasks_blocked(0.1)
+            await trio.testing.wait_all_tasks_blocked(0.05)  # the watch of statements wakes ten times a second
             assert await locate(there.gateway.redis, [other.user]) == [(there.gateway.node.id,)]

@@ -122,7 +122,8 @@ async def test_known_devices_wait_for_no_stranger(addresses: Passwords) -> None:
         await taken.wait()
         nursery.start_soon(partial(addresses.check, "a hash", "right", source="b"))
         await trio.testing.wait_all_tasks_blocked()
-        assert addresses.waiting() == {"strangers": 1, "known_devices": 0}
+        waiting = {name: turns.statistics().waiting for name, turns in addresses.by_source().items()}
+        assert waiting == {"strangers": 1, "known_devices": 0}
         with trio.fail_after(5):
             assert await addresses.check("a hash", "right", source=b"device", is_known=True)
         go.set()
@@ -146,5 +147,5 @@ async def test_few_hashes_of_an_address_wait(addresses: Passwords) -> None:
             await addresses.check("a hash", "wrong", source="a")
         nursery.start_soon(partial(addresses.check, "a hash", "wrong", source="b"))
         await trio.testing.wait_all_tasks_blocked()
-        assert addresses.waiting()["strangers"] == 4 + 1
+        assert addresses.by_source()["strangers"].statistics().waiting == passwords.WAITING_EACH + 1
         go.set()
