@@ -55,8 +55,7 @@ async def files_behind_nginx(pool: Pool, redis_url: str, folder: Path) -> AsyncG
     path = folder / "objects"
     async with open_cluster(pool.url, redis_url, OBJECT_STORE_URL=path.as_uri()) as cluster:
         await cluster.start_web()
-        addresses = {"127.0.0.1:8000": urlsplit(cluster.http_url).netloc}
-        async with running_nginx(folder, addresses) as url:
+        async with running_nginx(folder, {"web": [urlsplit(cluster.http_url).netloc]}) as url:
             files = Folder(path, url)
             await files.start()
             yield files
