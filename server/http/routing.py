@@ -196,7 +196,8 @@ class Route:
         handler, it returns the handler's first arguments.
     :ivar is_hot: a read that the thin path (`server.http.hot_path`) answers, if the request is a plain one.
     :ivar request_class: the requests that are limited together with those of this route.
-    :ivar is_operators_page: a page without data, on which operators show their token.
+    :ivar is_operators_page: a page without data, on which operators show their token, and the files of that page.
+    :ivar media_type: of a page.
     """
 
     method: str
@@ -215,6 +216,7 @@ class Route:
     is_hot: bool = False
     request_class: RequestClass = RequestClass.READ
     is_operators_page: bool = False
+    media_type: str = "text/html"
 
     @property
     def needs_operators(self) -> bool:
@@ -410,6 +412,7 @@ class Routes:
         announces: Collection[Announce] | None = None,
         statuses: Collection[int] = (200,),
         is_operators_page: bool = False,
+        media_type: str = "text/html",
     ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]: ...
 
     @overload
@@ -425,17 +428,24 @@ class Routes:
         announces: Collection[Announce] | None = None,
         statuses: Collection[int] = (200,),
         is_operators_page: bool = False,
+        media_type: str = "text/html",
     ) -> Any:
         """A page for a browser, open to everybody.
 
         :param form: the fields of the form that the browser sends.
         :param announces: of a write.
         :param is_operators_page: the application has it only if there is a token of operators.
+        :param media_type: of the page, or of the file that a page needs; the handler sends it, too.
         """
         details: dict[str, Any] = {} if announces is None else {"announces": announces}
         if form is not None:
             details["form"] = form
-        details |= {"query": None, "answer": HtmlAnswer, "is_operators_page": is_operators_page}
+        details |= {
+            "query": None,
+            "answer": HtmlAnswer,
+            "is_operators_page": is_operators_page,
+            "media_type": media_type,
+        }
         return self._declare(rule, Access.OPEN, statuses=statuses, **details)
 
     @overload

@@ -230,7 +230,7 @@ def _response(route: Route, status: int, schemas: Schemas) -> Item:
     if HTTPStatus.NOT_MODIFIED in route.statuses:
         headers.append("ETag")
     if route.answer is HtmlAnswer:
-        made["content"] = {"text/html": {"schema": {"type": "string"}}}
+        made["content"] = {route.media_type: {"schema": {"type": "string"}}}
     elif route.answer is FileAnswer:
         made["content"] = {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}
     elif route.answer is not None:

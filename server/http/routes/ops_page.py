@@ -22,40 +22,42 @@ HEADERS: Final = {
     "referrer-policy": "no-referrer",
 }
 
-_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+CSS: Final = "text/css"
+JAVASCRIPT: Final = "text/javascript"
+SVG: Final = "image/svg+xml"
 
 
 @routes.page("GET /ops", is_operators_page=True)
 async def get_ops_page(request: Request[None]) -> HtmlAnswer:
     """Show the operations page."""
-    return _file("page.html")
+    return _file("page.html", "text/html")
 
 
-@routes.page("GET /ops/page.css", is_operators_page=True)
+@routes.page("GET /ops/page.css", is_operators_page=True, media_type=CSS)
 async def get_ops_style(request: Request[None]) -> HtmlAnswer:
     """Get the style of the operations page."""
-    return _file("page.css")
+    return _file("page.css", CSS)
 
 
-@routes.page("GET /ops/page.js", is_operators_page=True)
+@routes.page("GET /ops/page.js", is_operators_page=True, media_type=JAVASCRIPT)
 async def get_ops_script(request: Request[None]) -> HtmlAnswer:
     """Get the script of the operations page."""
-    return _file("page.js")
+    return _file("page.js", JAVASCRIPT)
 
 
-@routes.page("GET /ops/charts.js", is_operators_page=True)
+@routes.page("GET /ops/charts.js", is_operators_page=True, media_type=JAVASCRIPT)
 async def get_ops_charts(request: Request[None]) -> HtmlAnswer:
     """Get the script of the operations page's charts."""
-    return _file("charts.js")
+    return _file("charts.js", JAVASCRIPT)
 
 
-@routes.page("GET /ops/icon.svg", is_operators_page=True)
+@routes.page("GET /ops/icon.svg", is_operators_page=True, media_type=SVG)
 async def get_ops_icon(request: Request[None]) -> HtmlAnswer:
     """Get the icon of the operations page."""
-    return _file("icon.svg")
+    return _file("icon.svg", SVG)
 
 
 @cache
-def _file(name: str) -> HtmlAnswer:
+def _file(name: str, media_type: str) -> HtmlAnswer:
     text = resources.files("server.http.ops_page").joinpath(name).read_text()
-    return HtmlAnswer(text, {**HEADERS, "content-type": f"{_TYPES[name.rpartition('.')[2]]}; charset=utf-8"})
+    return HtmlAnswer(text, {**HEADERS, "content-type": f"{media_type}; charset=utf-8"})
