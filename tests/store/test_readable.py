@@ -51,6 +51,7 @@ PAST_THE_RULE: Final = {
     "marks.receipt_counts": "finds the senders of messages that marks have passed, above floor_of() each sender",
     "outbox.decide": "for which users to enqueue a job, which looks at what waits by the rule",
     "outbox.end_read_windows": "for which users to enqueue a job, which looks at what waits by the rule",
+    "inspected_messages.message": "an operator asks for a message without its content",
 }
 """Queries and functions that read the table messages themselves, and why they need not go through
 readable_messages()."""
@@ -102,6 +103,7 @@ OWN_VIEWS: Final = {
     "retention.clear": "deletes rows of hidden with their messages",
     "account_deletions.delete_rows": "deletes the rows of hidden of a user whose account is deleted",
     "analytics.note_storage": "names the table among those whose bytes are counted",
+    "inspected_messages.message": "an operator asks why a message caused no notice",
 }
 """Queries and functions that ask whether a user has deleted a message, or whether it is silent, and why they do."""
 
@@ -128,6 +130,8 @@ FLOORS: Final = {
     "retention.below": "what lies below the conversation's floor",
     "retention.clear": "what lies below the conversation's floor",
     "orphans.orphan_below_floors": "what lies below the conversation's floor",
+    "inspected_messages.recipients": "shows an operator the place after which a user takes part",
+    "inspected_users.behind": "shows an operator how far a user's marks are, which no floor passes",
 }
 """Queries and functions that compute by themselves which messages lie above or below a floor, and why they do."""
 
