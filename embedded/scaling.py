@@ -59,5 +59,5 @@ def instances(commands: Mapping[str, str], counts: Mapping[str, int]) -> dict[st
 
 
 def ports_of(first: int, count: int) -> list[int]:
-    """The ports of so many processes of a kind."""
+    """The ports of `count` processes of a kind."""
     return [first + step * PORT_STEP for step in range(count)]

@@ -143,7 +143,7 @@ class Budget:
 
 
 def in_debt(request: int, debt_s: float) -> RequestError:
-    """The refusal of a request whose user is in debt for so long."""
+    """The refusal of a request whose user will be out of debt in `debt_s` seconds."""
     limit = limits.COST_PER_USER
     detail = f"limit {limit.name}: {limit.shown}"
     retry_after_ms = math.ceil(debt_s * 1000)

@@ -9,6 +9,7 @@ from typing import Final
 from server.cli.checks.database import check_clock
 from server.cli.checks.finding import Finding, error, ok, warning
 from store.redis.checks import OLDEST_VERSION, RedisState
+from store.redis.eviction import KEEPS_ALL
 
 FULL: Final = 0.8
 """Of the memory, from where a warning comes: streams and the directory grow with a rush of clients."""
@@ -44,13 +45,13 @@ def check_redis(name: str, server: RedisState | None) -> Iterator[Finding]:
 
 
 def _eviction(name: str, server: RedisState) -> Finding:
-    if server.policy != "noeviction":
+    if server.policy != KEEPS_ALL:
         advice = "config set maxmemory-policy noeviction, and in redis.conf: an evicted key is a lost node or lost jobs"
         return error(f"{name}: eviction", f"maxmemory-policy is {server.policy}", advice)
     if server.evicted_keys:
         advice = "it has evicted since its start, before the policy was changed: watch the nodes' caught_up"
         return warning(f"{name}: eviction", f"{server.evicted_keys} keys were evicted", advice)
-    return ok(f"{name}: eviction", "noeviction")
+    return ok(f"{name}: eviction", KEEPS_ALL)
 
 
 def _persistence(name: str, server: RedisState) -> Finding:

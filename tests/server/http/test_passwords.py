@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from functools import partial
 from types import SimpleNamespace
 
@@ -109,8 +111,9 @@ async def test_an_address_where_users_were_seen_comes_first(addresses: Passwords
     assert await in_order(addresses, "new", "home") == ["new", "home"]
 
 
-async def test_known_devices_wait_for_no_stranger(addresses: Passwords) -> None:
-    """Each has turns of its own, also while all turns of strangers are taken."""
+@asynccontextmanager
+async def turn_taken(addresses: Passwords) -> AsyncGenerator[trio.Nursery]:
+    """The address "a" has the turn of strangers until the block ends; the nursery is for checks that wait."""
     taken, go = trio.Event(), trio.Event()
 
     async def hold() -> None:
@@ -120,26 +123,24 @@ async def test_known_devices_wait_for_no_stranger(addresses: Passwords) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(addresses.check, "a hash", "wrong", source="a", admit=hold))
         await taken.wait()
+        yield nursery
+        go.set()
+
+
+async def test_known_devices_wait_for_no_stranger(addresses: Passwords) -> None:
+    """Each has turns of its own, also while all turns of strangers are taken."""
+    async with turn_taken(addresses) as nursery:
         nursery.start_soon(partial(addresses.check, "a hash", "right", source="b"))
         await trio.testing.wait_all_tasks_blocked()
         waiting = {name: turns.statistics().waiting for name, turns in addresses.by_source().items()}
         assert waiting == {"strangers": 1, "known_devices": 0}
         with trio.fail_after(5):
             assert await addresses.check("a hash", "right", source=b"device", is_known=True)
-        go.set()
 
 
 async def test_few_hashes_of_an_address_wait(addresses: Passwords) -> None:
     """The next one is refused at once; another address has places of its own."""
-    taken, go = trio.Event(), trio.Event()
-
-    async def hold() -> None:
-        taken.set()
-        await go.wait()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(addresses.check, "a hash", "wrong", source="a", admit=hold))
-        await taken.wait()
+    async with turn_taken(addresses) as nursery:
         for _ in range(passwords.WAITING_EACH):
             nursery.start_soon(partial(addresses.check, "a hash", "wrong", source="a"))
         await trio.testing.wait_all_tasks_blocked()
@@ -148,4 +149,3 @@ async def test_few_hashes_of_an_address_wait(addresses: Passwords) -> None:
         nursery.start_soon(partial(addresses.check, "a hash", "wrong", source="b"))
         await trio.testing.wait_all_tasks_blocked()
         assert addresses.by_source()["strangers"].statistics().waiting == passwords.WAITING_EACH + 1
-        go.set()
