@@ -31,12 +31,12 @@ def _person(old: OldUser) -> TakenUser:
     password_hash = _password_hash(old, notes)
     if old.has_avatar:
         notes.append(("avatar_not_taken", None))
-    if old.is_deleted or old.is_banned:
+    if old.is_banned:
+        notes.append(("banned", None))
+    if old.is_deleted:
         # Of a deleted user nothing else is kept, so nothing else is to be said.
-        reason = ("deleted_after_import" if old.is_known else "deleted") if old.is_deleted else "banned"
-        notes = [(reason, None)]
-        password_hash, email = "", None
-        display_name = None if old.is_deleted else display_name
+        notes = [("deleted_after_import" if old.is_known else "deleted", None)]
+        password_hash, email, display_name = "", None, None
     return TakenUser(
         str(UUID(bytes=old.id)),
         username,

@@ -16,7 +16,7 @@ REASONS: Final[dict[str, dict[str, str]]] = {
         "password_missing": "has no password: the source has none, as after a login with another service",
         "password_unknown": "has no password: the hash is of a kind that cannot be checked here",
         "password_costly": "has no password: to check the hash would take too long",
-        "banned": "has no password and no e-mail address, so nobody logs in: the source has banned the user",
+        "banned": "is suspended: the source has banned the user",
         "deleted": "is a deleted user: the source has deleted the account",
         "deleted_after_import": "has no password and no e-mail address: the source has deleted the account since it was"
         " taken; delete it here",

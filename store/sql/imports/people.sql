@@ -22,7 +22,7 @@ select * from jsonb_to_recordset(%(rows)s::jsonb) as p(
 analyze imported.people;
 create temporary table chosen on commit drop as
 select p.*, o.username as old_username, o.created, o.confirmed, o.deleted, o.fingerprint,
-       here.id is not null as is_here,
+       o.deleted is null and coalesce(o.banned_until > now(), false) as is_banned, here.id is not null as is_here,
        -- A user who has logged in here, or is deleted here, is no longer the source's.
        here.id is not null and (here.deleted is not null or here.is_closed or exists (
            select from devices d where d.user_id = p.id)) as is_own,
@@ -38,11 +38,12 @@ select p.*, o.username as old_username, o.created, o.confirmed, o.deleted, o.fin
 from imported.people p join imported.old_users o on o.id = p.id left join users here on here.id = p.id;
 
 insert into users (id, username, password_hash, created, display_name, shows_presence, messages_from, groups_from,
-                   is_closed, deleted)
+                   is_closed, deleted, suspended)
 select c.id, c.new_username, case when c.deleted is null then nullif(c.password_hash, '') else '' end, c.created,
        c.display_name, c.deleted is null,
        case when c.deleted is null then 'everybody' else 'nobody' end,
-       case when c.deleted is null then 'everybody' else 'nobody' end, c.deleted is not null, c.deleted
+       case when c.deleted is null then 'everybody' else 'nobody' end, c.deleted is not null, c.deleted,
+       case when c.is_banned then clock_timestamp() end
 from chosen c where not c.is_here;
 
 create temporary table renamed on commit drop as
@@ -56,6 +57,13 @@ from chosen c
 where u.id = c.id and c.is_here and not c.is_own
   and (u.username, u.password_hash, u.display_name) is distinct from (c.new_username, nullif(c.password_hash, ''), c.display_name);
 update participants p set changed = pg_current_xact_id() from renamed r where p.user_id = r.id;
+
+-- A ban that has ended lifts the suspension that an earlier run has made of it, and no operator's.
+update users u set suspended = case when c.is_banned then clock_timestamp() end
+from chosen c
+where u.id = c.id and c.is_here and not c.is_own and (u.suspended is not null) <> c.is_banned
+  and (c.is_banned or exists (
+      select from imported.notes n where n.about = 'users' and n.id = c.id::text and n.reason = 'banned'));
 
 delete from emails e using chosen c
 where e.user_id = c.id and c.is_here and not c.is_own and e.address is distinct from c.email;

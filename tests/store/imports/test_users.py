@@ -10,16 +10,18 @@ import pytest
 
 from store.cli.import_rules import other_username
 from store.postgres.pool import Pool
+from store.security_events import Source
+from store.suspensions import set_suspended
 from tests.people import new_device
 from tests.store.imports.old_world import HASH, OldWorld, at, imported, named, reasons
 
 
 def users_of(url: str) -> dict[str, tuple[Any, ...]]:
-    """Username -> password hash, display name, address, whether it is verified, whether the user is deleted."""
+    """Username -> password hash, display name, address, whether that is verified, the user deleted, and suspended."""
     with psycopg.connect(url) as connection:
         rows = connection.execute(
             "select u.username, u.password_hash, u.display_name, e.address, e.verified is not null,"
-            " u.deleted is not null from users u left join emails e on e.user_id = u.id"
+            " u.deleted is not null, u.suspended is not null from users u left join emails e on e.user_id = u.id"
         ).fetchall()
     return {name: tuple(rest) for name, *rest in rows}
 
@@ -29,7 +31,7 @@ async def test_a_user_is_taken_with_password_names_address_and_times(old: OldWor
     old.user("ann", login=login, display_name="Ann  B.", created_at=at(5), last_seen_at=at(9))
     made = await imported(old, database_url)
     assert reasons(made) == {}
-    assert users_of(database_url) == {"ann": (HASH, "Ann B.", "ann@example.org", True, False)}
+    assert users_of(database_url) == {"ann": (HASH, "Ann B.", "ann@example.org", True, False, False)}
     with psycopg.connect(database_url) as connection:
         found = connection.execute(
             "select u.id, u.created, e.verified, l.at from users u join emails e on e.user_id = u.id"
@@ -58,7 +60,7 @@ async def test_a_user_is_taken_with_password_names_address_and_times(old: OldWor
         ),
         ({"display_name": "literal \\x00 \\u0000 \\N"}, {}, {"display_name": "literal \\x00 \\u0000 \\N"}, None),
         ({"avatar_url": "https://cdn.example/a.jpg"}, {}, {}, "avatar_not_taken"),
-        ({}, {"banned_until": "infinity"}, {"password_hash": None, "address": None}, "banned"),
+        ({}, {"banned_until": "infinity"}, {"is_suspended": True}, "banned"),
         ({}, {"banned_until": "2020-01-01"}, {}, None),
     ],
 )
@@ -73,7 +75,7 @@ async def test_trouble_with_a_user(
     old.user("ann", login=login, **profile)
     made = await imported(old, database_url)
     assert reasons(made) == ({("users", reason): 1} if reason else {})
-    names = ("password_hash", "display_name", "address", "is_verified", "is_deleted")
+    names = ("password_hash", "display_name", "address", "is_verified", "is_deleted", "is_suspended")
     found = dict(zip(names, users_of(database_url)["ann"], strict=True))
     assert found == {
         "password_hash": HASH,
@@ -81,6 +83,7 @@ async def test_trouble_with_a_user(
         "address": "ann@example.org",
         "is_verified": False,
         "is_deleted": False,
+        "is_suspended": False,
         **expected,
     }
 
@@ -143,18 +146,19 @@ async def test_users_without_profile_without_login_and_deleted(old: OldWorld, da
     old.user("carl", login={"deleted_at": at(7)}, display_name="Carl")
     made = await imported(old, database_url)
     found = users_of(database_url)
-    assert found.pop("ann") == (HASH, None, "ann@example.org", False, False)
+    assert found.pop("ann") == (HASH, None, "ann@example.org", False, False, False)
     assert found.pop(other_username(named("nameless").bytes, None)) == (
         HASH,
         None,
         "nameless@example.org",
         False,
         False,
+        False,
     )
-    assert found.pop("ben") == (None, None, None, False, False)
+    assert found.pop("ben") == (None, None, None, False, False, False)
     [(name, rest)] = found.items()
     assert name.startswith("deleted user ")
-    assert rest == ("", None, None, False, True)
+    assert rest == ("", None, None, False, True, False)
     assert reasons(made) == {("users", "username_missing"): 1, ("users", "no_login"): 1, ("users", "deleted"): 1}
 
 
@@ -170,8 +174,30 @@ async def test_changes_of_a_user_are_followed_until_the_first_login_here(
     old.run("update auth.users set deleted_at = now() where id = %s", named("carl"))
     made = await imported(old, database_url)
     assert users_of(database_url) == {
-        "ann2": (HASH.replace("2a", "2b"), "New", "new@example.org", False, False),
-        "ben": (HASH, None, "ben@example.org", False, False),
-        "carl": (None, None, None, False, False),
+        "ann2": (HASH.replace("2a", "2b"), "New", "new@example.org", False, False, False),
+        "ben": (HASH, None, "ben@example.org", False, False, False),
+        "carl": (None, None, None, False, False, False),
     }
     assert reasons(made) == {("users", "changed_after_login"): 1, ("users", "deleted_after_import"): 1}
+
+
+async def test_the_end_of_a_ban_lifts_its_suspension_and_no_operators(
+    old: OldWorld, database_url: str, pool: Pool
+) -> None:
+    old.user("ann", login={"banned_until": "infinity"})
+    old.user("ben")
+    await imported(old, database_url)
+    await set_suspended(pool, named("ben").bytes, is_suspended=True, source=Source("operator", operator="ops"))
+    assert {name: row[-1] for name, row in users_of(database_url).items()} == {"ann": True, "ben": True}
+    old.run("update auth.users set banned_until = null, email = email || '.example'")
+    await imported(old, database_url)
+    assert {name: row[-1] for name, row in users_of(database_url).items()} == {"ann": False, "ben": True}
+
+
+async def test_a_user_who_is_banned_after_the_import_is_suspended(old: OldWorld, database_url: str) -> None:
+    old.user("ann")
+    await imported(old, database_url)
+    old.run("update auth.users set banned_until = 'infinity'")
+    made = await imported(old, database_url)
+    assert users_of(database_url)["ann"][-1] is True
+    assert reasons(made) == {("users", "banned"): 1}
