@@ -21,17 +21,14 @@ from client.http import Credentials
 from embedded.postgres import NOT_DURABLE, PostgresServer
 from embedded.programs import find_postgres
 from protocol.frames import Conversation
-from store import messages
 from store.cli.restored import NotMigrated, begin_history
 from store.errors import ForeignCursor
-from store.participant_lists import ParticipantsCache
 from store.postgres.migrate import migrate
 from store.postgres.pool import Pool
-from store.sync import SyncPage, sync
+from store.sync import sync
 from tests.conftest import database_of
 from tests.memory import in_memory
-from tests.people import new_direct, new_user
-from tests.store.store_world import a_message
+from tests.store.cursor_keeper import CursorKeeper
 from tests.waiting import wait_until_blocking
 
 DATABASE = "chat"
@@ -158,36 +155,6 @@ def cluster(tmp_path: Path) -> Iterator[BackedUpCluster]:
         cluster = BackedUpCluster(folder)
         yield cluster
         cluster.close()
-
-
-class CursorKeeper:
-    """Two people; a device of one of them keeps its cursor."""
-
-    def __init__(self, cluster: BackedUpCluster) -> None:
-        self._cluster = cluster
-        self.cursor: bytes | None = None
-
-    async def begin(self) -> None:
-        pool = Pool(self._cluster.url, 2)
-        self.alice, self.bob = await new_user(pool, "alice"), await new_user(pool, "bob")
-        self.direct = await new_direct(pool, self.alice, self.bob)
-        pool.close()
-
-    async def say(self, count: int) -> None:
-        pool = Pool(self._cluster.url, 2)
-        batch = [a_message(self.direct, self.bob.user, b"%d" % n) for n in range(count)]
-        outcomes = await messages.send(pool, ParticipantsCache(), batch)
-        assert [each for each in outcomes if not isinstance(each, messages.Committed)] == []
-        pool.close()
-
-    async def sync(self, *, anew: bool = False) -> SyncPage:
-        pool = Pool(self._cluster.url, 2)
-        try:
-            page = await sync(pool, self.alice.user, None if anew else self.cursor)
-        finally:
-            pool.close()
-        self.cursor = page.cursor
-        return page
 
 
 Way = tuple[Callable[[BackedUpCluster], None], Callable[[BackedUpCluster], None]]
