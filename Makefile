@@ -99,10 +99,12 @@ lock: .venv/lock.installed  ## renew locks/: the exact versions of all packages,
 FOLDER = $(CURDIR)/.venv/$*
 OWN = -o "Dir::State::Lists=$(FOLDER)/lists" -o "Dir::Cache=$(FOLDER)/cache" -o APT::Sandbox::User=
 APT = timeout 240 apt-get -q $(OWN)
-LIBRARIES = $$(apt-cache $(OWN) depends --important --recurse haproxy | grep -E "^lib(lua|opentracing|pcre2-8|ssl|systemd)" | sort -u)
+POSTGRES = $$(apt-cache $(OWN) depends --important postgresql | grep -oE "postgresql-[0-9]+$$" | head -n 1)
+LIBRARIES = $$(apt-cache $(OWN) depends --important --recurse haproxy pgbackrest $(POSTGRES) | \
+    grep -E "^lib(icu|ldap-2|lua|opentracing|pcre2-8|pq5|sasl2-2|ssl|systemd|xml2)" | sort -u)
 
 .venv/nginx.installed: PACKAGES = nginx
-.venv/ops.installed: PACKAGES = prometheus haproxy $(LIBRARIES)
+.venv/ops.installed: PACKAGES = prometheus haproxy pgbackrest $(POSTGRES) $(LIBRARIES)
 
 .venv/nginx.installed .venv/ops.installed: .venv/%.installed:
 	@command -v apt-get >/dev/null || { echo "No apt-get: these tests need Debian or Ubuntu." >&2; exit 1; }
