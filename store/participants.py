@@ -30,6 +30,7 @@ from store.errors import (
 )
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
+from store.rows import stay_of
 
 _sql = sql.load("participants")
 _REFUSED: Final[dict[str, type[Refused]]] = {
@@ -134,6 +135,13 @@ async def remove(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> 
         raise _REFUSED[outcome]
     stay = Stay(other, delivered, read, since, user if user != other else None, left)
     return ParticipantsChange(True, participants or [], version, stay, heir, bool(was_participant))
+
+
+async def last_stay(pool: Pool, conversation: bytes, user: bytes) -> Stay | None:
+    """The latest stay of a user that has ended, as the others see it; None if there is none in which a message was
+    sent."""
+    rows = await pool.fetch(_sql.last_stay, {"conversation": uuid(conversation), "user": uuid(user)})
+    return stay_of(*rows[0]) if rows else None
 
 
 async def set_role(pool: Pool, user: bytes, conversation: bytes, other: bytes, role: Role) -> ParticipantsChange:

@@ -18,7 +18,7 @@ from store.contacts import AddedContact, BlockChange
 from store.errors import NotAParticipant, UnknownUser
 from store.marks import direct_mark
 from store.own_settings import own_settings_of
-from store.participants import ParticipantsChange
+from store.participants import ParticipantsChange, last_stay
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
 from store.rows import told_count
@@ -66,9 +66,11 @@ class Announcements:
         the user (docs/blocking.md)."""
         if change.is_new:
             with self._miss_on_failure():
+                size = await self._size(conversation)
+                await self._push_last_stay(conversation, user, change, size)
                 if user in change.participants:
                     await self._push_conversation(conversation, [user], is_new=True)
-                await self._push_participant(conversation, user, change, await self._size(conversation))
+                await self._push_participant(conversation, user, change, size)
 
     async def role_set(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
         """A participant has been made an administrator, or an ordinary participant again."""
@@ -168,6 +170,22 @@ class Announcements:
     async def presence_rules_changed(self, users: Iterable[bytes]) -> None:
         """Other users than before may watch these users' presence: the nodes check it again."""
         self._broadcast.recheck_watchers(users)
+
+    async def _push_last_stay(self, conversation: bytes, user: bytes, change: ParticipantsChange, size: int) -> None:
+        """If a user has come back, push first that the last stay has ended, as of the version before.
+
+        The push of that time may come later than the return, since pushes of different users take turns, and then the
+        devices ignore it. The user's own devices would keep messages that were edited during the absence, and others
+        would no longer count the user among the recipients of messages that the user has read.
+        """
+        stay = await last_stay(self._pool, conversation, user)
+        if stay is None:
+            return
+        if size > MAX_SHOWN:
+            stay = replace(stay, delivered_seq=None, read_seq=None)
+        self._push(
+            Departed(conversation, [user], change.version - 1, told_count(size - 1), [stay]), change.participants
+        )
 
     async def _push_participant(self, conversation: bytes, user: bytes, change: ParticipantsChange, size: int) -> None:
         """Push a new or changed participant to the others, with the marks that they see.

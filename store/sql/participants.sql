@@ -18,6 +18,11 @@ select outcome, participant_ids, participants_version, was_participant, heir, de
        left_seq
 from remove_participant(%(user)s::uuid, %(conversation)s::uuid, %(other)s::uuid);
 
+-- name: last_stay
+-- The latest stay of a user in a conversation that has ended, as the others see it. No row: there is none.
+select s.user_id, s.delivered_seq, s.read_seq, s.since_seq, s.removed_by, s.left_seq
+from former_stays(%(conversation)s::uuid) s where s.user_id = %(user)s::uuid order by s.departed desc limit 1;
+
 -- name: set_role
 -- See set_role() in functions/.
 select outcome, participant_ids, participants_version

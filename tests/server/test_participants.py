@@ -49,6 +49,7 @@ from store.redis.directory import LEASE_S
 from tests.people import make_contacts, new_direct, new_group, new_user
 from tests.server.http_world import CBOR, Api, open_api, say
 from tests.server.node_world import RawClient, TestNode, open_node
+from tests.server.pushed_devices import PushedDevice
 from tests.waiting import DEADLINE_S, PATIENCE_S, wait_until
 
 
@@ -84,6 +85,45 @@ async def test_a_new_conversation_is_told_to_everybody_in_it(
         await change(api, "POST", "/v1/conversations", kind="direct", participants=[bob.user])
         for client in (first, second, third):
             await client.nothing_came()
+
+
+def since_of(mailbox: Mailbox, conversation: bytes, person: Credentials) -> int | None:
+    """The seq above which a user is a recipient; None if the device knows of no participation."""
+    return {each.user: each.since for each in mailbox.participants(conversation)}.get(person.user)
+
+
+async def test_a_return_that_is_told_before_the_departure_shows_what_the_user_may_see_now(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    """Pushes of different users take turns, so the push of the departure may be the later one. Bob's device holds a
+    message that is edited during his absence; on Alice's it stays read."""
+    alice, bob, _ = people
+    group = await new_group(pool, alice, bob)
+    await participants.change_settings(pool, alice.user, group, joiners_see_all=True)
+    path = f"/v1/conversations/{UUID(bytes=group)}/participants"
+    async with scene(pool, redis_url, people) as (node, _, [api, *_]):
+        alices, bobs = PushedDevice("Alice's", alice, node), PushedDevice("Bob's", bob, node)
+        async with alices.connected() as first, bobs.connected() as second:
+            await first.send(group, b"first", temp_id=b"t" * 16)
+            await first.send(group, b"second", temp_id=b"u" * 16)
+            await mark(pool, [[Mark(bob.user, group, 2, 2)]])
+            await alices.begin(first)
+            await bobs.begin(second)
+            [written, _] = alices.mailbox.messages(group)
+            assert alices.mailbox.status(written) == "read"
+            gone = await participants.remove(pool, alice.user, group, bob.user)
+            await first.edit(group, 1, b"edited", revision=0, content_type="application/octet-stream")
+            await change(api, "POST", path, user=bob.user)
+            for device in (alices, bobs):
+                await wait_until(lambda at=device: since_of(at.mailbox, group, bob) == 2, "Bob has come back")
+            assert alices.mailbox.status(written) == "read"
+            assert [each.seq for each in bobs.mailbox.messages(group)] == [2]
+            assert gone.stay is not None
+            late = Departed(group, [bob.user], gone.version, former=[gone.stay])
+            for device in (alices, bobs):
+                before = device.shown()
+                device.mailbox.take(late)
+                assert device.shown() == before
 
 
 async def test_participants_are_told_of_joins_departures_and_roles(

@@ -386,6 +386,7 @@ class Traffic:
             lambda: self.reset_password(user),
             lambda: self.export(user),
             lambda: participants.add(pool, user, here, self.other),
+            lambda: participants.last_stay(pool, here, self.other),
             lambda: participants.set_role(pool, user, here, self.other, "admin"),
             lambda: participants.change_settings(pool, user, here, name="other"),
             lambda: participants.change_settings(pool, user, here, avatar=NO_AVATAR),
