@@ -12,7 +12,7 @@ from typing import Final
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 
 from jobs.tasks import batches
 from protocol import limits
@@ -41,9 +41,17 @@ BOUNDS: Final = settings(
     deadline=None,
     database=None,
     # A failure is not made smaller, which takes minutes: the steps that led to it are shown.
-    phases=[Phase.generate],
+    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+
+LARGE_AND_SENT: Final = [
+    LifeStep(
+        "declares", {"user": 0, "sizes": ["large"], "small": True, "is_avatar": False, "whole": True, "fault": None}
+    ),
+    LifeStep("sends", {"user": 0, "picks": [0], "ready": True, "fault": None}),
+]
+"""A message with a file of two parts, which few examples have: a service then compares them in another way."""
 
 _numbers = itertools.count()
 
@@ -100,14 +108,7 @@ async def test_attachments_in_a_folder_live_as_long_as_their_messages(
 
 async def test_a_life_leaves_nothing_to_the_next_in_the_same_folder(pool: Pool, folder: WatchedFolder) -> None:
     """Not even files of a message that the administrator has hidden, and so cannot delete for everyone."""
-    taken = [
-        LifeStep(
-            "declares",
-            {"user": 0, "sizes": ["large"], "small": True, "is_avatar": False, "whole": True, "fault": None},
-        ),
-        LifeStep("sends", {"user": 0, "picks": [0], "ready": True, "fault": None}),
-        LifeStep("deletes_for_me", {"user": 0, "pick": 0}),
-    ]
+    taken = [*LARGE_AND_SENT, LifeStep("deletes_for_me", {"user": 0, "pick": 0})]
     await folder.start()
     for _ in range(2):
         await live(pool, folder, put_into(folder), taken, folder.is_idle)
@@ -121,6 +122,7 @@ def s3_url() -> Iterator[str]:
 
 @pytest.mark.parametrize("more", ["", "&part_checksums=false"], ids=["checked parts", "copied parts"])
 @settings(BOUNDS, max_examples=max(2, EXAMPLES // 10))
+@example(taken=LARGE_AND_SENT)
 @given(taken=steps)
 async def test_attachments_of_a_service_live_as_long_as_their_messages(
     pool: Pool, s3_url: str, more: str, taken: list[LifeStep]
