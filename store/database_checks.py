@@ -78,6 +78,33 @@ class OldTransaction(Struct, frozen=True):
     seconds: float
 
 
+class Blocker(Struct, frozen=True):
+    """A session that holds a lock for which others wait.
+
+    :ivar pid: 0: a prepared transaction.
+    :ivar seconds: since its transaction began; None: this role may not know it.
+    :ivar waiting: sessions that wait for it.
+    """
+
+    pid: int
+    program: str
+    state: str
+    seconds: float | None
+    waiting: int
+
+
+class LongWait(Struct, frozen=True):
+    """Statements that wait for the same thing.
+
+    :ivar event: kind and name, as in `pg_stat_activity`.
+    :ivar seconds: of the longest.
+    """
+
+    event: str
+    sessions: int
+    seconds: float
+
+
 class PreparedTransaction(Struct, frozen=True):
     name: str
     database: str
@@ -163,6 +190,24 @@ async def unchecked_constraints(pool: Pool) -> list[tuple[str, str]]:
 async def old_transactions(pool: Pool, *, than_s: float) -> list[OldTransaction]:
     """At most 5, the oldest first."""
     return [OldTransaction(*row) for row in await pool.fetch(_sql.transactions, {"than_s": than_s})]
+
+
+async def answer(pool: Pool) -> None:
+    """Return when Postgres has answered a question that costs it nothing."""
+    await pool.fetch(_sql.answer)
+
+
+async def blockers(pool: Pool, *, than_s: float) -> list[Blocker]:
+    """At most 5, by the number of sessions that wait; those that wait for a lock themselves are left out.
+
+    :param than_s: the least age of a transaction; one whose age this role may not know counts as old.
+    """
+    return [Blocker(*row) for row in await pool.fetch(_sql.blockers, {"than_s": than_s})]
+
+
+async def long_waits(pool: Pool, *, than_s: float) -> list[LongWait]:
+    """What statements have waited for, for longer than that; not locks, and not their clients. At most 5."""
+    return [LongWait(*row) for row in await pool.fetch(_sql.long_waits, {"than_s": than_s})]
 
 
 async def prepared_transactions(pool: Pool) -> list[PreparedTransaction]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import trio
@@ -27,10 +28,16 @@ class Authority:
         client.cert_chain_pems[0].write_to_path(self.client_cert)
         client.private_key_pem.write_to_path(self.client_key)
 
-    def server_context(self, *names: str, asks_clients: bool = False) -> ssl.SSLContext:
-        """For a server with a certificate for these names and addresses."""
+    def server_context(
+        self, *names: str, asks_clients: bool = False, lasts: tuple[datetime | None, datetime | None] = (None, None)
+    ) -> ssl.SSLContext:
+        """For a server with a certificate for these names and addresses.
+
+        :param lasts: from and until when the certificate is good; None: long enough for any test.
+        """
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._ca.issue_cert(*names).configure_cert(context)
+        begins, ends = lasts
+        self._ca.issue_cert(*names, not_before=begins, not_after=ends).configure_cert(context)
         if asks_clients:
             self._ca.configure_trust(context)
             context.verify_mode = ssl.CERT_REQUIRED

@@ -14,7 +14,10 @@ from server.cli.checks.configuration import check_configuration
 from server.cli.checks.database import check_database
 from server.cli.checks.finding import Finding, Level, error
 from server.cli.checks.machine import check_database_disk, check_objects, check_open_files
+from server.cli.checks.outside import check_outside
+from server.cli.checks.processes import check_processes
 from server.cli.checks.redis_servers import check_redis
+from server.cli.checks.waits import check_waits
 from server.cli.services import CommandAnswer, OperatorServices
 from store import database_checks
 from store.errors import StoreError
@@ -46,6 +49,10 @@ async def _findings(services: OperatorServices) -> AsyncIterator[Finding]:
         yield finding
     async for finding in check_objects(services.config):
         yield finding
+    async for finding in check_processes(services.config):
+        yield finding
+    async for finding in check_outside(services.config):
+        yield finding
     for finding in check_open_files():
         yield finding
 
@@ -53,6 +60,8 @@ async def _findings(services: OperatorServices) -> AsyncIterator[Finding]:
 async def _of_postgres(pool: Pool) -> AsyncIterator[Finding]:
     try:
         async for finding in check_database(pool):
+            yield finding
+        async for finding in check_waits(pool):
             yield finding
         yield check_database_disk((await database_checks.server(pool)).data_directory)
     except StoreError as fault:

@@ -52,6 +52,33 @@ where a.backend_type = 'client backend' and a.pid <> pg_backend_pid()
   and a.xact_start < clock_timestamp() - make_interval(secs => %(than_s)s)
 order by a.xact_start limit 5;
 
+-- name: answer
+-- A sign of life.
+select 1;
+
+-- name: blockers
+-- Sessions that hold a lock for which others wait, and that wait for no lock themselves: process, program, state, for how
+-- many seconds their transaction has been under way, and how many wait. Process 0 is a prepared transaction. A role
+-- without pg_read_all_stats is told no state and no age of other roles' sessions.
+select by.pid::bigint, coalesce(a.application_name, ''), coalesce(a.state, ''),
+       extract(epoch from clock_timestamp() - min(a.xact_start))::float8, count(distinct w.pid)
+from pg_stat_activity w
+cross join lateral unnest(pg_blocking_pids(w.pid)) by(pid)
+left join pg_stat_activity a on a.pid = by.pid
+where w.backend_type = 'client backend' and w.wait_event_type = 'Lock' and a.wait_event_type is distinct from 'Lock'
+  and coalesce(a.xact_start < clock_timestamp() - make_interval(secs => %(than_s)s), true)
+group by 1, 2, 3 order by 5 desc, 1 limit 5;
+
+-- name: long_waits
+-- What statements of clients have waited for, other than locks and their clients: how many, and the longest in seconds.
+select concat_ws(':', w.wait_event_type, w.wait_event), count(*),
+       max(extract(epoch from clock_timestamp() - w.query_start))::float8
+from pg_stat_activity w
+where w.backend_type = 'client backend' and w.state = 'active' and w.pid <> pg_backend_pid()
+  and w.wait_event_type not in ('Lock', 'Client', 'Timeout', 'Extension')
+  and w.query_start < clock_timestamp() - make_interval(secs => %(than_s)s)
+group by 1 order by 2 desc, 1 limit 5;
+
 -- name: prepared
 -- Prepared transactions, which hold back the horizon of the whole cluster: name, database, and for how many seconds.
 select p.gid, p.database::text, extract(epoch from clock_timestamp() - p.prepared)::float8

@@ -1,4 +1,4 @@
-"""What an expression of Prometheus reads: metrics of the table, with the labels that it names."""
+"""What an expression of Prometheus reads: metrics of the table, with the labels that it names; and the runbook."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ OPS: Final = ROOT / "ops"
 
 OF_PROMETHEUS: Final = {"process", "instance", "job", "le"}
 """Labels that a scrape adds (`process` by ops/prometheus/prometheus.yml), and that of a bucket."""
+
+OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text()
 
 _READ: Final = re.compile(r"\b(alo_[a-z_]+)(?:\{([^}]*)\})?(\[)?")
 _MATCHER: Final = re.compile(r'([a-z_]+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
@@ -47,3 +49,16 @@ def metrics_in(expression: str) -> list[Read]:
         own = tuple(pair for pair in pairs if pair[0] not in OF_PROMETHEUS)
         found.append(Read(metric, series, own, bool(opening)))
     return found
+
+
+def runbook(alert: str) -> str:
+    """The paragraph of an alert."""
+    [paragraph] = re.findall(rf"^#### {alert}\n\n(.*?)(?=^#|\Z)", OPERATIONS, re.MULTILINE | re.DOTALL)
+    return str(paragraph)
+
+
+def command_of(alert: str) -> list[str]:
+    """The words behind the first `python -m server ops` that the paragraph of an alert names."""
+    commands = re.findall(r"`python -m server ops ([^`]+)`", runbook(alert))
+    assert commands, f"the paragraph of {alert} names no `python -m server ops`"
+    return str(commands[0]).split()

@@ -15,14 +15,14 @@ import yaml
 from runtime.config import PORT_STEP, Config
 from runtime.metrics.table import METRICS
 from runtime.operations import operator_port
+from server.cli.checks import machine, outside
 from tests.ops.make_dashboard import dashboard
-from tests.ops.ops_world import OF_PROMETHEUS, OPS, ROOT, metrics_in
+from tests.ops.ops_world import OF_PROMETHEUS, OPERATIONS, OPS, ROOT, metrics_in, runbook
 
 FOLDER: Final = OPS / "prometheus"
 RULES: Final[list[dict[str, Any]]] = [
     rule for group in yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"] for rule in group["rules"]
 ]
-OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text()
 
 OF_OTHERS: Final = {
     "up": "Prometheus itself: whether a scrape was answered",
@@ -86,13 +86,22 @@ def test_a_rule_keeps_the_labels_that_its_summary_names(rule: dict[str, Any]) ->
 def test_a_rule_has_a_paragraph_of_the_runbook_that_its_url_leads_to(rule: dict[str, Any]) -> None:
     name, url = rule["alert"], rule["annotations"]["runbook_url"]
     assert url == f"docs/operations.md#{name.lower()}"
-    [paragraph] = re.findall(rf"^#### {name}\n\n(.*?)(?=^#|\Z)", OPERATIONS, re.MULTILINE | re.DOTALL)
+    paragraph = runbook(name)
     assert len(paragraph.split()) > 25, "what it means, what users notice, and what to do"
     assert "`" in paragraph, "a command, a log event or a metric to look at next"
 
 
 def test_the_runbook_has_no_paragraph_without_a_rule() -> None:
     assert re.findall(r"^#### (\w+)$", OPERATIONS, re.MULTILINE) == [rule["alert"] for rule in RULES]
+
+
+@pytest.mark.parametrize(
+    ("alert", "limit"),
+    [("AloDiskNearlyFull", f"< {machine.LOW:g}"), ("AloCertificateEnds", f"< {outside.ENDS_S / 86400:g} * 86400")],
+)
+def test_the_doctor_warns_at_the_limit_of_the_alert_that_sends_operators_to_it(alert: str, limit: str) -> None:
+    [expression] = [rule["expr"] for rule in RULES if rule["alert"] == alert]
+    assert expression.endswith(limit)
 
 
 def test_no_two_rules_have_one_name_and_each_is_critical_or_a_warning() -> None:
@@ -145,4 +154,4 @@ def test_promtool_reads_each_expression_of_the_dashboard(tmp_path: Path) -> None
 
 def _promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     assert PROMTOOL is not None, "`make ops` installs it"
-    return subprocess.run([PROMTOOL, *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=60)
+    return subprocess.run([PROMTOOL, *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=240)
