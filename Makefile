@@ -1,6 +1,6 @@
-# Targets write only to var/ (all data), .venv/ and client/js/node_modules/ (all packages and caches). They call the
-# environment's programs as `python -m`: a program's first line would hold the checkout's path, which may contain spaces
-# and be too long for a kernel.
+# Targets write only to var/ (all data), .venv/ and node_modules/ in client/js/ and tests/browser/ (all packages and caches).
+# They call the environment's programs as `python -m`: a program's first line would hold the checkout's path, which may contain
+# spaces and be too long for a kernel.
 
 PYTHON = .venv/bin/python
 CACHE = .venv/cache
@@ -16,7 +16,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/$(CACHE)/pip
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test again check lint types bench faults generated fuzz contract js nginx ops lock clean
+.PHONY: help run demo test again check lint types bench faults generated fuzz contract js browser nginx ops lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -32,7 +32,7 @@ test: .venv/dev.installed  ## run the tests
 	$(PYTHON) -m pytest --numprocesses 4 --dist worksteal
 
 again: .venv/dev.installed  ## run the tests that failed last, one after the other
-	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not nginx and not ops"
+	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not browser and not nginx and not ops"
 
 check: lint types test  ## run the linters, the type checker and the tests
 
@@ -69,6 +69,9 @@ contract: .venv/dev.installed .venv/contract.installed  ## run schemathesis agai
 js: .venv/run.installed client/js/node_modules/.installed  ## test the JavaScript client against a server; needs node and npm
 	@$(PYTHON) -m tests.js
 
+browser: .venv/dev.installed .venv/browser.installed tests/browser/node_modules/.installed  ## test the operations page in Debian's Chromium; needs apt-get, node and npm
+	$(PYTHON) -m pytest -m browser --numprocesses 2 --dist worksteal
+
 nginx: .venv/dev.installed .venv/nginx.installed  ## test web behind Debian's nginx; needs apt-get
 	$(PYTHON) -m pytest -m nginx
 
@@ -76,7 +79,7 @@ ops: .venv/dev.installed .venv/nginx.installed .venv/ops.installed  ## test ops/
 	$(PYTHON) -m pytest -m ops
 
 clean:  ## remove .venv/ and var/ with all data of `make run`
-	rm -rf .venv var client/js/node_modules
+	rm -rf .venv var client/js/node_modules tests/browser/node_modules
 
 lock: .venv/lock.installed  ## renew locks/: the exact versions of all packages, from the ranges in setup.cfg
 	$(PYTHON) -m embedded.requirements lock
@@ -106,19 +109,31 @@ LIBRARIES = $$(apt-cache $(OWN) depends --important --recurse haproxy pgbackrest
 .venv/nginx.installed: PACKAGES = nginx
 .venv/ops.installed: PACKAGES = prometheus haproxy pgbackrest $(POSTGRES) $(LIBRARIES)
 
-.venv/nginx.installed .venv/ops.installed: .venv/%.installed:
+# With an empty list of installed packages, apt-get downloads all libraries of the browser, also those that the machine has. The
+# C library has to be that of the machine, from which the loader of programs comes.
+.venv/browser.installed: PACKAGES = chromium-headless-shell fonts-dejavu-core
+.venv/browser.installed: DOWNLOAD = install --yes --download-only --no-install-recommends -o "Dir::State=$(FOLDER)" \
+    -o "Dir::State::status=$(FOLDER)/status" $(PACKAGES) && rm cache/archives/libc6_*.deb && mv cache/archives/*.deb .
+
+.venv/nginx.installed .venv/ops.installed: DOWNLOAD = download $(PACKAGES)
+
+.venv/browser.installed .venv/nginx.installed .venv/ops.installed: .venv/%.installed:
 	@command -v apt-get >/dev/null || { echo "No apt-get: these tests need Debian or Ubuntu." >&2; exit 1; }
-	rm -rf .venv/$* && mkdir -p .venv/$*/lists/partial .venv/$*/cache/archives/partial
-	cd .venv/$* && $(APT) update && $(APT) download $(PACKAGES) && \
+	rm -rf .venv/$* && mkdir -p .venv/$*/lists/partial .venv/$*/cache/archives/partial && touch .venv/$*/status
+	cd .venv/$* && $(APT) update && $(APT) $(DOWNLOAD) && \
 	    for package in *.deb; do dpkg-deb --extract "$$package" . || exit 1; done
-	rm -r .venv/$*/lists .venv/$*/cache .venv/$*/*.deb
+	rm -r .venv/$*/lists .venv/$*/cache .venv/$*/status .venv/$*/*.deb
 	@touch $@
 
-client/js/node_modules/.installed: client/js/package.json client/js/.npmrc
+client/js/node_modules/.installed: NPM = install
+tests/browser/node_modules/.installed: NPM = ci
+tests/browser/node_modules/.installed: tests/browser/package-lock.json
+
+client/js/node_modules/.installed tests/browser/node_modules/.installed: %/node_modules/.installed: %/package.json %/.npmrc
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || \
 	    { echo 'No Node.js 20 or newer with npm: install it (nodejs.org, brew install node, apt install nodejs npm).' >&2; \
 	    exit 1; }
-	cd client/js && npm install
+	cd $* && npm $(NPM)
 	@touch $@
 
 # 3.14 last: it lacks pycddl, so some tests are left out (setup.cfg).

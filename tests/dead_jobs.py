@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
-
 from store.postgres.pool import Pool
 
 
 async def new_dead_job(pool: Pool, *, task: str = "forget", reason: str = "the service is gone") -> int:
     """A job that has failed for good; its number."""
-    job = secrets.randbits(62)
-    await pool.fetch(
-        "insert into dead_jobs (id, task, payload, attempts, reason) values (%s, %s, '{}', 3, %s)", (job, task, reason)
+    rows = await pool.fetch(
+        "insert into dead_jobs (id, task, payload, attempts, reason)"
+        " values (nextval('jobs_id_seq'), %s, '{}', 3, %s) returning id",
+        (task, reason),
     )
-    return job
+    return int(rows[0][0])

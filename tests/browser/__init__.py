@@ -1,0 +1,8 @@
+"""The operations page in a real browser: `make browser`.
+
+| file | about |
+|---|---|
+| `driver.js` | drives a tab of headless Chromium, with puppeteer-core and axe-core |
+| `tab.py` | that tab, for a test |
+| `browser_world.py` | real processes, and a tab that shows their page |
+"""
