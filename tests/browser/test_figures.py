@@ -12,9 +12,9 @@ import trio
 from client.http import Credentials
 from client.session import open_session
 from store.postgres.pool import Pool
-from tests.browser.browser_world import IS_LIVE, NONE, BrowserWorld, focused, keep_sending, open_ops_page
+from tests.browser.browser_world import IS_LIVE, NONE, TOKEN, BrowserWorld, focused, keep_sending, open_ops_page
 from tests.server.deaf_node import DEAF, add_deaf_node
-from tests.waiting import wait_until
+from tests.waiting import let_pass, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -27,6 +27,13 @@ HARM = {
     "setAttribute('style', 'color: red')": "style-src",
 }
 """What an attacker might do to a new script element, and the directive that stops it."""
+
+HELD = """(() => {
+  const real = window.fetch
+  const released = new Promise((go) => { window.release = go })
+  window.fetch = async (...given) => { window.isHeld = true; await released; return real(...given) }
+})()"""
+"""From now on each request of the page waits for `release`, and `isHeld` says that there is one."""
 
 
 async def test_figures_move_while_clients_send(
@@ -127,6 +134,40 @@ async def test_a_wrong_token_shows_nothing(pool: Pool, redis_url: str, tmp_path:
         [complaint] = await page.tab.complaints()
         assert "401" in complaint
         await page.log_in()
+
+
+async def test_a_token_is_kept_by_the_tab_until_it_is_forgotten(pool: Pool, redis_url: str, tmp_path: Path) -> None:
+    async with open_ops_page(pool, redis_url, tmp_path) as page:
+        await page.log_in()
+        await page.tab.open("/ops")
+        await page.tab.wait(IS_LIVE, "figures without a form")
+        assert await page.tab.value("localStorage.length === 0 && document.cookie === ''")
+        await page.tab.value(HELD)
+        await page.tab.wait("window.isHeld", "the page asks")
+        await page.tab.value("document.querySelector('#forget').click()")
+        await page.tab.value("window.release()")
+        await let_pass(2.5, why="the page would show the answer, and ask again")
+        assert await page.tab.value("document.querySelector('#figures').hidden")
+        assert await page.tab.text("#state") == "The token is forgotten."
+        assert TOKEN not in await page.tab.value("document.documentElement.outerHTML + JSON.stringify(sessionStorage)")
+        await page.tab.open("/ops")
+        await page.tab.wait("!document.querySelector('#login').hidden", "the page asks for the token")
+
+
+async def test_a_paused_page_stays_as_it_is(pool: Pool, redis_url: str, tmp_path: Path) -> None:
+    """Also if an answer was under way."""
+    async with open_ops_page(pool, redis_url, tmp_path) as page:
+        await page.log_in()
+        await page.tab.value(HELD)
+        await page.tab.wait("window.isHeld", "the page asks")
+        await page.tab.value(PAUSE)
+        await page.tab.value("window.release()")
+        asked = len(await page.tab.requests())
+        await let_pass(2.5, why="the page would show the answer, and ask again")
+        assert await page.tab.text("#state") == "Paused."
+        assert len(await page.tab.requests()) <= asked + 1
+        await page.tab.value(PAUSE)
+        await page.tab.wait(IS_LIVE, "figures again")
 
 
 async def test_the_page_goes_on_without_a_node_that_was_killed(pool: Pool, redis_url: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-// Small charts: the last values of a figure as a line, in SVG. They have no words; the figure beside them has.
+// Small charts: the last values of a figure as a line, in SVG, with a sentence for screen readers.
 
 const SVG = 'http://www.w3.org/2000/svg'
 const WIDTH = 120
@@ -18,7 +18,7 @@ export function chart() {
   const svg = document.createElementNS(SVG, 'svg')
   svg.setAttribute('viewBox', `0 0 ${WIDTH} ${HEIGHT}`)
   svg.setAttribute('preserveAspectRatio', 'none')
-  svg.setAttribute('aria-hidden', 'true')
+  svg.setAttribute('role', 'img')
   const [area, line] = ['area', 'line'].map((name) => {
     const path = document.createElementNS(SVG, 'path')
     path.setAttribute('class', `chart-${name}`)
@@ -27,7 +27,8 @@ export function chart() {
   })
   return {
     svg,
-    show(values) {
+    show(values, label) {
+      svg.setAttribute('aria-label', label)
       const found = points(values)
       const way = found.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join('L')
       line.setAttribute('d', `M${way}`)

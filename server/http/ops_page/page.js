@@ -48,12 +48,16 @@ const TILES = [
   tile.append(element('h3', { textContent: title }), value, drawn.svg)
   byId('tiles').append(tile)
   const values = []
+  const times = []
   return (live) => {
     const now = read(live)
     values.push(now)
-    if (values.length > MOST) values.shift()
+    times.push(live.at)
+    if (values.length > MOST) [values, times].forEach((each) => each.shift())
     value.textContent = text(now)
-    drawn.show(values)
+    const known = values.filter((each) => each !== null)
+    const range = known.length ? `${text(Math.min(...known))} to ${text(Math.max(...known))}` : 'no value'
+    drawn.show(values, `${title}, chart of ${Math.round((live.at - times[0]) / 1e6)} s: ${range}`)
   }
 })
 
@@ -61,29 +65,33 @@ function element(tag, properties = {}) {
   return Object.assign(document.createElement(tag), properties)
 }
 
-// Tables. A row stays the same element from answer to answer, so that the focus stays on its button.
+// Tables. A row stays the same element from answer to answer, and no row moves when one before it goes: the focus stays on
+// its button. If its own row goes, the focus goes to the next button of the table.
 
 function fill(id, rows, empty) {
   const body = byId(id).tBodies[0]
   const columns = byId(id).tHead.rows[0].cells
+  const keys = new Set(rows.map(({ key }) => key))
+  for (const row of [...body.rows].filter((each) => !keys.has(each.dataset.key))) remove(row)
   const held = new Map([...body.rows].map((row) => [row.dataset.key, row]))
   rows.forEach(({ key, cells, action }, at) => {
     const row = held.get(key) ?? newRow(key, columns, action)
-    held.delete(key)
     cells.forEach((cell, column) => show(row.cells[column], cell))
     if (body.rows[at] !== row) body.insertBefore(row, body.rows[at] ?? null)
   })
-  held.delete('none')
-  for (const row of held.values()) {
-    if (row.contains(document.activeElement)) byId('main').focus()
-    row.remove()
-  }
-  body.querySelector('[data-key=none]')?.remove()
   if (!rows.length) {
     const row = body.insertRow()
     row.dataset.key = 'none'
     row.append(element('td', { colSpan: columns.length, className: 'none', textContent: empty }))
   }
+}
+
+function remove(row) {
+  const hadFocus = row.contains(document.activeElement)
+  const near = row.nextElementSibling ?? row.previousElementSibling
+  const title = row.closest('section').querySelector('h2')
+  row.remove()
+  if (hadFocus) (near?.querySelector('button') ?? title).focus()
 }
 
 function newRow(key, columns, action) {
@@ -158,6 +166,22 @@ function showTables(live) {
   })), 'No process has shared figures yet.')
 }
 
+// A table that is wider than the window scrolls in a frame, which then can have the focus: arrow keys scroll it.
+
+const frames = new ResizeObserver((entries) => {
+  for (const frame of new Set(entries.map(({ target }) => target.closest('.wide')))) {
+    if (frame.scrollWidth > frame.clientWidth) frame.tabIndex = 0
+    else frame.removeAttribute('tabindex')
+  }
+})
+for (const table of document.querySelectorAll('table')) {
+  const frame = element('div', { className: 'wide', role: 'group', ariaLabel: table.caption.textContent })
+  table.replaceWith(frame)
+  frame.append(table)
+  frames.observe(table)
+  frames.observe(frame)
+}
+
 // Actions: the first press asks, a second one within 5 s acts. Both are presses of the same button, by mouse or by key.
 
 function twoStep(word, what, path, done) {
@@ -171,6 +195,7 @@ function twoStep(word, what, path, done) {
     button.setAttribute('aria-label', `${word} ${what}`)
   }
   button.addEventListener('click', async () => {
+    if (button.ariaDisabled === 'true') return
     if (button.className !== 'sure') {
       button.className = 'sure'
       button.textContent = 'Sure?'
@@ -180,13 +205,14 @@ function twoStep(word, what, path, done) {
       return
     }
     reset()
-    button.disabled = true
+    // A button with the attribute `disabled` would lose the focus.
+    button.ariaDisabled = 'true'
     try {
       await ask(path, 'POST')
       told.textContent = done
     } catch (error) {
       told.textContent = `${word} failed: ${error.message}`
-      button.disabled = false
+      button.ariaDisabled = 'false'
     }
   })
   return button
@@ -213,20 +239,29 @@ async function ask(path, method = 'GET') {
 
 let isPaused = false
 let timer = 0
+let latest = 0
 
 async function look() {
-  clearTimeout(timer)
+  const mine = stop()
   try {
     const live = await ask('/v1/ops/live')
+    if (mine !== latest) return
     TILES.forEach((tile) => tile(live))
     showTables(live)
     shown(true)
     say(`Live: figures of ${clock(live.at)} UTC`)
   } catch (error) {
+    if (mine !== latest) return
     if (error instanceof Refused) return leave(`Not let in: ${error.message}.`)
     say(`No answer: ${error.message}. The page asks again.`, 'bad')
   }
   if (!isPaused) timer = setTimeout(look, EVERY_MS)
+}
+
+/** Ask no more; an answer that is still to come is not shown. */
+function stop() {
+  clearTimeout(timer)
+  return ++latest
 }
 
 function say(text, kind = '') {
@@ -238,12 +273,20 @@ function say(text, kind = '') {
 }
 
 function shown(isIn) {
+  const hadFocus = login.contains(document.activeElement)
   login.hidden = isIn
   figures.hidden = pause.hidden = forget.hidden = !isIn
+  if (isIn && hadFocus) byId('main').focus()
+}
+
+function pauses(is) {
+  isPaused = is
+  pause.setAttribute('aria-pressed', String(is))
 }
 
 function leave(text) {
-  clearTimeout(timer)
+  stop()
+  pauses(false)
   sessionStorage.removeItem(KEY)
   shown(false)
   say(text, 'bad')
@@ -258,10 +301,9 @@ login.addEventListener('submit', (event) => {
 })
 forget.addEventListener('click', () => leave('The token is forgotten.'))
 pause.addEventListener('click', () => {
-  isPaused = !isPaused
-  pause.setAttribute('aria-pressed', String(isPaused))
+  pauses(!isPaused)
   if (isPaused) {
-    clearTimeout(timer)
+    stop()
     say('Paused.')
   } else look()
 })
