@@ -28,6 +28,7 @@ class MessageBody(Struct, frozen=True):
     actor: bytes | None = None
     attachments: list[bytes] | None = None
     thumbnail: bytes | None = None
+    device: bytes | None = None
 
     def as_frame(self) -> Message | Tombstone:
         if self.is_deleted or self.content_type is None or self.content is None:
@@ -42,6 +43,7 @@ class MessageBody(Struct, frozen=True):
             self.content,
             self.nonce,
             self.ephemeral_public_key,
+            device=self.device,
             revision=self.revision or None,
             edited=self.edited,
             reply_to=self.reply_to,

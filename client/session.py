@@ -176,6 +176,11 @@ class Session:
         return self._link.credentials.user
 
     @property
+    def device(self) -> bytes:
+        """This device: a message of the user with another `device` was written on another one."""
+        return self._link.credentials.device
+
+    @property
     def is_online(self) -> bool:
         """Whether the session has a welcomed connection."""
         return self._link.connection is not None
@@ -256,7 +261,7 @@ class Session:
         def came() -> Sent | None:
             # Its `sent` may have been lost: then catching up brings the message.
             held = sending.get(key)
-            return None if held is None else Sent(0, held.seq, held.message, held.created)
+            return None if held is None else Sent(0, held.seq, held.message, held.created, held.device)
 
         async def ask(connection: ClientConnection) -> Sent:
             return came() or await connection.send(
@@ -292,6 +297,7 @@ class Session:
                 nonce,
                 ephemeral_public_key,
                 key,
+                sent.device or self.device,
                 reply_to=reply_to,
                 attachments=attachments,
                 thumbnail=thumbnail,
@@ -349,6 +355,7 @@ class Session:
                 nonce,
                 ephemeral_public_key,
                 message.temp_id,
+                self.device,
                 revised.revision,
                 revised.edited,
                 message.reply_to,

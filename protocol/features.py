@@ -17,6 +17,9 @@ FEATURES: Final[dict[str, str]] = {
     ),
     "avatars": "`avatar` of users and groups; `is_avatar` in `upload`",
     "delete": "`delete`, for oneself and for everyone; `tombstone`",
+    "devices": (
+        "`device` in `message` and `sent`: the device that wrote it; in `receipts`: the user's own device that has read"
+    ),
     "edit": "`edit`",
     "groups": "conversations of the kind `group`; `participants`, `departed`, `settings`",
     "large_groups": "`participant_count`: a conversation of more than 32 lists the user alone",

@@ -16,6 +16,8 @@ class Message(Struct, frozen=True, gc=False):
     """Push: a message in one of the user's conversations, sent by another device, or its newest revision.
 
     :ivar temp_id: the one it was sent with, on its sender's devices alone; None for others, and where it is not known.
+    :ivar device: the device that wrote the content: that sent the message, or edited it last; None where it is not
+        known, as of imported messages.
     :ivar revision: None for 0, as it was sent.
     :ivar edited: when this revision was made; None if there was none.
     :ivar reply_to: the seq of the message that it answers; None if it answers none.
@@ -34,6 +36,7 @@ class Message(Struct, frozen=True, gc=False):
     nonce: bytes | None
     ephemeral_public_key: bytes | None
     temp_id: bytes | None = None
+    device: bytes | None = None
     revision: int | None = None
     edited: int | None = None
     reply_to: int | None = None
@@ -191,11 +194,14 @@ class Lag(Struct, frozen=True):
 class Receipts(Struct, frozen=True):
     """Push: marks of participants have moved past messages of this user, or this user's own on another device.
 
+    :ivar device: of the user's own marks, as they move: the device on which the user has read; None: other users'
+        marks, or not known.
     :ivar receipts: (user, delivered_seq, read_seq), as they are now; they never go back.
     """
 
     TYPE: ClassVar = Type.RECEIPTS
     conversation: bytes
+    device: bytes | None
     receipts: list[tuple[bytes, int, int]]
 
 

@@ -93,6 +93,7 @@ class Sent(Struct, frozen=True, gc=False):
     """The reply to `Send`: the message is committed and will not be lost.
 
     :ivar created: microseconds since 1970-01-01T00:00Z, by Postgres' clock; grows with `seq` in a conversation.
+    :ivar device: another device of the user, which had sent the message before; None: this one.
     """
 
     TYPE: ClassVar = Type.SENT
@@ -100,6 +101,7 @@ class Sent(Struct, frozen=True, gc=False):
     seq: int
     message: bytes
     created: int
+    device: bytes | None = None
 
 
 class Done(Struct, frozen=True, gc=False):

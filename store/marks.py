@@ -63,6 +63,7 @@ class MovedMarks(Struct, frozen=True, gc=False):
     :ivar delivered, read: as others see them.
     :ivar own_delivered, own_read: as the reader's own devices see them.
     :ivar is_read: whether `own_read` has moved.
+    :ivar device: if `is_read`, the device that moved it; None: not known.
     :ivar after: others' marks have passed messages above this seq.
     :ivar authors: the authors of those messages; None in conversations of more than `MAX_SHOWN`.
     """
@@ -74,6 +75,7 @@ class MovedMarks(Struct, frozen=True, gc=False):
     own_delivered: int
     own_read: int
     is_read: bool
+    device: bytes | None
     after: int
     authors: list[bytes] | None
 

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol import ids
 from protocol.frames import Message, Tombstone
@@ -56,6 +57,7 @@ _SEND: Final = Statement(
         "reply_to": BIGINTS,
         "attachments": TEXTS,
         "thumbnail": BYTEAS,
+        "device": UUIDS,
     },
 )
 
@@ -84,7 +86,10 @@ _REMEMBERED_MS: Final = TEMP_ID_DAYS * 86_400_000
 
 
 class NewMessage(Struct, frozen=True, gc=False):
-    """A send as a client requests it; ids are 16 bytes, those of attachments included."""
+    """A send as a client requests it; ids are 16 bytes, those of attachments included.
+
+    :ivar device: the device that sends it; None only where it is not known.
+    """
 
     conversation: bytes
     sender: bytes
@@ -96,6 +101,7 @@ class NewMessage(Struct, frozen=True, gc=False):
     reply_to: int | None = None
     attachments: list[bytes] | None = None
     thumbnail: bytes | None = None
+    device: bytes | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -103,7 +109,10 @@ class NewMessage(Struct, frozen=True, gc=False):
         return len(self.content) + len(self.thumbnail or b"")
 
     def digest(self) -> bytes:
-        """A digest of everything that a retry with the same temp_id must repeat. 32 bytes."""
+        """A digest of everything that a retry with the same temp_id must repeat, but for the conversation. 32 bytes.
+
+        Without the device: a user's other device may repeat the send.
+        """
         # Postgres refuses a lone surrogate: this message alone fails, not its batch.
         parts = (self.content_type.encode(errors="surrogatepass"), self.content, self.nonce, self.ephemeral_public_key)
         # Each part with its length, and None distinct from empty: no two messages have the same bytes.
@@ -122,6 +131,7 @@ class Committed(Struct, frozen=True, gc=False):
 
     :ivar is_new: false for a retry: then the first request fans the message out.
     :ivar participants: of the conversation, at the commit.
+    :ivar device: of a retry, the device that wrote the message; None if that is not known, or the message is gone.
     """
 
     message: bytes
@@ -129,6 +139,7 @@ class Committed(Struct, frozen=True, gc=False):
     created: int
     is_new: bool
     participants: tuple[bytes, ...]
+    device: bytes | None = None
 
 
 Outcome: TypeAlias = Committed | StoreError
@@ -190,8 +201,8 @@ async def _send_with_old(
         "digest": byteas([message.digest() for message in old]),
     }
     outcomes: dict[tuple[bytes, bytes], Outcome] = {(each.sender, each.temp_id): TempIdExpired() for each in old}
-    for n, seq, message_id, created, is_same in await pool.fetch(_sql.sent_before, parameters):
-        outcome = Committed(message_id, seq, created, False, ()) if is_same else TempIdConflict()
+    for n, seq, message_id, created, device, is_same in await pool.fetch(_sql.sent_before, parameters):
+        outcome = Committed(message_id, seq, created, False, (), device) if is_same else TempIdConflict()
         outcomes[old[n - 1].sender, old[n - 1].temp_id] = outcome
     new = [message for message in unique if (message.sender, message.temp_id) not in outcomes]
     if new:
@@ -213,10 +224,10 @@ async def _send_new(
 
 def _outcome_of_duplicate(message: NewMessage, first: NewMessage, outcome: Outcome) -> Outcome:
     """The outcome of a message with the temp_id of an earlier one in the batch: the earlier one's, if they are
-    equal."""
-    if message == first:
+    equal, whichever of the user's devices sent them."""
+    if replace(message, device=first.device) == first:
         if isinstance(outcome, Committed):
-            return Committed(outcome.message, outcome.seq, outcome.created, False, outcome.participants)
+            return replace(outcome, is_new=False, device=outcome.device or first.device)
         return outcome
     if isinstance(outcome, Committed):
         return TempIdConflict()
@@ -286,6 +297,7 @@ def _parameters(cache: ParticipantsCache, batch: list[NewMessage]) -> tuple[dict
         "reply_to": [message.reply_to for message in batch],
         "attachments": None,
         "thumbnail": None,
+        "device": [message.device for message in batch],
     }
     if any(message.attachments is not None for message in batch):
         parameters["attachments"] = [
@@ -321,7 +333,8 @@ def _outcomes(
     cache: ParticipantsCache, cached: _Cached, batch: list[NewMessage], rows: list[tuple[Any, ...]]
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    for message, (_, outcome, seq, message_id, created, version, participants) in zip(batch, rows, strict=True):
+    for message, row in zip(batch, rows, strict=True):
+        _, outcome, seq, message_id, created, device, version, participants = row
         # They come with the first row of a conversation, even a refused one, and apply to all of its rows.
         if participants is not None:
             cached[message.conversation] = (version, tuple(participants))
@@ -331,7 +344,7 @@ def _outcomes(
         else:
             # The message of a blocked sender goes to the sender's own devices only.
             known = (message.sender,) if outcome == "silent" else cached[message.conversation][1]
-            outcomes.append(Committed(message_id, seq, created, outcome != "again", known))
+            outcomes.append(Committed(message_id, seq, created, outcome != "again", known, device))
     return outcomes
 
 

@@ -61,6 +61,8 @@ async def edit(
     ephemeral_public_key: bytes | None,
     attachments: list[bytes] | None = None,
     thumbnail: bytes | None = None,
+    *,
+    device: bytes | None = None,
 ) -> tuple[MessageChange, int, int]:
     """Replace the content of one of the user's messages; return the change, the new revision, and the time of the edit
     (microseconds).
@@ -68,6 +70,7 @@ async def edit(
     :param revision: the revision that the edit replaces. A repeat of the same edit is answered like the first time,
         even if other edits followed: the change is then the message after this edit, not as it is now.
     :param attachments: ids, of the message from now on; those that it does not keep are orphaned.
+    :param device: the device that edits.
     :raises NotAParticipant: if the user is not a participant of the conversation.
     :raises UnknownMessage: if the message does not exist, or the user may not see it.
     :raises NotTheSender: if it is another user's.
@@ -86,6 +89,7 @@ async def edit(
         "ephemeral_public_key": ephemeral_public_key,
         "attachments": None if attachments is None else uuids(attachments),
         "thumbnail": thumbnail,
+        "device": None if device is None else uuid(device),
     }
     [(outcome, message, created, new, edited, participants, reply_to, hidden_for, temp_id)] = await pool.fetch(
         _sql.edit, parameters
@@ -103,6 +107,7 @@ async def edit(
         nonce,
         ephemeral_public_key,
         temp_id,
+        device,
         new,
         edited,
         reply_to,

@@ -27,6 +27,7 @@ def message_of(
     attachments: list[bytes] | None,
     thumbnail: bytes | None,
     temp_id: bytes | None,
+    device: bytes | None,
     is_gone: bool,
     deleted_by: bytes | None,
     *_: Any,
@@ -45,6 +46,7 @@ def message_of(
         nonce,
         ephemeral_public_key,
         temp_id,
+        device,
         revision,
         edited,
         reply_to,
@@ -118,13 +120,13 @@ class Entry(NamedTuple):
     @property
     def avatar(self) -> bytes | None:
         """As `avatar_of` takes it."""
-        avatar: bytes | None = self.head[35]
+        avatar: bytes | None = self.head[36]
         return avatar
 
     @property
     def last_message(self) -> Row | None:
         """The columns of the last message, as `message_of` takes them; None if the user may read none."""
-        return None if self.head[19] is None else self.head[19:35]
+        return None if self.head[19] is None else self.head[19:36]
 
     def participants(self) -> Iterator[Row]:
         """The columns of each participant, as `participant_of` takes them."""
@@ -132,7 +134,7 @@ class Entry(NamedTuple):
         for row in self.shown:
             user = row[3]
             username, name, revision, avatar = profiles[user]
-            if row[33]:
+            if row[34]:
                 name = avatar = None
             yield user, row[4], username, name, revision, *row[7:11], row[17], avatar
 
@@ -148,7 +150,7 @@ def entries_of(rows: Iterable[Row]) -> list[Entry]:
         if kind == _PARTICIPANT:
             shown.setdefault(row[1:3], []).append(row)
         elif kind == _PROFILE:
-            profiles[row[3]] = (*row[5:8], row[35])
+            profiles[row[3]] = (*row[5:8], row[36])
         elif kind == _CONVERSATION:
             heads.append(row)
         elif kind == _STAY:

@@ -463,6 +463,9 @@ create table messages (
     is_silent boolean not null default false,
     -- The id by which the sender's devices know the message until they are told its seq.
     temp_id uuid,
+    -- The device that wrote the content: the one that sent the message, or edited it last. Null: not known, as of an
+    -- imported message, or erased. Without a foreign key, like the rest: a device may go before its messages.
+    device_id uuid,
     -- The ids of its attachments, in the sender's order, and a small thumbnail, which is ciphertext. Null: none.
     attachments uuid[],
     thumbnail bytea,
@@ -1156,9 +1159,9 @@ create table migrations (
 
 -- Replaces the content of a message, and its attachments: those that it does not keep are orphaned.
 -- edit_message(p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint, p_content_type text, p_content bytea,
---     p_nonce bytea, p_ephemeral_public_key bytea, p_attachments uuid[], p_thumbnail bytea, out outcome text, out id
---     uuid, out created bigint, out revision bigint, out edited bigint, out participant_ids uuid[], out reply_to
---     bigint, out hidden_for uuid, out temp_id uuid) returns record
+--     p_nonce bytea, p_ephemeral_public_key bytea, p_attachments uuid[], p_thumbnail bytea, p_device uuid, out outcome
+--     text, out id uuid, out created bigint, out revision bigint, out edited bigint, out participant_ids uuid[], out
+--     reply_to bigint, out hidden_for uuid, out temp_id uuid) returns record
 
 -- Records the ends of runs.
 -- end_jobs(p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[], p_tracebacks
@@ -1324,8 +1327,8 @@ create table migrations (
 -- The messages of a conversation that a participant may read, as this participant sees them.
 -- readable_messages(p_conversation uuid, p_user uuid, p_floor bigint) returns table(seq bigint, id uuid, sender_id
 --     uuid, created timestamptz, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision
---     int, edited timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea, temp_id uuid, is_gone boolean,
---     deleted_by uuid, deleted timestamptz, is_silent boolean, size int)
+--     int, edited timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea, temp_id uuid, device_id uuid,
+--     is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent boolean, size int)
 
 -- The recipients of a message, and their marks: all users who took part when it was sent, other than its sender.
 -- recipients_of(p_conversation uuid, p_seq bigint, p_sender uuid) returns table(user_id uuid, delivered_seq bigint,
@@ -1359,14 +1362,15 @@ create table migrations (
 -- Commits a batch of sends in one transaction and one round trip.
 -- send_batch(p_lock_ms int, p_conversations uuid[], p_conversation uuid[], p_known_version bigint[], p_id uuid[],
 --     p_sender uuid[], p_temp_id uuid[], p_digest bytea[], p_content_type text[], p_content bytea[], p_nonce bytea[],
---     p_ephemeral_public_key bytea[], p_reply_to bigint[], p_attachments text[], p_thumbnail bytea[]) returns table(n
---     bigint, outcome text, seq bigint, id uuid, created bigint, recipients_version bigint, participant_ids uuid[])
+--     p_ephemeral_public_key bytea[], p_reply_to bigint[], p_attachments text[], p_thumbnail bytea[], p_device uuid[])
+--     returns table(n bigint, outcome text, seq bigint, id uuid, created bigint, device uuid, recipients_version
+--     bigint, participant_ids uuid[])
 
 -- Commits a batch of one send.
 -- send_one(p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
 --     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to
---     bigint, p_attachments uuid[], p_thumbnail bytea, out outcome text, out seq bigint, out id uuid, out created
---     bigint, out recipients_version bigint, out participant_ids uuid[]) returns record
+--     bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, out outcome text, out seq bigint, out id uuid,
+--     out created bigint, out device uuid, out recipients_version bigint, out participant_ids uuid[]) returns record
 
 -- A user blocks another user, or ends the block.
 -- set_blocked(p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean, out outcome text, out shown uuid[],
@@ -1439,7 +1443,8 @@ create table migrations (
 -- unseen_messages(p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot[],
 --     p_limit int, p_bytes bigint) returns table(conversation uuid, seq bigint, id uuid, created bigint, sender uuid,
 --     content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision int, edited bigint, reply_to
---     bigint, attachments uuid[], thumbnail bytea, temp_id uuid, is_gone boolean, deleted_by uuid, is_beyond boolean)
+--     bigint, attachments uuid[], thumbnail bytea, temp_id uuid, device uuid, is_gone boolean, deleted_by uuid,
+--     is_beyond boolean)
 
 -- The form in which the name of a deleted user is kept.
 -- username_hash(p_username text) returns bytea

@@ -44,6 +44,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "consent": "requests of strangers",
         "full_redis": "Redis without memory",
         "outages": "Postgres or Redis away",
+        "own_devices": "which of a user's devices wrote or read",
         "own_settings": "a user's settings on several devices",
         "participants": "participants who come, go and change",
         "postgres_faults": "connections to Postgres that break",

@@ -134,6 +134,7 @@ export class Client extends EventEmitter {
     this.limits = new Map(welcome.limits)
     this.#failures = 0
     this.user = this.mailbox.user = welcome.user
+    this.device = welcome.device // a message of the user with another `device` was written on another one (4.5)
     this.#ahead = welcome.created / 1000 - Date.now()
     this.#keepAlive(welcome.keep_alive_ms)
     this.#renewAfter((welcome.expires - welcome.created) / 1000, Date.now() - this.came)
@@ -195,11 +196,11 @@ export class Client extends EventEmitter {
 
   #apply(frame) {
     // A lost `sent`: the message comes with the other missed ones (4.6).
-    const { temp_id, seq, message, created } = frame.last_message ?? frame
+    const { temp_id, seq, message, created, device } = frame.last_message ?? frame
     const send = temp_id && this.#sends.find((each) => each.frame.temp_id.equals(temp_id))
     if (send) {
       this.#settle(send)
-      send.resolve({ type: 'sent', seq, message, created })
+      send.resolve({ type: 'sent', seq, message, created, device })
     }
     for (const entry of this.mailbox.apply(frame)) this.emit('entry', entry)
     if (this.mailbox.hasUnknown && !this.#isSyncing) this.#sync() // 5.4
@@ -224,9 +225,9 @@ export class Client extends EventEmitter {
   #sent(send, sent) {
     this.#settle(send)
     const { request, ...content } = send.frame
-    const { seq, message, created } = sent
+    const { seq, message, created, device = this.device } = sent
     // Own messages are pushed to other devices only (4.5).
-    this.#apply({ ...content, type: 'message', seq, message, created, sender: this.user })
+    this.#apply({ ...content, type: 'message', seq, message, created, sender: this.user, device })
     send.resolve(sent)
   }
 

@@ -177,10 +177,10 @@ class CatchUp:
             self._broadcast.push_found(AddressedPush(id_, 0, encode(changed.settings), changed.users))
         shown = [(user, delivered, read) for user, delivered, read, _ in changed.marks]
         if shown:
-            self._broadcast.push_found(AddressedPush(id_, 0, encode(Receipts(id_, shown)), changed.users))
+            self._broadcast.push_found(AddressedPush(id_, 0, encode(Receipts(id_, None, shown)), changed.users))
         for user, delivered, read, own_read in changed.marks:
             if own_read > read:
-                own = Receipts(id_, [(user, delivered, own_read)])
+                own = Receipts(id_, None, [(user, delivered, own_read)])
                 self._broadcast.push_found(AddressedPush(id_, 0, encode(own), (user,)))
 
     async def _push_missed(self, active: ActiveConversation) -> int:

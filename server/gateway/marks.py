@@ -116,11 +116,11 @@ class Marks:
                 receipts.append((each.user, each.delivered, each.read))
                 authors.update(each.authors)
             if each.is_read:
-                own = Receipts(each.conversation, [(each.user, each.own_delivered, each.own_read)])
+                own = Receipts(each.conversation, each.device, [(each.user, each.own_delivered, each.own_read)])
                 pushes.append(AddressedPush(each.conversation, 0, encode(own), (each.user,), cause=each.user))
         for conversation, (receipts, authors) in told.items():
             # Marks of several users; the conversation stands for them.
-            frame = encode(Receipts(conversation, receipts))
+            frame = encode(Receipts(conversation, None, receipts))
             pushes.append(AddressedPush(conversation, 0, frame, authors, cause=conversation))
         return pushes
 

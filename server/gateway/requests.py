@@ -162,6 +162,7 @@ class RequestHandler:
             frame.ephemeral_public_key,
             frame.attachments,
             frame.thumbnail,
+            device=connection.device,
         )
         self._push_change(connection, change)
         return Revised(frame.request, revision, edited)

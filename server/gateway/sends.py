@@ -102,6 +102,7 @@ class Sends:
             frame.reply_to,
             frame.attachments,
             frame.thumbnail,
+            connection.device,
         )
         users = self._participants.size_for(frame.conversation, connection.user)
         charged = cost_of_pushes(users, message.size_bytes)
@@ -163,7 +164,7 @@ class Sends:
         for pending, outcome in zip(batch, outcomes, strict=True):
             cost = 0
             if isinstance(outcome, Committed):
-                self._hub.offer(pending.connection, encode(_sent(pending.request, outcome)))
+                self._hub.offer(pending.connection, encode(_sent(pending, outcome)))
                 if outcome.is_new:
                     self.stored += 1
                     self._hops.received_committed.observe(now - pending.received_at)
@@ -210,6 +211,7 @@ class Sends:
                 message.content,
                 message.nonce,
                 message.ephemeral_public_key,
+                device=message.device,
                 reply_to=message.reply_to,
                 attachments=message.attachments,
                 thumbnail=message.thumbnail,
@@ -229,5 +231,6 @@ class Sends:
         self._broadcast.push(push)
 
 
-def _sent(request: int, committed: Committed) -> Sent:
-    return Sent(request, committed.seq, committed.message, committed.created)
+def _sent(pending: PendingSend, committed: Committed) -> Sent:
+    device = committed.device if committed.device != pending.message.device else None
+    return Sent(pending.request, committed.seq, committed.message, committed.created, device)

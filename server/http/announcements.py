@@ -126,7 +126,7 @@ class Announcements:
                     self._push(replace(seen, last_message=None), [user])
             # Unread messages of a blocked user count as read from now on.
             for conversation, delivered, read in await direct_mark(self._pool, user, other):
-                self._push(Receipts(conversation, [(user, delivered, read)]), [user])
+                self._push(Receipts(conversation, None, [(user, delivered, read)]), [user])
         await self.presence_rules_changed([user, other])
 
     async def contact_added(self, user: bytes, added: AddedContact) -> None:

@@ -4,12 +4,13 @@
 -- gives no receipts reads in private; in a request or beside a block, no mark is shown (is_private).
 --
 -- A row for each participant whose marks have moved: the marks that others see; the marks that the user sees; whether
--- the own read mark moved (then the reader's other devices are told); the seq after which messages were passed; and the
--- senders of these, who are to be told. Null: too many take part, so counts are told instead.
+-- the own read mark moved (then the reader's other devices are told); the device that moved it; the seq after which
+-- messages were passed; and the senders of these, who are to be told. Null: too many take part, so counts are told
+-- instead.
 with given as (
-    -- If two devices mark in one batch, either will do: both have the messages.
+    -- If two devices mark in one batch, it is the one that has read furthest: both have the messages.
     select m.conversation_id, m.user_id, max(greatest(m.delivered, m.read)) as delivered, max(m.read) as read,
-           (array_agg(m.device))[1] as device
+           (array_agg(m.device order by m.read desc))[1] as device
     from unnest(%(conversation)s, %(user)s, %(delivered)s, %(read)s, %(device)s)
         as m(conversation_id, user_id, delivered, read, device)
     group by m.conversation_id, m.user_id
@@ -51,13 +52,14 @@ with given as (
            or p.private_delivered_seq < mark.private_delivered or p.private_read_seq < mark.private_read)
     returning p.conversation_id, p.user_id, p.delivered_seq, p.read_seq,
               greatest(p.delivered_seq, p.private_delivered_seq) as own_delivered,
-              greatest(p.read_seq, p.private_read_seq) as own_read, mark.old_own_read, mark.participant_count,
+              greatest(p.read_seq, p.private_read_seq) as own_read, mark.old_own_read, mark.device,
+              mark.participant_count,
               greatest(case when p.read_seq > mark.old_read then mark.old_read else mark.old_delivered end, p.since_seq)
                   as after,
               greatest(p.delivered_seq, p.read_seq) > mark.old_delivered or p.read_seq > mark.old_read as is_public
 )
 select m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, m.own_delivered, m.own_read,
-       m.own_read > m.old_own_read, m.after,
+       m.own_read > m.old_own_read, m.device, m.after,
        case when not m.is_public then '{}'
             when m.participant_count <= %(most)s then array(
            select p.user_id from participants p

@@ -244,7 +244,8 @@ class PersonView:
 @dataclass(frozen=True, slots=True)
 class MessageView:
     """`content` is None for a tombstone; `status` is None for others' messages; `counts` are (delivered, read) of own
-    messages in large groups; `attachments` and `thumbnail` are what the message has beside its content."""
+    messages in large groups; `attachments` and `thumbnail` are what the message has beside its content; `device` is the
+    one that wrote it."""
 
     seq: int
     message: str
@@ -257,6 +258,7 @@ class MessageView:
     counts: tuple[int, int] | None = None
     attachments: tuple[str, ...] = ()
     thumbnail: bytes | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

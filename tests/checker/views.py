@@ -79,7 +79,8 @@ def _message(mailbox: Mailbox, entry: Entry, name_of: NameOf) -> MessageView:
     if isinstance(entry, Tombstone):
         return view
     attachments = tuple(each.hex() for each in entry.attachments or ())
-    return replace(view, attachments=attachments, thumbnail=entry.thumbnail)
+    device = None if entry.device is None else entry.device.hex()
+    return replace(view, attachments=attachments, thumbnail=entry.thumbnail, device=device)
 
 
 def parts_of(entry: Entry) -> tuple[bytes | None, int, int | None]:

@@ -324,7 +324,7 @@ def test_a_push_before_its_conversation_counts_if_it_is_newer() -> None:
     people = [Participant(user, None, "x", 0, 2, 2) for user in (ME, OTHER)]
     mailbox = not_fresh()
     apply(mailbox, message(TALK, 3, ME))
-    mailbox.take(Receipts(TALK, [(OTHER, 3, 2)]))
+    mailbox.take(Receipts(TALK, None, [(OTHER, 3, 2)]))
     mailbox.take(Settings(TALK, "new", 1, 2))
     assert mailbox.conversations() == []
     mailbox.learn(replace(told(TALK, 1, 2), participants=people))

@@ -79,7 +79,7 @@ def histories(
                 read = min(max(held.read_seq or 0, draw(st.integers(5, 9))), delivered)
                 last_seq = max(last_seq, delivered)
                 people[user] = replace(held, delivered_seq=delivered, read_seq=read)
-                events.append(Receipts(TALK, [(user, delivered, read)]))
+                events.append(Receipts(TALK, None, [(user, delivered, read)]))
             case "rename" if user in people:
                 names += 1
                 picture = draw(st.sampled_from([None, (b"p" * 16, names, bytes(32))]))
@@ -190,7 +190,7 @@ def test_settings_count_by_version_and_the_unread_count_by_the_own_mark() -> Non
     assert (head.name, head.unread_count) == ("v2", 5)
     mailbox.take(Settings(TALK, "old", 1, 1))
     mailbox.take(Settings(TALK, "new", 8, 3, True))
-    mailbox.take(Receipts(TALK, [(ME, 9, 8)]))
+    mailbox.take(Receipts(TALK, None, [(ME, 9, 8)]))
     head = mailbox.head(TALK)
     assert head is not None
     assert (head.name, head.joiners_see_all, head.first_seq, head.unread_count) == ("new", True, 8, 1)
@@ -212,7 +212,7 @@ def test_tombstones_never_count_as_unread_held_or_told_in_any_order(order: tuple
     for step in order:
         steps[step]()
     assert unread(mailbox) == 7 - 4
-    mailbox.take(Receipts(TALK, [(ME, 9, 4)]))
+    mailbox.take(Receipts(TALK, None, [(ME, 9, 4)]))
     assert unread(mailbox) == 5 - 2
     mailbox.apply(GONE)
     mailbox.take(Settings(TALK, "v1", 7, 1))

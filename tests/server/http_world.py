@@ -169,8 +169,13 @@ async def open_services(pool: Pool, redis_url: str, **settings: Any) -> AsyncGen
         nursery.cancel_scope.cancel()
 
 
-async def say(pool: Pool, conversation: bytes, sender: bytes, *contents: bytes) -> list[Committed]:
-    """Write messages directly into the store."""
+async def say(
+    pool: Pool, conversation: bytes, sender: bytes, *contents: bytes, device: bytes | None = None
+) -> list[Committed]:
+    """Write messages directly into the store.
+
+    :param device: the device that sends them.
+    """
     batch = [
         NewMessage(
             conversation,
@@ -180,6 +185,7 @@ async def say(pool: Pool, conversation: bytes, sender: bytes, *contents: bytes) 
             content,
             None,
             b"key",
+            device=device,
         )
         for n, content in enumerate(contents)
     ]

@@ -125,6 +125,7 @@ async def test_an_edit_reaches_all_other_devices_and_history(pool: Pool, redis_u
         me = room.people["alice"].user
         wanted = Message(
             *(room.conversation, 1, sent.message, sent.created, me, "text", b"first", b"n", None, temp_id),
+            device=room.people["alice"].device,
             revision=1,
             edited=revised.edited,
         )

@@ -124,7 +124,7 @@ async def test_a_conversation_that_a_stranger_begins_is_a_request_and_gives_noth
 
         await s.device.ask(MarkDelivered(3, [(talk, 1)]))
         [own_marks, _] = await s.device.ask(MarkRead(4, [(talk, 1)]))
-        assert own_marks == Receipts(talk, [(s.asked.user, 1, 1)])
+        assert own_marks == Receipts(talk, s.asked.device, [(s.asked.user, 1, 1)])
         assert await s.other_device.find(Receipts) == own_marks
         seen = await conversations.one(pool, s.asked.user, talk)
         assert (seen.unread_count, seen.is_request) == (0, True)

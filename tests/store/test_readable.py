@@ -43,6 +43,7 @@ PAST_THE_RULE: Final = {
     "retention.unannounced": "retention",
     "retention.below": "retention: what is archived, for nobody in particular",
     "retention.clear": "retention",
+    "messages.sent_before": "which device wrote a message that its sender repeats",
     "messages.messages_between": "a node that missed messages: holders_of() and hiders_of() say whom it tells",
     "messages.active_conversations": "a node that may have missed messages: seqs alone",
     "messages.expected_deliveries": "a node that may have missed messages: it asks holders_of() for the users of each",

@@ -54,7 +54,16 @@ async def test_message_reaches_every_other_device_on_every_node(
             with trio.fail_after(HEALED_S):
                 await arrived.wait()
         expected = Message(
-            conversation, 1, sent.message, sent.created, alice.user, "text", b"ciphertext", b"n" * 24, None
+            conversation,
+            1,
+            sent.message,
+            sent.created,
+            alice.user,
+            "text",
+            b"ciphertext",
+            b"n" * 24,
+            None,
+            device=alice.device,
         )
         own = replace(expected, temp_id=temp_id)
         assert pushes == {"alice": [], "alice2": [own], "bob": [expected], "bob2": [expected]}

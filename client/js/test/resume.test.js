@@ -67,6 +67,21 @@ test('a message whose sent was lost comes by its temp_id, once, and ends the sen
   server.close()
 })
 
+test('a message that this device has sent is held with its device, like those of the others', options, async () => {
+  const other = Buffer.alloc(16, 3)
+  const server = await serve({
+    sync: () => [{ ...told, last_seq: 1, last_message: message(1, { device: other }) }, synced('a')],
+    send: () => [{ type: 'sent', seq: 2, message: ME, created: 2 }],
+  })
+  const client = device(server)
+  await once(client, 'current')
+  await client.send(TALK, Buffer.from('x'))
+  assert.deepEqual(client.mailbox.entries(TALK).map((each) => each.device), [other, client.device])
+  assert.deepEqual(client.device, ME)
+  await client.bye()
+  server.close()
+})
+
 test('a sync asks for several pages, and keeps the cursor of each', options, async () => {
   const asked = []
   const page = { type: 'cursor', cursor: Buffer.from('page'), more: true }

@@ -30,6 +30,7 @@ class MessageAnswer(Struct, frozen=True, gc=False):
 
     :ivar seq: the place in the conversation: 1, 2, 3 and so on.
     :ivar created: microseconds since 1970-01-01T00:00Z.
+    :ivar device: the sender's device that wrote the content; null: not known.
     :ivar is_deleted: for everyone, or for you.
     :ivar actor: the administrator who deleted it for everyone; null if its sender did.
     :ivar revision: how often it was edited.
@@ -45,6 +46,7 @@ class MessageAnswer(Struct, frozen=True, gc=False):
     created: int
     sender: Ident
     is_deleted: bool
+    device: Ident | None = None
     actor: Ident | None = None
     content_type: str | None = None
     content: bytes | None = None
@@ -109,6 +111,7 @@ def message_body(message: Message | Tombstone, encoding: Encoding) -> MessageAns
         created=message.created,
         sender=ident(message.sender),
         is_deleted=False,
+        device=ident_or_none(message.device, encoding),
         content_type=message.content_type,
         content=message.content,
         nonce=message.nonce,
@@ -138,13 +141,14 @@ def message_answer(
     attachments: list[bytes] | None,
     thumbnail: bytes | None,
     _temp_id: bytes | None,
+    device: bytes | None,
     is_gone: bool,
     deleted_by: bytes | None,
 ) -> MessageAnswer:
     """The body of the message or tombstone that `store.rows.message_of` makes of the same columns."""
     if is_gone:
         actor = None if deleted_by is None else ident(deleted_by)
-        return MessageAnswer(ident(conversation), seq, ident(message), created, ident(sender), True, actor)
+        return MessageAnswer(ident(conversation), seq, ident(message), created, ident(sender), True, None, actor)
     return MessageAnswer(
         ident(conversation),
         seq,
@@ -152,6 +156,7 @@ def message_answer(
         created,
         ident(sender),
         False,
+        None if device is None else ident(device),
         None,
         content_type,
         content,

@@ -114,6 +114,7 @@ def _message(conversation: UUID, message: UUID, seq: int, sender: UUID) -> Messa
         created=_AT + seq * 60_000_000,
         sender=_id(sender),
         is_deleted=False,
+        device=_id(PHONE),
         content_type="text",
         content=b"\x8f\x02ciphertext",
         nonce=bytes(range(12)),

@@ -1,6 +1,7 @@
 -- Replaces the content of a message, and its attachments: those that it does not keep are orphaned.
 --
 -- p_revision: the revision that the client has edited.
+-- p_device: the device that edits.
 -- outcome:
 --   'edited'
 --   'again': a retry of this edit, also if later edits have followed
@@ -16,7 +17,7 @@
 create or replace function edit_message(
     p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint,
     p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
-    p_attachments uuid[], p_thumbnail bytea,
+    p_attachments uuid[], p_thumbnail bytea, p_device uuid,
     out outcome text, out id uuid, out created bigint, out revision bigint, out edited bigint,
     out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id uuid
 ) language plpgsql as $$
@@ -64,7 +65,7 @@ begin
         update messages m
         set content_type = p_content_type, content = p_content, nonce = p_nonce,
             ephemeral_public_key = p_ephemeral_public_key, attachments = p_attachments, thumbnail = p_thumbnail,
-            revision = old.revision + 1, edited = stamp
+            device_id = p_device, revision = old.revision + 1, edited = stamp
         where m.conversation_id = p_conversation and m.seq = p_seq;
         if old.attachments is not null then
             update attachments a set conversation_id = null, seq = null

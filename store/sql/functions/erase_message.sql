@@ -10,7 +10,7 @@ declare
 begin
     update messages e
     set content_type = '', content = '', nonce = null, ephemeral_public_key = null, attachments = null,
-        thumbnail = null, deleted = clock_timestamp(), deleted_by = p_by
+        thumbnail = null, device_id = null, deleted = clock_timestamp(), deleted_by = p_by
     where e.conversation_id = c.id and e.seq = m.seq;
     perform note_revision(c.id, m.seq);
     told := array(select h.user_id from holders_of(c, m) h);

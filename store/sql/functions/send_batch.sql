@@ -17,14 +17,16 @@
 --   'stranger': the sender takes no part, or the conversation does not exist
 --   'closed': the conversation is direct, and its other user is deleted
 --   'locked': nothing was done
+-- device: of a retry, the device that wrote the message.
 -- participant_ids: the participants of the conversation, if p_known_version is neither null nor current.
 create or replace function send_batch(
     p_lock_ms int, p_conversations uuid[],
     p_conversation uuid[], p_known_version bigint[], p_id uuid[], p_sender uuid[], p_temp_id uuid[], p_digest bytea[],
     p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[], p_reply_to bigint[],
-    p_attachments text[], p_thumbnail bytea[]
+    p_attachments text[], p_thumbnail bytea[], p_device uuid[]
 ) returns table (
-    n bigint, outcome text, seq bigint, id uuid, created bigint, recipients_version bigint, participant_ids uuid[]
+    n bigint, outcome text, seq bigint, id uuid, created bigint, device uuid, recipients_version bigint,
+    participant_ids uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '200ms' as $$
 -- Planning the statement below costs more than running it, and its arguments do not change the plan.
 -- PostgresConnection.query in store/postgres/driver.py says how plans that were made for small tables are replaced.
@@ -45,7 +47,7 @@ begin
         return query select 1::bigint, o.* from send_one(
             p_lock_ms, p_conversation[1], p_known_version[1], p_id[1], p_sender[1], p_temp_id[1], p_digest[1],
             p_content_type[1], p_content[1], p_nonce[1], p_ephemeral_public_key[1], p_reply_to[1],
-            p_attachments[1]::uuid[], p_thumbnail[1]) o;
+            p_attachments[1]::uuid[], p_thumbnail[1], p_device[1]) o;
         return;
     end if;
     -- In id order, so that batches of two nodes never wait for each other in a circle.
@@ -70,12 +72,14 @@ begin
             return query
             select i.n, o.*
             from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type, p_content,
-                        p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail)
+                        p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail, p_device)
                 with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
-                                     content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail, n)
+                                     content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail,
+                                     device_id, n)
             cross join lateral send_one(
                 p_lock_ms, i.conversation_id, i.known_version, i.id, i.sender_id, i.temp_id, i.digest, i.content_type,
-                i.content, i.nonce, i.ephemeral_public_key, i.reply_to, i.attachments::uuid[], i.thumbnail) o
+                i.content, i.nonce, i.ephemeral_public_key, i.reply_to, i.attachments::uuid[], i.thumbnail,
+                i.device_id) o
             order by i.n;
             return;
         end if;
@@ -90,9 +94,11 @@ begin
     return query
     with input as (
         select * from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type,
-                             p_content, p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail)
+                             p_content, p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail,
+                             p_device)
             with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
-                                 content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail, n)
+                                 content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail, device_id,
+                                 n)
     ), duplicate as (
         select i.n, s.seq, s.message_id, s.created,
                s.digest = i.digest and s.conversation_id = i.conversation_id as same
@@ -112,9 +118,10 @@ begin
         window in_conversation as (partition by i.conversation_id order by i.n)
     ), to_messages as (
         insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
-                              ephemeral_public_key, reply_to, is_silent, temp_id, attachments, thumbnail)
+                              ephemeral_public_key, reply_to, is_silent, temp_id, device_id, attachments, thumbnail)
         select b.conversation_id, b.seq, b.id, b.sender_id, b.created, b.content_type, b.content, b.nonce,
-               b.ephemeral_public_key, b.reply_to, b.blocker_id is not null, b.temp_id, b.attachments::uuid[], b.thumbnail
+               b.ephemeral_public_key, b.reply_to, b.blocker_id is not null, b.temp_id, b.device_id, b.attachments::uuid[],
+               b.thumbnail
         from numbered b
     ), to_sends as (
         -- In key order, so that two nodes that retry the same sends never deadlock.
@@ -166,6 +173,8 @@ begin
                 else 'stranger' end,
            coalesce(b.seq, d.seq), coalesce(b.id, d.message_id),
            (extract(epoch from coalesce(b.created, d.created)) * 1000000)::bigint,
+           case when d.n is not null then (
+               select m.device_id from messages m where m.conversation_id = i.conversation_id and m.seq = d.seq) end,
            c.recipients_version,
            case when i.known_version <> c.recipients_version then
                (select array_agg(p.user_id) from participants p where p.conversation_id = i.conversation_id) end

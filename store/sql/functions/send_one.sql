@@ -2,8 +2,8 @@
 create or replace function send_one(
     p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
-    p_reply_to bigint, p_attachments uuid[], p_thumbnail bytea,
-    out outcome text, out seq bigint, out id uuid, out created bigint, out recipients_version bigint,
+    p_reply_to bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid,
+    out outcome text, out seq bigint, out id uuid, out created bigint, out device uuid, out recipients_version bigint,
     out participant_ids uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
@@ -38,6 +38,7 @@ begin
         seq := duplicate.seq;
         id := duplicate.message_id;
         created := (extract(epoch from duplicate.created) * 1000000)::bigint;
+        device := (select m.device_id from messages m where m.conversation_id = p_conversation and m.seq = duplicate.seq);
         return;
     end if;
     if conversation.is_closed then
@@ -83,9 +84,9 @@ begin
     end if;
     stamp := greatest(clock_timestamp(), conversation.active_at);
     insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
-                          ephemeral_public_key, reply_to, is_silent, temp_id, attachments, thumbnail)
+                          ephemeral_public_key, reply_to, is_silent, temp_id, device_id, attachments, thumbnail)
     values (p_conversation, send_one.seq, p_id, p_sender, stamp, p_content_type, p_content, p_nonce,
-            p_ephemeral_public_key, p_reply_to, silent, p_temp_id, p_attachments, p_thumbnail);
+            p_ephemeral_public_key, p_reply_to, silent, p_temp_id, p_device, p_attachments, p_thumbnail);
     if p_attachments is not null then
         perform take_attachments(p_conversation, send_one.seq, p_attachments);
     end if;

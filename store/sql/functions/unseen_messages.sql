@@ -12,7 +12,7 @@ create or replace function unseen_messages(
 ) returns table (
     conversation uuid, seq bigint, id uuid, created bigint, sender uuid, content_type text, content bytea, nonce bytea,
     ephemeral_public_key bytea, revision int, edited bigint, reply_to bigint, attachments uuid[], thumbnail bytea,
-    temp_id uuid, is_gone boolean, deleted_by uuid, is_beyond boolean
+    temp_id uuid, device uuid, is_gone boolean, deleted_by uuid, is_beyond boolean
 ) language plpgsql stable as $$
 declare
     first bigint;
@@ -70,6 +70,7 @@ begin
             attachments := m.attachments;
             thumbnail := m.thumbnail;
             temp_id := m.temp_id;
+            device := m.device_id;
             is_gone := m.is_gone;
             deleted_by := m.deleted_by;
             is_beyond := false;

@@ -375,6 +375,9 @@ create table messages (
     is_silent boolean not null default false,
     -- The id by which the sender's devices know the message until they are told its seq.
     temp_id uuid,
+    -- The device that wrote the content: the one that sent the message, or edited it last. Null: not known, as of an
+    -- imported message, or erased. Without a foreign key, like the rest: a device may go before its messages.
+    device_id uuid,
     -- The ids of its attachments, in the sender's order, and a small thumbnail, which is ciphertext. Null: none.
     attachments uuid[],
     thumbnail bytea,

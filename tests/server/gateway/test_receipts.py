@@ -89,18 +89,22 @@ async def test_marks_come_to_who_wrote_what_they_pass_and_to_the_readers_own_dev
         )
         await writer.nothing_came()
         assert await other.ask(MarkDelivered(2, [(group, 2)])) == [Done(2)]
-        assert await writer.find(Receipts) == Receipts(group, [(carol.user, 2, 0)])
-        assert await other.ask(MarkRead(3, [(group, 3)])) == [Receipts(group, [(carol.user, 3, 3)]), Done(3)]
-        assert await writer.find(Receipts) == Receipts(group, [(carol.user, 3, 3)])
-        assert await reader.find(Receipts) == Receipts(group, [(carol.user, 3, 3)]), (
+        assert await writer.find(Receipts) == Receipts(group, None, [(carol.user, 2, 0)])
+        assert await other.ask(MarkRead(3, [(group, 3)])) == [
+            Receipts(group, carol.device, [(carol.user, 3, 3)]),
+            Done(3),
+        ]
+        assert await writer.find(Receipts) == Receipts(group, None, [(carol.user, 3, 3)])
+        assert await reader.find(Receipts) == Receipts(group, None, [(carol.user, 3, 3)]), (
             "the reader wrote the third message"
         )
         await say(pool, group, alice.user, b"4")
         frames = await reader.ask(MarkRead(4, [(group, 4)]))
-        assert [frame for frame in frames if isinstance(frame, Receipts)] == [Receipts(group, [(bob.user, 4, 4)])]
-        assert await own.find(Receipts) == Receipts(group, [(carol.user, 3, 3)])
-        assert await own.find(Receipts) == Receipts(group, [(bob.user, 4, 4)])
-        assert await writer.find(Receipts) == Receipts(group, [(bob.user, 4, 4)])
+        own_marks = Receipts(group, bob.device, [(bob.user, 4, 4)])
+        assert [frame for frame in frames if isinstance(frame, Receipts)] == [own_marks]
+        assert await own.find(Receipts) == Receipts(group, None, [(carol.user, 3, 3)])
+        assert await own.find(Receipts) == own_marks, "it says which of the user's devices has read"
+        assert await writer.find(Receipts) == Receipts(group, None, [(bob.user, 4, 4)])
         assert await reader.ask(MarkRead(5, [(group, 2)])) == [Done(5)], "marks never go back"
         for client in (writer, other):
             await client.nothing_came()
@@ -148,8 +152,8 @@ async def test_a_user_that_gives_no_receipts_reads_in_private(
         await reader.find(OwnSettings)
         frames = await reader.ask(MarkRead(1, [(direct, 2)]))
         told = [each for each in frames if not isinstance(each, OwnSettings)]
-        assert told == [Receipts(direct, [(bob.user, 2, 2)]), Done(1)], "the own devices see all of it"
-        assert await writer.find(Receipts) == Receipts(direct, [(bob.user, 2, 0)])
+        assert told == [Receipts(direct, bob.device, [(bob.user, 2, 2)]), Done(1)], "the own devices see all of it"
+        assert await writer.find(Receipts) == Receipts(direct, None, [(bob.user, 2, 0)])
         replied = (await writer.ask(Status(2, direct, 1)))[-1]
         assert replied == Statuses(2, [(bob.user, 2, 0)])
         shown = (await api.of(alice.token).get(f"/v1/conversations/{UUID(bytes=direct)}")).body["participants"]
@@ -157,7 +161,7 @@ async def test_a_user_that_gives_no_receipts_reads_in_private(
         assert (await api.of(bob.token).get("/v1/conversations")).body["conversations"][0]["unread_count"] == 0
         await profiles.change(pool, bob.user, display_name=None, gives_receipts=True, shows_presence=None)
         await reader.ask(MarkRead(3, [(direct, 2)]))
-        assert await writer.find(Receipts) == Receipts(direct, [(bob.user, 2, 2)])
+        assert await writer.find(Receipts) == Receipts(direct, None, [(bob.user, 2, 2)])
 
 
 def _json(body: bytes) -> dict[str, object]:
@@ -245,4 +249,4 @@ async def test_receipts_that_a_node_was_not_told_of_come_when_it_catches_up(
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as writer:
         await mark(pool, [[Mark(bob.user, direct, 1, 1)]])
         node.gateway.node.catch_up.request(1)
-        assert await writer.find(Receipts) == Receipts(direct, [(bob.user, 1, 1)])
+        assert await writer.find(Receipts) == Receipts(direct, None, [(bob.user, 1, 1)])

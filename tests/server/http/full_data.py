@@ -82,11 +82,12 @@ insert into attachments (id, user_id, object_key, size_bytes, media_type, digest
 update users set avatar = id;
 update conversations set avatar = id;
 insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce, ephemeral_public_key,
-                      revision, edited, reply_to, attachments, thumbnail)
+                      revision, edited, reply_to, attachments, thumbnail, device_id)
     select c.id, {base} + s, gen_random_uuid(), pg_temp.id(0, 1), now(), repeat(chr(1), 64),
            decode(repeat('ff', c.content), 'hex'),
            decode(repeat('ff', 64), 'hex'), decode(repeat('ff', 2048), 'hex'), 2147483647, now(), {base} + s - 1,
-           array_fill(pg_temp.id(0, 0), array[10]), nullif(decode(repeat('ff', 16384 * (c.content / 65536)), 'hex'), '')
+           array_fill(pg_temp.id(0, 0), array[10]),
+           nullif(decode(repeat('ff', 16384 * (c.content / 65536)), 'hex'), ''), pg_temp.id(9, 1)
     from conversations_to_be c, generate_series(1, messages) s;
 
 insert into analytics (day, metric, value)

@@ -249,6 +249,7 @@ def test_a_conversation_and_a_message_count_at_least_as_many_bytes_as_they_have(
         message=user,
         created=great,
         sender=user,
+        device=user,
         content_type="\x01" * MAX_CONTENT_TYPE_BYTES,
         content=b"x",
         nonce=bytes(MAX_NONCE_BYTES),
