@@ -12,10 +12,13 @@ from protocol.frames import (
     Complete,
     Conversations,
     Delete,
+    DeviceList,
+    Devices,
     Done,
     Download,
     Downloads,
     Edit,
+    HeldKeys,
     History,
     List,
     MarkDelivered,
@@ -23,6 +26,7 @@ from protocol.frames import (
     Messages,
     PartRequests,
     Parts,
+    PutKeys,
     Refresh,
     Refreshed,
     Reply,
@@ -232,6 +236,23 @@ class Requests(ABC):
     async def status(self, conversation: bytes, seq: int, *, timeout_s: float = REPLY_TIMEOUT_S) -> Statuses:
         """How far each recipient of a message has come. Raises what `request` raises."""
         return expect(Statuses, await self.request(Status(0, conversation, seq), timeout_s=timeout_s))
+
+    async def put_keys(self, identity: bytes | None = None, *, timeout_s: float = REPLY_TIMEOUT_S) -> HeldKeys:
+        """Publish the identity of this device; to do so again changes nothing. Raises what `request` raises.
+
+        :param identity: public bytes, 1 to `limits.MAX_IDENTITY_BYTES`; None: it stays as it is.
+        """
+        return expect(HeldKeys, await self.request(PutKeys(0, identity), timeout_s=timeout_s))
+
+    async def devices(
+        self, users: list[bytes], *, device: bytes | None = None, timeout_s: float = REPLY_TIMEOUT_S
+    ) -> DeviceList:
+        """A page of the devices of users, with their identities. Raises what `request` raises.
+
+        :param users: at most `limits.MAX_LISTED_USERS`.
+        :param device: only devices with greater ids; to read on, the page's last one.
+        """
+        return expect(DeviceList, await self.request(Devices(0, device, users), timeout_s=timeout_s))
 
     async def upload(
         self, files: list[DeclaredFile], *, is_avatar: bool = False, timeout_s: float = REPLY_TIMEOUT_S

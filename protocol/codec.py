@@ -40,6 +40,7 @@ _NESTING_KEYS: Final = frozenset(
         Key.FORMER,
         Key.TICKETS,
         Key.DOWNLOADS,
+        Key.DEVICES,
     }
 )
 """Fields whose values are frames or other records, or arrays of them."""

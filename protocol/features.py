@@ -22,6 +22,10 @@ FEATURES: Final[dict[str, str]] = {
     ),
     "edit": "`edit`",
     "groups": "conversations of the kind `group`; `participants`, `departed`, `settings`",
+    "identities": (
+        "`put_keys` and `devices`, with `identity`, `identity_revision`, `devices`: what others need in order to"
+        " encrypt for a device (section 19)"
+    ),
     "large_groups": "`participant_count`: a conversation of more than 32 lists the user alone",
     "lifetime": "`lifetime_s`: messages that disappear",
     "move": "`move`, before a node stops",

@@ -12,16 +12,20 @@ from protocol.frames import (
     REQUESTS,
     Conversation,
     Conversations,
+    Devices,
     DownloadTicket,
     Edit,
     Error,
     Frame,
+    HeldKeys,
     Hello,
     Key,
     List,
+    ListedDevice,
     Message,
     Messages,
     Participant,
+    PutKeys,
     Receipts,
     Send,
     Sent,
@@ -33,7 +37,7 @@ from protocol.frames import (
     name_of,
 )
 
-Record: TypeAlias = Frame | Participant | Stay | Ticket | DownloadTicket
+Record: TypeAlias = Frame | Participant | Stay | Ticket | DownloadTicket | ListedDevice
 Check: TypeAlias = Callable[[Any], Any]
 """Takes a decoded value, returns the field's value. Raises ValueError, which says what is allowed."""
 
@@ -205,6 +209,12 @@ def _download(value: Any) -> DownloadTicket:
     raise ValueError("a map: download ticket")
 
 
+def _device(value: Any) -> ListedDevice:
+    if _is_map(value):
+        return read_record(value, ListedDevice, RECORDS[ListedDevice][1])
+    raise ValueError("a map: device")
+
+
 def _is_map(value: Any) -> bool:
     # False and 0.0 find the key 0 of a dict; on the wire they are other keys.
     return type(value) is dict and set(map(type, value)) <= {int}
@@ -285,6 +295,9 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.MEDIA_TYPE: _media_type,
     Key.DIGEST: _digest,
     Key.URL: _visible(limits.MAX_URL_BYTES),
+    Key.IDENTITY: _bytes(1, limits.MAX_IDENTITY_BYTES),
+    Key.IDENTITY_REVISION: _uint(2**31 - 1),
+    Key.DEVICES: _array(limits.MAX_LISTED_DEVICES, _device),
     Key.GIVES_RECEIPTS: _bool,
     Key.SHOWS_PRESENCE: _bool,
     Key.QUIET_HOURS: _quiet_hours,
@@ -365,6 +378,9 @@ OPTIONAL_IN: Final[dict[type[Record], frozenset[Key]]] = {
     Participant: frozenset({Key.REVISION, Key.DELIVERED_SEQ, Key.READ_SEQ, Key.SINCE_SEQ}),
     Stay: frozenset({Key.DELIVERED_SEQ, Key.READ_SEQ}),
     DownloadTicket: frozenset({Key.DIGEST}),
+    PutKeys: frozenset({Key.IDENTITY}),
+    HeldKeys: frozenset({Key.IDENTITY}),
+    Devices: frozenset({Key.DEVICE}),
 }
 """Fields that only these frames may leave out."""
 
@@ -384,7 +400,7 @@ def _type_of(struct: type[Record]) -> int | None:
 
 RECORDS: Final[dict[type[Record], tuple[int | None, tuple[Field, ...]]]] = {
     struct: (_type_of(struct), fields_of(struct))
-    for struct in (*REQUESTS, *REPLIES, *PUSHES, Participant, Stay, Ticket, DownloadTicket)
+    for struct in (*REQUESTS, *REPLIES, *PUSHES, Participant, Stay, Ticket, DownloadTicket, ListedDevice)
 }
 """Struct -> type and fields."""
 

@@ -95,6 +95,13 @@ MAX_PAGE_BYTES: Final = 128 * 1024
 """Encoded entries of one page, nonces and keys included, unless a single entry is larger: half of a WebSocket
 message."""
 
+MAX_IDENTITY_BYTES: Final = 4096
+"""The identity of a device. Olm's has 64 bytes, a credential of MLS with an X.509 chain some KiB."""
+
+MAX_LISTED_USERS: Final = 100
+MAX_LISTED_DEVICES: Final = 256
+"""Users in a `devices` request, and devices in a reply: a group of 1,000 takes ten requests."""
+
 MAX_WATCHED: Final = 256
 """Users whose presence one connection wants to know: the contacts on a long screen, and the writers of an open
 group."""
@@ -397,6 +404,7 @@ SIZES: Final = (
     Size("cursor_days", CURSOR_DAYS, "days for which a cursor is good (6.4)"),
     Size("display_name_bytes", MAX_DISPLAY_NAME_BYTES, "bytes of `display_name`"),
     Size("ephemeral_public_key_bytes", MAX_PUBLIC_KEY_BYTES, "bytes of `ephemeral_public_key`"),
+    Size("identity_bytes", MAX_IDENTITY_BYTES, "bytes of `identity`"),
     Size("marks_per_request", MAX_MARKS, "elements of `marks`"),
     Size("nonce_bytes", MAX_NONCE_BYTES, "bytes of `nonce`"),
     Size("page_bytes", MAX_PAGE_BYTES, "bytes of a page of `history` or `list` (7.1)"),
@@ -407,6 +415,7 @@ SIZES: Final = (
     Size("thumbnail_bytes", MAX_THUMBNAIL_BYTES, "bytes of `thumbnail`"),
     Size("thumbnail_file_bytes", MAX_THUMBNAIL_FILE_BYTES, "bytes of a thumbnail in the object store (18.3)"),
     Size("unattached_hours", UNATTACHED_HOURS, "hours after which an upload that nothing has taken is given up (18.7)"),
+    Size("users_per_devices", MAX_LISTED_USERS, "users in a `devices` (19.3)"),
     Size("users_per_watch", MAX_WATCHED, "users in a `watch`"),
 )
 

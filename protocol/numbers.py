@@ -102,6 +102,9 @@ class Key(IntEnum):
     DIGEST = 72
     URL = 73
     PAGES = 80
+    IDENTITY = 81
+    IDENTITY_REVISION = 82
+    DEVICES = 87
     GIVES_RECEIPTS = 90
     SHOWS_PRESENCE = 91
     QUIET_HOURS = 92
@@ -150,6 +153,8 @@ class Type(IntEnum):
     COMPLETE = 22
     DOWNLOAD = 23
     ABORT = 24
+    PUT_KEYS = 25
+    DEVICES = 26
     ERROR = 64
     WELCOME = 65
     SENT = 66
@@ -164,6 +169,8 @@ class Type(IntEnum):
     TICKETS = 75
     PART_REQUESTS = 76
     DOWNLOADS = 77
+    KEYS = 78
+    DEVICE_LIST = 79
     MESSAGE = 128
     TOMBSTONE = 129
     CONVERSATION = 130

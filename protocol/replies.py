@@ -48,6 +48,19 @@ class DownloadTicket(Struct, frozen=True, gc=False):
     url: str
 
 
+class ListedDevice(Struct, frozen=True, gc=False):
+    """A device for which others can encrypt. Part of `DeviceList`, no frame by itself.
+
+    :ivar identity: its public, long-lived bytes.
+    :ivar identity_revision: grows with each change of the identity, from 1.
+    """
+
+    user: bytes
+    device: bytes
+    identity: bytes
+    identity_revision: int
+
+
 class Error(Struct, frozen=True, gc=False):
     """The reply to a request that was refused.
 
@@ -233,6 +246,32 @@ class Downloads(Struct, frozen=True):
     downloads: list[DownloadTicket]
 
 
+class HeldKeys(Struct, frozen=True, gc=False):
+    """The reply to `PutKeys`: what the server holds of this device.
+
+    :ivar identity: None: the device has published none.
+    :ivar identity_revision: how often it has published another identity; 0 if never.
+    """
+
+    TYPE: ClassVar = Type.KEYS
+    request: int
+    identity: bytes | None
+    identity_revision: int
+
+
+class DeviceList(Struct, frozen=True):
+    """The reply to `Devices`.
+
+    :ivar more: there are more devices, with greater ids than the last one here.
+    :ivar devices: in the order of their ids.
+    """
+
+    TYPE: ClassVar = Type.DEVICE_LIST
+    request: int
+    more: bool
+    devices: list[ListedDevice]
+
+
 Reply: TypeAlias = (
     Error
     | Welcome
@@ -248,5 +287,7 @@ Reply: TypeAlias = (
     | Tickets
     | PartRequests
     | Downloads
+    | HeldKeys
+    | DeviceList
 )
 REPLIES: Final[tuple[type[Reply], ...]] = get_args(Reply)

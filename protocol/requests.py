@@ -261,6 +261,31 @@ class Abort(Struct, frozen=True):
     attachments: list[bytes]
 
 
+class PutKeys(Struct, frozen=True, gc=False):
+    """Publish what others need in order to encrypt for this device. Answered by `Keys`, after the commit; doing it
+    again changes nothing.
+
+    :ivar identity: the device's public, long-lived bytes, 1 to `limits.MAX_IDENTITY_BYTES`; None: as they are.
+    """
+
+    TYPE: ClassVar = Type.PUT_KEYS
+    request: int
+    identity: bytes | None = None
+
+
+class Devices(Struct, frozen=True):
+    """Ask for the devices of users, with their identities. Answered by `DeviceList`.
+
+    :ivar device: only devices with a greater id; None for all: the list is in the order of ids.
+    :ivar users: at most `limits.MAX_LISTED_USERS`; the server leaves out users whose devices this one may not see.
+    """
+
+    TYPE: ClassVar = Type.DEVICES
+    request: int
+    device: bytes | None
+    users: list[bytes]
+
+
 BatchedRequest: TypeAlias = Send | MarkDelivered | MarkRead
 """The requests that the server serves in batches, together with those of other connections (`SPEC.md`, 10.3)."""
 
@@ -268,7 +293,9 @@ TransferRequest: TypeAlias = Upload | Parts | Complete | Download | Abort
 """The requests about files in the object store (`SPEC.md`, section 18). They wait in a queue of their own, so that an
 object store that is slow holds up no other requests."""
 
-QueuedRequest: TypeAlias = Edit | Delete | SetTyping | Watch | Sync | History | List | Refresh | Status
+QueuedRequest: TypeAlias = (
+    Edit | Delete | SetTyping | Watch | Sync | History | List | Refresh | Status | PutKeys | Devices
+)
 """The requests that wait in a queue of the connection, and are served one after the other (`SPEC.md`, 10.3)."""
 
 Request: TypeAlias = Hello | BatchedRequest | QueuedRequest | TransferRequest | Ping | Bye

@@ -97,6 +97,10 @@ create table devices (
     -- the client has told it at the login or in a hello.
     last_used timestamptz not null default clock_timestamp(),
     client text,
+    -- What others need in order to encrypt for the device, as it has published it, and how often that was something else.
+    -- Null: the device has published nothing, or has ended (forget_identity).
+    identity bytea,
+    identity_revision int not null default 0,
     constraint devices_pkey primary key (id),
     constraint devices_family unique (family_hash),
     constraint devices_check check (not is_reused or revoked is not null),
@@ -105,6 +109,8 @@ create table devices (
     constraint devices_client_check check (length(client) >= 1 and length(client) <= 64),
     constraint devices_family_hash_check check (length(family_hash) = 32),
     constraint devices_former_hash_check check (length(former_hash) = 32),
+    constraint devices_identity check (identity is null or length(identity) >= 1 and length(identity) <= 4096 and
+        identity_revision > 0),
     constraint devices_next_hashes_check check (cardinality(next_hashes) <= 4),
     constraint devices_token_hash_check check (length(token_hash) = 32),
     constraint devices_user_id_fkey foreign key (user_id) references users(id)
@@ -112,6 +118,8 @@ create table devices (
 create index devices_ended on devices (least(expires, revoked)) where family_hash is not null;
 create index devices_revoked on devices (revoked) where revoked is not null;
 create index devices_user on devices (user_id);
+create trigger devices_identity before update on devices for each row when (new.identity is not null and (new.revoked is
+    not null or new.family_hash is null)) execute function forget_identity();
 
 -- The accounts that their users have asked to delete. A row goes once the account is deleted and the devices of others
 -- are told.
@@ -1196,6 +1204,10 @@ create table migrations (
 -- The floor of a participant: the participant may read nothing at or below it.
 -- floor_of(c conversations, p participants) returns bigint
 
+-- Takes its identity from a device that has ended: it was revoked, or nobody is told any longer why its tokens have
+-- ended.
+-- forget_identity() returns trigger
+
 -- The stays in a conversation that have ended, as the participants see them: first and last seq, the marks at the end,
 -- and the user who ended it (null: the user themselves).
 -- former_stays(p_conversation uuid) returns table(user_id uuid, since_seq bigint, left_seq bigint, delivered_seq
@@ -1245,6 +1257,10 @@ create table migrations (
 -- Whether a participant shows no marks to the others: in a request, and in a direct conversation while one of the two
 -- blocks the other.
 -- is_private(c conversations, p participants) returns boolean
+
+-- The users, among some, whose devices a user may see with their identities and keys: the user, users who have the user
+-- as a contact, and users who share a conversation with the user.
+-- key_owners(p_user uuid, p_users uuid[]) returns table(user_id uuid, is_reached boolean)
 
 -- A step of the deletion of an account: the user leaves some groups, and the other user of some direct conversations
 -- can send no more.

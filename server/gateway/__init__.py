@@ -10,6 +10,7 @@ one. A request without a handler is a type error.
 | `budgets` | the cost that each user may cause on this node, and the turns of a user's connections |
 | `requests` | a handler for each request that needs a look-up |
 | `transfers` | requests about files in the object store |
+| `keys` | requests about the keys of devices |
 | `sends` | `send`, in group commits |
 | `marks` | `mark_delivered` and `mark_read`, in batches; their receipts |
 | `replies` | error replies |

@@ -30,6 +30,7 @@ from protocol.frames import (
     Bye,
     Complete,
     Delete,
+    Devices,
     Done,
     Download,
     Edit,
@@ -42,6 +43,7 @@ from protocol.frames import (
     Parts,
     Ping,
     Pong,
+    PutKeys,
     Refresh,
     Request,
     Send,
@@ -468,11 +470,13 @@ class Connection:
                     Abort()
                     | Complete()
                     | Delete()
+                    | Devices()
                     | Download()
                     | Edit()
                     | History()
                     | List()
                     | Parts()
+                    | PutKeys()
                     | Refresh()
                     | SetTyping()
                     | Status()

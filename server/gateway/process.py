@@ -43,6 +43,7 @@ from server.gateway.connection import Connection, LookUpRequest
 from server.gateway.delivery_hops import DeliveryHops
 from server.gateway.delivery_times import DeliveryTimes
 from server.gateway.description import describe
+from server.gateway.keys import KeyHandler
 from server.gateway.last_seen import LastSeen
 from server.gateway.marks import Marks
 from server.gateway.readers import Readers
@@ -205,6 +206,7 @@ class SocketGateway:
             self.node.broadcast,
             self.node.presence,
             TransferHandler(self.transfers),
+            KeyHandler(self.pool),
             token_lifetime_s=config.token_lifetime_s,
         )
         self._revocations = Revocations(self.pool, self.hub)

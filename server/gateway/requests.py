@@ -22,6 +22,7 @@ from protocol.frames import (
     Conversations,
     Cursor,
     Delete,
+    Devices,
     Done,
     Download,
     Edit,
@@ -31,6 +32,7 @@ from protocol.frames import (
     List,
     Messages,
     Parts,
+    PutKeys,
     Refresh,
     Refreshed,
     Reply,
@@ -49,6 +51,7 @@ from protocol.frames import (
 from server.cluster.presence import PresenceWatch
 from server.delivery.broadcast import Broadcast, push_of
 from server.gateway.connection import Connection, LookUpRequest
+from server.gateway.keys import KeyHandler, KeyRequest
 from server.gateway.replies import error_reply, store_error_reply
 from server.gateway.transfers import TransferHandler
 from server.transport.outbox import ROOM_BYTES, Whole
@@ -81,6 +84,7 @@ class RequestHandler:
         broadcast: Broadcast,
         presence: PresenceWatch,
         transfers: TransferHandler,
+        keys: KeyHandler,
         *,
         token_lifetime_s: float,
     ) -> None:
@@ -88,6 +92,7 @@ class RequestHandler:
         self._broadcast = broadcast
         self._presence = presence
         self._transfers = transfers
+        self._keys = keys
         self._token_lifetime_s = token_lifetime_s
         self.resumes: Counter[str] = Counter()
 
@@ -125,7 +130,7 @@ class RequestHandler:
                 return _whole(connection, page, Synced(frame.request, page.cursor, page.more))
             case Hello():
                 return await self._resume(connection, frame)
-            case Status() | History() | List():
+            case Status() | History() | List() | PutKeys() | Devices():
                 return encode(await self._look_up(connection, frame))
             case Refresh():
                 lifetime_s = self._token_lifetime_s
@@ -139,7 +144,7 @@ class RequestHandler:
             case _:
                 assert_never(frame)
 
-    async def _look_up(self, connection: Connection, frame: Status | History | List) -> Reply:
+    async def _look_up(self, connection: Connection, frame: Status | History | List | KeyRequest) -> Reply:
         match frame:
             case Status():
                 found = await message_status(self._pool, connection.user, frame.conversation, frame.seq)
@@ -148,6 +153,8 @@ class RequestHandler:
                 return await self._history(connection, frame)
             case List():
                 return await self._list(connection, frame)
+            case PutKeys() | Devices():
+                return await self._keys.answer(connection, frame)
 
     async def _edit(self, connection: Connection, frame: Edit) -> Reply:
         change, revision, edited = await revisions.edit(

@@ -21,7 +21,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `routes` | the handlers, one file for each resource, and the list of open routes |
 | `sources` | the source of a request, for security events |
 | `services` | the connections, caches and settings that all handlers share |
-| `queries`, `bodies`, `attachment_bodies` | parameters of queries and bodies of requests, as structs with bounds |
+| `queries`, `bodies`, `attachment_bodies`, `key_bodies` | queries and bodies of requests, as structs with bounds |
 | `answers` | bodies of answers as structs, made of rows of the store |
 | `notifiers`, `offered` | bodies of notifiers; the kinds of notifiers that this deployment offers |
 | `decoding`, `parsing` | bodies of requests: their structs, and the rules that JSON and CBOR have in common |

@@ -33,9 +33,10 @@ select 'quiet_hours', jsonb_build_object(
 from quiet_hours q where q.user_id = %(user)s::uuid and %(after)s::text < 'quiet_hours' limit %(limit)s;
 
 -- name: devices
--- The devices, but for hashes of tokens.
+-- The devices with the identities that they have published, but for hashes of tokens.
 select d.id::text, jsonb_build_object(
-    'kind', 'device', 'device', d.id, 'name', d.name, 'created', d.created, 'expires', d.expires, 'revoked', d.revoked
+    'kind', 'device', 'device', d.id, 'name', d.name, 'created', d.created, 'expires', d.expires, 'revoked', d.revoked,
+    'identity', translate(encode(d.identity, 'base64'), E'\n', ''), 'identity_revision', d.identity_revision
 )::text
 from devices d where d.user_id = %(user)s::uuid and d.id::text > %(after)s order by d.id::text limit %(limit)s;
 

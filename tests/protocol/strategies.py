@@ -19,6 +19,7 @@ from protocol.frames import (
     DownloadTicket,
     Frame,
     Key,
+    ListedDevice,
     Message,
     Participant,
     Push,
@@ -30,9 +31,18 @@ from protocol.frames import (
     Type,
 )
 
-Nested = Participant | Stay | Ticket | DownloadTicket
+Nested = Participant | Stay | Ticket | DownloadTicket | ListedDevice
 Record = Frame | Nested
-RECORDS: tuple[type[Record], ...] = (*REQUESTS, *REPLIES, *PUSHES, Participant, Stay, Ticket, DownloadTicket)
+RECORDS: tuple[type[Record], ...] = (
+    *REQUESTS,
+    *REPLIES,
+    *PUSHES,
+    Participant,
+    Stay,
+    Ticket,
+    DownloadTicket,
+    ListedDevice,
+)
 
 
 def uints(most: int) -> st.SearchStrategy[int]:
@@ -179,6 +189,9 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "media_type": visible_texts,
     "digest": digests,
     "url": visible_texts,
+    "identity": binaries(limits.MAX_IDENTITY_BYTES).filter(bool),
+    "identity_revision": uints(2**31 - 1),
+    "devices": st.lists(st.deferred(lambda: records(ListedDevice)), max_size=3),
 }
 
 
@@ -272,25 +285,26 @@ def full(struct_: type[Record]) -> Any:
         "avatar": (b"\x99" * 16, 40_000, b"\x07" * 32),
         "is_avatar": True,
         "actor": b"\x66" * 16,
+        "identity": b"\xfa\xca\xde",
+        "identity_revision": 1,
     }
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)
     samples |= dict.fromkeys(("joined_seq", "since_seq", "delivered_seq", "read_seq", "left_seq"), 6)
     samples |= dict.fromkeys(("created", "edited", "active_at", "expires"), 1_790_000_000_000_010)
     ids = {"conversation": 1, "temp_id": 2, "message": 3, "sender": 4, "user": 4, "device": 5, "asked_by": 6}
     samples |= {name: bytes([17 * digit]) * 16 for name, digit in ids.items()}
-    nested = {"messages", "conversations", "participants", "last_message", "former", "tickets", "downloads"} & set(
-        struct_.__struct_fields__
-    )
-    for name in nested:
-        samples[name] = {
-            "messages": lambda: [full(Message), full(Tombstone)],
-            "conversations": lambda: [full(Conversation)],
-            "participants": lambda: [full(Participant)],
-            "last_message": lambda: full(Message),
-            "former": lambda: [full(Stay)],
-            "tickets": lambda: [full(Ticket)],
-            "downloads": lambda: [full(DownloadTicket)],
-        }[name]()
+    nested = {
+        "messages": lambda: [full(Message), full(Tombstone)],
+        "conversations": lambda: [full(Conversation)],
+        "participants": lambda: [full(Participant)],
+        "last_message": lambda: full(Message),
+        "former": lambda: [full(Stay)],
+        "tickets": lambda: [full(Ticket)],
+        "downloads": lambda: [full(DownloadTicket)],
+        "devices": lambda: [full(ListedDevice)],
+    }
+    for name in nested.keys() & set(struct_.__struct_fields__):
+        samples[name] = nested[name]()
     return struct_(**{name: samples[name] for name in struct_.__struct_fields__})
 
 

@@ -22,11 +22,13 @@ from protocol.frames import (
     REQUESTS,
     Bye,
     Conversation,
+    DeviceList,
     Downloads,
     DownloadTicket,
     Frame,
     Hello,
     Key,
+    ListedDevice,
     Message,
     Participant,
     Ping,
@@ -243,6 +245,7 @@ WITHIN: dict[type[Record], tuple[type[Frame], Key]] = {
     Stay: (Conversation, Key.FORMER),
     Ticket: (Tickets, Key.TICKETS),
     DownloadTicket: (Downloads, Key.DOWNLOADS),
+    ListedDevice: (DeviceList, Key.DEVICES),
 }
 """Record that is no frame -> a frame that has it, and the field."""
 

@@ -6,7 +6,17 @@ from typing import Any
 
 import cbor2
 
-from protocol.frames import Conversation, DownloadTicket, Key, Message, Participant, Stay, Ticket, Typing
+from protocol.frames import (
+    Conversation,
+    DownloadTicket,
+    Key,
+    ListedDevice,
+    Message,
+    Participant,
+    Stay,
+    Ticket,
+    Typing,
+)
 from tests.protocol.strategies import as_map, full
 
 NO_ID: list[Any] = [b"c" * 15, b"c" * 17, "c" * 16, 5, b"", []]
@@ -177,6 +187,9 @@ WRONG: dict[Key, list[Any]] = {
     Key.SIZE_BYTES: [0, -1, 2**63, True, 1.0],
     Key.MEDIA_TYPE: ["", "a" * 128, "two words", "é", b"a", 5],
     Key.DIGEST: [bytes(31), bytes(33), "a" * 32, 5],
+    Key.IDENTITY: no_bytes(1, 4096),
+    Key.IDENTITY_REVISION: [-1, 2**31, True, 1.0],
+    Key.DEVICES: [*no_frames(), [as_map(full(ListedDevice))] * 257],
     Key.URL: ["", "a" * 1025, "two words", "é", b"a", 5],
 }
 """Field -> values that a receiver refuses. Request has none: a receiver cannot answer a frame with a wrong one."""

@@ -18,6 +18,7 @@ from protocol.frames import (
     Bye,
     Complete,
     Delete,
+    Devices,
     Download,
     Edit,
     Hello,
@@ -27,6 +28,7 @@ from protocol.frames import (
     MarkRead,
     Parts,
     Ping,
+    PutKeys,
     Refresh,
     Request,
     Send,
@@ -190,6 +192,9 @@ ROWS: Final[dict[str, Row]] = {
     "DELETE /v1/devices/<uuid:device>": Row(
         lambda scene: {"device": scene.device}, denied=others("unknown_device"), hides=_OWNER
     ),
+    "PUT /v1/keys": Row(body=lambda _: {"identity": "AAAA"}),
+    # Users who may not see the devices get an empty list, as of a user who does not exist.
+    "GET /v1/users/<uuid:user>/devices": Row(lambda scene: {"user": scene.alice.user}),
     "POST /v1/tokens": Row(),
     "POST /v1/confirmations": Row(body=lambda _: {"password": PASSWORD}),
     "POST /v1/password-resets": Row(body=lambda _: {"username": "nobody"}),
@@ -324,6 +329,8 @@ FRAME_ROWS: Final[dict[type[Request], FrameRow]] = {
     List: FrameRow(lambda _: List(1, None, None)),
     Refresh: FrameRow(lambda scene: Refresh(1, scene.token)),
     Status: FrameRow(lambda scene: Status(1, scene.group, 1), _STRANGE),
+    PutKeys: FrameRow(lambda _: PutKeys(1, b"\0")),
+    Devices: FrameRow(lambda scene: Devices(1, None, [scene.alice.user])),
     Upload: FrameRow(lambda _: Upload(1, [(1, "image/png", bytes(32), None)])),
     Parts: FrameRow(lambda scene: Parts(1, None, scene.upload), others("unknown_attachment"), _OWNER),
     Complete: FrameRow(lambda scene: Complete(1, [scene.upload]), others("unknown_attachment"), _OWNER),

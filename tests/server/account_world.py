@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from client.http import Credentials
 from server.http.passwords import HASHER
-from store import accounts, contacts, emails, marks, notifiers, participants, profiles, quiet_hours, revisions
+from store import accounts, contacts, emails, keys, marks, notifiers, participants, profiles, quiet_hours, revisions
 from store.marks import Mark
 from store.notifiers import EmailTarget, WebhookTarget
 from store.postgres.driver import uuid
@@ -78,6 +78,7 @@ async def plant(pool: Pool) -> PlantedUser:
     await contacts.set_blocked(pool, user, erin.user, is_blocked=True, is_online=False)
     await say(pool, with_dave, user, b"zq-content silent")
     await profiles.change(pool, user, display_name="zq-display")
+    await keys.put(pool, alice.device, b"zq-identity")
     await plant_settings(pool, alice)
     await plant_rows(pool, alice, group)
     return PlantedUser(alice, bob, carol, dave, erin, group, left, alone, direct, with_dave, with_erin)

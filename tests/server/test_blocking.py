@@ -18,6 +18,7 @@ from client.http import Credentials
 from protocol.frames import (
     Conversation,
     Delete,
+    Devices,
     Edit,
     Frame,
     History,
@@ -39,7 +40,7 @@ from protocol.frames import (
     Watch,
 )
 from server.cluster import presence
-from store import contacts, conversations, marks, outbox, participants
+from store import contacts, conversations, keys, marks, outbox, participants
 from store.conversations import STARTS_PER_DAY
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
@@ -320,6 +321,7 @@ async def _side(pool: Pool, name: str, relation: str, needs: str) -> Side:
         side.group = await new_group(pool, actor, target, bystander)
         await pool.fetch("delete from contacts where user_id = %s", (uuid(target.user),))
         side.names[side.group] = "group"
+    await keys.put(pool, target.device, b"identity")
     for each in (actor, target):
         side.fences.append(await new_group(pool, dave, each))
         side.names[side.fences[-1]] = "fence"
@@ -449,6 +451,8 @@ async def _look(servers: Servers, side: Side, actor: RawClient) -> None:
         await servers.say(side, actor, History(side.request(), conversation, None, None, None))
     await servers.say(side, actor, List(side.request(), None, None))
     await servers.say(side, actor, Watch(side.request(), [side.target.user]))
+    await servers.ask(side, side.actor, "GET", f"/v1/users/{UUID(bytes=side.target.user)}/devices")
+    await servers.say(side, actor, Devices(side.request(), None, [side.target.user]))
     for cursor in (side.cursor, None):
         async with servers.nodes[1].open_websocket(side.actor.token) as again:
             side.answers.append(sorted(map(repr, _plain(side, await again.ask(Sync(side.request(), cursor))))))

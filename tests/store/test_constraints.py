@@ -84,6 +84,13 @@ IMPOSSIBLE = {
     "a program without a name": (
         "insert into devices (id, user_id, name, client) values (gen_random_uuid(), '{alice}', 'x', '')"
     ),
+    "an identity without bytes": (
+        "insert into devices (id, user_id, name, identity, identity_revision)"
+        " values (gen_random_uuid(), '{alice}', 'x', '', 1)"
+    ),
+    "an identity that was never published": (
+        "insert into devices (id, user_id, name, identity) values (gen_random_uuid(), '{alice}', 'x', 'x')"
+    ),
     "a second deletion of an account": (
         "insert into account_deletions (user_id, due, deletes_messages)"
         " select '{alice}', now(), false from generate_series(1, 2)"

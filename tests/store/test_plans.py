@@ -32,6 +32,7 @@ from store import (
     inspected_users,
     invitations,
     jobs,
+    keys,
     last_seen,
     list_pages,
     marks,
@@ -252,6 +253,7 @@ class Traffic:
             lambda: tokens.renew_token(pool, user, "token", lifetime_s=60),
             lambda: devices.devices_of(pool, user, limit=9),
             lambda: devices.ended_since(pool, ago_s=1),
+            lambda: self.publish(user),
             lambda: self.suspend(user),
             lambda: participant_lists.watchable(pool, user, [user, here]),
             lambda: participant_lists.unwatchable(pool, [(user, here), (here, user)]),
@@ -414,6 +416,11 @@ class Traffic:
         for is_suspended in (True, False):
             await suspensions.set_suspended(self.pool, user, is_suspended=is_suspended, source=security_events.SYSTEM)
             await suspensions.is_suspended(self.pool, user)
+
+    async def publish(self, user: bytes) -> None:
+        device, _, _ = await devices.add_device(self.pool, user, "d", lifetime_s=60)
+        await keys.put(self.pool, device, b"identity")
+        await keys.devices_of(self.pool, self.other, [user, self.other])
 
     async def renewal(self, user: bytes) -> None:
         device, token, _ = await devices.add_device(self.pool, user, "d", lifetime_s=60)

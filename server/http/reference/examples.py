@@ -44,6 +44,7 @@ from server.http.answers.figures import (
     HealthAnswer,
     StorageAnswer,
 )
+from server.http.answers.keys import KeysAnswer, ListedDeviceAnswer, UserDevicesAnswer
 from server.http.answers.live import (
     CacheAnswer,
     DeadJobAnswer,
@@ -61,6 +62,7 @@ from server.http.answers.security_events import SecurityEventAnswer, SecurityEve
 from server.http.answers.settings import ChangedEmailAnswer, EmailAnswer, QuietHoursAnswer
 from server.http.attachment_bodies import NewAttachments, NewFile, NewThumbnail, WantedDownloads
 from server.http.encoding import IDENT, Ident
+from server.http.key_bodies import NewKeys
 from server.http.queries import DaysQuery, EventsQuery, HistoryQuery, ListQuery, PageQuery, PartsQuery
 
 
@@ -85,7 +87,7 @@ def _uuid(number: int) -> UUID:
 
 
 ALICE, BOB, CAROL, DAVE, ERIN = map(_uuid, range(1, 6))
-PHONE, LAPTOP = _uuid(0x11), _uuid(0x12)
+PHONE, LAPTOP, TABLET = _uuid(0x11), _uuid(0x12), _uuid(0x13)
 DIRECT, GROUP, ASKED = _uuid(0x21), _uuid(0x22), _uuid(0x23)
 MESSAGE, SECOND_MESSAGE = _uuid(0x31), _uuid(0x32)
 WEBHOOK = _uuid(0x41)
@@ -239,6 +241,12 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "DELETE /v1/devices": Example(status=204),
     "GET /v1/security-events": Example(answer=SecurityEventsAnswer([_LOGIN], None)),
     "DELETE /v1/devices/<uuid:device>": Example({"device": str(LAPTOP)}, status=204),
+    "PUT /v1/keys": Example(body=NewKeys(_DIGEST), answer=KeysAnswer(_DIGEST, 1)),
+    "GET /v1/users/<uuid:user>/devices": Example(
+        {"user": str(BOB)},
+        query=PageQuery(limit=20),
+        answer=UserDevicesAnswer([ListedDeviceAnswer(_id(BOB), _id(TABLET), _DIGEST, 1)], None),
+    ),
     "POST /v1/tokens": Example(answer=TokenAnswer(DEVICE_TOKEN, _AT + 90 * _DAY_US), status=201),
     "POST /v1/confirmations": Example(body=bodies.Confirm(PASSWORD), answer=ConfirmedAnswer(_AT + 600_000_000)),
     "PUT /v1/password": Example(

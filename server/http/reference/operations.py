@@ -74,6 +74,7 @@ PATH_VALUES: Final = {
     "other": PathValue("The other user.", UUID_SCHEMA),
     "seq": PathValue("The message's number in its conversation.", {"type": "integer", "minimum": 1}),
     "token": PathValue("The token from the link in a mail.", {"type": "string"}),
+    "user": PathValue("The user.", UUID_SCHEMA),
     "username": PathValue("The user's name.", {"type": "string"}),
 }
 

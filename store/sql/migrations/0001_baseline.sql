@@ -82,7 +82,13 @@ create table devices (
     -- the client has told it at the login or in a hello.
     last_used timestamptz not null default clock_timestamp(),
     client text check (length(client) between 1 and 64),
+    -- What others need in order to encrypt for the device, as it has published it, and how often that was something else.
+    -- Null: the device has published nothing, or has ended (forget_identity).
+    identity bytea,
+    identity_revision int not null default 0,
     constraint devices_family unique (family_hash),
+    constraint devices_identity check (
+        identity is null or length(identity) between 1 and 4096 and identity_revision > 0),
     check ((family_hash is null) = (token_hash is null)),
     check ((former_hash is null) = (former_until is null))
 ) with (fillfactor = 85);

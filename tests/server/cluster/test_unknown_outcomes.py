@@ -25,12 +25,14 @@ from protocol.frames import (
     Abort,
     Bye,
     Complete,
+    Devices,
     Download,
     Hello,
     History,
     List,
     Parts,
     Ping,
+    PutKeys,
     Refresh,
     SetTyping,
     Status,
@@ -252,7 +254,7 @@ WRITES: Final = {
 
 NO_WRITES: Final = {
     *(Hello, SetTyping, Watch, Sync, History, List, Refresh, Ping, Bye, Status),
-    *(Upload, Parts, Complete, Download, Abort),
+    *(Upload, Parts, Complete, Download, Abort, PutKeys, Devices),
 }
 """Requests after which devices show the same conversations, messages, marks and people as before."""
 

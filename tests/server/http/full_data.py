@@ -54,8 +54,9 @@ insert into contacts (user_id, contact_id, created)
     select pg_temp.id(0, 0), pg_temp.id(0, n), now() from generate_series(1, {users} - 1) n;
 insert into contacts (user_id, contact_id, created)
     select pg_temp.id(0, n), pg_temp.id(0, 0), now() from generate_series(1, 100) n;
-insert into devices (id, user_id, name, family_hash, token_hash, expires)
-    select pg_temp.id(9, n), pg_temp.id(0, 0), pg_temp.name(), h, h, now() + interval '9999 years'
+insert into devices (id, user_id, name, family_hash, token_hash, expires, identity, identity_revision)
+    select pg_temp.id(9, n), pg_temp.id(0, 0), pg_temp.name(), h, h, now() + interval '9999 years',
+           decode(repeat('ff', 4096), 'hex'), 2147483647
     from generate_series(1, {devices} - 1) n, sha256(n::text::bytea) h;
 insert into notifiers (id, user_id, device_id, kind, target, target_hash, failing_since, failures, last_error)
     select pg_temp.id(8, n), pg_temp.id(0, 0), pg_temp.id(9, 1), 'webhook',

@@ -7,8 +7,9 @@ from typing import Final
 import pytest
 from msgspec import Struct
 
-from protocol.frames import Conversation, Message, Participant, Tombstone
+from protocol.frames import Conversation, ListedDevice, Message, Participant, Tombstone
 from server.http.answers.conversations import ConversationAnswer, ParticipantAnswer
+from server.http.answers.keys import ListedDeviceAnswer
 from server.http.answers.messages import MessageAnswer
 
 LEFT_OUT: Final[dict[type[Struct], tuple[type[Struct], dict[str, str]]]] = {
@@ -24,6 +25,7 @@ LEFT_OUT: Final[dict[type[Struct], tuple[type[Struct], dict[str, str]]]] = {
     Participant: (ParticipantAnswer, {}),
     Message: (MessageAnswer, {"temp_id": "for the sender's devices that wait for an ack"}),
     Tombstone: (MessageAnswer, {}),
+    ListedDevice: (ListedDeviceAnswer, {}),
 }
 """Frame -> its answer, and the fields that only the frame has, each with the reason."""
 

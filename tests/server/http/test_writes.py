@@ -136,6 +136,7 @@ REQUESTS: Final[dict[str, Callable[[PreparedWrites], Awaitable[list[Write]]]]] =
     "DELETE /v1/devices": lambda s: s.plain(({}, None)),
     "POST /v1/confirmations": lambda s: s.with_password({"password": PASSWORD}),
     "PUT /v1/password": lambda s: s.with_password({"old_password": PASSWORD, "new_password": "nine brown foxes dig"}),
+    "PUT /v1/keys": lambda s: s.plain(({}, {"identity": "AAAA"})),
     "POST /v1/tokens": lambda s: s.plain(({}, None)),
     "PATCH /v1/profile": lambda s: s.with_picture({}, {"shows_presence": False}),
     "PUT /v1/email": lambda s: s.plain(({}, {"address": "alice@example.org"})),
