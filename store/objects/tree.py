@@ -6,9 +6,11 @@ somebody plants below the folder leads nowhere. The folder itself may be one.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +19,9 @@ from typing import Final
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 _NEVER_WAIT: Final = os.O_NONBLOCK
 """To open a pipe that somebody planted would otherwise wait for its other end."""
+
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Tree:
@@ -127,6 +132,21 @@ def write_all_at(descriptor: int, data: memoryview, offset: int) -> None:
     while data:
         written = os.pwrite(descriptor, data, offset)
         data, offset = data[written:], offset + written
+
+
+def write_out(descriptor: int, offset: int, size_bytes: int) -> None:
+    """Have the kernel write these bytes to the disk, and wait until it has. Only an fsync makes them durable.
+
+    So little waits to be written when the file is synced, and other programs that sync files at the same time, such as
+    Postgres its log, do not wait for all of it.
+    """
+    if sys.platform != "linux":  # no other system has the call
+        return
+    everything = 7  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER
+    if _libc.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(size_bytes), everything):
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOSYS, errno.ESPIPE):  # the file system cannot
+            raise OSError(number, os.strerror(number))
 
 
 def _make(folder: int, name: str) -> None:

@@ -81,7 +81,7 @@ async def download(
         if has_body:
             socket = os.dup(wire.descriptor)
             lease.on_close(lambda: os.close(socket))
-            await _send(threads, lease, RangeSender(socket, found.descriptor, start, size_bytes), wire)
+            await _send(threads, lease, RangeSender(socket, found.descriptor, start, size_bytes, threads.turns), wire)
 
 
 def _open(folder: Folder, key: str, lease: Lease) -> OpenObject:

@@ -16,11 +16,19 @@ import threading
 from hashlib import sha256
 from typing import Final
 
+from server.http.files.threads import CopyTurns
 from store.objects.folder_files import Sink
-from store.objects.tree import write_all_at
+from store.objects.tree import write_all_at, write_out
 
 SLICE_BYTES: Final = 4 * 1024 * 1024
 """The most of one slice: a few milliseconds, in which transfers that wait for a thread go on waiting."""
+
+TURN_BYTES: Final = 1024 * 1024
+"""The most that a download copies in one turn, in less than a millisecond."""
+
+WRITE_OUT_BYTES: Final = 1024 * 1024
+"""Bytes of an upload that wait for the disk. Beside 8 uploads, an fsync such as that of Postgres' log then takes 8 ms
+(p99) instead of 28 ms, and 7 ms alone."""
 
 BUFFER_BYTES: Final = 256 * 1024
 
@@ -38,9 +46,11 @@ class RangeSender:
 
     :ivar left: bytes to send.
     :ivar sent: bytes that the kernel has taken.
+    :param turns: of copying.
     """
 
-    def __init__(self, socket: int, file: int, offset: int, size_bytes: int) -> None:
+    def __init__(self, socket: int, file: int, offset: int, size_bytes: int, turns: CopyTurns) -> None:
+        self._turns = turns
         self._socket = socket
         self._file = file
         self._offset = offset
@@ -55,7 +65,8 @@ class RangeSender:
         moved = 0
         while self.left and moved < SLICE_BYTES:
             try:
-                count = os.sendfile(self._socket, self._file, self._offset, min(self.left, SLICE_BYTES))
+                with self._turns.turn():
+                    count = os.sendfile(self._socket, self._file, self._offset, min(self.left, TURN_BYTES))
             except BlockingIOError:
                 if moved < FAST_BYTES or not _wait(self._socket, select.POLLOUT):
                     return
@@ -78,12 +89,14 @@ class BodyReceiver:
 
     :ivar left: bytes to receive.
     :param sink: None: the bytes are dropped.
+    :param turns: of copying.
     """
 
-    def __init__(self, socket: int, sink: Sink | None, size_bytes: int) -> None:
+    def __init__(self, socket: int, sink: Sink | None, size_bytes: int, turns: CopyTurns) -> None:
+        self._turns = turns
         self._socket = socket
         self._sink = sink
-        self._offset = sink.offset if sink else 0
+        self._offset = self._written_out = sink.offset if sink else 0
         self._digest = sha256()
         self.left = size_bytes
 
@@ -91,9 +104,13 @@ class BodyReceiver:
         """Write bytes that were received."""
         self.left -= len(data)
         if self._sink is not None:
-            self._digest.update(data)
-            write_all_at(self._sink.descriptor, memoryview(data), self._offset)
+            with self._turns.turn():
+                self._digest.update(data)
+                write_all_at(self._sink.descriptor, memoryview(data), self._offset)
             self._offset += len(data)
+            if (waiting := self._offset - self._written_out) >= WRITE_OUT_BYTES:
+                write_out(self._sink.descriptor, self._written_out, waiting)
+                self._written_out = self._offset
 
     def slice(self) -> None:
         """

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from queue import SimpleQueue
 from typing import Final, TypeVar
 
@@ -26,7 +26,30 @@ NICE: Final = 10
 """A tenth of the share of other threads, where there is not enough for all. The lowest priority, 19, has a hundredth: a
 busy machine would let transfers starve until their clients give up."""
 
+TURN_S: Final = 0.05
+"""The longest wait for a turn: a disk that does not answer one thread stops no other."""
+
 _T = TypeVar("_T")
+
+
+class CopyTurns:
+    """Lets few threads copy at a time, so that cores stay free for others: a process that wakes up finds one at once.
+
+    :param at_once: threads; by default as many as half of the cores.
+    """
+
+    def __init__(self, at_once: int = max(1, (os.cpu_count() or 1) // 2)) -> None:
+        self._free = threading.Semaphore(at_once)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The block copies some bytes. It waits `TURN_S` at most."""
+        is_held = self._free.acquire(timeout=TURN_S)
+        try:
+            yield
+        finally:
+            if is_held:
+                self._free.release()
 
 
 class Lease:
@@ -60,9 +83,13 @@ class Lease:
 
 
 class LowPriorityThreads:
-    """A pool that starts its threads when the first job comes."""
+    """A pool that starts its threads when the first job comes.
+
+    :ivar turns: of jobs that copy.
+    """
 
     def __init__(self, threads: int = THREADS) -> None:
+        self.turns: Final = CopyTurns()
         self._most = threads
         self._started = False
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()

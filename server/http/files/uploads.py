@@ -80,7 +80,7 @@ async def _receive(
 ) -> BodyReceiver:
     socket = os.dup(wire.descriptor)
     lease.on_close(lambda: os.close(socket))
-    receiver = BodyReceiver(socket, sink, part.size_bytes)
+    receiver = BodyReceiver(socket, sink, part.size_bytes, threads.turns)
     progress = Progress()
     received = wire.take_received()
     await threads.run(lambda: receiver.take(received), lease)

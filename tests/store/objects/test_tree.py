@@ -1,7 +1,10 @@
-"""Links, pipes and folders that somebody plants below the folder: nothing is read or written through them."""
+"""Links, pipes and folders that somebody plants below the folder: nothing is read or written through them.
+
+And failures to write out."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -14,6 +17,7 @@ from store.errors import BadKey, ObjectMissing, ObjectStoreRefused
 from store.objects.direct import Part
 from store.objects.folder import Folder
 from store.objects.signed_urls import SignedUrl
+from store.objects.tree import write_out
 
 KEY = "a/b/c"
 PART = Part(1, 1, sha256(b"x").digest())
@@ -122,3 +126,25 @@ async def test_an_object_whose_key_is_a_folder_is_not_completed(folder: Folder) 
     with pytest.raises(BadKey):
         await folder.complete_multipart("a/b", upload, [PART])
     assert await folder.list_parts("a/b", upload) == [PART]
+
+
+def test_a_failure_to_write_out_is_an_error_and_a_file_system_that_cannot_is_none(tmp_path: Path) -> None:
+    """An error that is told here is not told by the fsync again."""
+    with (tmp_path / "file").open("wb") as file:
+        file.write(b"data")
+        file.flush()
+        write_out(file.fileno(), 0, 4)
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        write_out(file_descriptor_that_is_closed(tmp_path), 0, 4)
+    reader, writer = os.pipe()
+    try:
+        write_out(writer, 0, 4)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def file_descriptor_that_is_closed(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor

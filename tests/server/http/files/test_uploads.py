@@ -19,6 +19,7 @@ from store.errors import ObjectMissing
 from store.objects.direct import Part, PresignedRequest
 from store.objects.folder import Folder
 from store.objects.folder_multiparts import MultipartSink
+from store.objects.tree import write_out
 from store.postgres.pool import Pool
 from tests.server.http.files.file_world import CONTENT, KEY, code_of, get, open_files, part_of, put, sent
 from tests.server.http.socket_world import RawAnswer
@@ -250,6 +251,33 @@ async def test_a_slow_client_that_goes_on_is_served(
                 await trio.sleep_forever()
         assert (await connection.answer(b"PUT")).status == 200
         assert trio.current_time() - began > 1.0
+
+
+async def test_an_upload_goes_to_the_disk_step_by_step(
+    pool: Pool, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the fsync at its end, and those of others meanwhile, wait for little. A part begins at its own place."""
+    steps: list[tuple[int, int]] = []
+
+    def note(descriptor: int, offset: int, size_bytes: int) -> None:
+        steps.append((offset, size_bytes))
+        write_out(descriptor, offset, size_bytes)
+
+    monkeypatch.setattr(slices, "write_out", note)
+    data = bytes(range(256)) * 10_000
+    async with open_files(pool, redis_url, tmp_path) as (folder, server):
+        upload = await folder.begin_multipart(KEY)
+        for begin, part in ((0, None), (ATTACHMENT_PART_BYTES, part_of(data, 2))):
+            if part is None:
+                assert (await put(folder, server, data)).status == 200
+            else:
+                assert (await put_part(folder, server, upload, part, data)).status == 200
+            ends = [offset + size for offset, size in steps]
+            assert [offset for offset, _ in steps] == [begin, *ends[:-1]]
+            assert all(size < slices.WRITE_OUT_BYTES + slices.BUFFER_BYTES for _, size in steps)
+            assert begin + len(data) - ends[-1] < slices.WRITE_OUT_BYTES
+            steps.clear()
+        assert await folder.get(KEY) == data
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
