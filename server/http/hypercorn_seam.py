@@ -11,7 +11,7 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
 - Hypercorn refuses an empty line before a request. Here one is ignored (RFC 9112, section 2.2).
 - Hypercorn answers a request that is not HTTP without a body. Here the answer is a problem document.
 - Hypercorn gives requests to Quart at which Quart fails (`GET ?a`). Here `server.http.request_heads` refuses them.
-- Hypercorn opens WebSockets, which belong to `socket`. Here the same module refuses them, and ignores other upgrades.
+- Hypercorn opens WebSockets, which belong to `socket`, and goes over to HTTP/2. Here the same module refuses both.
 - Hypercorn lets a client send the body that it holds back (`Expect: 100-continue`) before the application has seen the
   head. Here the application asks for the body; a client that is refused before that may send it or not, so no request
   can follow, and the connection is closed.
@@ -56,9 +56,9 @@ from hypercorn.utils import parse_socket_addr, wrap_app
 from server.http.exchange import Reply
 from server.http.files.wire import Wire
 from server.http.open_connections import OpenConnections
-from server.http.problem_codes import MAX_HEAD_BYTES
+from server.http.problem_codes import MAX_HEAD_BYTES, ProblemCode
 from server.http.request_headers import Headers
-from server.http.request_heads import ASK_FOR_BODY, END_TURN, accepted_head
+from server.http.request_heads import ASK_FOR_BODY, END_TURN, accepted_head, code_of
 from server.http.request_turns import RequestTurns, Turn
 from server.transport.addresses import read_announced
 from server.transport.listener import accept_connections, accept_rest
@@ -136,8 +136,8 @@ class DirectRequests(Protocol):
         """Answer; False if the client is gone. Raises no error but cancellation."""
 
 
-Refuse: TypeAlias = Callable[[int], Reply]
-"""From the status that h11, `accepted_head` or this file proposes to the answer to a head that is refused."""
+Refuse: TypeAlias = Callable[[ProblemCode], Reply]
+"""From the code to the answer to a head, or a connection, that is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +273,7 @@ class HttpConnection(TCPServer):
                 )
                 task_group.spawn(self._watch)
                 if not may_go_on:
-                    await self._refuse(429, REFUSED_S)
+                    await self._refuse(ProblemCode.TOO_MANY_CONNECTIONS, REFUSED_S)
                 elif first:
                     await self._take(first)
                 await self._read_data()
@@ -365,10 +365,10 @@ class HttpConnection(TCPServer):
         self._deadline = trio.current_time() + in_s
         self._nap.deadline = min(self._nap.deadline, self._deadline)
 
-    async def _refuse(self, status: int, linger_s: float) -> None:
+    async def _refuse(self, code: ProblemCode, linger_s: float) -> None:
         """Answer what is no request, and close the connection."""
         self._is_last = True
-        await self.protocol.send_refusal(status)
+        await self.protocol.send_refusal(code)
         await self._linger(linger_s)
 
     async def _linger(self, linger_s: float) -> None:
@@ -401,7 +401,7 @@ class HttpConnection(TCPServer):
                     self._deadline = min(self._deadline, trio.current_time() + LAST_REQUEST_S)
             now = trio.current_time()
             if now >= self._deadline and self._has_begun_head and not self._is_last:
-                await self._refuse(408, DRAIN_S)
+                await self._refuse(ProblemCode.REQUEST_TIMEOUT, DRAIN_S)
                 continue  # The client may have closed meanwhile.
             if now >= self._deadline:
                 await self._initiate_server_close()
@@ -527,7 +527,7 @@ class Http1(H11Protocol):
         peer = self.client[0]
         turn = await self._turns.begin(peer, read.headers, read.path)
         if turn is None:
-            return self._refuse(503)
+            return self._refuse(ProblemCode.UNAVAILABLE)
         try:
             reply = await read.answer(peer)
         finally:
@@ -541,7 +541,7 @@ class Http1(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         head = accepted_head(request)
-        if isinstance(head, int):
+        if isinstance(head, ProblemCode):
             await self.send_refusal(head)
             await self.send(Closed())
             return
@@ -554,7 +554,7 @@ class Http1(H11Protocol):
         path = head.target.partition(b"?")[0].decode("latin-1")
         self._turn = await self._turns.begin(self.client[0], headers, path)
         if self._turn is None:
-            await self.send_refusal(503)
+            await self.send_refusal(ProblemCode.UNAVAILABLE)
             await self.send(Closed())
             return
         await super()._create_stream(head)
@@ -607,13 +607,14 @@ class Http1(H11Protocol):
             await self.send(RawData(held))
 
     async def _send_error_response(self, status_code: int) -> None:
-        if status_code == 431 and b"\n" not in self.connection.trailing_data[0]:
-            status_code = 414
-        await self.send_refusal(status_code)
+        code = code_of(status_code)
+        if code is ProblemCode.HEAD_TOO_LARGE and b"\n" not in self.connection.trailing_data[0]:
+            code = ProblemCode.URI_TOO_LONG
+        await self.send_refusal(code)
 
-    async def send_refusal(self, status: int) -> None:
+    async def send_refusal(self, code: ProblemCode) -> None:
         """Write the last answer."""
-        await self.send(RawData(_encoded(self._refuse(status), self.config, is_last=True)))
+        await self.send(RawData(_encoded(self._refuse(code), self.config, is_last=True)))
 
     async def _maybe_recycle(self) -> None:
         # In the task of the application, which its stream's end may cancel: that comes last.

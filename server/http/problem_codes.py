@@ -33,6 +33,7 @@ class ProblemCode(Enum):
     """Codes of problems. The value is the field `code`."""
 
     INVALID_REQUEST = "invalid_request"
+    UPGRADE_REFUSED = "upgrade_refused"
     INVALID_BODY = "invalid_body"
     WEAK_PASSWORD = "weak_password"  # noqa: S105
     INVALID_USERNAME = "invalid_username"
@@ -122,6 +123,12 @@ class ProblemCode(Enum):
 PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.INVALID_REQUEST: ProblemInfo(
         400, "Invalid request", "The request is not valid HTTP/1.1; the connection is closed."
+    ),
+    ProblemCode.UPGRADE_REFUSED: ProblemInfo(
+        400,
+        "Upgrade refused",
+        "The server speaks HTTP/1.1 here, and goes over to no other protocol, such as `h2c`. Open a new connection, and"
+        " send the request without `Upgrade`, as clients do that are set to HTTP/1.1 (`curl --http1.1`).",
     ),
     ProblemCode.INVALID_BODY: ProblemInfo(
         400,

@@ -6,8 +6,9 @@
 - Hypercorn writes methods in capitals, which are others (RFC 9110, section 9.1).
 - Quart looks for the path of an absolute address (RFC 9112, section 3.2.2) itself, and fails at `http://[/`. It takes a
   target without a slash at its beginning for a path, too.
-- A WebSocket is refused, since a client that asks for one has the wrong address. All other upgrades are ignored, as RFC
-  9110 (section 7.8) allows: curl asks for `h2c` with each request, and takes an answer in HTTP/1.1.
+- A request of HTTP/1.1 that asks for another protocol (`Upgrade`) is refused: a WebSocket belongs to `socket`, and
+  there is no other protocol to go over to (decision 39). HTTP/1.0 has no upgrades, so there the header means nothing
+  (RFC 9110, section 7.8).
 """
 
 from __future__ import annotations
@@ -26,17 +27,11 @@ from server.transport.admission import ADDRESS_RETRY_AFTER_S
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#@]+(/[^?]*)?(\?.*)?", re.IGNORECASE)
 _LENGTHS: Final = frozenset((b"content-length", b"transfer-encoding"))
 
-_CODES: Final = {
-    408: ProblemCode.REQUEST_TIMEOUT,
-    414: ProblemCode.URI_TOO_LONG,
-    421: ProblemCode.MISDIRECTED_REQUEST,
-    429: ProblemCode.TOO_MANY_CONNECTIONS,
-    431: ProblemCode.HEAD_TOO_LARGE,
-    501: ProblemCode.UNKNOWN_TRANSFER_ENCODING,
-    503: ProblemCode.UNAVAILABLE,
-    505: ProblemCode.UNKNOWN_VERSION,
-}
-"""Statuses of refusals -> codes; all others have the status 400."""
+_UPGRADES: Final = {b"websocket": ProblemCode.MISDIRECTED_REQUEST}
+"""Protocols that a request may ask to go over to -> codes; all others have `UPGRADE_REFUSED`."""
+
+_CODES: Final = {431: ProblemCode.HEAD_TOO_LARGE, 501: ProblemCode.UNKNOWN_TRANSFER_ENCODING}
+"""Statuses that h11 proposes -> codes; all others have `INVALID_REQUEST`."""
 
 ASK_FOR_BODY: Final = "ask_for_body"
 """In the state of a request's scope: the function that the application calls before it waits for the body, without
@@ -45,34 +40,49 @@ arguments. It lets a client that holds the body back send it (`Expect: 100-conti
 END_TURN: Final = "end_turn"
 """Likewise, the function that ends the request's turn before its answer is there (`server.http.request_turns`)."""
 
-_RETRY_AFTER_S: Final = {408: RETRY_AFTER_S, 429: ADDRESS_RETRY_AFTER_S, 503: RETRY_AFTER_S}
+_RETRY_AFTER_S: Final = {
+    ProblemCode.REQUEST_TIMEOUT: RETRY_AFTER_S,
+    ProblemCode.TOO_MANY_CONNECTIONS: ADDRESS_RETRY_AFTER_S,
+    ProblemCode.UNAVAILABLE: RETRY_AFTER_S,
+}
 
 
-def accepted_head(request: h11.Request) -> h11.Request | int:
-    """The request for the application, with a path as its target (or `*`); or the status of its refusal."""
+def accepted_head(request: h11.Request) -> h11.Request | ProblemCode:
+    """The request for the application, with a path as its target (or `*`); or the code of its refusal."""
     if request.http_version not in (b"1.0", b"1.1"):
-        return 505
+        return ProblemCode.UNKNOWN_VERSION
     line = len(request.method) + len(request.target) + len("  HTTP/1.1\r\n")
     if line > MAX_HEAD_BYTES:
-        return 414
+        return ProblemCode.URI_TOO_LONG
     headers_and_end = sum(len(name) + len(value) + len(": \r\n") for name, value in request.headers) + len("\r\n")
     if line + headers_and_end > MAX_HEAD_BYTES:
-        return 431
+        return ProblemCode.HEAD_TOO_LARGE
     names, target = {name for name, _ in request.headers}, _path_of(request)
     if target is None or request.method != request.method.upper() or names >= _LENGTHS:
-        return 400
+        return ProblemCode.INVALID_REQUEST
     if target == request.target and b"upgrade" not in names:
         return request
-    if any(name == b"upgrade" and b"websocket" in value.lower() for name, value in request.headers):
-        return 421
+    if request.http_version == b"1.1" and (protocols := _asked_protocols(request)):
+        return next((_UPGRADES[name] for name in protocols if name in _UPGRADES), ProblemCode.UPGRADE_REFUSED)
     headers = [header for header in request.headers if header[0] != b"upgrade"]
     return h11.Request(method=request.method, target=target, headers=headers, http_version=request.http_version)
 
 
-def refused_head(status: int, services: Services) -> Reply:
-    """The answer to a head, or a connection, that is refused with this status."""
-    code = _CODES.get(status, ProblemCode.INVALID_REQUEST)
-    return refused(Problem(code, code.info.meaning, retry_after_s=_RETRY_AFTER_S.get(status)), {}, services)
+def code_of(status: int) -> ProblemCode:
+    """The code of the refusal of a head for which h11 proposes this status."""
+    return _CODES.get(status, ProblemCode.INVALID_REQUEST)
+
+
+def refused_head(code: ProblemCode, services: Services) -> Reply:
+    """The answer to a head, or a connection, that is refused with this code."""
+    return refused(Problem(code, code.info.meaning, retry_after_s=_RETRY_AFTER_S.get(code)), {}, services)
+
+
+def _asked_protocols(request: h11.Request) -> list[bytes]:
+    """The names of the protocols that the request asks to go over to, in lower case and without their versions."""
+    lists = [value for name, value in request.headers if name == b"upgrade"]
+    names = (each.partition(b"/")[0].strip().lower() for value in lists for each in value.split(b","))
+    return [name for name in names if name]
 
 
 def _path_of(request: h11.Request) -> bytes | None:

@@ -17,8 +17,8 @@ from embedded.redis import RedisServer
 from store.errors import DatabaseError
 from store.postgres.pool import Pool
 from tests.people import new_device, new_user
-from tests.server.http.socket_world import RawAnswer, open_server, request
-from tests.server.http_world import PASSWORD, REGISTER, both_encodings, open_api, say
+from tests.server.http.socket_world import RawAnswer, open_server, request, serving_api
+from tests.server.http_world import PASSWORD, REGISTER, both_encodings, open_api, open_services, say
 from tests.waiting import wait_until
 
 
@@ -119,6 +119,7 @@ async def test_a_header_that_comes_twice_is_a_list_of_its_values(pool: Pool, red
         assert (await ask("x-request-id", "a", "b")).headers["x-request-id"] not in ("a", "b")
 
 
+HTTP_2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HANDSHAKE = {
     "connection": "Upgrade",
     "upgrade": "websocket",
@@ -127,30 +128,50 @@ HANDSHAKE = {
 }
 
 
+SETTINGS = {"http2-settings": "AAMAAABkAAQAAP__"}
+MISDIRECTED = (421, "misdirected_request", ("`socket`", "/v1/socket"))
+UPGRADE_REFUSED = (400, "upgrade_refused", ("without `Upgrade`", "HTTP/1.1"))
+UPGRADES = {
+    "a WebSocket": (HANDSHAKE, MISDIRECTED),
+    "a WebSocket that Connection does not name": ({"upgrade": "WebSocket"}, MISDIRECTED),
+    "a WebSocket among others": ({"connection": "upgrade", "upgrade": "h2c, websocket"}, MISDIRECTED),
+    "HTTP/2": ({"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", **SETTINGS}, UPGRADE_REFUSED),
+    "HTTP/2 that Connection does not name": ({"upgrade": "H2C", **SETTINGS}, UPGRADE_REFUSED),
+    "HTTP/2 without settings": ({"connection": "upgrade", "upgrade": "h2c"}, UPGRADE_REFUSED),
+    "TLS": ({"connection": "upgrade", "upgrade": "TLS/1.0"}, UPGRADE_REFUSED),
+    "several": ({"connection": "upgrade", "upgrade": "TLS/1.0, h2c"}, UPGRADE_REFUSED),
+}
+"""Headers -> the status, the code, and words of the detail that say what to do instead."""
+
+
 @pytest.mark.parametrize("path", ["/v1/socket", "/", "/v1/conversations", "/healthz"])
-async def test_a_websocket_is_refused_with_the_place_where_it_is(
+async def test_a_request_for_another_protocol_is_refused_with_what_to_do_and_counted(
     pool: Pool, redis_url: str, path: str, log_output: list[dict[str, object]]
 ) -> None:
-    """Handshakes belong to `socket`. A client with the wrong port must not fill the log."""
-    async with open_server(pool, redis_url) as server:
-        for headers in (HANDSHAKE, {"upgrade": "WebSocket"}, {"connection": "upgrade", "upgrade": "h2c, websocket"}):
+    """On hot paths and others, also behind a request that is answered. What follows is not read as a request: a client
+    may go on in the other protocol at once. A client with the wrong port must not fill the log."""
+    async with open_services(pool, redis_url) as services, serving_api(services) as server:
+        for headers, (status, code, words) in UPGRADES.values():
             async with server.connected() as connection:
-                await connection.send(request("GET", path, headers))
+                await connection.send(request("GET", "/healthz") + request("GET", path, headers) + HTTP_2_PREFACE)
+                assert (await connection.answer()).status == 200
                 answer = await connection.answer()
                 problem = json.loads(answer.body)
-                assert (answer.status, problem["code"]) == (421, "misdirected_request")
-                assert "`socket`" in problem["detail"]
-                assert "/v1/socket" in problem["detail"]
+                assert (answer.status, problem["code"], answer.headers["connection"]) == (status, code, "close")
+                assert all(word in problem["detail"] for word in words)
                 assert await connection.closed() == b""
-    assert [line for line in log_output if line["log_level"] != "info"] == []
+        assert services.counts.unrouted["4xx"] == len(UPGRADES)
+    lines = [line["status"] for line in log_output if line["event"] == "request_answered" and line["route"] == "none"]
+    assert lines == [status for _, (status, *_) in UPGRADES.values()]
+    assert [line for line in log_output if line["log_level"] not in ("debug", "info")] == []
 
 
 @pytest.mark.parametrize(("path", "status"), [("/", 404), ("/v1/conversations", 401), ("/healthz", 200)])
-@pytest.mark.parametrize("upgrade", ["h2c", "TLS/1.0"])
-async def test_other_upgrades_are_ignored(pool: Pool, redis_url: str, path: str, status: int, upgrade: str) -> None:
+async def test_a_request_that_names_no_other_protocol_is_no_upgrade(
+    pool: Pool, redis_url: str, path: str, status: int
+) -> None:
     async with open_server(pool, redis_url) as server, server.connected() as connection:
-        for _ in range(2):
-            headers = {"connection": "upgrade, http2-settings", "upgrade": upgrade, "http2-settings": "AAMAAABkAAQ"}
+        for headers in (SETTINGS, {"connection": "upgrade"}, {"upgrade": ""}, {"upgrade-insecure-requests": "1"}):
             await connection.send(request("GET", path, headers))
             assert (await connection.answer()).status == status
 

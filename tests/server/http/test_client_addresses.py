@@ -19,6 +19,7 @@ from server.http.exchange import Reply, exchanged
 from server.http.http_counts import HttpCounts
 from server.http.limits import Limits
 from server.http.origins import Origins
+from server.http.problem_codes import ProblemCode
 from server.http.request_classes import RequestClass
 from server.http.request_log import RequestLog
 from server.http.routing import Access, Answer, Request, Route
@@ -86,8 +87,8 @@ class TellingPlain:
 PLAIN, OTHER = request("GET", "/plain"), request("GET", "/other")
 
 
-def refuse(status: int) -> Reply:
-    return Reply(status, {}, b"refused")
+def refuse(code: ProblemCode) -> Reply:
+    return Reply(code.info.status, {}, b"refused")
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from server.http import hypercorn_seam
 from server.http.exchange import Reply
 from server.http.hypercorn_seam import HttpConnection
+from server.http.problem_codes import ProblemCode
 from server.http.request_heads import ASK_FOR_BODY
 from tests.server.http.socket_world import HttpServer, RawConnection, request, serving, shrink_buffers
 
@@ -41,8 +42,8 @@ class Plain:
         return PlainAnswer(self, start + len(PLAIN)) if data.startswith(PLAIN, start) else None
 
 
-def refuse(status: int) -> Reply:
-    return Reply(status, {"content-type": "text/plain"}, b"refused")
+def refuse(code: ProblemCode) -> Reply:
+    return Reply(code.info.status, {"content-type": "text/plain"}, b"refused")
 
 
 class PlainAnswer:
@@ -291,9 +292,11 @@ async def test_a_request_that_is_not_http_is_answered_and_the_connection_closed(
 async def test_no_client_is_taken_on_to_http_2() -> None:
     upgrade = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABkAAQAAP__"}
     async with connected() as (_, connection):
-        for _ in range(2):
-            await connection.send(request("GET", "/upgrade", upgrade))
-            assert (await connection.answer()).body == b"/upgrade"
+        await connection.send(request("GET", "/upgrade", upgrade))
+        answer = await connection.answer()
+        assert (answer.status, answer.headers["connection"], answer.body) == (400, "close", b"refused")
+        await connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert await connection.closed() == b""
 
 
 async def test_an_idle_connection_is_closed() -> None:

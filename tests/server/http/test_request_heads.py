@@ -8,7 +8,7 @@ import h11
 import pytest
 
 from server.http import limits
-from server.http.problem_codes import MAX_BODY_BYTES, MAX_HEAD_BYTES
+from server.http.problem_codes import MAX_BODY_BYTES, MAX_HEAD_BYTES, ProblemCode
 from server.http.request_classes import LIMITS, Allowance, RequestClass
 from server.http.request_heads import accepted_head
 from store.postgres.pool import Pool
@@ -41,7 +41,7 @@ def parsed(data: bytes) -> h11.Request:
 )
 def test_the_application_gets_the_path_of_a_target(target: str, path: str | None) -> None:
     head = accepted_head(parsed(request("GET", target)))
-    assert (head if isinstance(head, int) else head.target.decode()) == (path or 400)
+    assert (head if isinstance(head, ProblemCode) else head.target.decode()) == (path or ProblemCode.INVALID_REQUEST)
 
 
 def test_a_target_may_be_the_server_for_options_alone() -> None:
@@ -55,11 +55,48 @@ def test_a_method_in_small_letters_is_none(method: str, is_taken: bool) -> None:
 
 
 def test_a_body_has_one_length() -> None:
-    assert accepted_head(parsed(request("PUT", "/", {"content-length": "5", "transfer-encoding": "chunked"}))) == 400
+    twice = {"content-length": "5", "transfer-encoding": "chunked"}
+    assert accepted_head(parsed(request("PUT", "/", twice))) is ProblemCode.INVALID_REQUEST
 
 
-def test_an_upgrade_is_ignored_and_all_else_is_left() -> None:
-    head = accepted_head(parsed(b"GET /a HTTP/1.0\r\nhost: test\r\nupgrade: h2c\r\nx: y\r\n\r\n"))
+UPGRADES = {
+    "h2c": ProblemCode.UPGRADE_REFUSED,
+    "H2C": ProblemCode.UPGRADE_REFUSED,
+    "HTTP/2.0": ProblemCode.UPGRADE_REFUSED,
+    "TLS/1.0": ProblemCode.UPGRADE_REFUSED,
+    "TLS/1.0, h2c": ProblemCode.UPGRADE_REFUSED,
+    " , h2c": ProblemCode.UPGRADE_REFUSED,
+    "no-websocket": ProblemCode.UPGRADE_REFUSED,
+    "websocket": ProblemCode.MISDIRECTED_REQUEST,
+    "WebSocket": ProblemCode.MISDIRECTED_REQUEST,
+    "websocket/13": ProblemCode.MISDIRECTED_REQUEST,
+    "h2c ,\tWEBSOCKET": ProblemCode.MISDIRECTED_REQUEST,
+    "": None,
+    " , ": None,
+}
+"""Values of `Upgrade` -> the refusal; None: it asks for no protocol."""
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"connection": "Upgrade, HTTP2-Settings", "http2-settings": "AAMAAABkAAQ"}], ids=str
+)
+@pytest.mark.parametrize("upgrade", UPGRADES)
+def test_a_request_for_another_protocol_is_refused(upgrade: str, more: dict[str, str]) -> None:
+    """Whether `Connection` names the header or not: programs on the way may pass it on."""
+    head = accepted_head(parsed(request("GET", "/", {"upgrade": upgrade, **more})))
+    assert (None if isinstance(head, h11.Request) else head) is UPGRADES[upgrade]
+
+
+@pytest.mark.parametrize("values", [("websocket", "h2c"), ("h2c", "websocket"), ("", "websocket")])
+def test_all_headers_that_ask_for_protocols_count(values: tuple[str, str]) -> None:
+    asked = request("GET", "/", {"upgrade": values[0], "Upgrade": values[1]})
+    assert accepted_head(parsed(asked)) is ProblemCode.MISDIRECTED_REQUEST
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+def test_an_upgrade_in_http_1_0_means_nothing_and_all_else_is_left(upgrade: str) -> None:
+    """RFC 9110, section 7.8."""
+    head = accepted_head(parsed(b"GET /a HTTP/1.0\r\nhost: test\r\nupgrade: %b\r\nx: y\r\n\r\n" % upgrade.encode()))
     assert isinstance(head, h11.Request)
     assert (head.method, head.target, head.http_version) == (b"GET", b"/a", b"1.0")
     assert list(head.headers) == [(b"host", b"test"), (b"x", b"y")]
@@ -68,10 +105,11 @@ def test_an_upgrade_is_ignored_and_all_else_is_left() -> None:
 def test_a_head_has_so_many_bytes_however_it_comes() -> None:
     longest = "y" * (MAX_HEAD_BYTES - len(request("GET", "/", {"x": ""})))
     assert isinstance(accepted_head(parsed(request("GET", "/", {"x": longest}))), h11.Request)
-    assert accepted_head(parsed(request("GET", "/", {"x": longest + "y"}))) == 431
+    assert accepted_head(parsed(request("GET", "/", {"x": longest + "y"}))) is ProblemCode.HEAD_TOO_LARGE
     path = "/" + "p" * (MAX_HEAD_BYTES - len("GET / HTTP/1.1\r\n"))
-    assert accepted_head(parsed(request("GET", path))) == 431, "its first line leaves no bytes for headers"
-    assert accepted_head(parsed(request("GET", path + "p"))) == 414
+    full = accepted_head(parsed(request("GET", path)))
+    assert full is ProblemCode.HEAD_TOO_LARGE, "its first line leaves no bytes for headers"
+    assert accepted_head(parsed(request("GET", path + "p"))) is ProblemCode.URI_TOO_LONG
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from server.http import request_turns
 from server.http.exchange import Reply
+from server.http.problem_codes import ProblemCode
 from server.http.request_classes import RequestClass
 from server.http.request_turns import RUNNING, RUNNING_EACH, RUNNING_STRANGERS, UNTURNED, WAIT_S, RequestTurns, Turn
 from server.http.routes import ROUTES
@@ -152,8 +153,8 @@ class HeldRead:
 PLAIN, OTHER = request("GET", "/plain"), request("GET", "/other")
 
 
-def refuse(status: int) -> Reply:
-    return Reply(status, {}, b"refused")
+def refuse(code: ProblemCode) -> Reply:
+    return Reply(code.info.status, {}, b"refused")
 
 
 async def wait_begun(held: Held, number: int) -> None:
