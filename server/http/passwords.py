@@ -29,6 +29,10 @@ nothing, and one that is refused comes again."""
 WAIT_S: Final = 10.0
 """For a turn: a client that waits for longer shows its user nothing."""
 
+PLACE_S: Final = 60.0
+"""For how long an address whose turn has not come keeps its place: a user tries again within that time. Otherwise a
+client that waits before it comes again would always be behind attackers that do not wait or have new addresses."""
+
 WAITING_EACH: Final = 4
 """Hashes that wait, of one source. Several users behind one address may log in at the same moment; a fifth one is asked
 to try again in a second."""
@@ -57,7 +61,8 @@ class Passwords:
     The source of a hash is the key of the client's address (`server.transport.proxies.address_key`), or the device that
     is known to ask. Hashes of one source run one after the other; sources take turns. Known devices have turns of their
     own: strangers with many addresses do not keep them waiting. Among addresses, those with the fewest hashes to no
-    good end come first (`server.http.wasted`): each address of an attacker delays others once.
+    good end come first (`server.http.wasted`), and of these the one that has asked first, also if its earlier requests
+    were refused: each address of an attacker delays others once, and only those that ask after it.
 
     :param is_familiar: whether users were seen at an address, given by its key.
     :ivar seconds: of each hash, without its wait for a turn.
@@ -133,7 +138,15 @@ class Passwords:
 
 
 def _turns(name: str, rank: Callable[[Hashable], int] | None) -> Turns:
-    return Turns(name, running=CONCURRENT, waiting=WAITING, waiting_each=WAITING_EACH, wait_s=WAIT_S, rank=rank)
+    return Turns(
+        name,
+        running=CONCURRENT,
+        waiting=WAITING,
+        waiting_each=WAITING_EACH,
+        wait_s=WAIT_S,
+        rank=rank,
+        kept_s=PLACE_S,
+    )
 
 
 def _hash(password: str, known: tuple[str, ...], field: str) -> str:

@@ -6,15 +6,18 @@ import random
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from server.http import turns
 from server.http.limits import RateLimited
 from server.http.turns import Turns
 from store.errors import Overloaded
+from tests.waiting import let_pass
 
 
 class Workshop:
@@ -219,3 +222,139 @@ async def test_each_wait_for_a_turn_is_measured_also_one_in_vain(mock_clock: tri
         await trio.testing.wait_all_tasks_blocked()
         assert (shop.begun, shop.refused) == (["a1", "b1"], {"c1": Overloaded})
         assert (shop.turns.wait_seconds.count, shop.turns.wait_seconds.sum) == (3, 2 + 2 + 10)
+
+
+async def wait_in_vain(some: Workshop, clock: trio.testing.MockClock) -> None:
+    await some.ask("b1")
+    clock.jump(10.1)
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def hang_up(some: Workshop, clock: trio.testing.MockClock) -> None:
+    await some.ask("b1")
+    await some.give_up("b1")
+
+
+async def come_to_a_full_queue(some: Workshop, clock: trio.testing.MockClock) -> None:
+    await some.ask("c1", "d1", "b1")
+    await some.give_up("c1")
+    await some.give_up("d1")
+
+
+async def make_room_for_others(some: Workshop, clock: trio.testing.MockClock) -> None:
+    await some.ask("c1", "b1", "d1")
+    await some.give_up("c1")
+    await some.give_up("d1")
+
+
+EQUALS = {"a": 0, "b": 1, "c": 0, "d": 0, "e": 1}
+"""Ranks of sources: `b` and `e` have the same."""
+
+
+@asynccontextmanager
+async def keeping_places() -> AsyncGenerator[Workshop, None]:
+    async with workshop(waiting=2, wait_s=10.0, rank=lambda source: EQUALS[str(source)], kept_s=60.0) as some:
+        await some.ask("a1")
+        yield some
+
+
+def of(some: Workshop, *names: str) -> list[str]:
+    """Those of these requests that have begun, in order."""
+    return [each for each in some.begun if each in names]
+
+
+@pytest.mark.parametrize("leave", [wait_in_vain, hang_up, come_to_a_full_queue, make_room_for_others])
+async def test_a_source_without_a_turn_keeps_its_place(leave: Any, mock_clock: trio.testing.MockClock) -> None:
+    """A client that waits before it comes again is not behind those that came meanwhile."""
+    async with keeping_places() as some:
+        await leave(some, mock_clock)
+        await some.ask("e1", "b2")
+        await some.end_all()
+        assert of(some, "b1", "b2", "e1") == ["b2", "e1"]
+
+
+async def test_a_turn_uses_the_place_up(mock_clock: trio.testing.MockClock) -> None:
+    async with keeping_places() as some:
+        await hang_up(some, mock_clock)
+        await some.ask("b2", "c1")
+        await some.end("a1")
+        assert some.under_way() == ["c1"]
+        await some.end("c1")
+        assert some.under_way() == ["b2"]
+        await some.end("b2")
+        await some.ask("a2", "e1", "b3")
+        await some.end_all()
+        assert of(some, "e1", "b3") == ["e1", "b3"]
+
+
+async def test_a_turn_that_is_there_uses_the_place_up(mock_clock: trio.testing.MockClock) -> None:
+    async with keeping_places() as some:
+        await hang_up(some, mock_clock)
+        await some.end("a1")
+        await some.ask("b2")
+        await some.end("b2")
+        await some.ask("a2", "e1", "b3")
+        await some.end_all()
+        assert of(some, "e1", "b3") == ["e1", "b3"]
+
+
+async def test_a_place_is_kept_for_a_while(mock_clock: trio.testing.MockClock) -> None:
+    async with keeping_places() as some:
+        await hang_up(some, mock_clock)
+        mock_clock.jump(60.1)
+        await some.ask("e1", "b2")
+        await some.end_all()
+        assert of(some, "b2", "e1") == ["e1", "b2"]
+
+
+async def test_so_many_places_are_kept_and_those_that_were_left_last(
+    mock_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "MAX_PLACES", 1)
+    async with keeping_places() as some:
+        await hang_up(some, mock_clock)
+        await some.ask("e1")
+        await some.give_up("e1")
+        await some.ask("b2", "e2")
+        await some.end_all()
+        assert of(some, "b2", "e2") == ["e2", "b2"]
+
+
+async def test_a_full_queue_refuses_the_source_that_came_last(mock_clock: trio.testing.MockClock) -> None:
+    async with workshop(waiting=2, rank=lambda _: 0, kept_s=60.0) as some:
+        await some.ask("a1")
+        await hang_up(some, mock_clock)
+        await some.ask("c1", "d1", "e1")
+        assert some.refused == {"e1": Overloaded}
+        await some.ask("b2")
+        assert some.refused == {"e1": Overloaded, "d1": Overloaded}
+        assert await some.end_all() == ["a1", "b2", "c1"]
+
+
+async def test_a_client_that_comes_again_passes_300_that_have_a_new_address_each_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A hash takes 0.3 s here, so a wait of 10 s serves one of nine; the others come again at once."""
+    some = Turns("work", running=1, waiting=512, waiting_each=4, wait_s=10.0, rank=lambda _: 0, kept_s=60.0)
+    addresses = count()
+
+    async def is_served(source: object) -> bool:
+        try:
+            async with some.turn(source):
+                await let_pass(0.3, why="a hash takes it")
+        except Overloaded:
+            return False
+        return True
+
+    async def attack() -> None:
+        while True:
+            await is_served(next(addresses))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(300):
+            nursery.start_soon(attack)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not await is_served("a user")
+        await let_pass(4, why="the answer takes 3 s at most, and asks for one more")
+        assert await is_served("a user")
+        nursery.cancel_scope.cancel()
