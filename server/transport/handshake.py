@@ -89,6 +89,8 @@ async def open_websocket(
     :raises trio.BrokenResourceError: if the connection was lost meanwhile.
     """
     head, after = await _read_head(first, read)
+    if not head:
+        return None
     upgrade = plain_upgrade(head)
     if upgrade is not None:
         crowded = admit(upgrade.forwarded_for)

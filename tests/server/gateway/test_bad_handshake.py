@@ -116,6 +116,17 @@ async def test_a_client_that_goes_during_the_handshake_leaves_nothing(pool: Pool
                     await client.stream.send_eof()
 
 
+@pytest.mark.parametrize("raw", [b"", b"GET /v1/so", b"\r\n", TLS_HELLO])
+async def test_a_client_that_goes_before_its_request_is_whole_holds_no_connection_until_the_deadline(
+    pool: Pool, redis_url: str, raw: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HELLO_TIMEOUT_S", 600.0)
+    async with open_node(pool.url, redis_url) as node, undisturbed(pool, node), node.open_raw() as client:
+        await client.write(raw)
+        await client.stream.send_eof()
+        assert await client.wait_end() is None
+
+
 @pytest.mark.usefixtures("_short")
 async def test_silence_after_the_handshake_ends_with_hello_timeout(pool: Pool, redis_url: str) -> None:
     async with open_node(pool.url, redis_url) as node, undisturbed(pool, node), node.open_websocket() as client:
