@@ -13,10 +13,17 @@ from typing import Any
 
 import trio
 
-from embedded.ports import free_port
+from embedded.ports import free_port, is_free
 from tests.planted import check_log
 
 START_TIMEOUT_S = 60.0
+
+
+def three_free_ports() -> int:
+    """The first of three ports in a row that are free: those for operators, if METRICS_PORT is the first."""
+    while not (is_free((first := free_port()) + 1) and is_free(first + 2)):
+        pass
+    return first
 
 
 class Process:

@@ -261,8 +261,8 @@ NUMBERS = {
         f"{emails.MAX_TO_MAILBOX} a day",
     ),
     "docs/configuration.md": (
-        f"keeps {OTHER_FILES} files for itself",
-        f"beyond {MAX_CONNECTIONS:,} connections",
+        f"keep {OTHER_FILES} files for themselves",
+        f"has {MAX_CONNECTIONS:,} connections",
     ),
 }
 """Document -> phrases with the values of constants."""

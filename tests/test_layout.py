@@ -66,6 +66,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "limits": "limits of requests",
         "pages_ahead": "several pages for one request",
         "receipts": "marks, and the users who are told of them",
+        "room": "a node that is full of connections",
         "told_to_stop": "a process that is told to stop while something hangs",
     },
     "server/http": {

@@ -9,7 +9,8 @@ from runtime.metrics.metric import SOCKET, Metric
 _TYPE: Final = {"type": "name of a frame in `protocol/SPEC.md`, or `unknown`"}
 
 _ENDS: Final = (
-    "name of a close code, `other_code`, `lost`, `not_opened`, `slow_reader`, `stuck_reader` or `connection_lost`"
+    "name of a close code, `other_code`, `lost`, `not_opened`, `slow_reader`, `stuck_reader`, `no_room` or"
+    " `connection_lost`"
 )
 
 CONNECTIONS: Final = (
@@ -78,7 +79,7 @@ WIRE: Final = (
         "counter",
         "Ends of outboxes; all but `closed` cut the connection.",
         SOCKET,
-        {"reason": "`closed`, `slow_reader`, `stuck_reader` or `connection_lost`"},
+        {"reason": "`closed`, `slow_reader`, `stuck_reader`, `no_room` or `connection_lost`"},
     ),
 )
 

@@ -85,14 +85,14 @@ HTTP: Final = (
         {"class": "a class of requests in `docs/http.md`"},
     ),
     Metric(
-        "alo_http_connections", "gauge", "Open connections.", WEB, {"state": "`waiting` for a request, or `in_use`"}
+        "alo_http_connections", "gauge", "Open connections.", WEB, {"state": "`waiting` for their clients, or `in_use`"}
     ),
     Metric("alo_http_connections_accepted_total", "counter", "Connections that were accepted.", WEB),
     Metric("alo_http_connections_refused_total", "counter", "Connections of addresses that had too many.", WEB),
     Metric(
         "alo_http_connections_expired_total",
         "counter",
-        "Connections without a request that were closed to make room for others.",
+        "Connections that waited for their clients, and were closed to make room for others.",
         WEB,
     ),
     Metric("alo_http_requests_waiting", "gauge", "Requests that wait for their turn.", WEB, _REQUESTS_OF),

@@ -121,7 +121,8 @@ class Gateway(Protocol):
         """The budget of the connection's user, which is counted for it until `leave`."""
 
     async def register(self, connection: Connection) -> None:
-        """Once this returns, all nodes offer the user's pushes to this connection. Raises Unavailable."""
+        """Once this returns, all nodes offer the user's pushes to this connection. Raises Unavailable, and Overloaded
+        if the node has no room for it."""
 
     def count_client(self, connection: Connection, name: str | None) -> str:
         """Count a connection by the client's name, which is noted for its device; returns the name that it is counted
@@ -244,7 +245,7 @@ class Connection:
                 try:
                     with self._scope:
                         await self._serve()
-                    if self._scope.cancelled_caught and self._closing is None:
+                    if self._scope.cancelled_caught and self._closing is None and self.outbox.cut_reason is None:
                         self._closing = self._overdue()
                     await self._say_goodbye()
                     nursery.cancel_scope.cancel()
@@ -309,6 +310,10 @@ class Connection:
         if self._machine.state is State.OPEN and self._closing is None:
             self.outbox.offer(encode(Move(round(in_s * 1000))))
             self.outbox.flush()
+
+    def expire(self) -> None:
+        """End the connection at once: it has no hello yet, and others need its room. Atomic (no checkpoint)."""
+        self.outbox.cut("no_room")
 
     def ping(self) -> None:
         """Ask the peer for a sign of life. Atomic (no checkpoint)."""

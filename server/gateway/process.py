@@ -31,6 +31,7 @@ from runtime.health import Health
 from runtime.line_sample import LineSample
 from runtime.metrics.samples import Sample, by_label
 from runtime.metrics.store_samples import batch_samples, cache_uses, pool_samples, redis_samples
+from runtime.open_files import room_for_connections
 from runtime.operator_port import asked, health_answer
 from runtime.process import tell_ready
 from runtime.signals import watch_signals
@@ -65,11 +66,12 @@ from server.transport.handshake import refused_address, refused_unwelcomed
 from server.transport.keepalive import KeepAlive
 from server.transport.listener import accept_connections, listen
 from server.transport.proxies import address_key, forwarded_address
+from server.transport.room import Room
 from store.batching.group_commit import BatchStatistics
 from store.batching.two_lanes import LanesStatistics
 from store.clock import Clock
 from store.device_uses import DeviceUses
-from store.errors import StoreError, Unavailable
+from store.errors import Overloaded, StoreError, Unavailable
 from store.objects.url import keep_time, open_objects
 from store.participant_lists import ParticipantsCache
 from store.postgres.migrate import wait_migrated
@@ -134,6 +136,10 @@ LEAVING_AT_ONCE: Final = 16
 
 ADMISSION_S: Final = 1.0
 """A connection that has not asked to sync by then gives up its place in the admission."""
+
+FOR_USERS: Final = 3 / 4
+"""The share of its connections that a node gives to users whose hello is accepted. The rest is for those that come,
+which give way to each other: so a node that is full still answers its operator's load balancer."""
 
 USES_S: Final = 60.0
 """Time between looks for connected devices whose use was noted an hour ago (`store.device_uses`): 2 ms for 10,000."""
@@ -221,8 +227,10 @@ class SocketGateway:
         self.told = _told(config)
         self._turns = trio.Semaphore(LEAVING_AT_ONCE)
         self._connections: set[Connection] = set()
+        most = room_for_connections() - config.database_pool
+        self._room = Room(most)
+        self._most_registered = int(most * FOR_USERS)
         self._lines = LineSample("connection_ended", config.log_lines_per_s)
-        self._accepted = 0
         self._refused = 0
         self._ended: Counter[str] = Counter()
         self._all_gone = trio.Event()
@@ -300,7 +308,7 @@ class SocketGateway:
 
     async def _accept_until_terminated(self, sock: socket.socket, connections: trio.Nursery) -> None:
         async with trio.open_nursery() as listening:
-            listening.start_soon(accept_connections, sock, connections, self._serve, self._admission.wait_open)
+            listening.start_soon(accept_connections, sock, connections, self._serve, self._wait_calm)
             log.info("listening", host=self._config.host, port=sock.getsockname()[1], node=self.node.id.hex())
             self._port, self._listening_since = sock.getsockname()[1], trio.current_time()
             self.health.started()
@@ -314,14 +322,20 @@ class SocketGateway:
         await self.node.catch_up.settled.wait()
         tell_ready(self._config)
 
+    async def _wait_calm(self) -> None:
+        """Return once the node may accept more connections."""
+        await self._room.wait_room()
+        await self._admission.wait_open()
+
     async def _serve(self, sock: socket.socket, address: str) -> None:
-        self._accepted += 1
-        connection = Connection(self, sock, address, self._accepted)
+        connection = Connection(self, sock, address, self._room.accepted + 1)
+        self._room.enter(connection)
         self._connections.add(connection)
         try:
             await connection.run()
         finally:
             self._connections.discard(connection)
+            self._room.leave(connection)
             self._ended[connection.end_reason] += 1
             if not self._connections:
                 self._all_gone.set()
@@ -429,6 +443,9 @@ class SocketGateway:
         return self._budgets.enter(connection.user)
 
     async def register(self, connection: Connection) -> None:
+        if self._room.served >= self._most_registered:
+            raise Overloaded("the room for users", self._room.served)
+        self._room.serve(connection)
         if self.hub.add(connection):
             self._last_seen.note(connection.user)
         self._keep_alive.add(connection)
@@ -457,7 +474,7 @@ class SocketGateway:
     def samples(self) -> Iterator[Sample]:
         """The metrics of this node, at a scrape. Atomic (no checkpoint)."""
         yield Sample("alo_connections", len(self._connections))
-        yield Sample("alo_connections_accepted_total", self._accepted)
+        yield Sample("alo_connections_accepted_total", self._room.accepted)
         yield Sample("alo_connections_refused_total", self._refused)
         yield from by_label("alo_connections_ended_total", self._ended)
         yield Sample("alo_admissions", len(self._admission))

@@ -17,7 +17,9 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
   can follow, and the connection is closed.
 - Hypercorn waits for ever for a client that does not read its answer. Here `WRITE_S`.
 - Hypercorn waits as long for a head that has begun as for one that has not. Here `HEAD_S`, and an answer.
-- Hypercorn knows neither the PROXY protocol nor limits of connections. Here `OpenConnections`.
+- Hypercorn knows neither the PROXY protocol nor limits of connections. Here `OpenConnections`. While others wait for
+  room, connections that wait for a request, or the rest of one, are closed, and each answer is the last of its
+  connection.
 - Hypercorn ends connections whose request is on its way when the process ends. Here they have `LAST_REQUEST_S`.
 - Hypercorn keeps a connection that its client has closed until the idle timeout. Here it is closed at once.
 - Hypercorn starts a task for each request that waits for the idle timeout. Here each connection has one.
@@ -200,7 +202,7 @@ async def serve_http(
     lifespan = Lifespan(wrapped, config, state)
 
     def is_ending() -> bool:
-        return is_stopping() or terminated.is_set()
+        return is_stopping() or terminated.is_set() or connections.is_wanted
 
     shared = _Shared(wrapped, config, context, state, plain, direct, refuse, proxies, connections, turns, is_ending)
 
@@ -231,6 +233,10 @@ class _Draining(Event):
     """The answer is out, and the rest of the request's body has `DRAIN_S` to come."""
 
 
+class _AwaitingBody(Event):
+    """The application waits for the rest of the request's body."""
+
+
 class HttpConnection(TCPServer):
     """A connection; `run` serves it.
 
@@ -249,6 +255,7 @@ class HttpConnection(TCPServer):
         self._has_begun_head = False
         self._is_last = False
         self._is_over = False
+        self._awaits_body = False
         self._deadline = trio.current_time() + HEAD_S
         self._nap = trio.CancelScope(deadline=self._deadline)
 
@@ -314,6 +321,9 @@ class HttpConnection(TCPServer):
             await self._write(event.data)
         elif isinstance(event, Updated):
             self._update(is_idle=event.idle)
+        elif isinstance(event, _AwaitingBody):
+            self._awaits_body = True
+            self._shared.open.wait_for_client(self)
         elif isinstance(event, _Draining):
             self._set_deadline(DRAIN_S)
         elif isinstance(event, Closed):
@@ -321,16 +331,16 @@ class HttpConnection(TCPServer):
 
     def _update(self, *, is_idle: bool) -> None:
         self._is_idle = is_idle
-        self._has_begun_head = False
+        self._has_begun_head = self._awaits_body = False
+        self._shared.open.serve(self)
         if is_idle:
             is_over = self.context.terminated.is_set()
             self._deadline = -inf if is_over else trio.current_time() + self.config.keep_alive_timeout
-            self._shared.open.wait_for_request(self)
+            self._shared.open.wait_for_client(self)
             if is_over:
                 self._nap.cancel()
         else:
             self._deadline = inf
-            self._shared.open.begin_request(self)
 
     async def _read_data(self) -> None:
         data = b"-"
@@ -345,6 +355,9 @@ class HttpConnection(TCPServer):
 
     async def _take(self, data: bytes) -> None:
         await self.protocol.handle(RawData(data))
+        if self._awaits_body and not self.protocol.is_awaiting_body:
+            self._awaits_body = False
+            self._shared.open.serve(self)
         if self._is_idle and not self._has_begun_head and self.protocol.has_begun_head:
             self._has_begun_head = True
             self._set_deadline(LAST_REQUEST_S if self.context.terminated.is_set() else HEAD_S)
@@ -374,7 +387,7 @@ class HttpConnection(TCPServer):
     async def _linger(self, linger_s: float) -> None:
         """Close the connection for writing, and drop what still comes until the client closes it too, for so long."""
         self._is_last = True
-        self._shared.open.wait_for_request(self)
+        self._shared.open.wait_for_client(self)
         self._set_deadline(linger_s)
         try:
             # Another task may be writing an answer.
@@ -454,6 +467,7 @@ class Http1(H11Protocol):
         self._turn: Turn | None = None
         self._held = b""
         self._declared = 0
+        self._has_asked = False
         self.connection = self._requests()
         self.connection_state[ASK_FOR_BODY] = self.ask_for_body
         self.connection_state[END_TURN] = self.end_turn
@@ -545,6 +559,7 @@ class Http1(H11Protocol):
             await self.send_refusal(head)
             await self.send(Closed())
             return
+        self._has_asked = False
         self._declared = next((int(value) for name, value in head.headers if name == b"content-length"), 0)
         if self._direct is not None and (found := self._direct.find(head.method, head.target, head.headers)):
             await self._serve_directly(self._direct, found, head)
@@ -573,9 +588,21 @@ class Http1(H11Protocol):
             await self.send(Closed())
 
     async def ask_for_body(self) -> None:
-        """Answer 100 (Continue) to a client that holds the body of its request back, and to no other. Either way the
-        request now waits for its client."""
+        """Have the client send the body of its request, for which the application waits."""
         self.end_turn()
+        self._has_asked = True
+        if self.is_awaiting_body:
+            await self.send(_AwaitingBody())
+        await self.let_body_come()
+
+    @property
+    def is_awaiting_body(self) -> bool:
+        """Whether the application waits for the rest of a body."""
+        connection = self.connection
+        return self._has_asked and isinstance(connection, h11.Connection) and connection.their_state is h11.SEND_BODY
+
+    async def let_body_come(self) -> None:
+        """Answer 100 (Continue) to a client that holds the body of its request back, and to no other."""
         if self.is_body_held_back():
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
 
@@ -693,7 +720,7 @@ class _Wire:
         return taken
 
     async def ask_for_body(self) -> None:
-        await self._protocol.ask_for_body()
+        await self._protocol.let_body_come()
 
     async def answer(self, reply: Reply, *, has_body: bool = True) -> None:
         self.status, self.body_bytes = reply.status, len(reply.body) if has_body else 0

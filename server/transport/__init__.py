@@ -3,6 +3,7 @@
 | module | about |
 |---|---|
 | `listener` | accepting sockets |
+| `room` | how many connections are open; which of them give way to others |
 | `admission` | connections and requests per client; how many connections are greeted at the same time |
 | `addresses` | the client's address of a connection: it reads the header of a proxy |
 | `proxies` | the client's address behind load balancers: trusted proxies, PROXY protocol, `X-Forwarded-For` |

@@ -22,6 +22,7 @@ from embedded.programs import take_back
 from embedded.run import banner_of, choose_metrics_port, choose_ports, shown_urls
 from store.objects.url import parse_objects_url
 from tests.embedded.embedded_world import ROOT, needs_linux, nothing_runs_in, wait_ended
+from tests.processes import three_free_ports
 from tests.waiting import wait_until_blocking
 
 # Listens on the port that the variable names, if it does, and is ready then; drains for a while on SIGTERM.
@@ -215,7 +216,7 @@ def test_the_banner_names_the_page_of_metrics_of_each_process() -> None:
 
 
 def test_the_processes_get_the_port_for_operators_that_was_free(runner: Runner) -> None:
-    runner.settings["METRICS_PORT"] = str(first := _three_free_ports())
+    runner.settings["METRICS_PORT"] = str(first := three_free_ports())
     runner.start({"web": runner.command("METRICS_PORT")}, **NO_SERVICES)
     runner.wait_output(f"http://127.0.0.1:{first + 2}/metrics (worker)")
     assert not is_free(first)
@@ -232,18 +233,12 @@ def test_a_port_for_operators_without_room_for_all_processes_is_refused(text: st
 
 
 def test_a_taken_port_among_those_for_operators_is_named_with_the_way_out() -> None:
-    first = _three_free_ports()
+    first = three_free_ports()
     named = pytest.raises(EmbeddedError, match=f"Port {first + 1} is taken.*METRICS_PORT={first + 100} make run")
     with socket.create_server(("127.0.0.1", first + 1)), named:
         choose_metrics_port({"METRICS_PORT": str(first)})
     assert choose_metrics_port({"METRICS_PORT": str(first)}) == first
     assert choose_metrics_port({"METRICS_PORT": "0"}) == 0
-
-
-def _three_free_ports() -> int:
-    while not (is_free((first := free_port()) + 1) and is_free(first + 2)):
-        pass
-    return first
 
 
 def test_a_process_that_ignores_the_signal_is_killed_at_the_deadline_and_that_is_a_failure(runner: Runner) -> None:

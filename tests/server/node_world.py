@@ -278,7 +278,7 @@ class TestNode:
     async def wait_footprint(self, before: dict[str, int], *, timeout_s: float = PATIENCE_S) -> None:
         with trio.move_on_after(timeout_s):
             await wait_until(lambda: self.footprint() == before, "nothing is left behind", timeout_s=2 * timeout_s)
-        assert self.footprint() == before
+        assert self.footprint() == before, (self.footprint(), before)
 
     async def wait_event(self, event: str) -> None:
         """Return once the node has logged this."""

@@ -15,11 +15,10 @@ import trio
 
 from client.connection import connect
 from client.http import Credentials
-from embedded.ports import free_port, is_free
 from embedded.postgres import PostgresServer
 from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
-from tests.processes import Cluster, Process, open_cluster
+from tests.processes import Cluster, Process, open_cluster, three_free_ports
 from tests.waiting import wait_until
 
 SEEN_S = 15.0
@@ -61,15 +60,9 @@ class Operated:
         await wait_until(are_so, f"all answer {path} with {expected}", timeout_s=3 * SEEN_S)
 
 
-def _three_free_ports() -> int:
-    while not (is_free((first := free_port()) + 1) and is_free(first + 2)):
-        pass
-    return first
-
-
 @asynccontextmanager
 async def operated(database_url: str, redis_url: str, **settings: str) -> AsyncGenerator[Operated, None]:
-    first = _three_free_ports()
+    first = three_free_ports()
     async with open_cluster(database_url, redis_url, METRICS_PORT=str(first), **settings) as cluster:
         yield Operated(cluster, first)
 

@@ -1,4 +1,4 @@
-"""Processes with a low limit of open files: they use all of it, and log once that it is reached."""
+"""Processes with a low limit of open files: clients cannot take all of it, and the log says once that it is reached."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from embedded.ports import free_port
 from embedded.process import LINUX
 from runtime.config import Config
 from runtime.open_files import EVERY_S, MACOS_MOST, OTHER_FILES, AcceptFailures, raise_limit
+from runtime.operations import PORT_STEPS
 from server.transport.listener import accept_connections, listen
 from store.postgres.pool import Pool
-from tests.processes import open_cluster
+from tests.processes import open_cluster, three_free_ports
 
 SOFT, HARD = 48, 160
 DATABASE_POOL = Config().database_pool
@@ -57,31 +58,52 @@ def test_a_hard_limit_that_the_system_does_not_grant_leaves_what_it_does_grant(
     assert limits[-1] == (raised, resource.RLIM_INFINITY)
 
 
-HALF_REQUESTS = {
-    "silent": b"",
-    "half a head": b"GET /healthz HTTP/1.1\r\nhost: h\r\n",
-    "idle": b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n",
-    "half a body": b"POST /v1/users HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\n{",
+GET = b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n"
+POST = b"POST /v1/users HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+UPGRADE = (
+    b"GET /v1/socket HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: alo.v1\r\n\r\n"
+)
+HELD = {
+    "web: silent": b"",
+    "web: half a head": GET[:-2],
+    "web: idle": GET,
+    "web: half a body": POST + b"{",
+    "socket: silent": b"",
+    "socket: half a head": UPGRADE[:-2],
+    "socket: no hello": UPGRADE,
 }
+"""Bytes with which clients hold connections to a process."""
 
 
-@pytest.mark.parametrize("case", [case for case in HALF_REQUESTS if case != "half a body"])
-async def test_web_closes_connections_without_requests_for_others_when_it_has_no_more_files(
+@pytest.mark.parametrize("case", HELD)
+async def test_a_process_closes_connections_that_wait_for_their_clients_when_it_has_no_more_files(
     pool: Pool, redis_url: str, case: str
 ) -> None:
-    port = free_port()
-    async with open_cluster(pool.url, redis_url, PORT=str(port), LOG_FORMAT="json") as cluster:
-        process = await cluster.start("tests.limited", str(SOFT), str(HARD), "server", "web")
+    """It keeps files for itself: its operators get answers at their port and at that of clients, while clients hold all
+    that they can."""
+    command = case.partition(":")[0]
+    port, first = free_port(), three_free_ports()
+    operators = first + PORT_STEPS[command]
+    ports = {"PORT": str(port), "SOCKET_PORT": str(port), "METRICS_PORT": str(first)}
+    async with open_cluster(pool.url, redis_url, LOG_FORMAT="json", **ports) as cluster:
+        process = await cluster.start("tests.limited", str(SOFT), str(HARD), "server", command)
         await process.wait_event("listening")
         streams = []
         for _ in range(HARD + 40):
             streams.append(await trio.open_tcp_stream("127.0.0.1", port))
-            await streams[-1].send_all(HALF_REQUESTS[case])
+            await streams[-1].send_all(HELD[case])
         full = await process.wait_event("connections_full")
         assert (full["level"], full["most"]) == ("warning", HARD - OTHER_FILES - DATABASE_POOL)
-        for _ in range(20):
-            with trio.fail_after(10):
-                assert b"HTTP/1.1" in await answer_of(port), "served while the others are open"
+        for _ in range(10):
+            for asked, path in (
+                (port, "/healthz"),
+                (port, "/readyz"),
+                (operators, "/healthz"),
+                (operators, "/metrics"),
+            ):
+                with trio.fail_after(10):
+                    assert (await answer_of(asked, path)).startswith(b"HTTP/1.1 200 ")
         for stream in streams:
             await trio.aclose_forcefully(stream)
         assert [line["event"] for line in process.log].count("connections_full") == 1
@@ -90,51 +112,12 @@ async def test_web_closes_connections_without_requests_for_others_when_it_has_no
         assert len(process.raw) == len(process.log), "each line on stderr is one of the log"
 
 
-async def test_web_is_whole_again_after_half_bodies_have_taken_all_its_connections(pool: Pool, redis_url: str) -> None:
-    port = free_port()
-    async with open_cluster(pool.url, redis_url, PORT=str(port), LOG_FORMAT="json") as cluster:
-        process = await cluster.start("tests.limited", str(SOFT), str(HARD), "server", "web")
-        await process.wait_event("listening")
-        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(HARD + 40)]
-        for stream in streams:
-            await stream.send_all(HALF_REQUESTS["half a body"])
-        await process.wait_event("connections_full")
-        for stream in streams:
-            await trio.aclose_forcefully(stream)
-        with trio.fail_after(30):
-            assert b"HTTP/1.1" in await answer_of(port)
-        assert await process.stop() == 0
-        assert len(process.raw) == len(process.log), "each line on stderr is one of the log"
-
-
-async def test_a_gateway_that_has_all_its_files_open_says_so_once_and_serves_again_when_there_is_room(
-    pool: Pool, redis_url: str
-) -> None:
-    port = free_port()
-    ports = {"SOCKET_PORT": str(port)}
-    async with open_cluster(pool.url, redis_url, **ports) as cluster:
-        process = await cluster.start("tests.limited", str(SOFT), str(HARD), "server", "socket")
-        await process.wait_event("listening")
-        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(HARD + 40)]
-        failed = await process.wait_event("accept_failed")
-        assert failed["level"] == "error"
-        assert "open files" in failed["error"]
-        assert "ulimit" in failed["hint"]
-        for stream in streams:
-            await trio.aclose_forcefully(stream)
-        with trio.fail_after(30):
-            assert b"HTTP/1.1" in await answer_of(port)
-        assert [line["event"] for line in process.log].count("accept_failed") == 1
-        assert "Traceback" not in "".join(process.raw)
-        assert await process.stop() == 0
-
-
-async def answer_of(port: int) -> bytes:
-    """The answer to a request that is invalid for a gateway, and unknown to a web process."""
+async def answer_of(port: int, path: str) -> bytes:
+    """The beginning of an answer, asked for again after a reset: so does each program that checks health."""
     while True:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         try:
-            await stream.send_all(b"GET /nothing HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            await stream.send_all(b"GET %b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" % path.encode())
             if answer := await stream.receive_some():
                 return bytes(answer)
         except trio.BrokenResourceError:

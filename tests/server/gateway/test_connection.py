@@ -415,8 +415,24 @@ async def test_a_stuck_reader_is_cut_in_milliseconds(served: Served, monkeypatch
     with trio.fail_after(3):
         await served.ended.wait()
     assert trio.current_time() - began < 0.3 + 0.7, "the connection does not wait some seconds for a closing handshake"
+    assert served.connection.end_reason == "stuck_reader"
     assert await client.wait_end() is None
     await client.stream.aclose()
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_a_connection_that_makes_room_for_others_ends_at_once(
+    accepted: Served, nursery: trio.Nursery, *, is_open: bool
+) -> None:
+    nursery.start_soon(accepted.run)
+    if is_open:
+        await accepted.client.handshake()
+    await wait_all_tasks_blocked()
+    accepted.connection.expire()
+    await wait_all_tasks_blocked()
+    assert accepted.ended.is_set(), "without a closing handshake, for which it would need its file"
+    assert accepted.connection.end_reason == "no_room"
+    await accepted.client.stream.aclose()
 
 
 async def test_a_silent_peer_is_told_and_not_waited_for(served: Served) -> None:

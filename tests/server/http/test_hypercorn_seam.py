@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -18,7 +18,9 @@ from server.http.exchange import Reply
 from server.http.hypercorn_seam import HttpConnection
 from server.http.problem_codes import ProblemCode
 from server.http.request_heads import ASK_FOR_BODY
+from server.transport import room
 from tests.server.http.socket_world import HttpServer, RawConnection, request, serving, shrink_buffers
+from tests.waiting import let_pass, wait_until
 
 GOOD = request("GET", "/after")
 
@@ -297,6 +299,36 @@ async def test_no_client_is_taken_on_to_http_2() -> None:
         assert (answer.status, answer.headers["connection"], answer.body) == (400, "close", b"refused")
         await connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         assert await connection.closed() == b""
+
+
+@pytest.mark.parametrize(
+    "parts", [(GOOD,), (PLAIN,), (request("PUT", "/reads", {"content-length": "2"}), b"{", b"}")], ids=str
+)
+async def test_a_connection_with_a_request_makes_room_for_others_by_its_answer(
+    parts: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not closed before, however long that takes, and takes no more requests."""
+    monkeypatch.setattr(room, "PATIENCE_S", 0.1)
+    app, plain = App(), Plain()
+    app.release, plain.release = trio.Event(), trio.Event()
+    async with serving(app, plain, refuse, max_connections=8) as server, AsyncExitStack() as stack:
+        busy = [await stack.enter_async_context(server.connected()) for _ in range(5)]
+        for connection in busy:
+            for part in parts:
+                await connection.send(part)
+                await trio.testing.wait_all_tasks_blocked()
+        await wait_until(lambda: server.connections.served == 5, "all are being served")
+        another = await stack.enter_async_context(server.connected())
+        await another.send(GOOD)
+        await wait_until(lambda: server.connections.is_wanted, "another waits for room")
+        await let_pass(0.3, why="connections that wait for their clients have given way by then")
+        app.release.set()
+        plain.release.set()
+        for connection in busy:
+            answer = await connection.answer(parts[0].partition(b" ")[0])
+            assert (answer.status, answer.headers["connection"]) == (200 if parts[0] == PLAIN else 401, "close")
+            await connection.stream.aclose()
+        assert (await another.answer()).status == 401
 
 
 async def test_an_idle_connection_is_closed() -> None:
