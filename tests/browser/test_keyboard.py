@@ -135,6 +135,7 @@ async def test_the_focus_goes_through_the_page_in_its_order_and_is_seen(
     async with open_ops_page(pool, redis_url, tmp_path, nodes=2) as page:
         await page.log_in()
         assert await focused(page.tab) == "main", "the form is gone: the figures have the focus"
+        assert await page.tab.value("scrollY") == 0
         await page.wait_rows("nodes", 2)
         nodes = sorted(each.id.hex() for each in page.nodes)
         order = ["Skip to the figures", "pause", "forget", *(f"Drain node {node}" for node in nodes)]

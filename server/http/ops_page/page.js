@@ -276,7 +276,7 @@ function shown(isIn) {
   const hadFocus = login.contains(document.activeElement)
   login.hidden = isIn
   figures.hidden = pause.hidden = forget.hidden = !isIn
-  if (isIn && hadFocus) byId('main').focus()
+  if (isIn && hadFocus) byId('main').focus({ preventScroll: true })
 }
 
 function pauses(is) {
