@@ -65,6 +65,7 @@ def documents() -> list[Path]:
 _FILE = re.compile(r"(?:[\w.-]+/)*[\w.-]+\.(?:cddl|cfg|html|js|json|lua|md|mjs|py|sql|toml|txt)")
 _FOLDER = re.compile(rf"(?:{'|'.join(folder.name for folder in ROOT.iterdir() if folder.is_dir())})/(?:[\w.-]+/)*")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+MAX_PICTURE_BYTES = 150_000
 UNTRACKED = (".venv/", "client/js/node_modules/", "tests/browser/node_modules/", "var/")
 
 
@@ -104,6 +105,13 @@ def test_a_document_has_the_variables_of_the_client_with_their_defaults(document
 
 def test_the_readme_fits_on_two_screens() -> None:
     assert len(README.splitlines()) <= 100
+
+
+def test_each_picture_is_small_and_shown_by_a_document() -> None:
+    pictures = {*(ROOT / "docs" / "images").iterdir()}
+    assert {file.name for file in pictures if file.stat().st_size > MAX_PICTURE_BYTES} == set()
+    shown = {(file.parent / path).resolve() for file in documents() for path in _LINK.findall(file.read_text())}
+    assert pictures <= shown
 
 
 def test_the_reading_order_lists_each_document() -> None:

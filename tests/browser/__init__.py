@@ -5,4 +5,5 @@
 | `driver.js` | drives a tab of headless Chromium, with puppeteer-core and axe-core |
 | `tab.py` | that tab, for a test |
 | `browser_world.py` | real processes, and a tab that shows their page |
+| `make_pictures.py` | writes the pictures in docs/images/ |
 """
