@@ -47,7 +47,9 @@ with owner as (
 select (extract(epoch from made.expires) * 1000000)::bigint, u.is_closed, u.suspended is not null
 from users u left join made on true left join noted on true left join told on true
 -- The count lets Postgres note each of the devices that are revoked.
-where u.id = %(user)s::uuid and (select count(*) from noted_ended) >= 0;
+where u.id = %(user)s::uuid and (select count(*) from noted_ended) >= 0
+-- If a change of the user kept this waiting, the lock reads the user as the change has left it, and the reason is right.
+for share of u;
 
 -- name: devices_of
 -- A page of the devices of a user whose tokens are good, the newest first.

@@ -9,16 +9,19 @@ import trio
 
 from client.http import Credentials
 from store import devices, notifiers, security_events
+from store.accounts import add_user
 from store.devices import EndedDevice, add_device, ended_since
-from store.errors import AccountSuspended, DeviceRevoked, TokenReused
+from store.errors import AccountClosed, AccountSuspended, DeviceRevoked, PasswordChanged, TokenReused
 from store.notifiers import WebhookTarget
-from store.postgres.driver import uuid
+from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.security_events import Source
 from store.suspensions import is_suspended, set_suspended
 from store.tokens import device_by_token, device_known_by, renew_token
 from tests.people import new_device
+from tests.store.store_world import is_waiting_for
 from tests.store.test_tokens import DAY_S, end_overlap
+from tests.waiting import wait_until
 
 OPERATOR = Source("operator", operator="ops")
 
@@ -89,6 +92,30 @@ async def test_no_device_logs_in_also_not_at_the_same_moment(pool: Pool, alice: 
             await device_by_token(pool, token)
     with pytest.raises(AccountSuspended):
         await add_device(pool, alice.user, "x", lifetime_s=DAY_S)
+
+
+WAITED_FOR = {
+    'set_suspended(%s, true, \'{"actor": "system"}\')': AccountSuspended,
+    'close_account(%s, 60, false, \'{"actor": "system"}\')': AccountClosed,
+    "change_password(%s, null, 'x', 'y', false)": PasswordChanged,
+}
+"""A change of a user, and what a login is told that has waited for it."""
+
+
+@pytest.mark.parametrize("change", WAITED_FOR, ids=[change.partition("(")[0] for change in WAITED_FOR])
+async def test_a_login_that_waits_for_a_change_of_the_user_is_told_the_reason(pool: Pool, change: str) -> None:
+    user = await add_user(pool, "alice", "x")
+
+    async def log_in() -> None:
+        with pytest.raises(WAITED_FOR[change]):
+            await add_device(pool, user, "x", lifetime_s=DAY_S, password_hash="x")
+
+    async with connected(pool.url) as operator, trio.open_nursery() as nursery:
+        await operator.query("begin")
+        await operator.query(f"select {change}", (uuid(user),))
+        nursery.start_soon(log_in)
+        await wait_until(lambda: is_waiting_for(pool, "Lock", "with owner as"), "the login waits")
+        await operator.query("commit")
 
 
 async def test_the_gateways_are_told_of_all_connections_of_the_user(
