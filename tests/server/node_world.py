@@ -87,7 +87,7 @@ class RawClient:
         await self.read(1)
 
     async def read(self, count: int, *, patience_s: float = PATIENCE_S) -> list[Reply | Push]:
-        """At least `count` frames: the rest of the last message comes with them.
+        """At least `count` frames: the rest of the last bytes that have come is read with them.
 
         All must fit the grammar in alo.cddl, and be in the one encoding that the specification allows a server.
         """
@@ -107,15 +107,23 @@ class RawClient:
         return frames
 
     async def ask(self, frame: Frame) -> list[Reply | Push]:
-        """Send a request; returns all frames until its reply, the reply last."""
+        """Send a request; returns all frames until its reply, the reply last. Pushes that came with it, and after it,
+        are dropped: `frames_so_far` drops none."""
         await self.send(frame)
         frames: list[Reply | Push] = []
         while True:
             for each in await self.read(1):
                 frames.append(each)
                 if getattr(each, "request", None) == frame.request:  # type: ignore[union-attr]
-                    assert each is frames[-1]
                     return frames
+
+    async def frames_so_far(self) -> list[Reply | Push]:
+        """All frames that the server has sent by now, and the reply to a ping, perhaps with pushes after it."""
+        await self.send(Ping(78))
+        frames: list[Reply | Push] = []
+        while not any(isinstance(each, PongReply) for each in frames):
+            frames += await self.read(1)
+        return frames
 
     @property
     def unread(self) -> list[Event]:
