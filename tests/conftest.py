@@ -32,6 +32,7 @@ from tests.faults import flush_redis
 from tests.memory import in_memory
 from tests.people import new_direct, new_user
 from tests.planted import check_entry, planted_found
+from tests.processes import START_TIMEOUT_S
 from tests.sentinel import Watched, watched_redis
 
 TEMPLATE = "alo_template"
@@ -67,15 +68,15 @@ class Supply:
 
     def __init__(self, postgres: PostgresServer) -> None:
         self._postgres = postgres
-        self._ready: Queue[str | psycopg.Error] = Queue(maxsize=3)
+        self._ready: Queue[str | Exception] = Queue(maxsize=3)
         self._used: SimpleQueue[str] = SimpleQueue()
         self._is_stopping = False
         self._thread = Thread(target=self._make, name="databases", daemon=True)
         self._thread.start()
 
     def take(self) -> str:
-        made = self._ready.get()
-        if isinstance(made, psycopg.Error):
+        made = self._ready.get(timeout=START_TIMEOUT_S)
+        if isinstance(made, Exception):
             raise made
         return made
 
@@ -99,7 +100,7 @@ class Supply:
                     # By copying files: the default, to write all of it to the log as well, takes more time.
                     connection.execute(f"create database {name} template {TEMPLATE} strategy file_copy")
                     self._ready.put(name)
-        except psycopg.Error as error:
+        except Exception as error:
             self._ready.put(error)
 
 

@@ -7,7 +7,7 @@ import secrets
 import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, MutableMapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -25,6 +25,7 @@ from wsproto.events import (
     RejectData,
     Request,
 )
+from wsproto.events import Ping as KeepAlivePing
 
 from client.connection import connect
 from client.http import Credentials
@@ -37,6 +38,7 @@ from server.gateway.process import SocketGateway
 from store.postgres.pool import Pool
 from tests.cddl import check_from_server
 from tests.people import new_direct, new_user
+from tests.processes import START_TIMEOUT_S
 from tests.waiting import PATIENCE_S, wait_until
 
 _F = TypeVar("_F")
@@ -185,12 +187,17 @@ class RawClient:
             case CloseConnection():
                 self.close_code, self.close_reason = event.code, event.reason
                 if self.answers_close:
-                    try:
-                        await self.write(self._websocket.send(event.response()))
-                    except (trio.BrokenResourceError, trio.BusyResourceError):
-                        return  # The server is gone, or a different task of the test is writing.
+                    await self._answer(event)
+            case KeepAlivePing():
+                # On a busy machine a test may take so long that the server asks whether its client is still there.
+                await self._answer(event)
             case _:
                 self._events.append(event)
+
+    async def _answer(self, event: CloseConnection | KeepAlivePing) -> None:
+        # The server may be gone, or a different task of the test may be writing.
+        with suppress(trio.BrokenResourceError, trio.BusyResourceError):
+            await self.write(self._websocket.send(event.response()))
 
     def reset(self) -> None:
         """End the connection with a TCP reset."""
@@ -308,16 +315,27 @@ def _tasks(task: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
 
 @asynccontextmanager
 async def open_node(database_url: str, redis_url: str, **settings: Any) -> AsyncGenerator[TestNode, None]:
-    """A gateway, which is cancelled at the end of the block. It must not have logged an error."""
+    """A gateway, which is cancelled at the end of the block. It must not have logged an error. If it does not begin,
+    its log is in the error."""
     config = Config(database_url=database_url, redis_url=redis_url, socket_port=0, **settings)
     gateway = SocketGateway(config)
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as nursery:
-            port = await nursery.start(gateway.run)
+            port = await _begun(nursery, gateway, logs)
             node = TestNode(gateway, port, logs)
             yield node
             nursery.cancel_scope.cancel()
         assert node.faults() == [], node.faults()
+
+
+async def _begun(nursery: trio.Nursery, gateway: SocketGateway, logs: list[MutableMapping[str, Any]]) -> int:
+    """Start the gateway; returns its port once it accepts connections."""
+    try:
+        with trio.fail_after(START_TIMEOUT_S):
+            port: int = await nursery.start(gateway.run)
+    except (trio.TooSlowError, RuntimeError) as error:
+        raise AssertionError(f"the node has not begun: {logs}") from error
+    return port
 
 
 async def wait_caught_up(*nodes: TestNode) -> None:
