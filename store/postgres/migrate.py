@@ -12,6 +12,7 @@ statement again.
 
 from __future__ import annotations
 
+from functools import cache
 from hashlib import sha256
 from importlib import resources
 from typing import Final, NamedTuple
@@ -68,18 +69,21 @@ class Functions(NamedTuple):
         return sha256(self.text.encode()).hexdigest()
 
 
-def migrations() -> list[Migration]:
-    """All numbered files, in order."""
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """All numbered files, in order. Read once: they are those of this release."""
     files = resources.files("store.sql").joinpath("migrations").iterdir()
-    return sorted(
+    found = [
         Migration(int(file.name[:4]), file.name.removesuffix(".sql"), file.read_text())
         for file in files
         if file.name.endswith(".sql")
-    )
+    ]
+    return tuple(sorted(found))
 
 
+@cache
 def functions() -> Functions:
-    """All files of `store/sql/functions/`, in order of their names."""
+    """All files of `store/sql/functions/`, in order of their names. Read once: they are those of this release."""
     files = resources.files("store.sql").joinpath("functions").iterdir()
     texts = sorted((file.name, file.read_text()) for file in files if file.name.endswith(".sql"))
     return Functions("\n".join(text for _, text in texts))
