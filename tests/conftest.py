@@ -41,7 +41,12 @@ _numbers = count(1)
 
 @pytest.fixture(scope="session")
 def shared_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServices]:
-    with in_memory(tmp_path_factory.mktemp("services")) as folder, services(folder, durable=False) as running:
+    # By default autovacuum visits a database within a minute: plans would depend on how long their test takes.
+    settings = {"autovacuum_naptime": "1d"}
+    with (
+        in_memory(tmp_path_factory.mktemp("services")) as folder,
+        services(folder, durable=False, settings=settings) as running,
+    ):
         yield running
 
 
