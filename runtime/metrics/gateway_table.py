@@ -32,9 +32,9 @@ CONNECTIONS: Final = (
     Metric(
         "alo_requests_refused_total",
         "counter",
-        "Requests that were refused before they were served.",
+        "Requests that were refused.",
         SOCKET,
-        {"error": "name of an error in `protocol/SPEC.md`, such as `rate_limited`"},
+        {"error": "name of the error of the reply in `protocol/SPEC.md`, such as `rate_limited`"},
     ),
     Metric(
         "alo_resumes_total",

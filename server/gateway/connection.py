@@ -496,14 +496,19 @@ class Connection:
         except RequestError as error:
             self.refuse(error)
         except StoreError as error:
-            self.outbox.offer(encode(store_error_reply(frame.request, error)))
+            self.outbox.offer(self.refusal(frame.request, error))
             self.answered()
+
+    def refusal(self, request: int, error: RequestError | StoreError) -> bytes:
+        """The encoded reply to a request that is refused, which is counted. Atomic (no checkpoint)."""
+        reply = error_reply(error) if isinstance(error, RequestError) else store_error_reply(request, error)
+        self._gateway.counts.refused[reply.code] += 1
+        return encode(reply)
 
     def refuse(self, error: RequestError) -> None:
         """Offer the refusal of a request. Atomic (no checkpoint)."""
         log.debug("frame_refused", request=error.request, code=error.code.name.lower())
-        self._gateway.counts.refused[error.code.name.lower()] += 1
-        self.outbox.offer(encode(error_reply(error)))
+        self.outbox.offer(self.refusal(error.request, error))
         if error.code in _BAD_FRAME and not self.budget.take_bad_frame(self.heard_at):
             limit = limits.BAD_FRAMES
             self.close(CloseCode.TOO_MANY_BAD_FRAMES, f"limit {limit.name}: {limit.shown}")

@@ -16,7 +16,6 @@ from protocol.codec import encode
 from protocol.frames import Done, MarkDelivered, MarkRead, Receipts
 from server.delivery.broadcast import Broadcast
 from server.gateway.connection import Connection
-from server.gateway.replies import store_error_reply
 from server.transport.outbox import Outbox
 from store.batching.group_commit import Batcher
 from store.errors import StoreError
@@ -92,8 +91,9 @@ class Marks:
         for push in self._pushes(moved):
             self._broadcast.push(push)
         for pending, error in zip(batch, outcomes, strict=True):
-            reply = Done(pending.request) if error is None else store_error_reply(pending.request, error)
-            pending.connection.outbox.offer(encode(reply))
+            connection = pending.connection
+            reply = encode(Done(pending.request)) if error is None else connection.refusal(pending.request, error)
+            connection.outbox.offer(reply)
             pending.connection.answered()
         self._broadcast.flush()
         outboxes = [pending.connection.outbox for pending in batch]

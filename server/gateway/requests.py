@@ -52,7 +52,6 @@ from server.cluster.presence import PresenceWatch
 from server.delivery.broadcast import Broadcast, push_of
 from server.gateway.connection import Connection, LookUpRequest
 from server.gateway.keys import KeyHandler, KeyRequest
-from server.gateway.replies import error_reply, store_error_reply
 from server.gateway.transfers import TransferHandler
 from server.transport.outbox import ROOM_BYTES, Whole
 from store import conversations, messages, revisions, tokens
@@ -101,15 +100,15 @@ class RequestHandler:
         try:
             return await self._serve(connection, frame)
         except RequestError as error:
-            return encode(error_reply(error))
+            return connection.refusal(frame.request, error)
         except StoreError as error:
             if isinstance(error, RedisError):
                 # The text comes from Redis and is for the operator, for example that its memory is full.
                 log.warning("request_refused", request=name_of(frame), error=str(error))
-            return encode(store_error_reply(frame.request, error))
+            return connection.refusal(frame.request, error)
         except Exception:  # the boundary: only this client notices a fault here
             log.exception("request_failed", request=name_of(frame))
-            return encode(error_reply(RequestError(frame.request, ErrorCode.INTERNAL, "")))
+            return connection.refusal(frame.request, RequestError(frame.request, ErrorCode.INTERNAL, ""))
 
     async def _serve(self, connection: Connection, frame: LookUpRequest) -> bytes:
         match frame:

@@ -17,7 +17,7 @@ from server.delivery.message_traces import MessageTraces, SendTrace
 from server.gateway.budgets import cost_of_pushes, in_debt
 from server.gateway.connection import Connection
 from server.gateway.delivery_hops import DeliveryHops
-from server.gateway.replies import error_name, store_error_reply
+from server.gateway.replies import error_name
 from store.batching.two_lanes import Lanes
 from store.clock import Clock
 from store.errors import Locked, Overloaded, Unavailable
@@ -177,7 +177,7 @@ class Sends:
                 pending.connection.refuse(outcome)
             else:
                 self.refused += 1
-                self._hub.offer(pending.connection, encode(store_error_reply(pending.request, outcome)))
+                self._hub.offer(pending.connection, pending.connection.refusal(pending.request, outcome))
             if cost != pending.charged:
                 pending.connection.budget.charge(now, cost - pending.charged)
             pending.connection.answered()

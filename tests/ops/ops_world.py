@@ -57,8 +57,6 @@ def runbook(alert: str) -> str:
     return str(paragraph)
 
 
-def command_of(alert: str) -> list[str]:
-    """The words behind the first `python -m server ops` that the paragraph of an alert names."""
-    commands = re.findall(r"`python -m server ops ([^`]+)`", runbook(alert))
-    assert commands, f"the paragraph of {alert} names no `python -m server ops`"
-    return str(commands[0]).split()
+def commands_of(alert: str) -> list[list[str]]:
+    """The words behind each `python -m server ops` in the paragraph of an alert; those of the first one come first."""
+    return [str(words).split() for words in re.findall(r"`python -m server ops\s([^`]+)`", runbook(alert))]

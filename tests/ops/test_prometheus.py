@@ -16,8 +16,9 @@ from runtime.config import PORT_STEP, Config
 from runtime.metrics.table import METRICS
 from runtime.operations import operator_port
 from server.cli.checks import machine, outside
+from server.cli.parser import parser
 from tests.ops.make_dashboard import dashboard
-from tests.ops.ops_world import OF_PROMETHEUS, OPERATIONS, OPS, ROOT, metrics_in, runbook
+from tests.ops.ops_world import OF_PROMETHEUS, OPERATIONS, OPS, ROOT, commands_of, metrics_in, runbook
 
 FOLDER: Final = OPS / "prometheus"
 RULES: Final[list[dict[str, Any]]] = [
@@ -55,7 +56,7 @@ def test_a_rule_reads_metrics_of_the_table_with_their_labels_and_values(rule: di
 
 def _may_be(value: str, described: str) -> bool:
     """Whether the table lists a value, or describes the values as those of another table."""
-    if re.search(r"\b(name of|file and name|as in)\b", described):
+    if re.search(r"\b(name of|file and name|as in|such as)\b", described):
         return True
     listed = re.findall(r"`([^`]+)`", described)
     return value in listed or any(re.fullmatch(r"\dxx", value) and re.fullmatch(r"\dxx", each) for each in listed)
@@ -89,6 +90,12 @@ def test_a_rule_has_a_paragraph_of_the_runbook_that_its_url_leads_to(rule: dict[
     paragraph = runbook(name)
     assert len(paragraph.split()) > 25, "what it means, what users notice, and what to do"
     assert "`" in paragraph, "a command, a log event or a metric to look at next"
+
+
+@each_rule
+def test_a_paragraph_of_the_runbook_names_commands_as_operators_may_type_them(rule: dict[str, Any]) -> None:
+    for words in commands_of(rule["alert"]):
+        parser().parse_args(words)
 
 
 def test_the_runbook_has_no_paragraph_without_a_rule() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -154,6 +155,7 @@ async def talk_through(
     assert {row[2]: (row[0], row[1]) for row in rows} == {
         content: (ack.seq, ack.message) for content, ack in acks.items()
     }
+    assert node.gateway.counts.refused == Counter(refused), "each refusal is counted"
     seqs = [push.seq for push in pushes]
     assert (seqs if is_same_history else sorted({*seqs})) == list(range(1, len(acks) + 1)), (
         "each message comes once and in order"

@@ -284,6 +284,7 @@ async def test_reads_are_refused_in_time_while_the_pool_is_full(
                     await read()
                 assert refused.value.code == ErrorCode.OVERLOADED.value
                 assert refused.value.retry_after_ms is not None
+        assert node.gateway.counts.refused == {ErrorCode.OVERLOADED.value: 3}
         assert [each.conversation for each in (await reader.list_conversations()).conversations] == [conversation]
 
 

@@ -142,4 +142,6 @@ def _reason(fault: Exception) -> str:
     if isinstance(fault, trio.TooSlowError):
         return f"no answer within {PATIENCE_S:g} s"
     cause = fault.__cause__ or fault
+    while isinstance(cause, BaseExceptionGroup):  # one for each address of the name
+        cause = cause.exceptions[0]
     return getattr(cause, "strerror", None) or str(cause) or "it breaks off the connection"
