@@ -12,6 +12,7 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
 - Hypercorn answers a request that is not HTTP without a body. Here the answer is a problem document.
 - Hypercorn gives requests to Quart at which Quart fails (`GET ?a`). Here `server.http.request_heads` refuses them.
 - Hypercorn opens WebSockets, which belong to `socket`, and goes over to HTTP/2. Here the same module refuses both.
+- Hypercorn takes a body in any number of pieces, each of which costs more than its bytes. Here `MAX_BODY_PIECES`.
 - Hypercorn lets a client send the body that it holds back (`Expect: 100-continue`) before the application has seen the
   head. Here the application asks for the body; a client that is refused before that may send it or not, so no request
   can follow, and the connection is closed.
@@ -58,7 +59,7 @@ from hypercorn.utils import parse_socket_addr, wrap_app
 from server.http.exchange import Reply
 from server.http.files.wire import Wire
 from server.http.open_connections import OpenConnections
-from server.http.problem_codes import MAX_HEAD_BYTES, ProblemCode
+from server.http.problem_codes import MAX_BODY_PIECES, MAX_HEAD_BYTES, ProblemCode
 from server.http.request_headers import Headers
 from server.http.request_heads import ASK_FOR_BODY, END_TURN, accepted_head, code_of
 from server.http.request_turns import RequestTurns, Turn
@@ -427,7 +428,10 @@ class HttpConnection(TCPServer):
 
 
 class _Requests(h11.Connection):
-    """Requests, before each of which an empty line may come: old clients end a body with one that is not part of it."""
+    """Requests, before each of which an empty line may come: old clients end a body with one that is not part of it.
+    Bodies have `MAX_BODY_PIECES`."""
+
+    _pieces = 0
 
     @property
     def they_are_waiting_for_100_continue(self) -> bool:
@@ -441,7 +445,15 @@ class _Requests(h11.Connection):
                 return h11.NEED_DATA
             if begun.startswith(b"\r\n"):
                 self._receive_buffer.maybe_extract_at_most(2)
-        return super().next_event()
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._pieces = 0
+        elif isinstance(event, h11.Data):
+            self._pieces += 1
+            if self._pieces > MAX_BODY_PIECES:
+                self._process_error(self.their_role)
+                raise h11.RemoteProtocolError("too many pieces of a body", error_status_hint=413)
+        return event
 
 
 class Http1(H11Protocol):

@@ -11,6 +11,10 @@ from store.notifiers import MAX_NOTIFIERS
 MAX_BODY_BYTES: Final = 64 * 1024
 """A group of 999 participants in JSON has 39 KB."""
 
+MAX_BODY_PIECES: Final = 1024
+"""The most pieces of a body: chunks, and what the network cuts them into. Each costs some 15 us, however short it is; a
+WebSocket message has as many fragments at most."""
+
 MAX_HEAD_BYTES: Final = 16 * 1024
 """The most bytes of the first line and the headers."""
 
@@ -320,7 +324,9 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
         411, "Length required", "An upload has `Content-Length`, and is not chunked; the connection is closed."
     ),
     ProblemCode.BODY_TOO_LARGE: ProblemInfo(
-        413, "Body too large", f"Bodies have at most {MAX_BODY_BYTES // 1024} KiB."
+        413,
+        "Body too large",
+        f"Bodies have at most {MAX_BODY_BYTES // 1024} KiB, in at most {MAX_BODY_PIECES} chunks.",
     ),
     ProblemCode.URI_TOO_LONG: ProblemInfo(
         414, "URI too long", "The first line is longer than the most of a head; the connection is closed."

@@ -30,8 +30,12 @@ _LENGTHS: Final = frozenset((b"content-length", b"transfer-encoding"))
 _UPGRADES: Final = {b"websocket": ProblemCode.MISDIRECTED_REQUEST}
 """Protocols that a request may ask to go over to -> codes; all others have `UPGRADE_REFUSED`."""
 
-_CODES: Final = {431: ProblemCode.HEAD_TOO_LARGE, 501: ProblemCode.UNKNOWN_TRANSFER_ENCODING}
-"""Statuses that h11 proposes -> codes; all others have `INVALID_REQUEST`."""
+_CODES: Final = {
+    413: ProblemCode.BODY_TOO_LARGE,
+    431: ProblemCode.HEAD_TOO_LARGE,
+    501: ProblemCode.UNKNOWN_TRANSFER_ENCODING,
+}
+"""Statuses that the parser proposes -> codes; all others have `INVALID_REQUEST`."""
 
 ASK_FOR_BODY: Final = "ask_for_body"
 """In the state of a request's scope: the function that the application calls before it waits for the body, without
@@ -69,7 +73,7 @@ def accepted_head(request: h11.Request) -> h11.Request | ProblemCode:
 
 
 def code_of(status: int) -> ProblemCode:
-    """The code of the refusal of a head for which h11 proposes this status."""
+    """The code of the refusal of a request for which the parser proposes this status."""
     return _CODES.get(status, ProblemCode.INVALID_REQUEST)
 
 

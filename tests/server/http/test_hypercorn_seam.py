@@ -16,7 +16,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from server.http import hypercorn_seam
 from server.http.exchange import Reply
 from server.http.hypercorn_seam import HttpConnection
-from server.http.problem_codes import ProblemCode
+from server.http.problem_codes import MAX_BODY_PIECES, ProblemCode
 from server.http.request_heads import ASK_FOR_BODY
 from server.transport import room
 from tests.server.http.socket_world import HttpServer, RawConnection, request, serving, shrink_buffers
@@ -289,6 +289,34 @@ async def test_a_request_that_is_not_http_is_answered_and_the_connection_closed(
         answer = await connection.answer()
         assert (answer.status, answer.headers["connection"], answer.body) == (status, "close", b"refused")
         assert await connection.closed() == b""
+
+
+@pytest.mark.parametrize("path", ["/reads", "/early"])
+@pytest.mark.parametrize("is_too_many", [False, True])
+async def test_a_body_has_a_bounded_number_of_pieces(path: str, *, is_too_many: bool) -> None:
+    """CPU by the byte: 30,000 chunks of a byte take as long as thousands of requests, and are one. Each body of a
+    connection has as many pieces, also one whose answer is out before it has come."""
+    chunks = b"1\r\nx\r\n" * (MAX_BODY_PIECES + is_too_many) + b"0\r\n\r\n"
+    async with connected() as (_, connection):
+        for _ in range(2):
+            await connection.send(request("PUT", path, {"transfer-encoding": "chunked"}), chunks)
+            answer = await connection.answer(b"PUT")
+            if is_too_many:
+                assert (answer.status, answer.body) == ((413, b"refused") if path == "/reads" else (401, b"/early"))
+                with trio.fail_after(5):
+                    assert await ended(connection) == b""
+                return
+            assert (answer.status, answer.body) == (401, path.encode())
+        await connection.send(GOOD)
+        assert (await connection.answer()).status == 401
+
+
+async def ended(connection: RawConnection) -> bytes:
+    """The bytes that come before the end, which is a reset if the server has not read all."""
+    try:
+        return await connection.closed()
+    except trio.BrokenResourceError:
+        return b""
 
 
 async def test_no_client_is_taken_on_to_http_2() -> None:
