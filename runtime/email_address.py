@@ -63,7 +63,7 @@ def mailbox(address: str) -> str:
 
     :param address: as `normal` returns it.
     """
-    local, _, domain = address.casefold().rpartition("@")
+    local, _, domain = unicodedata.normalize("NFKC", address).casefold().rpartition("@")
     local = local.partition("+")[0] or local
     if domain in _GMAIL:
         local, domain = local.replace(".", ""), _GMAIL[0]

@@ -96,6 +96,8 @@ MAILBOXES = {
         "bob+1@example.org",
         "bob+a+b@example.org",
         "Bob+@example.org",
+        "bob\uff0b1@example.org",
+        "\uff42\uff4f\uff42@example.org",
     ),
     "b.ob@example.org": ("b.ob@example.org", "b.ob+x@example.org"),
     "bob@gmail.com": ("bob@gmail.com", "b.o.b@gmail.com", "b.ob+x.y@googlemail.com", "BOB@GMAIL.COM"),
