@@ -295,13 +295,14 @@ async def test_an_address_with_too_many_connections_is_answered_with_429_before_
     await accepted.client.stream.aclose()
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        b"PROXY TCP4 203.0.113.9 10.0.0.1 4711 443\r\n",
-        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x09\x0a\0\0\x01\x12\x67\1\xbb",
-    ],
+PROXY_HEADERS = (
+    b"PROXY TCP4 203.0.113.9 10.0.0.1 4711 443\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x09\x0a\0\0\x01\x12\x67\1\xbb",
 )
+"""Of version 1 and 2."""
+
+
+@pytest.mark.parametrize("header", PROXY_HEADERS)
 @pytest.mark.parametrize("piece", [1, 7, 10_000])
 async def test_a_trusted_proxy_says_whom_it_speaks_for(
     accepted: Served, nursery: trio.Nursery, header: bytes, piece: int
@@ -327,9 +328,12 @@ async def test_a_malformed_proxy_header_ends_the_connection(accepted: Served, nu
     await accepted.client.stream.aclose()
 
 
-async def test_the_bytes_of_others_are_never_read_as_a_proxy_header(accepted: Served, nursery: trio.Nursery) -> None:
+@pytest.mark.parametrize("header", PROXY_HEADERS)
+async def test_the_bytes_of_others_are_never_read_as_a_proxy_header(
+    accepted: Served, nursery: trio.Nursery, header: bytes
+) -> None:
     nursery.start_soon(accepted.run)
-    await accepted.client.write(b"PROXY TCP4 203.0.113.9 10.0.0.1 4711 443\r\n\r\n")
+    await accepted.client.write(header + b"\r\n")
     assert await accepted.client.wait_end() is None
     assert accepted.connection.counted_as == "test"
     await accepted.client.stream.aclose()
