@@ -29,6 +29,20 @@ _END: Final = b"\r\n\r\n"
 _REQUEST: Final = re.compile(rb"[A-Z]+ [!-~]+ HTTP/1\.[01]\r\n")
 _UPGRADE: Final = re.compile(rb"(?i)\r\nupgrade[ \t]*:")
 
+_NO_REQUEST_BODY: Final = b"This port speaks WebSocket over HTTP/1.1, and no other version of HTTP.\n"
+_NO_REQUEST: Final = b"\r\n".join(
+    (
+        b"HTTP/1.1 400 Bad Request",
+        b"Content-Type: text/plain",
+        b"Connection: close",
+        b"Content-Length: %d" % len(_NO_REQUEST_BODY),
+        b"",
+        _NO_REQUEST_BODY,
+    )
+)
+"""The answer to a head that is no request of HTTP/1, such as the preface of HTTP/2. A client that begins thousands of
+streams behind it costs this answer."""
+
 _NO_UPGRADE_BODY: Final = (
     f"This port speaks WebSocket: connect to {limits.SOCKET_PATH} with the subprotocol {limits.SUBPROTOCOL}."
     " HTTP is at the port of web.\n"
@@ -96,7 +110,10 @@ async def open_websocket(
         crowded = admit(upgrade.forwarded_for)
         write(upgrade.answer if crowded is None else crowded)
         return after if crowded is None else None
-    if _REQUEST.match(head) and not _UPGRADE.search(head):
+    if not _REQUEST.match(head):
+        write(_NO_REQUEST)
+        return None
+    if not _UPGRADE.search(head):
         write(await answer_plain(head) or _NO_UPGRADE)
         return None
     stream = _RequestStream(head, write)

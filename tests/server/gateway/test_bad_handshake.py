@@ -55,6 +55,7 @@ async def test_wrong_paths_and_subprotocols_are_refused_by_status(pool: Pool, re
 
 
 NO_UPGRADE = b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n"
+NO_REQUEST = b"HTTP/1.1 400 Bad Request\r\n"
 NO_HANDSHAKE: dict[str, tuple[bytes, bytes]] = {
     "plain GET": (b"GET / HTTP/1.1\r\nHost: test\r\n\r\n", NO_UPGRADE),
     "HTTP 1.0": (b"GET /v1/socket HTTP/1.0\r\n\r\n", NO_UPGRADE),
@@ -63,7 +64,9 @@ NO_HANDSHAKE: dict[str, tuple[bytes, bytes]] = {
     "POST": (REQUEST.replace(b"GET", b"POST"), b"HTTP/1.1 4"),
     "old WebSocket version": (REQUEST.replace(b"Version: 13", b"Version: 8"), b"HTTP/1.1 4"),
     "no key": (REQUEST.replace(b"Sec-WebSocket-Key", b"X"), b"HTTP/1.1 4"),
-    "path that is no text": (REQUEST.replace(b"/v1/socket", b"/v1/\xff\xfe"), b"HTTP/1.1 4"),
+    "path that is no text": (REQUEST.replace(b"/v1/socket", b"/v1/\xff\xfe"), NO_REQUEST),
+    "HTTP/2 without TLS": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(100_000), NO_REQUEST),
+    "request of HTTP/2": (REQUEST.replace(b"HTTP/1.1", b"HTTP/2.0"), NO_REQUEST),
     "no host": (REQUEST.replace(b"\r\nHost: test", b""), b"HTTP/1.1 4"),
     "subprotocol that is no text": (REQUEST.replace(b"alo.v1", b"\xff\xfe"), b""),
     "endless header": (REQUEST.replace(b"\r\n\r\n", b"\r\nX: " + b"x" * 300_000), b""),
@@ -91,6 +94,8 @@ async def test_a_bad_websocket_handshake_is_answered_or_ended_in_time(pool: Pool
                     pass  # The node closed the connection before it had read everything.
             assert got.startswith(answer), (name, got)
             assert b"Traceback" not in got
+            if answer == NO_REQUEST:
+                assert got.endswith(b"This port speaks WebSocket over HTTP/1.1, and no other version of HTTP.\n")
             if answer == NO_UPGRADE:
                 assert b"\r\n\r\nThis port speaks WebSocket: connect to /v1/socket with the subprotocol alo.v1." in got
             if answer:
