@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,8 @@ from protocol.frames import DownloadTicket
 
 PARTIAL: Final = ".part"
 """The end of the name of a file that is not whole yet."""
+
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)")
 
 
 class Downloader:
@@ -90,10 +93,13 @@ class Downloader:
         """Fetch the bytes from `start` on.
 
         :raises Unreachable: if the answer ends early.
+        :raises TransferFailed: if it has other bytes than were asked for, or more.
         """
         async with self._store.get(ticket.url, start, arriving.etag) as answer:
             if answer.status_code != 206:
                 start = 0
+            elif not _begins_at(start, answer.headers.get("content-range", "")):
+                raise TransferFailed("the object store gives another range than it was asked for")
             arriving.etag = answer.headers.get("etag")
             # Chunks as they come: larger ones would lose what has come when the connection is lost.
             async with await trio.open_file(arriving.path, "r+b" if start else "wb") as file:
@@ -134,6 +140,12 @@ class _Arriving:
         if size_bytes > self._told:  # an answer with all bytes takes those before it back
             self._told = size_bytes
             self._on_progress(size_bytes, self._most)
+
+
+def _begins_at(start: int, content_range: str) -> bool:
+    """Whether an answer has the bytes from `start` on, as its header says; without the header it may have them."""
+    found = _CONTENT_RANGE.fullmatch(content_range)
+    return not content_range if found is None else int(found[1]) == start
 
 
 def _check_free(path: Path) -> None:

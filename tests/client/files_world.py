@@ -213,8 +213,11 @@ class FilesWorld:
         """
         content = self.objects[bytes.fromhex(request.url.path.split("/")[1])]
         start = int(request.headers.get("range", "bytes=0-")[len("bytes=") : -1])
-        status = 206 if "range" in request.headers else 200
-        return httpx.Response(status, headers={"etag": '"tag"'}, stream=Body(content[start:][:most], error))
+        shown = {"etag": '"tag"'}
+        if "range" not in request.headers:
+            return httpx.Response(200, headers=shown, stream=Body(content[:most], error))
+        shown["content-range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        return httpx.Response(206, headers=shown, stream=Body(content[start:][:most], error))
 
 
 def status(code: int) -> StoreFault:

@@ -145,6 +145,32 @@ async def test_an_answer_with_all_bytes_starts_anew(
     assert read(path) == CONTENT
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "told",
+    [f"bytes 0-{SIZE - 1}/{SIZE}", f"bytes 999-{SIZE - 1}/{SIZE}", f"bytes 1001-{SIZE - 1}/{SIZE}", "bytes */5", "x"],
+)
+async def test_a_range_that_was_not_asked_for_is_an_error_and_leaves_what_has_come(
+    files: FilesWorld, downloader: Downloader, path: Path, told: str
+) -> None:
+    """The next call goes on from there."""
+    partial_of(path).write_bytes(CONTENT[:1000])
+
+    def lie(request: httpx.Request) -> httpx.Response:
+        answer = files.bytes_for(request)
+        answer.headers["content-range"] = told
+        return answer
+
+    files.get_faults.append(lie)
+    with pytest.raises(TransferFailed, match="another range"):
+        await downloader.save(FILE, path)
+    assert not exists(path)
+    assert read(partial_of(path)) == CONTENT[:1000]
+    await downloader.save(FILE, path)
+    assert files.gets[-1]["range"] == "bytes=1000-"
+    assert read(path) == CONTENT
+
+
 async def test_progress_never_goes_back_when_a_download_starts_anew(
     files: FilesWorld, downloader: Downloader, path: Path
 ) -> None:

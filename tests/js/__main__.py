@@ -12,7 +12,7 @@ from typing import Final
 from demo.cluster import open_cluster
 
 FOLDER: Final = Path(__file__).parents[2] / "client" / "js"
-TIMEOUT_S: Final = 180
+TIMEOUT_S: Final = 600 if os.environ.get("ALO_LONG") else 180
 
 
 def main() -> int:
