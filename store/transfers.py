@@ -201,6 +201,10 @@ class Transfers:
         if not (await attachments.complete(self._pool, user, found)).issuperset(found):
             raise UnknownAttachment
         if not all(are_there):
+            # Another request may have given one up meanwhile.
+            left = await attachments.uploads(self._pool, user, ids)
+            if not {row.id for row in left}.issuperset(ids):
+                raise UnknownAttachment
             raise AttachmentIncomplete
 
     async def download(self, user: bytes, ids: Sequence[bytes]) -> list[ReadTicket]:

@@ -109,7 +109,11 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "served": "what the server shows of it",
         "users": "users, names and passwords",
     },
-    "store/objects": {"stores": "what each object store has to do", "transfers": "what clients do with it themselves"},
+    "store/objects": {
+        "bad_requests": "requests that no honest client sends",
+        "stores": "what each object store has to do",
+        "transfers": "what clients do with it themselves",
+    },
     "store/postgres": {"statements": "which statements write"},
 }
 """Folder -> the subjects of its test files that are not named after a module, and the meaning of each."""

@@ -11,10 +11,15 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from protocol import limits
 from store.objects.interface import MAX_PAGE, Objects
 
 SHOWN_TYPES: Final = ("image/jpeg", "image/png", "image/webp")
 """The media types that a download may have instead of `application/octet-stream`: pictures that hold no script."""
+
+
+MAX_NUMBER: Final = 10_000
+"""The greatest number of a part, as in S3."""
 
 
 class Part(Struct, frozen=True):
@@ -88,7 +93,10 @@ class DirectTransfers(Protocol):
         """The upload of an object in one part."""
 
     def presign_part(self, key: str, upload: str, part: Part, *, expires_s: int) -> PresignedRequest:
-        """The upload of one part."""
+        """The upload of one part.
+
+        :raises ValueError: if no part can have this number and size; so does `presign_put`.
+        """
 
     async def begin_multipart(self, key: str) -> str:
         """Begin a multipart upload; returns its name."""
@@ -132,6 +140,17 @@ class DirectTransfers(Protocol):
 
 class FileStore(Objects, DirectTransfers, Protocol):
     """An object store that the server and clients use."""
+
+
+def check_part(part: Part) -> None:
+    """
+    :raises ValueError: if no part can have this number and size.
+    """
+    most = limits.ATTACHMENT_PART_BYTES
+    if not (0 < part.number <= MAX_NUMBER and 0 < part.size_bytes <= most):
+        raise ValueError(
+            f"a part has a number of 1 to {MAX_NUMBER} and 1 to {most} bytes, not {part.number} and {part.size_bytes}"
+        )
 
 
 def missing_parts(declared: Sequence[Part], found: Sequence[Part]) -> list[Part]:

@@ -13,9 +13,9 @@ import trio
 
 from store.errors import ObjectStoreRefused, ObjectTooLarge, PartBusy, Unavailable
 from store.objects.calls import CallTimes
-from store.objects.direct import ObjectState, OpenMultipart, Part, PresignedRequest
+from store.objects.direct import ObjectState, OpenMultipart, Part, PresignedRequest, check_part
 from store.objects.folder_files import NEW, NewObject, OpenObject, Sink, may_lead, remove_older
-from store.objects.folder_multiparts import Multiparts, check_part
+from store.objects.folder_multiparts import Multiparts
 from store.objects.interface import MAX_GET_BYTES, MAX_PAGE, TIMEOUT_S, Listing, StoredObject, check_key, check_prefix
 from store.objects.signed_urls import SignedUrl, UrlSigner, read_or_make_secret
 from store.objects.tree import Tree, write_all

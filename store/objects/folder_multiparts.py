@@ -27,7 +27,7 @@ from typing import Final
 
 from protocol.limits import ATTACHMENT_PART_BYTES
 from store.errors import BadKey, ObjectDiffers, ObjectMissing, PartBusy
-from store.objects.direct import OpenMultipart, Part
+from store.objects.direct import OpenMultipart, Part, check_part
 from store.objects.folder_files import may_lead, missing, set_digest
 from store.objects.tree import Tree, open_file
 
@@ -35,9 +35,6 @@ UPLOADS: Final = ".uploads"
 """The folder of all multipart uploads. No part of a key begins with a dot."""
 
 DATA: Final = "data"
-
-MAX_NUMBER: Final = 10_000
-"""The greatest number of a part, as in S3."""
 
 _UPLOAD: Final = re.compile("[0-9a-f]{32}")
 _MARKER: Final = re.compile(r"(\d{5})-(\d{1,8})-([0-9a-f]{64})")
@@ -207,17 +204,6 @@ class MultipartSink:
             os.unlink(name, dir_fd=self._folder)
         if others:
             os.fsync(self._folder)
-
-
-def check_part(part: Part) -> None:
-    """
-    :raises ValueError: if no part can have this number and size.
-    """
-    if not (0 < part.number <= MAX_NUMBER and 0 < part.size_bytes <= ATTACHMENT_PART_BYTES):
-        raise ValueError(
-            f"a part has a number of 1 to {MAX_NUMBER} and 1 to {ATTACHMENT_PART_BYTES} bytes, not {part.number} and"
-            f" {part.size_bytes}"
-        )
 
 
 def _folder_of(key: str, upload: str) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from store.errors import ObjectDiffers, ObjectMissing
 from store.objects.bucket import Bucket
-from store.objects.direct import ObjectState, OpenMultipart, Part, PresignedRequest, missing_parts
+from store.objects.direct import ObjectState, OpenMultipart, Part, PresignedRequest, check_part, missing_parts
 from store.objects.interface import MAX_PAGE, check_key, check_prefix
 from store.objects.s3_replies import (
     StoredPart,
@@ -193,4 +193,9 @@ def page_of(found: Iterable[OpenMultipart], after: str, limit: int) -> list[Open
 
 
 def put_headers(part: Part) -> dict[str, str]:
+    """The headers with which a part is uploaded.
+
+    :raises ValueError: if no part can have this number and size.
+    """
+    check_part(part)
     return {"content-length": str(part.size_bytes), "x-amz-checksum-sha256": base64_of(part.digest)}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -14,6 +16,8 @@ import trio
 from structlog.testing import capture_logs
 
 from client.http import Credentials
+from jobs.tasks import batches
+from jobs.tasks.orphans import Orphans
 from protocol.limits import ATTACHMENT_PART_BYTES, MAX_PART_REQUESTS
 from store import attachments
 from store import transfers as transfers_module
@@ -32,10 +36,13 @@ from store.errors import (
 from store.objects.direct import FileStore, ObjectState, Part, PresignedRequest
 from store.objects.quotas import Quotas
 from store.objects.s3_copied_parts import CopyingS3
+from store.participants import remove
 from store.postgres.driver import uuids
 from store.postgres.pool import Pool
-from store.transfers import Transfers, UploadTicket
-from tests.jobs.jobs_world import send_message
+from store.revisions import delete_for_everyone
+from store.transfers import DOWNLOAD_TICKET_S, Transfers, UploadTicket
+from tests.jobs.jobs_world import a_job, send_message
+from tests.people import new_group
 from tests.s3_server import s3_server
 from tests.store.attachment_world import Faulty, Put, a_file, attach, declared, put_parts, some_bytes, usage_of
 from tests.store.objects.transfer_world import KINDS, open_store
@@ -51,6 +58,11 @@ LARGE = some_bytes(2 * ATTACHMENT_PART_BYTES + 5)
 def s3_url() -> Iterator[str]:
     with s3_server() as url:
         yield url
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "PAUSE_S", 0.0)
 
 
 @pytest.fixture(params=KINDS)
@@ -498,6 +510,74 @@ async def test_upload_that_is_given_up_while_it_is_completed_stays_given_up(
     with pytest.raises(UnknownAttachment):
         await transfers.complete(alice.user, [ticket.attachment])
     assert await pool.fetch("select count(*) from attachments") == [(0,)]
+
+
+async def test_upload_that_is_given_up_while_its_parts_are_joined_is_unknown_and_leaves_nothing(
+    pool: Pool, faulty: Faulty, store: FileStore, transfers: Transfers, put: Put, alice: Credentials
+) -> None:
+    ticket = await uploaded(transfers, put, alice, LARGE)
+
+    async def complete_multipart(key: str, upload: str, parts: list[Part]) -> None:
+        faulty.instead("complete_multipart", None)
+        await transfers.abort(alice.user, [ticket.attachment])
+        await store.complete_multipart(key, upload, parts)
+
+    faulty.instead("complete_multipart", complete_multipart)
+    with pytest.raises(UnknownAttachment):
+        await transfers.complete(alice.user, [ticket.attachment])
+    assert await pool.fetch("select count(*) from attachments") == [(0,)]
+    assert await store.list("") == await store.list_multiparts("") == []
+    assert (await usage_of(pool, alice.user))[0] == 0
+
+
+async def test_upload_is_incomplete_while_a_part_is_on_its_way_and_complete_after_it(
+    pool: Pool, transfers: Transfers, put: Put, alice: Credentials
+) -> None:
+    """The part that is being written disturbs nothing, and is not disturbed."""
+    [ticket] = await transfers.upload(alice.user, [declared(LARGE)])
+    *first, last = ticket.requests
+    await put_parts(put, first, LARGE)
+    request, data = last.request, LARGE[2 * ATTACHMENT_PART_BYTES :]
+    url = urlsplit(request.url)
+    head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nhost: {url.netloc}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    async with await trio.open_tcp_stream(url.hostname or "", url.port or 80) as stream:
+        await stream.send_all(head.encode() + b"\r\n" + data[:2])
+        for _ in range(2):
+            with pytest.raises(AttachmentIncomplete):
+                await transfers.complete(alice.user, [ticket.attachment])
+        await stream.send_all(data[2:])
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+    await transfers.complete(alice.user, [ticket.attachment])
+    assert await is_complete(pool, ticket.attachment)
+
+
+async def test_ticket_from_before_serves_a_removed_participant_and_no_user_once_the_message_is_deleted(
+    pool: Pool,
+    store: FileStore,
+    transfers: Transfers,
+    put: Put,
+    alice: Credentials,
+    bob: Credentials,
+) -> None:
+    """For 15 minutes; new tickets there are none."""
+    group = await new_group(pool, alice, bob)
+    ticket = await uploaded(transfers, put, alice, SMALL)
+    await transfers.complete(alice.user, [ticket.attachment])
+    seq = await send_message(pool, group, alice.user, b"1")
+    await attach(pool, group, seq, ticket.attachment)
+    [found] = await transfers.download(bob.user, [ticket.attachment])
+    assert found.expires - time.time_ns() // 1000 <= DOWNLOAD_TICKET_S * 1_000_000
+    async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as client:
+        await remove(pool, alice.user, group, bob.user)
+        assert await transfers.download(bob.user, [ticket.attachment]) == []
+        assert (await client.get(found.url)).content == SMALL
+        await delete_for_everyone(pool, alice.user, group, seq)
+        assert await transfers.download(alice.user, [ticket.attachment]) == []
+        await Orphans(pool, store).orphaned_attachments(a_job("clean-up"))
+        answer = await client.get(found.url)
+        assert answer.status_code == 404
+        assert SMALL not in answer.content
 
 
 async def test_uploads_of_others_look_like_unknown_ones(

@@ -103,6 +103,16 @@ class TransferWorld:
                 pass  # it has read enough
         return answer
 
+    async def begin(self, request: PresignedRequest, headers: Mapping[str, str], body: bytes) -> trio.SocketStream:
+        """A connection on which the head was sent, with these headers over those of the ticket, and these bytes."""
+        parts = urlsplit(request.url)
+        shown = {"host": parts.netloc, **request.headers, **headers}
+        head = f"{request.method} {parts.path}?{parts.query} HTTP/1.1\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in shown.items())
+        stream = await trio.open_tcp_stream(parts.hostname or "", parts.port or 80)
+        await stream.send_all(head.encode() + b"\r\n" + body)
+        return stream
+
     async def put(self, key: str, data: bytes) -> None:
         """Upload an object in one part, as a client does."""
         answer = await self.send(self.objects.presign_put(key, part_of(data), expires_s=60), data)
