@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import trio
 
 from client.http import Credentials
 from client.session import open_session
@@ -16,6 +17,9 @@ from tests.dead_jobs import new_dead_job
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.browser
+
+DRAINED_S: Final = 25.0
+"""A process ends in this time after SIGTERM."""
 
 RING: Final = """(() => {
   const element = document.activeElement, style = getComputedStyle(element), at = element.getBoundingClientRect()
@@ -81,7 +85,8 @@ async def test_a_node_drains(pool: Pool, redis_url: str, tmp_path: Path, alice: 
             name = f"Drain node {drained.id.hex()}"
             await page.tab_to(name)
             await press_twice(page, name)
-            assert await drained.process.wait() == 0
+            with trio.fail_after(DRAINED_S):
+                assert await drained.process.wait() == 0
             await wait_until(lambda: session.is_online and session.url == left.url, "the client moves")
         await page.wait_rows("nodes", 1)
         assert await focused(page.tab) == f"Drain node {left.id.hex()}"
