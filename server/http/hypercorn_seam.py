@@ -139,8 +139,9 @@ class DirectRequests(Protocol):
         """Answer; False if the client is gone. Raises no error but cancellation."""
 
 
-Refuse: TypeAlias = Callable[[ProblemCode], Reply]
-"""From the code to the answer to a head, or a connection, that is refused."""
+Refuse: TypeAlias = Callable[[ProblemCode, str], Reply]
+"""From the code, and the address of the connection's other end or the one that its PROXY header names, to the answer to
+a head, or a connection, that is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -553,7 +554,7 @@ class Http1(H11Protocol):
         peer = self.client[0]
         turn = await self._turns.begin(peer, read.headers, read.path)
         if turn is None:
-            return self._refuse(ProblemCode.UNAVAILABLE)
+            return self._refuse(ProblemCode.UNAVAILABLE, peer)
         try:
             reply = await read.answer(peer)
         finally:
@@ -652,8 +653,12 @@ class Http1(H11Protocol):
         await self.send_refusal(code)
 
     async def send_refusal(self, code: ProblemCode) -> None:
-        """Write the last answer."""
-        await self.send(RawData(_encoded(self._refuse(code), self.config, is_last=True)))
+        """Write the last answer, in its time."""
+        assert self.client is not None
+        reply = self._refuse(code, self.client[0])
+        if reply.pause_s:
+            await trio.sleep(reply.pause_s)
+        await self.send(RawData(_encoded(reply, self.config, is_last=True)))
 
     async def _maybe_recycle(self) -> None:
         # In the task of the application, which its stream's end may cancel: that comes last.

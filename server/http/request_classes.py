@@ -88,6 +88,8 @@ LIMITS: Final[dict[RequestClass, ClassLimits]] = {
     RequestClass.HEALTH: ClassLimits("`/healthz` and `/readyz`, apart from all others", Allowance(200, 20), None),
     RequestClass.OPERATOR: ClassLimits("what operators ask, and guesses of their token", Allowance(60, 1), None),
     RequestClass.UNAUTHENTICATED: ClassLimits(
-        "requests whose token is missing or wrong, OPTIONS, and requests that fit no route", Allowance(400, 20), None
+        "requests whose token is missing or wrong, OPTIONS, and requests that fit no route or are no HTTP/1.1",
+        Allowance(400, 20),
+        None,
     ),
 }

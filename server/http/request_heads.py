@@ -19,6 +19,7 @@ from typing import Final
 import h11
 
 from server.http.exchange import Reply, refused
+from server.http.limits import RateLimited
 from server.http.problem_codes import MAX_HEAD_BYTES, ProblemCode
 from server.http.problems import RETRY_AFTER_S, Problem
 from server.http.services import Services
@@ -43,6 +44,11 @@ arguments. It lets a client that holds the body back send it (`Expect: 100-conti
 
 END_TURN: Final = "end_turn"
 """Likewise, the function that ends the request's turn before its answer is there (`server.http.request_turns`)."""
+
+_OF_THE_SERVER: Final = frozenset(
+    (ProblemCode.REQUEST_TIMEOUT, ProblemCode.TOO_MANY_CONNECTIONS, ProblemCode.UNAVAILABLE)
+)
+"""Codes of refusals that are not about the request: its time, or the state of the server. All others count."""
 
 _RETRY_AFTER_S: Final = {
     ProblemCode.REQUEST_TIMEOUT: RETRY_AFTER_S,
@@ -77,9 +83,21 @@ def code_of(status: int) -> ProblemCode:
     return _CODES.get(status, ProblemCode.INVALID_REQUEST)
 
 
-def refused_head(code: ProblemCode, services: Services) -> Reply:
-    """The answer to a head, or a connection, that is refused with this code."""
-    return refused(Problem(code, code.info.meaning, retry_after_s=_RETRY_AFTER_S.get(code)), {}, services)
+def refused_head(code: ProblemCode, peer: str, services: Services) -> Reply:
+    """The answer to a head, or a connection, that is refused with this code.
+
+    A head that is wrong counts as a request of a stranger: to refuse one costs as much as to answer it. Behind a proxy
+    that names no address in a PROXY header it does not, as its client is not known.
+
+    :param peer: the address of the connection's other end, or the one that its PROXY header names.
+    """
+    refusal: Exception = Problem(code, code.info.meaning, retry_after_s=_RETRY_AFTER_S.get(code))
+    if code not in _OF_THE_SERVER and peer not in services.proxies:
+        try:
+            services.limits.count_stranger(peer)
+        except RateLimited as error:
+            refusal = error
+    return refused(refusal, {}, services)
 
 
 def _asked_protocols(request: h11.Request) -> list[bytes]:

@@ -44,7 +44,7 @@ class Plain:
         return PlainAnswer(self, start + len(PLAIN)) if data.startswith(PLAIN, start) else None
 
 
-def refuse(code: ProblemCode) -> Reply:
+def refuse(code: ProblemCode, _peer: str) -> Reply:
     return Reply(code.info.status, {"content-type": "text/plain"}, b"refused")
 
 
@@ -289,6 +289,23 @@ async def test_a_request_that_is_not_http_is_answered_and_the_connection_closed(
         answer = await connection.answer()
         assert (answer.status, answer.headers["connection"], answer.body) == (status, "close", b"refused")
         assert await connection.closed() == b""
+
+
+@pytest.mark.parametrize(
+    "head", [b"nonsense\r\n\r\n", request("GET", "/", {"upgrade": "h2c"})], ids=["h11", "its head"]
+)
+async def test_a_refusal_goes_out_in_its_time(head: bytes) -> None:
+    """So clients that do not wait ask less often."""
+
+    def refuse_later(code: ProblemCode, _peer: str) -> Reply:
+        return Reply(code.info.status, {}, b"refused", pause_s=600.0)
+
+    async with serving(App(), NoPlainReads(), refuse_later) as server, server.connected() as connection:
+        await connection.send(head)
+        with trio.move_on_after(0.3) as waiting:
+            await connection.answer()
+        assert waiting.cancelled_caught
+        assert (await server.exchange(GOOD)).status == 401, "no other client waits"
 
 
 @pytest.mark.parametrize("path", ["/reads", "/early"])

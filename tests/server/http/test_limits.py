@@ -13,6 +13,7 @@ from client.http import Credentials
 from server.http import limits, passwords
 from server.http.app import create_app
 from server.http.limits import Limits, RateLimited
+from server.http.problem_codes import MAX_HEAD_BYTES
 from server.http.request_classes import LIMITS, Allowance, RequestClass
 from server.http.services import Services
 from server.transport.proxies import TrustedProxies, address_key
@@ -22,7 +23,7 @@ from store.postgres.pool import Pool
 from store.redis.client import Redis
 from store.redis.rates import REDIS_S
 from tests.people import new_device, new_user
-from tests.server.http.socket_world import RawAnswer, open_server, request
+from tests.server.http.socket_world import RawAnswer, RawConnection, open_server, request
 from tests.server.http_world import Api, open_services
 
 DAY_S = 86400.0
@@ -163,6 +164,41 @@ async def test_requests_without_a_good_token_have_a_limit_for_each_address(api: 
         assert (await api.app.test_client().open(path, method="OPTIONS")).status_code == 429
     assert await statuses(good, "GET", "/v1/profile", 1) == [200]
     assert await statuses(api, "GET", "/v1/profile", 1, headers={"X-Forwarded-For": "192.0.2.9"}) == [429]
+
+
+WRONG_HEADS = {
+    "no HTTP": (b"nonsense\r\n\r\n", 400),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "h2c": (request("GET", "/healthz", {"upgrade": "h2c"}), 400),
+    "a WebSocket": (request("GET", "/v1/socket", {"upgrade": "websocket"}), 421),
+    "two lengths": (request("PUT", "/", {"content-length": "2", "transfer-encoding": "chunked"}), 400),
+    "an unknown encoding": (request("PUT", "/", {"transfer-encoding": "gzip"}), 501),
+    "a long line": (request("GET", "/" + "x" * MAX_HEAD_BYTES), 414),
+    "a large head": (request("GET", "/", {"x": "y" * MAX_HEAD_BYTES}), 431),
+}
+
+
+@pytest.mark.parametrize("is_proxy", [False, True])
+async def test_heads_that_are_refused_count_as_requests_of_strangers(
+    pool: Pool, redis_url: str, alice: Credentials, *, is_proxy: bool
+) -> None:
+    """Unless they come by a proxy, which names no client of a head that cannot be read."""
+    proxies = TrustedProxies.parse("127.0.0.0/8" if is_proxy else "")
+    async with open_server(pool, redis_url, rate_limit_factor=1.0, proxies=proxies) as server:
+
+        async def ask(data: bytes, address: str) -> int:
+            stream = await trio.open_tcp_stream("127.0.0.1", server.port, local_address=address)
+            async with stream:
+                await stream.send_all(data)
+                return (await RawConnection(stream).answer()).status
+
+        good = request("GET", "/v1/profile", {"authorization": f"Bearer {alice.token}"})
+        assert await ask(good, "127.0.0.2") == 200
+        for number, (head, status) in enumerate(WRONG_HEADS.values(), 2):
+            found = [await ask(head, f"127.0.0.{number}") for _ in range(5)]
+            assert found == [status] * 5 if is_proxy else [status] * 3 + [429] * 2, head[:80]
+        assert await ask(good, "127.0.0.2") == 200, "a token that was good is served all the same"
 
 
 async def test_proxies_name_the_address_if_they_are_trusted(api: Api) -> None:

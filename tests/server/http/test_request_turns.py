@@ -153,7 +153,7 @@ class HeldRead:
 PLAIN, OTHER = request("GET", "/plain"), request("GET", "/other")
 
 
-def refuse(code: ProblemCode) -> Reply:
+def refuse(code: ProblemCode, _peer: str) -> Reply:
     return Reply(code.info.status, {}, b"refused")
 
 
