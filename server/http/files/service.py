@@ -23,11 +23,13 @@ from server.http.files.progress import LEAST_BYTES, WINDOW_S, Stalled
 from server.http.files.threads import LowPriorityThreads
 from server.http.files.uploads import upload
 from server.http.files.wire import Wire
+from server.http.limits import key_of
 from server.http.problem_codes import ProblemCode
 from server.http.problems import RETRY_AFTER_S, Problem
 from server.http.request_classes import RequestClass
 from server.http.request_ids import names_of
 from server.http.services import Services
+from server.transport.admission import ConnectionCounts
 from store.errors import ObjectMissing, ObjectStoreRefused, Unavailable
 from store.objects.folder import Folder
 from store.objects.signed_urls import PATH
@@ -40,6 +42,10 @@ MAX_TRANSFERS: Final = 512
 """Transfers of a process at a time; each has up to five open files. More are `unavailable`."""
 
 FILES_EACH: Final = 5
+
+ADDRESS_SHARE: Final = 4
+"""One address (one /64 of IPv6) may have a quarter of the transfers: a client that takes its bytes as slowly as it may
+(`progress`) holds each of them for hours, with a single ticket."""
 
 FULL_RETRY_AFTER_S: Final = 60
 """An operator, or the clean-up, has to make room first."""
@@ -86,6 +92,7 @@ class FileService:
         self._folder = folder
         self._threads = LowPriorityThreads()
         self._transfers = 0
+        self._of_address = ConnectionCounts[str](max(1, most // ADDRESS_SHARE))
 
     def find(self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> FileRequest | None:
         """The request, if it is one at `/files/`.
@@ -143,6 +150,10 @@ class FileService:
         if self._transfers >= self.most:
             raise Problem(ProblemCode.UNAVAILABLE, "too many transfers at a time", retry_after_s=RETRY_AFTER_S)
         common = services.answer_headers.of(headers, names_of(headers))
+        key = key_of(address)
+        if not self._of_address.enter(key):
+            detail = "too many transfers of this address at a time"
+            raise Problem(ProblemCode.UNAVAILABLE, detail, retry_after_s=RETRY_AFTER_S)
         self._transfers += 1
         try:
             if method == "PUT":
@@ -151,6 +162,7 @@ class FileService:
                 await download(self._folder, self._threads, ticket, headers, common, wire, has_body=method == "GET")
         finally:
             self._transfers -= 1
+            self._of_address.leave(key)
 
 
 def _shown(error: Exception, request: FileRequest, folder: Folder) -> Exception:

@@ -9,8 +9,9 @@ import pytest
 import trio
 
 from client.http import Credentials
-from server.http.files import progress
+from server.http.files import progress, service
 from server.http.request_classes import LIMITS, RequestClass
+from server.transport.proxies import TrustedProxies
 from store.objects.folder import Folder
 from store.objects.folder_files import OpenObject
 from store.postgres.pool import Pool
@@ -19,6 +20,8 @@ from tests.server.http.socket_world import TRANSFERS, open_server, request, shri
 from tests.waiting import DEADLINE_S
 
 PAGE = "https://chat.example"
+ADDRESS = {"x-forwarded-for": "192.0.2.1"}
+PROXIES = TrustedProxies.parse("127.0.0.1")
 
 
 async def test_a_signed_url_alone_admits_its_bearer_and_no_token_does(
@@ -73,21 +76,38 @@ async def test_requests_of_an_address_are_limited(pool: Pool, redis_url: str, tm
         assert (answer.status, code_of(answer)) == (429, "rate_limited")
 
 
-async def test_more_transfers_than_there_is_room_for_are_refused(pool: Pool, redis_url: str, tmp_path: Path) -> None:
-    async with open_files(pool, redis_url, tmp_path) as (folder, server):
+async def test_more_transfers_than_there_is_room_for_are_refused(
+    pool: Pool, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "ADDRESS_SHARE", 1)
+    await check_room(pool, redis_url, tmp_path, TRANSFERS)
+
+
+async def test_one_address_takes_no_more_than_its_share_of_the_transfers(
+    pool: Pool, redis_url: str, tmp_path: Path
+) -> None:
+    """With one ticket, whose bytes it takes slowly. Another address is served."""
+    await check_room(pool, redis_url, tmp_path, TRANSFERS // service.ADDRESS_SHARE, serves_others=True)
+
+
+async def check_room(pool: Pool, redis_url: str, path: Path, room: int, *, serves_others: bool = False) -> None:
+    """That so many downloads of one address are served at a time, and further ones once one of them has ended."""
+    async with open_files(pool, redis_url, path, proxies=PROXIES) as (folder, server):
         await put(folder, server, bytes(8_000_000))
-        ask = sent(folder.presign_get(KEY, expires_s=60))
+        ask = sent(folder.presign_get(KEY, expires_s=60), ADDRESS)
         async with trio.open_nursery() as nursery:
             begun = 0
-            for _ in range(TRANSFERS):
+            for _ in range(room):
                 connection = await nursery.start(_hold, server, ask)
                 begun += connection
-            refused = await get(folder, server)
+            refused = await get(folder, server, ADDRESS)
             assert (refused.status, code_of(refused)) == (503, "unavailable")
+            other = await get(folder, server, {"x-forwarded-for": "192.0.2.2", "range": "bytes=0-9"})
+            assert other.status == (206 if serves_others else 503)
             nursery.cancel_scope.cancel()
-        assert begun == TRANSFERS
+        assert begun == room
         with trio.fail_after(DEADLINE_S):
-            while (await get(folder, server)).status == 503:
+            while (await get(folder, server, ADDRESS)).status == 503:
                 pass
 
 
