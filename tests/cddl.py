@@ -8,13 +8,15 @@ pycddl is the Rust crate `cddl`, which shares nothing with our codec. Version 0.
 - Given an array in place of a choice of maps, it checks the elements; so for it the choice is one of entries.
 - Where a map has `* int => any`, it accepts keys of other types, too; `_check` checks them.
 - It looks for a regular expression anywhere in a text, where RFC 8610 has it match the whole of it.
-- It tries all the rules of a choice one after the other; so each type of frame is a schema of its own here. That takes
-  60 us for the smallest frames, 100 us for a message, 500 us for a conversation.
+- It tries all the rules of a choice one after the other; so each type of frame is a schema of its own here.
+- For each frame it walks over all rules of the text; so a schema has only those that its root needs. A message takes
+  50 us, and with the whole text 370 us.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -160,4 +162,23 @@ def _schema(root: str) -> pycddl.Schema:
     for pattern, stricter in STRICTER:
         text, count = pattern.subn(stricter, text)
         assert count, f"{pattern.pattern} is not in alo.cddl"
-    return pycddl.Schema(f"root = {root}\n{text}")
+    return pycddl.Schema(f"root = {root}\n{_needed(root, text)}")
+
+
+_COMMENT = re.compile(r"^;.*|\s;.*", re.MULTILINE)
+_RULE = re.compile(r"^([a-z][\w-]*) /?/?=.*?(?=^[a-z][\w-]* /?/?=|\Z)", re.MULTILINE | re.DOTALL)
+_NAME = re.compile(r"[a-z][\w-]*")
+
+
+def _needed(root: str, text: str) -> str:
+    """The rules that `root` names, or that those name, and so on."""
+    rules: defaultdict[str, str] = defaultdict(str)
+    for rule in _RULE.finditer(_COMMENT.sub("", text)):
+        rules[rule[1]] += rule[0]
+    waiting, needed = [root], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in rules and name not in needed:
+            needed.add(name)
+            waiting += _NAME.findall(rules[name])
+    return "\n".join(rules[name] for name in sorted(needed))
