@@ -16,6 +16,7 @@ from server.http import passwords
 from server.http.limits import RateLimited
 from server.http.password_rules import BadPassword, WeakPassword
 from server.http.passwords import Passwords
+from tests.server.quick_hashes import DEPLOYED
 
 
 async def test_the_right_password_of_an_existing_user_fits_and_no_other() -> None:
@@ -29,7 +30,9 @@ async def test_the_right_password_of_an_existing_user_fits_and_no_other() -> Non
 
 def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
     """The parameters must be those of a new hash. If the library has changed them, replace the constant."""
-    assert not passwords.HASHER.check_needs_rehash(passwords.HASH_OF_NO_USER)
+    hasher, hash_of_no_user = DEPLOYED
+    assert not hasher.check_needs_rehash(hash_of_no_user)
+    assert (hasher.time_cost, hasher.memory_cost, hasher.parallelism) == (3, 65536, 1), "RFC 9106, for little memory"
 
 
 async def test_a_password_typed_in_other_code_points_fits() -> None:
