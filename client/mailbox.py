@@ -29,6 +29,7 @@ from protocol.frames import (
     Conversation,
     Cursor,
     Departed,
+    KeysLow,
     Lag,
     Message,
     Move,
@@ -140,7 +141,7 @@ class Mailbox:
                 self.apply([push])
             case Conversation():
                 self.learn(push)
-            case Cursor() | Lag() | Move() | Presence() | Typing():
+            case Cursor() | KeysLow() | Lag() | Move() | Presence() | Typing():
                 return False
             case _:
                 self.take(push)

@@ -20,10 +20,12 @@ from protocol.frames import (
     Edit,
     HeldKeys,
     History,
+    KeyStatus,
     List,
     MarkDelivered,
     MarkRead,
     Messages,
+    OneTimeKey,
     PartRequests,
     Parts,
     PutKeys,
@@ -237,22 +239,46 @@ class Requests(ABC):
         """How far each recipient of a message has come. Raises what `request` raises."""
         return expect(Statuses, await self.request(Status(0, conversation, seq), timeout_s=timeout_s))
 
-    async def put_keys(self, identity: bytes | None = None, *, timeout_s: float = REPLY_TIMEOUT_S) -> HeldKeys:
-        """Publish the identity of this device; to do so again changes nothing. Raises what `request` raises.
+    async def put_keys(
+        self,
+        identity: bytes | None = None,
+        one_time_keys: list[OneTimeKey] | None = None,
+        last_resort_keys: list[OneTimeKey] | None = None,
+        *,
+        is_anew: bool | None = None,
+        key_history: bytes | None = None,
+        timeout_s: float = REPLY_TIMEOUT_S,
+    ) -> HeldKeys:
+        """Publish identity and keys of this device; to do so again changes nothing. Raises what `request` raises.
 
         :param identity: public bytes, 1 to `limits.MAX_IDENTITY_BYTES`; None: it stays as it is.
+        :param one_time_keys: (kind, number, key), with greater numbers than all before; at most `limits.MAX_POOL_KEYS`.
+        :param last_resort_keys: (kind, number, key), to be handed out when there is no other of the kind.
+        :param is_anew: the keys take the place of those of their kinds with lesser numbers.
+        :param key_history: of the last `HeldKeys`; for uploads of keys.
         """
-        return expect(HeldKeys, await self.request(PutKeys(0, identity), timeout_s=timeout_s))
+        frame = PutKeys(0, identity, one_time_keys, last_resort_keys, is_anew, key_history)
+        return expect(HeldKeys, await self.request(frame, timeout_s=timeout_s))
+
+    async def key_status(self, *, timeout_s: float = REPLY_TIMEOUT_S) -> HeldKeys:
+        """What the server holds of this device. Raises what `request` raises."""
+        return expect(HeldKeys, await self.request(KeyStatus(0), timeout_s=timeout_s))
 
     async def devices(
-        self, users: list[bytes], *, device: bytes | None = None, timeout_s: float = REPLY_TIMEOUT_S
+        self,
+        users: list[bytes],
+        *,
+        device: bytes | None = None,
+        kinds: list[str] | None = None,
+        timeout_s: float = REPLY_TIMEOUT_S,
     ) -> DeviceList:
         """A page of the devices of users, with their identities. Raises what `request` raises.
 
         :param users: at most `limits.MAX_LISTED_USERS`.
         :param device: only devices with greater ids; to read on, the page's last one.
+        :param kinds: claim a key of each of these kinds of each device.
         """
-        return expect(DeviceList, await self.request(Devices(0, device, users), timeout_s=timeout_s))
+        return expect(DeviceList, await self.request(Devices(0, device, users, kinds), timeout_s=timeout_s))
 
     async def upload(
         self, files: list[DeclaredFile], *, is_avatar: bool = False, timeout_s: float = REPLY_TIMEOUT_S

@@ -40,6 +40,7 @@ from client.watcher import Watcher
 from protocol import ids
 from protocol.frames import (
     Cursor,
+    KeysLow,
     Lag,
     Message,
     Messages,
@@ -57,6 +58,7 @@ SEND_TIMEOUT_S: Final = 60.0
 
 OnSign: TypeAlias = Callable[[Sign], object]
 OnLink: TypeAlias = Callable[[bool], object]
+OnKeysLow: TypeAlias = Callable[[list[str]], object]
 
 
 @asynccontextmanager
@@ -68,6 +70,7 @@ async def open_session(
     login: LoginStore | None = None,
     on_sign: OnSign | None = None,
     on_link: OnLink | None = None,
+    on_keys_low: OnKeysLow | None = None,
     client: str = NAME,
     longest_pause_s: float = backoff.MOST_S,
 ) -> AsyncGenerator[Session]:
@@ -82,6 +85,7 @@ async def open_session(
         memory, if left out.
     :param on_sign: called with each `typing` push, and each `presence` push of a watched user.
     :param on_link: called with False when the connection is lost, and with True when the session is online again.
+    :param on_keys_low: called with the kinds of one-time keys of which this device should upload more, more than once.
     :param client: name and version of the program, for the statistics of the server's operator.
     :param longest_pause_s: between attempts to connect, unless the server asks for a longer one.
     """
@@ -92,6 +96,7 @@ async def open_session(
         login,
         on_sign,
         on_link=on_link,
+        on_keys_low=on_keys_low,
         client=client,
         longest_pause_s=longest_pause_s,
     )
@@ -119,6 +124,7 @@ class Session:
         on_sign: OnSign | None = None,
         *,
         on_link: OnLink | None = None,
+        on_keys_low: OnKeysLow | None = None,
         client: str = NAME,
         longest_pause_s: float = backoff.MOST_S,
     ) -> None:
@@ -135,6 +141,7 @@ class Session:
             longest_pause_s=longest_pause_s,
         )
         self._on_link = on_link
+        self._on_keys_low = on_keys_low
         self._was_lost = False
         self._is_leaving = False
         self._on_sign = on_sign
@@ -440,6 +447,9 @@ class Session:
             case Presence() | Typing():
                 if self._on_sign is not None:
                     self._on_sign(push)
+            case KeysLow():
+                if self._on_keys_low is not None:
+                    self._on_keys_low(push.kinds)
             case _:
                 # mypy checks that the mailbox holds each push that has no case above.
                 held: HeldPush = push

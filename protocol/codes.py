@@ -44,6 +44,7 @@ class ErrorCode(Enum):
     QUOTA_EXCEEDED = "quota_exceeded"
     CURSOR_FOREIGN = "cursor_foreign"
     CURSOR_EXPIRED = "cursor_expired"
+    KEY_HISTORY_FOREIGN = "key_history_foreign"
     UNAUTHENTICATED = "unauthenticated"
     TOKEN_RENEWED = "token_renewed"  # noqa: S105
     TOKEN_REUSED = "token_reused"  # noqa: S105
@@ -110,6 +111,10 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
     ),
     ErrorCode.CURSOR_EXPIRED: ErrorInfo(
         "The cursor is so old that the server no longer knows the changes since: go on without one.", False
+    ),
+    ErrorCode.KEY_HISTORY_FOREIGN: ErrorInfo(
+        "The server may have forgotten which keys it handed out: ask for `key_status`, then upload new keys.",
+        False,
     ),
     ErrorCode.UNAUTHENTICATED: ErrorInfo("The token is not this device's, or is no longer good.", False),
     ErrorCode.TOKEN_RENEWED: ErrorInfo(

@@ -29,6 +29,10 @@ FEATURES: Final[dict[str, str]] = {
     "large_groups": "`participant_count`: a conversation of more than 32 lists the user alone",
     "lifetime": "`lifetime_s`: messages that disappear",
     "move": "`move`, before a node stops",
+    "one_time_keys": (
+        "`one_time_keys`, `last_resort_keys`, `is_anew` and `key_history` in `put_keys`, `kinds` in `devices`,"
+        " `key_status`, `keys_low`, `pools`: keys that are handed out once (19.5)"
+    ),
     "own_settings": (
         "`own_settings` and `contact`, with `gives_receipts`, `shows_presence`, `quiet_hours`, `contacts_revision`,"
         " `is_contact`, `is_blocked`; `muted_until` and `own_revision` of `conversation`"

@@ -146,12 +146,26 @@ _digest: Final = _bytes(limits.DIGEST_BYTES, limits.DIGEST_BYTES)
 _size: Final = _uint(2**63 - 1, least=1)
 _media_type: Final = _visible(limits.MAX_MEDIA_TYPE_BYTES)
 _avatar: Final = _row("[attachment, size_bytes, digest]", _id, _size, _digest)
+_kind: Final = _text(limits.MAX_KEY_KIND_BYTES)
+_one_time_key: Final = _row(
+    "[kind, number, key]", _kind, _uint(limits.MAX_SEQ, least=1), _bytes(1, limits.MAX_ONE_TIME_KEY_BYTES)
+)
 _file: Final = _row(
     "[size_bytes, media_type, part_digests, thumbnail]",
     _size,
     _media_type,
     _bytes(limits.DIGEST_BYTES, limits.MAX_PARTS * limits.DIGEST_BYTES),
     _or_null(_row("[size_bytes, digest] or null", _uint(limits.MAX_THUMBNAIL_FILE_BYTES, least=1), _digest)),
+)
+_pool: Final = _row(
+    "[kind, count, first, highest, digest, last_resort, is_given]",
+    _kind,
+    _uint(limits.MAX_POOL_KEYS),
+    _seq,
+    _seq,
+    _digest,
+    _seq,
+    _bool,
 )
 _header: Final = _row("[name, value]", _visible(limits.MAX_HEADER_BYTES), _text(limits.MAX_HEADER_BYTES))
 _part_request: Final = _row(
@@ -297,7 +311,13 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.URL: _visible(limits.MAX_URL_BYTES),
     Key.IDENTITY: _bytes(1, limits.MAX_IDENTITY_BYTES),
     Key.IDENTITY_REVISION: _uint(2**31 - 1),
+    Key.ONE_TIME_KEYS: _array(limits.MAX_POOL_KEYS, _one_time_key, least=1),
+    Key.LAST_RESORT_KEYS: _array(limits.MAX_KEY_KINDS, _one_time_key, least=1),
+    Key.IS_ANEW: _bool,
+    Key.KINDS: _array(limits.MAX_KEY_KINDS, _kind, least=1),
     Key.DEVICES: _array(limits.MAX_LISTED_DEVICES, _device),
+    Key.KEY_HISTORY: _bytes(1, limits.MAX_KEY_HISTORY_BYTES),
+    Key.POOLS: _array(limits.MAX_KEY_KINDS, _pool),
     Key.GIVES_RECEIPTS: _bool,
     Key.SHOWS_PRESENCE: _bool,
     Key.QUIET_HOURS: _quiet_hours,
@@ -358,6 +378,9 @@ OPTIONAL: Final = frozenset(
         Key.WANTS_DOWNLOADS,
         Key.AVATAR,
         Key.IS_AVATAR,
+        Key.ONE_TIME_KEYS,
+        Key.LAST_RESORT_KEYS,
+        Key.IS_ANEW,
     }
 )
 """Fields that a frame may leave out; absent and None mean the same."""
@@ -378,9 +401,9 @@ OPTIONAL_IN: Final[dict[type[Record], frozenset[Key]]] = {
     Participant: frozenset({Key.REVISION, Key.DELIVERED_SEQ, Key.READ_SEQ, Key.SINCE_SEQ}),
     Stay: frozenset({Key.DELIVERED_SEQ, Key.READ_SEQ}),
     DownloadTicket: frozenset({Key.DIGEST}),
-    PutKeys: frozenset({Key.IDENTITY}),
+    PutKeys: frozenset({Key.IDENTITY, Key.KEY_HISTORY}),
     HeldKeys: frozenset({Key.IDENTITY}),
-    Devices: frozenset({Key.DEVICE}),
+    Devices: frozenset({Key.DEVICE, Key.KINDS}),
 }
 """Fields that only these frames may leave out."""
 

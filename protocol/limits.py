@@ -102,6 +102,27 @@ MAX_LISTED_USERS: Final = 100
 MAX_LISTED_DEVICES: Final = 256
 """Users in a `devices` request, and devices in a reply: a group of 1,000 takes ten requests."""
 
+MAX_ONE_TIME_KEY_BYTES: Final = 16 * 1024
+"""A one-time key, or a last-resort key. X25519 has 32 bytes, ML-KEM-1024 with a signature 1.6 KB, a KeyPackage of MLS
+300 bytes and more, with an X.509 chain some KiB."""
+
+MAX_POOL_KEYS: Final = 200
+"""One-time keys of a kind that the server keeps for a device, and keys of one upload. Signal's clients upload 100."""
+
+MAX_KEY_KINDS: Final = 8
+MAX_KEY_KIND_BYTES: Final = 32
+"""Kinds of one-time keys of a device, for ever: two protocols, two versions of each, and as many again."""
+
+MAX_KEY_HISTORY_BYTES: Final = 64
+"""Ours has 8."""
+
+FEW_KEYS: Final = 20
+"""With fewer one-time keys of a kind than this the device is told that it should upload more."""
+
+CLAIMS_PER_HOUR: Final = 20
+"""Claims by one user for one device. Each device of a user needs one to begin a session, and another one when it has
+lost the session. Protects the pool of a device: beyond it there are last-resort keys."""
+
 MAX_WATCHED: Final = 256
 """Users whose presence one connection wants to know: the contacts on a long screen, and the writers of an open
 group."""
@@ -211,6 +232,9 @@ COST_OF_LOOK_UP: Final = 200
 
 COST_OF_MARK: Final = 10
 """Further cost of each of the `marks` of a request."""
+
+COST_OF_KEY: Final = 10
+"""Further cost of each key that a request uploads or claims."""
 
 COST_OF_PUSH: Final = 5
 """Further cost of a request for each user to whom it causes a push."""
@@ -348,6 +372,12 @@ AVATAR_BYTES: Final = Limit(
     f"{MAX_AVATAR_BYTES} bytes of an avatar, unless the operator has set another number",
     "error `quota_exceeded`",
 )
+KEY_KINDS_PER_DEVICE: Final = Limit(
+    "key_kinds_per_device",
+    MAX_KEY_KINDS,
+    f"{MAX_KEY_KINDS} kinds of keys that a device has ever uploaded",
+    "error `quota_exceeded`",
+)
 OPEN_UPLOADS_PER_USER: Final = Limit(
     "open_uploads_per_user",
     MAX_OPEN_UPLOADS,
@@ -375,6 +405,7 @@ NAMED: Final = (
     ATTACHMENT_BYTES_PER_DAY,
     ATTACHMENT_BYTES_PER_USER,
     AVATAR_BYTES,
+    KEY_KINDS_PER_DEVICE,
     OPEN_UPLOADS_PER_USER,
 )
 
@@ -405,8 +436,11 @@ SIZES: Final = (
     Size("display_name_bytes", MAX_DISPLAY_NAME_BYTES, "bytes of `display_name`"),
     Size("ephemeral_public_key_bytes", MAX_PUBLIC_KEY_BYTES, "bytes of `ephemeral_public_key`"),
     Size("identity_bytes", MAX_IDENTITY_BYTES, "bytes of `identity`"),
+    Size("key_claims_per_hour", CLAIMS_PER_HOUR, "claims of a user for a device in an hour (19.6)"),
     Size("marks_per_request", MAX_MARKS, "elements of `marks`"),
     Size("nonce_bytes", MAX_NONCE_BYTES, "bytes of `nonce`"),
+    Size("one_time_key_bytes", MAX_ONE_TIME_KEY_BYTES, "bytes of a one-time key or a last-resort key"),
+    Size("one_time_keys", MAX_POOL_KEYS, "one-time keys of a kind of a device, and elements of `one_time_keys`"),
     Size("page_bytes", MAX_PAGE_BYTES, "bytes of a page of `history` or `list` (7.1)"),
     Size("page_entries", MAX_COUNT, "messages or conversations of a page: `count`"),
     Size("participants", MAX_PARTICIPANTS, "participants of a conversation"),

@@ -104,7 +104,13 @@ class Key(IntEnum):
     PAGES = 80
     IDENTITY = 81
     IDENTITY_REVISION = 82
+    ONE_TIME_KEYS = 83
+    LAST_RESORT_KEYS = 84
+    IS_ANEW = 85
+    KINDS = 86
     DEVICES = 87
+    KEY_HISTORY = 88
+    POOLS = 89
     GIVES_RECEIPTS = 90
     SHOWS_PRESENCE = 91
     QUIET_HOURS = 92
@@ -155,6 +161,7 @@ class Type(IntEnum):
     ABORT = 24
     PUT_KEYS = 25
     DEVICES = 26
+    KEY_STATUS = 27
     ERROR = 64
     WELCOME = 65
     SENT = 66
@@ -185,5 +192,6 @@ class Type(IntEnum):
     DEPARTED = 139
     SETTINGS = 140
     PROFILE = 141
+    KEYS_LOW = 142
     OWN_SETTINGS = 148
     CONTACT = 149

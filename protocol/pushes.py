@@ -334,6 +334,16 @@ class Contact(Struct, frozen=True, gc=False):
     avatar: Avatar | None = None
 
 
+class KeysLow(Struct, frozen=True):
+    """Push: few one-time keys of this device are left, or a last-resort key of it was handed out.
+
+    :ivar kinds: of these keys.
+    """
+
+    TYPE: ClassVar = Type.KEYS_LOW
+    kinds: list[str]
+
+
 Push: TypeAlias = (
     Message
     | Tombstone
@@ -349,6 +359,7 @@ Push: TypeAlias = (
     | Departed
     | Settings
     | Profile
+    | KeysLow
     | OwnSettings
     | Contact
 )

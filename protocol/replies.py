@@ -8,9 +8,16 @@ from msgspec import Struct
 
 from protocol.numbers import Type
 from protocol.pushes import Conversation, Message, Tombstone
+from protocol.requests import OneTimeKey
 
 PartRequest: TypeAlias = tuple[int, str, list[tuple[str, str]]]
 """A presigned PUT of a part: the part's number, from 1; the URL; the headers that belong to it, in lower case."""
+
+
+KeyPool: TypeAlias = tuple[str, int, int, int, bytes, int, bool]
+"""The keys of a kind that the server holds of a device: the kind; how many one-time keys are left; the first number of
+these, 0 if there is none; the greatest number that was ever stored; a digest of the keys (SPEC 19.7); the number of the
+last-resort key, 0 if there is none; whether that was handed out."""
 
 
 class Ticket(Struct, frozen=True):
@@ -53,12 +60,16 @@ class ListedDevice(Struct, frozen=True, gc=False):
 
     :ivar identity: its public, long-lived bytes.
     :ivar identity_revision: grows with each change of the identity, from 1.
+    :ivar one_time_keys: (kind, number, key) that were claimed by the request; None: none.
+    :ivar last_resort_keys: the same, of kinds without a one-time key for this claim.
     """
 
     user: bytes
     device: bytes
     identity: bytes
     identity_revision: int
+    one_time_keys: list[OneTimeKey] | None = None
+    last_resort_keys: list[OneTimeKey] | None = None
 
 
 class Error(Struct, frozen=True, gc=False):
@@ -247,16 +258,20 @@ class Downloads(Struct, frozen=True):
 
 
 class HeldKeys(Struct, frozen=True, gc=False):
-    """The reply to `PutKeys`: what the server holds of this device.
+    """The reply to `PutKeys` and `KeyStatus`: what the server holds of this device.
 
     :ivar identity: None: the device has published none.
     :ivar identity_revision: how often it has published another identity; 0 if never.
+    :ivar key_history: changes when the server's database may have forgotten which keys it has handed out.
+    :ivar pools: in the order of their kinds.
     """
 
     TYPE: ClassVar = Type.KEYS
     request: int
     identity: bytes | None
     identity_revision: int
+    key_history: bytes
+    pools: list[KeyPool]
 
 
 class DeviceList(Struct, frozen=True):

@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from protocol.numbers import Type
 
+OneTimeKey: TypeAlias = tuple[str, int, bytes]
+"""A public key of a device: its kind, its number, which grows from key to key of a kind, and its bytes."""
+
 
 class Hello(Struct, frozen=True, gc=False):
     """The first frame of a connection: it says whose device this is. Answered by `Welcome`, or by a close code.
@@ -266,11 +269,20 @@ class PutKeys(Struct, frozen=True, gc=False):
     again changes nothing.
 
     :ivar identity: the device's public, long-lived bytes, 1 to `limits.MAX_IDENTITY_BYTES`; None: as they are.
+    :ivar one_time_keys: (kind, number, key), to be handed out once each. Numbers that the server has stored before are
+        skipped, and so are the greatest ones of a kind, if there is no room for them.
+    :ivar last_resort_keys: (kind, number, key), to be handed out when there is no other of the kind.
+    :ivar is_anew: these one-time keys take the place of those of their kinds with lesser numbers; None for false.
+    :ivar key_history: of `Keys`, as it was told last; for uploads of keys.
     """
 
     TYPE: ClassVar = Type.PUT_KEYS
     request: int
     identity: bytes | None = None
+    one_time_keys: list[OneTimeKey] | None = None
+    last_resort_keys: list[OneTimeKey] | None = None
+    is_anew: bool | None = None
+    key_history: bytes | None = None
 
 
 class Devices(Struct, frozen=True):
@@ -278,12 +290,21 @@ class Devices(Struct, frozen=True):
 
     :ivar device: only devices with a greater id; None for all: the list is in the order of ids.
     :ivar users: at most `limits.MAX_LISTED_USERS`; the server leaves out users whose devices this one may not see.
+    :ivar kinds: claims a key of each of these kinds of each device, which no other claim gets; None: claims none.
     """
 
     TYPE: ClassVar = Type.DEVICES
     request: int
     device: bytes | None
     users: list[bytes]
+    kinds: list[str] | None = None
+
+
+class KeyStatus(Struct, frozen=True, gc=False):
+    """Ask what the server holds of this device. Answered by `Keys`."""
+
+    TYPE: ClassVar = Type.KEY_STATUS
+    request: int
 
 
 BatchedRequest: TypeAlias = Send | MarkDelivered | MarkRead
@@ -294,7 +315,7 @@ TransferRequest: TypeAlias = Upload | Parts | Complete | Download | Abort
 object store that is slow holds up no other requests."""
 
 QueuedRequest: TypeAlias = (
-    Edit | Delete | SetTyping | Watch | Sync | History | List | Refresh | Status | PutKeys | Devices
+    Edit | Delete | SetTyping | Watch | Sync | History | List | Refresh | Status | PutKeys | Devices | KeyStatus
 )
 """The requests that wait in a queue of the connection, and are served one after the other (`SPEC.md`, 10.3)."""
 

@@ -357,6 +357,10 @@ class ForeignCursor(Refused):
     """The cursor was not issued to this user by this server's current database."""
 
 
+class ForeignKeyHistory(Refused):
+    """The device does not know that the database is in another history, or that keys need one. Nothing was stored."""
+
+
 class ObjectMissing(Refused):
     """The object store has no object under this key.
 

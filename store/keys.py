@@ -1,17 +1,26 @@
-"""The identities of devices, which others need in order to encrypt for them. The store never looks into the bytes."""
+"""The identities and the one-time keys of devices, which others need in order to encrypt for them (decision 55).
+
+The store never looks into the bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
-from protocol.frames import ListedDevice
-from protocol.limits import MAX_LISTED_DEVICES, MAX_PAGE_BYTES
+from protocol.frames import KeyPool, ListedDevice, OneTimeKey
+from protocol.limits import (
+    CLAIMS_PER_HOUR,
+    FEW_KEYS,
+    KEY_KINDS_PER_DEVICE,
+    MAX_LISTED_DEVICES,
+    MAX_PAGE_BYTES,
+    MAX_POOL_KEYS,
+)
 from store import sql
-from store.errors import DeviceRevoked
-from store.postgres.columns import BIGINT, UUID, UUIDS
+from store.errors import DeviceRevoked, ForeignKeyHistory, QuotaExceeded
+from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, BYTEAS, INT, TEXTS, UUID, UUIDS
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
@@ -20,17 +29,52 @@ _sql = sql.load("keys")
 _DEVICES: Final = Statement(
     _sql.devices, {"user": UUID, "users": UUIDS, "after": UUID, "bytes": BIGINT, "limit": BIGINT}
 )
+_PUT: Final = Statement(
+    _sql.put_keys,
+    {
+        "device": UUID,
+        "identity": BYTEA,
+        "history": BIGINT,
+        "kinds": TEXTS,
+        "numbers": BIGINTS,
+        "keys": BYTEAS,
+        "last_kinds": TEXTS,
+        "last_numbers": BIGINTS,
+        "last_keys": BYTEAS,
+        "is_anew": BOOL,
+        "most": INT,
+        "most_kinds": INT,
+        "few": INT,
+    },
+)
+_CLAIM: Final = Statement(
+    _sql.claim,
+    {
+        "user": UUID,
+        "users": UUIDS,
+        "kinds": TEXTS,
+        "after": UUID,
+        "limit": INT,
+        "bytes": BIGINT,
+        "most": INT,
+        "few": INT,
+    },
+)
 
 
-class Published(Struct, frozen=True):
-    """What a device has published.
+class DeviceKeys(Struct, frozen=True):
+    """What the server holds of a device.
 
-    :ivar identity: None: nothing yet.
+    :ivar identity: None: the device has published none.
     :ivar identity_revision: how often it was another one.
+    :ivar history: of the database: keys are stored under it alone.
+    :ivar pools: of one-time keys, by kind.
     """
 
     identity: bytes | None
     identity_revision: int
+    history: bytes
+    pools: list[KeyPool]
 
 
 class DevicesPage(Struct, frozen=True):
@@ -43,16 +87,75 @@ class DevicesPage(Struct, frozen=True):
     more: bool
 
 
-async def put(pool: Pool, device: bytes, identity: bytes | None) -> Published:
-    """Publish the identity of a device; to do so again changes nothing.
+class LowDevice(Struct, frozen=True):
+    """A device that is low on one-time keys, or whose last-resort key was handed out.
 
-    :param identity: 1 to `limits.MAX_IDENTITY_BYTES`; None: it stays as it is.
+    :ivar kinds: of these keys.
+    :ivar since: when that was noted last, in microseconds since 1970.
+    """
+
+    user: bytes
+    device: bytes
+    kinds: list[str]
+    since: int
+
+
+async def put(
+    pool: Pool,
+    device: bytes,
+    identity: bytes | None = None,
+    keys: Sequence[OneTimeKey] = (),
+    last_resort: Sequence[OneTimeKey] = (),
+    *,
+    is_anew: bool = False,
+    history: bytes | None = None,
+) -> DeviceKeys:
+    """Publish what a device gives; to do so again changes nothing. Returns what the server holds after that.
+
+    Keys whose numbers the server has stored before are skipped, and so are those beyond `limits.MAX_POOL_KEYS` of a
+    kind, the greatest numbers first.
+
+    :param identity: 1 to `limits.MAX_IDENTITY_BYTES`; None: it stays as it is. Another one drops all keys before.
+    :param keys: to be handed out once each, in the order of their numbers.
+    :param last_resort: one of a kind, to be handed out when there is no other.
+    :param is_anew: `keys` take the place of those of their kinds that have lesser numbers and were not claimed.
+    :param history: of `DeviceKeys`, as the device was told it; for uploads of keys.
+    :raises DeviceRevoked: if the device was revoked.
+    :raises ForeignKeyHistory: if `history` is another one, or is missing; nothing is stored.
+    :raises QuotaExceeded: if the device would have keys of more than `limits.KEY_KINDS_PER_DEVICE` kinds.
+    """
+    values = {
+        "device": device,
+        "identity": identity,
+        "history": _history_number(history),
+        **_columns("", keys),
+        **_columns("last_", last_resort),
+        "is_anew": is_anew,
+        "most": MAX_POOL_KEYS,
+        "most_kinds": KEY_KINDS_PER_DEVICE.value,
+        "few": FEW_KEYS,
+    }
+    rows = await pool.run(_PUT, values)
+    match rows[0][0]:
+        case "put":
+            return _device_keys([row[1:] for row in rows])
+        case "other_history":
+            raise ForeignKeyHistory
+        case "too_many_kinds":
+            raise QuotaExceeded(KEY_KINDS_PER_DEVICE.name, KEY_KINDS_PER_DEVICE.value)
+        case _:
+            raise DeviceRevoked
+
+
+async def status(pool: Pool, device: bytes) -> DeviceKeys:
+    """What the server holds of a device.
+
     :raises DeviceRevoked: if the device was revoked.
     """
-    rows = await pool.fetch(_sql.put_identity, {"device": uuid(device), "identity": identity})
+    rows = await pool.fetch(_sql.status, {"device": uuid(device)})
     if not rows:
         raise DeviceRevoked
-    return Published(*rows[0])
+    return _device_keys(rows)
 
 
 async def devices_of(
@@ -67,7 +170,6 @@ async def devices_of(
     """A page of the devices of those users, among some, whose devices a user may see.
 
     These are the user's own, and those of users who share a conversation with the user, or have the user as a contact.
-
     Only devices that have an identity and are logged in, of users who are not suspended.
 
     :param after: only devices with greater ids; None: all.
@@ -77,3 +179,85 @@ async def devices_of(
     rows = await pool.read(_DEVICES, values)
     page = [ListedDevice(*row) for row in rows[:limit] if row[2] is not None]
     return DevicesPage(page, len(page) < len(rows))
+
+
+async def claim(
+    pool: Pool,
+    user: bytes,
+    users: Sequence[bytes],
+    kinds: Sequence[str],
+    *,
+    after: bytes | None = None,
+    limit: int = MAX_LISTED_DEVICES,
+    max_bytes: int = MAX_PAGE_BYTES,
+) -> DevicesPage:
+    """As `devices_of`, with a key of each kind of each device, which no other claim gets, or its last-resort key.
+
+    There are last-resort keys alone for a user who is blocked, or has claimed keys of the device more than
+    `limits.CLAIMS_PER_HOUR` times in an hour, and in another history until the device uploads keys again. If the
+    outcome is unknown, the keys may be gone: another claim gets other ones.
+
+    :param max_bytes: of identities and keys together; the first device is listed even if it has more.
+    :raises Locked: if other claims have kept keys of the same devices locked for long. Nothing was done.
+    """
+    values = {
+        "user": user,
+        "users": users,
+        "kinds": kinds,
+        "after": after or bytes(16),
+        "limit": limit,
+        "bytes": max_bytes,
+        "most": CLAIMS_PER_HOUR,
+        "few": FEW_KEYS,
+    }
+    rows = await pool.run(_CLAIM, values)
+    page: list[ListedDevice] = []
+    for owner, device, identity, revision, kind, number, key, is_last_resort, _ in rows:
+        if not page or page[-1].device != device:
+            page.append(ListedDevice(owner, device, identity, revision, [], []))
+        if kind is not None:
+            of_kind = page[-1].last_resort_keys if is_last_resort else page[-1].one_time_keys
+            assert of_kind is not None
+            of_kind.append((kind, number, key))
+    return DevicesPage([_without_empty(each) for each in page], bool(rows) and rows[0][-1])
+
+
+async def low_since(pool: Pool, *, ago_s: float) -> list[LowDevice]:
+    """The devices that were found to be low on keys in the last `ago_s` seconds, by Postgres' clock."""
+    return [LowDevice(*row) for row in await pool.fetch(_sql.low_since, {"ago_s": ago_s})]
+
+
+async def forget_claims(pool: Pool, *, limit: int) -> int:
+    """Forget counts of claims from before the last hour; return how many, 0 at the end."""
+    [(count,)] = await pool.fetch(_sql.forget_claims, {"limit": limit})
+    return int(count)
+
+
+def _columns(prefix: str, keys: Sequence[OneTimeKey]) -> dict[str, list[Any]]:
+    return {
+        f"{prefix}kinds": [kind for kind, _, _ in keys],
+        f"{prefix}numbers": [number for _, number, _ in keys],
+        f"{prefix}keys": [key for _, _, key in keys],
+    }
+
+
+def _device_keys(rows: Sequence[Sequence[Any]]) -> DeviceKeys:
+    identity, revision, history, *_ = rows[0]
+    pools: list[KeyPool] = [tuple(row[3:]) for row in rows if row[3] is not None]
+    return DeviceKeys(identity, revision, history.to_bytes(HISTORY_BYTES, "big", signed=True), pools)
+
+
+HISTORY_BYTES: Final = 8
+
+
+def _history_number(history: bytes | None) -> int | None:
+    """Bytes of another length are of no history."""
+    if history is None or len(history) != HISTORY_BYTES:
+        return None
+    return int.from_bytes(history, "big", signed=True)
+
+
+def _without_empty(device: ListedDevice) -> ListedDevice:
+    """A list without keys is left out of a frame."""
+    keys, last = device.one_time_keys or None, device.last_resort_keys or None
+    return ListedDevice(device.user, device.device, device.identity, device.identity_revision, keys, last)

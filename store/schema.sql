@@ -118,8 +118,59 @@ create table devices (
 create index devices_ended on devices (least(expires, revoked)) where family_hash is not null;
 create index devices_revoked on devices (revoked) where revoked is not null;
 create index devices_user on devices (user_id);
+create trigger devices_ended after update on devices referencing old table as before new table as changed for each
+    statement execute function drop_keys_of_ended();
 create trigger devices_identity before update on devices for each row when (new.identity is not null and (new.revoked is
     not null or new.family_hash is null)) execute function forget_identity();
+
+-- The one-time keys of devices, by kind (decision 55). The row of a pool is the lock of its keys: uploads and claims lock
+-- it first, those of several pools in the order of its key.
+create table key_pools (
+    device_id uuid not null,
+    kind text not null,
+    -- The greatest numbers of a one-time key and of a last-resort key that were ever stored: keys up to them are not taken
+    -- again.
+    highest_number bigint not null default 0,
+    last_resort_number bigint not null default 0,
+    -- The key that is handed out when there is no other, as often as needed.
+    last_resort bytea,
+    -- It was handed out, to a user who reaches the device.
+    is_given boolean not null default false,
+    -- The history (history_number) in which the keys were uploaded. In another one they may have been claimed before.
+    history bigint not null,
+    -- The greatest size of a key that the pool has had.
+    most_bytes int not null default 0,
+    -- Since when few keys are left, or the last-resort key has been handed out: the device is told. Null: neither.
+    low timestamptz,
+    constraint key_pools_pkey primary key (device_id, kind),
+    constraint key_pools_kind_check check (length(kind) >= 1 and length(kind) <= 32),
+    constraint key_pools_last_resort_check check (length(last_resort) >= 1 and length(last_resort) <= 16384),
+    constraint key_pools_device_id_fkey foreign key (device_id) references devices(id)
+) with (fillfactor=70);
+create index key_pools_low on key_pools (low) where low is not null;
+
+-- The keys that were not claimed. Without a foreign key, which would look up the pool for each key of an upload: uploads,
+-- claims and drop_keys() have locked it.
+create table one_time_keys (
+    device_id uuid not null,
+    kind text not null,
+    number bigint not null,
+    key bytea not null,
+    constraint one_time_keys_pkey primary key (device_id, kind, number),
+    constraint one_time_keys_key_check check (length(key) >= 1 and length(key) <= 16384),
+    constraint one_time_keys_number_check check (number > 0)
+);
+
+-- How often a user has claimed keys of a device since a time in the last hour; beyond a number of claims the user gets
+-- last-resort keys. Without foreign keys: rows end by themselves.
+create table key_claims (
+    user_id uuid not null,
+    device_id uuid not null,
+    since timestamptz not null,
+    claims int not null,
+    constraint key_claims_pkey primary key (user_id, device_id)
+) with (fillfactor=50);
+create index key_claims_since on key_claims (since);
 
 -- The accounts that their users have asked to delete. A row goes once the account is deleted and the devices of others
 -- are told.
@@ -1118,6 +1169,12 @@ create table migrations (
 -- claim_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, outcome text, task text,
 --     payload bytea, version bigint, attempt bigint, priority bigint, now_ms bigint)
 
+-- Claims a key of each of some kinds of each device of some users, for a user (key_owners): the one with the least
+-- number, which is deleted, or the last-resort key if there is none.
+-- claim_keys(p_user uuid, p_users uuid[], p_kinds text[], p_after uuid, p_limit int, p_bytes bigint, p_most int, p_few
+--     int) returns table(owner_id uuid, device uuid, identity bytea, identity_revision int, key_kind text, key_number
+--     bigint, key_bytes bytea, is_last_resort boolean, has_more boolean)
+
 -- A user, or an operator, asks to delete the account: all devices are logged out at once, notifiers go, and after
 -- p_delay_s seconds a job deletes the account (store/account_deletions.py).
 -- close_account(p_user uuid, p_delay_s float8, p_deletes_messages boolean, p_source jsonb, out due bigint) returns
@@ -1160,6 +1217,13 @@ create table migrations (
 
 -- The first time after p_after at which it is p_hour o'clock in the zone.
 -- digest_after(p_hour int, p_zone text, p_after timestamptz) returns timestamptz
+
+-- Deletes all keys of some devices: they have ended.
+-- drop_keys(p_devices uuid[]) returns void
+
+-- Deletes the keys of devices that have just ended: they were revoked, or nobody is told any longer why their tokens
+-- have ended.
+-- drop_keys_of_ended() returns trigger
 
 -- A digest of the content of an edit: a retry has the same.
 -- edit_digest(p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_attachments uuid[],
@@ -1262,6 +1326,10 @@ create table migrations (
 -- as a contact, and users who share a conversation with the user.
 -- key_owners(p_user uuid, p_users uuid[]) returns table(user_id uuid, is_reached boolean)
 
+-- What the server holds of a device: a row for each kind; one row without a kind if there is none.
+-- key_status(p_device uuid) returns table(identity bytea, identity_revision int, history bigint, kind text, count
+--     bigint, first bigint, highest bigint, digest bytea, last_resort bigint, is_given boolean)
+
 -- A step of the deletion of an account: the user leaves some groups, and the other user of some direct conversations
 -- can send no more.
 -- leave_conversations(p_user uuid, p_limit int) returns bigint
@@ -1334,11 +1402,23 @@ create table migrations (
 -- A message that is deleted for everyone loses its attachments.
 -- orphan_attachments() returns trigger
 
+-- Publishes what a device gives (put_keys), and tells what the server holds after that (key_status): a row for each
+-- kind.
+-- publish_keys(p_device uuid, p_identity bytea, p_history bigint, p_kinds text[], p_numbers bigint[], p_keys bytea[],
+--     p_last_kinds text[], p_last_numbers bigint[], p_last_keys bytea[], p_is_anew boolean, p_most int, p_most_kinds
+--     int, p_few int) returns table(outcome text, identity bytea, identity_revision int, history bigint, kind text,
+--     count bigint, first bigint, highest bigint, digest bytea, last_resort bigint, is_given boolean)
+
 -- Sets the address of a user and the mails that the user wants.
 -- put_email(p_user uuid, p_address text, p_wants_digest boolean, p_wants_device_notice boolean, p_digest_hour int,
 --     p_zone text, p_lifetime_s float8, p_window_s float8, p_most int, p_mailbox bytea, p_mailbox_window_s float8,
 --     p_most_to_mailbox int, p_margin_s float8, p_source jsonb, out outcome text, out wait_s float8, out sends_mail
 --     boolean) returns record
+
+-- Publishes what a device gives: an identity, and one-time keys and last-resort keys of some kinds.
+-- put_keys(p_device uuid, p_identity bytea, p_history bigint, p_kinds text[], p_numbers bigint[], p_keys bytea[],
+--     p_last_kinds text[], p_last_numbers bigint[], p_last_keys bytea[], p_is_anew boolean, p_most int, p_most_kinds
+--     int, p_few int) returns text
 
 -- The messages of a conversation that a participant may read, as this participant sees them.
 -- readable_messages(p_conversation uuid, p_user uuid, p_floor bigint) returns table(seq bigint, id uuid, sender_id

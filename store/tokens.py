@@ -31,6 +31,12 @@ from store.postgres.statement import Statement
 _sql = sql.load("tokens")
 _DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"family_hash": BYTEA, "token_hash": BYTEA})
 
+_GREETED_DEVICE: Final = Statement(
+    f"select d.*, array({_sql.low_kinds}) from ({_sql.device_by_token}) d",  # noqa: S608  (ours)
+    {"family_hash": BYTEA, "token_hash": BYTEA},
+    label="tokens.greeted_device",
+)
+
 TOKEN_PREFIX: Final = "alo_"  # noqa: S105
 """All tokens begin with it, those in mails too: programs that look for secrets in logs and source text know them by it
 (`runtime.redaction`)."""
@@ -76,6 +82,15 @@ async def device_by_token(pool: Pool, token: str) -> Identity:
     if not rows:
         raise TokenUnknown
     return await admitted(pool, token, *rows[0])
+
+
+async def greeted_device(pool: Pool, token: str) -> tuple[Identity, list[str]]:
+    """As `device_by_token`, with the kinds of one-time keys that the device is low on (`store.keys`)."""
+    rows = await pool.read(_GREETED_DEVICE, hashes(token))
+    if not rows:
+        raise TokenUnknown
+    *device, low_kinds = rows[0]
+    return await admitted(pool, token, *device), low_kinds
 
 
 async def device_known_by(pool: Pool, token: str) -> tuple[bytes, bytes] | None:

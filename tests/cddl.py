@@ -42,6 +42,14 @@ STRICTER = (
     (re.compile(r"counted = \[seq, seq, seq, seq\]"), "counted = {0: seq, 1: seq, 2: seq, 3: seq}"),
     (re.compile(r"allowed = \[limit, limit-value\]"), "allowed = {0: limit, 1: limit-value}"),
     (re.compile(r"avatar = \[id, size, digest\]"), "avatar = {0: id, 1: size, 2: digest}"),
+    (
+        re.compile(r"one-time-key = \[key-kind, key-number, key-bytes\]"),
+        "one-time-key = {0: key-kind, 1: key-number, 2: key-bytes}",
+    ),
+    (
+        re.compile(r"key-pool = \[key-kind, 0..200, seq, seq, digest, seq, bool\]"),
+        "key-pool = {0: key-kind, 1: uint .and (0..200), 2: seq, 3: seq, 4: digest, 5: seq, 6: bool}",
+    ),
     (re.compile(r"quiet-hours = \[minute, minute, zone\]"), "quiet-hours = {0: minute, 1: minute, 2: zone}"),
     (
         re.compile(r"file = \[size, media-type, part-digests, thumbnail-file / null\]"),
@@ -112,6 +120,7 @@ def _validate(root: str, frame: bytes, item: dict[int, Any]) -> None:
 
 ROWS = {Key.MARKS: 2, Key.HEADS: 2, Key.RECEIPTS: 3, Key.COUNTS: 4, Key.LIMITS: 2, Key.FILES: 4, Key.PART_REQUESTS: 3}
 ROWS |= {Key.QUIET_HOURS: 3, Key.AVATAR: 3, Key.TICKETS: 0, Key.PARTICIPANTS: 0, Key.CONVERSATIONS: 0}
+ROWS |= {Key.ONE_TIME_KEYS: 3, Key.LAST_RESORT_KEYS: 3, Key.POOLS: 7, Key.DEVICES: 0}
 """Field whose value is an array of arrays, or an array, or has such fields -> the number of elements of each array."""
 
 
@@ -125,7 +134,7 @@ def _with_maps(item: dict[int, Any]) -> dict[int, Any]:
         match key:
             case Key.QUIET_HOURS | Key.AVATAR:
                 made[key] = _row(value, ROWS[key])
-            case Key.TICKETS | Key.PARTICIPANTS | Key.CONVERSATIONS:
+            case Key.TICKETS | Key.PARTICIPANTS | Key.CONVERSATIONS | Key.DEVICES:
                 made[key] = [_with_maps(each) if isinstance(each, dict) else each for each in value]
             case Key.FILES:
                 made[key] = [_file(each) for each in value]

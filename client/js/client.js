@@ -156,6 +156,7 @@ export class Client extends EventEmitter {
     profile: (frame) => this.emit('push', frame),
     own_settings: (frame) => this.emit('push', frame),
     contact: (frame) => this.emit('push', frame),
+    keys_low: (frame) => this.emit('push', frame),
     typing: (frame) => this.emit('push', frame),
     presence: (frame) => this.emit('push', frame),
     cursor: (frame) => this.#moved(frame), // 6.5

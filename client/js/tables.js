@@ -9,13 +9,13 @@ export const SUBPROTOCOL = 'alo.v1' // 1.1
 export const TYPES = {
   hello: 1, send: 2, mark_delivered: 3, mark_read: 4, edit: 5, delete: 6, set_typing: 7, watch: 8, sync: 9,
   history: 10, list: 11, refresh: 12, ping: 13, bye: 14, status: 15, upload: 20, parts: 21, complete: 22,
-  download: 23, abort: 24, put_keys: 25, devices: 26,
+  download: 23, abort: 24, put_keys: 25, devices: 26, key_status: 27,
   error: 64, welcome: 65, sent: 66, done: 67, revised: 68, synced: 69, messages: 70, conversations: 71, pong: 72,
   refreshed: 73, statuses: 74, tickets: 75, part_requests: 76, downloads: 77,
   keys: 78, device_list: 79,
   message: 128, tombstone: 129, conversation: 130, typing: 131, presence: 132, lag: 133, receipts: 134, cursor: 135,
-  move: 136, receipt_counts: 137, participants: 138, departed: 139, settings: 140, profile: 141, own_settings: 148,
-  contact: 149,
+  move: 136, receipt_counts: 137, participants: 138, departed: 139, settings: 140, profile: 141, keys_low: 142,
+  own_settings: 148, contact: 149,
 }
 
 // 2.1
@@ -30,7 +30,8 @@ export const KEYS = {
   receipts: 55, counts: 56, last_seen: 57, lifetime_s: 58, attachments: 59, thumbnail: 60, attachment: 61,
   thumbnail_of: 62, files: 63, tickets: 64, part_requests: 65, stored_parts: 66, wanted: 67, downloads: 68,
   wants_downloads: 69, size_bytes: 70, media_type: 71, digest: 72, url: 73, pages: 80,
-  identity: 81, identity_revision: 82, devices: 87, gives_receipts: 90, shows_presence: 91,
+  identity: 81, identity_revision: 82, one_time_keys: 83, last_resort_keys: 84, is_anew: 85, kinds: 86, devices: 87,
+  key_history: 88, pools: 89, gives_receipts: 90, shows_presence: 91,
   quiet_hours: 92, contacts_revision: 93, is_contact: 94, is_blocked: 95, muted_until: 96, own_revision: 97,
   participant_count: 98, is_request: 99, asked_by: 100, messages_from: 101, groups_from: 102, client: 105,
   features: 106, limits: 107, since_seq: 110, uncounted_seqs: 111, actor: 112, former: 113, left_seq: 114, avatar: 115, is_avatar: 116,

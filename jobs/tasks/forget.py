@@ -2,7 +2,7 @@
 
 These are idempotency keys so old that retries are refused, changes so old that a cursor from before them is refused,
 names of deleted users that others may take, invitations that have expired, jobs that died long ago, counts of mails
-before their window, tokens that ended long ago, and security events older than the deployment keeps them.
+and of claims before their window, tokens that ended long ago, and security events older than the deployment keeps them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from store.account_deletions import forget_usernames
 from store.emails import forget_mailboxes, forget_sent
 from store.invitations import forget_invitations
 from store.jobs import forget_dead
+from store.keys import forget_claims
 from store.messages import forget_temp_ids
 from store.password_resets import forget_resets
 from store.postgres.pool import Pool
@@ -43,8 +44,8 @@ class Forgetting:
         self._events_days = events_days
 
     async def forget(self, job: Job) -> None:
-        """Delete old keys, changes, names, invitations, dead jobs and counts of mails, until none are left or the time
-        is over."""
+        """Delete old keys, changes, names, invitations, dead jobs, counts of mails and of claims, until none are left
+        or the time is over."""
         await in_batches(job, self._forget_some, "rows checked")
 
     async def expired_tokens(self, job: Job) -> None:
@@ -65,4 +66,5 @@ class Forgetting:
             + await forget_dead(self._pool, days=DEAD_JOBS_DAYS, limit=BATCH)
             + await forget_mailboxes(self._pool, limit=BATCH)
             + await forget_sent(self._pool, limit=BATCH)
+            + await forget_claims(self._pool, limit=BATCH)
         )

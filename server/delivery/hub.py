@@ -60,6 +60,7 @@ class HubConnection(Protocol):
     device: bytes
     outbox: Outbox
     registered_at: float
+    low_told: int
 
     def close(self, code: CloseCode, detail: str) -> None: ...
 

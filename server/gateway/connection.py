@@ -36,6 +36,8 @@ from protocol.frames import (
     Edit,
     Hello,
     History,
+    KeysLow,
+    KeyStatus,
     List,
     MarkDelivered,
     MarkRead,
@@ -108,9 +110,9 @@ class Gateway(Protocol):
     def admit(self, connection: Connection) -> bytes | None:
         """Count the connection for its address; None, or the refusal to write if the address has too many."""
 
-    async def identify(self, connection: Connection, token: str) -> Identity:
-        """The user and device that own this token. From here on the connection occupies a place in the admission, until
-        its first sync is queued or `ADMISSION_S` has passed.
+    async def identify(self, connection: Connection, token: str) -> tuple[Identity, list[str]]:
+        """The user and device that own this token, and the kinds of one-time keys that the device is low on. From here
+        on the connection occupies a place in the admission, until its first sync is queued or `ADMISSION_S` has passed.
         Raises TokenUnknown, TokenExpired, DeviceRevoked, TokenReused, AccountSuspended, or a different
         StoreError."""
 
@@ -161,6 +163,7 @@ class Connection:
     :ivar budget: of the user; before the welcome, of the connection alone.
     :ivar has_budget: whether the gateway counts this connection for its user's budget.
     :ivar heard_at: when the last bytes came, by Trio's clock.
+    :ivar low_told: of the last `keys_low`: when the device was found low on keys, by Postgres' clock (microseconds).
     :ivar typing: the last typing state that the gateway pushed for this connection: conversation, state, time.
     """
 
@@ -188,6 +191,7 @@ class Connection:
         "has_budget",
         "heard_at",
         "in_flight",
+        "low_told",
         "number",
         "outbox",
         "pinged_at",
@@ -224,6 +228,7 @@ class Connection:
         self.has_budget = False
         self.heard_at = 0.0
         self.in_flight = 0
+        self.low_told = 0
         self.registered_at = 0.0
         self.pinged_at = -math.inf
         self.slot = 0
@@ -479,6 +484,7 @@ class Connection:
                     | Download()
                     | Edit()
                     | History()
+                    | KeyStatus()
                     | List()
                     | Parts()
                     | PutKeys()
@@ -525,6 +531,8 @@ class Connection:
         cost = _COSTS.get(kind, limits.COST_OF_REQUEST) + unpaid
         if isinstance(frame, MarkDelivered | MarkRead):
             cost += limits.COST_OF_MARK * len(frame.marks)
+        elif isinstance(frame, PutKeys):
+            cost += limits.COST_OF_KEY * (len(frame.one_time_keys or ()) + len(frame.last_resort_keys or ()))
         if self.budget.take(self.heard_at, cost):
             self._is_excessive = True
             self.budget.charge(self.heard_at, limits.COST_OF_REFUSAL + unpaid)
@@ -595,7 +603,7 @@ class Connection:
             self.close(CloseCode.UNSUPPORTED_VERSION, detail)
             return
         try:
-            identity = await self._gateway.identify(self, hello.token)
+            identity, low_kinds = await self._gateway.identify(self, hello.token)
             if not self._gateway.has_room(identity.user):
                 limit = limits.CONNECTIONS_PER_USER
                 self.close(CloseCode.TOO_MANY_CONNECTIONS, f"limit {limit.name}: {limit.value}")
@@ -635,6 +643,9 @@ class Connection:
             int(limits.KEEP_ALIVE_S * 1000),
         )
         self.outbox.release(with_fields(encode(welcome), self._gateway.told))
+        if low_kinds:
+            self.outbox.offer(encode(KeysLow(low_kinds)))
+            self.outbox.flush()
         self.client = self._gateway.count_client(self, hello.client)
         log.debug("welcomed", client=hello.client, version=version)
         if hello.cursor is not None:

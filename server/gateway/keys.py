@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TypeAlias, assert_never
 
+import trio
+
 from protocol import limits
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
-from protocol.frames import DeviceList, Devices, HeldKeys, PutKeys, Reply
+from protocol.frames import DeviceList, Devices, HeldKeys, KeyStatus, PutKeys, Reply
 from server.gateway.connection import Connection
 from store import keys
+from store.errors import QuotaExceeded
+from store.keys import DeviceKeys
 from store.postgres.pool import Pool
 
-KeyRequest: TypeAlias = PutKeys | Devices
+KeyRequest: TypeAlias = PutKeys | Devices | KeyStatus
 
 
 class KeyHandler:
@@ -23,21 +27,47 @@ class KeyHandler:
 
     async def answer(self, connection: Connection, frame: KeyRequest) -> Reply:
         """
-        :raises RequestError: if too many users are named.
+        :raises RequestError: if too many users are named, or there would be keys of too many kinds.
         :raises StoreError: as `store.keys` does.
         """
         match frame:
             case PutKeys():
-                published = await keys.put(self._pool, connection.device, frame.identity)
-                return HeldKeys(frame.request, published.identity, published.identity_revision)
+                return await self._put(connection, frame)
             case Devices():
                 return await self._devices(connection, frame)
+            case KeyStatus():
+                return _held(frame.request, await keys.status(self._pool, connection.device))
             case _:
                 assert_never(frame)
+
+    async def _put(self, connection: Connection, frame: PutKeys) -> Reply:
+        try:
+            held = await keys.put(
+                self._pool,
+                connection.device,
+                frame.identity,
+                frame.one_time_keys or (),
+                frame.last_resort_keys or (),
+                is_anew=bool(frame.is_anew),
+                history=frame.key_history,
+            )
+        except QuotaExceeded:
+            limit = limits.KEY_KINDS_PER_DEVICE
+            detail = f"limit {limit.name}: {limit.shown}"
+            raise RequestError(frame.request, ErrorCode.QUOTA_EXCEEDED, detail, limit=limit) from None
+        return _held(frame.request, held)
 
     async def _devices(self, connection: Connection, frame: Devices) -> Reply:
         if len(frame.users) > limits.MAX_LISTED_USERS:
             detail = f"users (key 41) must be an array of at most {limits.MAX_LISTED_USERS} ids in this frame"
             raise RequestError(frame.request, ErrorCode.INVALID_FRAME, detail)
-        page = await keys.devices_of(self._pool, connection.user, frame.users, after=frame.device)
+        if frame.kinds is None:
+            page = await keys.devices_of(self._pool, connection.user, frame.users, after=frame.device)
+        else:
+            page = await keys.claim(self._pool, connection.user, frame.users, frame.kinds, after=frame.device)
+            connection.budget.charge(trio.current_time(), limits.COST_OF_KEY * len(frame.kinds) * len(page.devices))
         return DeviceList(frame.request, page.more, page.devices)
+
+
+def _held(request: int, held: DeviceKeys) -> HeldKeys:
+    return HeldKeys(request, held.identity, held.identity_revision, held.history, held.pools)

@@ -46,6 +46,7 @@ from server.gateway.delivery_times import DeliveryTimes
 from server.gateway.description import describe
 from server.gateway.keys import KeyHandler
 from server.gateway.last_seen import LastSeen
+from server.gateway.low_keys import LowKeys
 from server.gateway.marks import Marks
 from server.gateway.readers import Readers
 from server.gateway.requests import RequestHandler
@@ -82,7 +83,7 @@ from store.redis.directory import NODE_BYTES
 from store.redis.entries import AddressedPush
 from store.redis.eviction import check_keeps_all, wait_keeps_all
 from store.redis.questions import NodeState
-from store.tokens import Identity, device_by_token
+from store.tokens import Identity, greeted_device
 from store.transfers import Transfers
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ class SocketGateway:
             token_lifetime_s=config.token_lifetime_s,
         )
         self._revocations = Revocations(self.pool, self.hub)
+        self._low_keys = LowKeys(self.pool, self.hub)
         self._keep_alive = KeepAlive()
         self._addresses: ConnectionCounts[str] = ConnectionCounts(config.max_address_connections)
         factor = config.rate_limit_factor
@@ -265,6 +267,7 @@ class SocketGateway:
                 services.start_soon(self._clock.run)
                 services.start_soon(self._keep_alive.run)
                 services.start_soon(self._revocations.run)
+                services.start_soon(self._low_keys.run)
                 if self._traces is not None:
                     services.start_soon(self._traces.run)
                 services.start_soon(self._admission.run)
@@ -430,9 +433,9 @@ class SocketGateway:
         connection.counted_as = key
         return None
 
-    async def identify(self, connection: Connection, token: str) -> Identity:
+    async def identify(self, connection: Connection, token: str) -> tuple[Identity, list[str]]:
         self._admission.enter(connection)
-        return await device_by_token(self.pool, token)
+        return await greeted_device(self.pool, token)
 
     def has_room(self, user: bytes) -> bool:
         return self.hub.count(user) < limits.MAX_USER_CONNECTIONS

@@ -28,6 +28,7 @@ from protocol.frames import (
     Edit,
     Hello,
     History,
+    KeyStatus,
     Lag,
     List,
     Messages,
@@ -129,7 +130,7 @@ class RequestHandler:
                 return _whole(connection, page, Synced(frame.request, page.cursor, page.more))
             case Hello():
                 return await self._resume(connection, frame)
-            case Status() | History() | List() | PutKeys() | Devices():
+            case Status() | History() | List() | PutKeys() | Devices() | KeyStatus():
                 return encode(await self._look_up(connection, frame))
             case Refresh():
                 lifetime_s = self._token_lifetime_s
@@ -152,7 +153,7 @@ class RequestHandler:
                 return await self._history(connection, frame)
             case List():
                 return await self._list(connection, frame)
-            case PutKeys() | Devices():
+            case PutKeys() | Devices() | KeyStatus():
                 return await self._keys.answer(connection, frame)
 
     async def _edit(self, connection: Connection, frame: Edit) -> Reply:

@@ -87,6 +87,7 @@ class ProblemCode(Enum):
     EXPORT_NOT_OFFERED = "export_not_offered"
     PART_BUSY = "part_busy"
     NO_OBJECT_STORE = "no_object_store"
+    KEY_HISTORY_FOREIGN = "key_history_foreign"
     ATTACHMENT_INCOMPLETE = "attachment_incomplete"
     ATTACHMENT_USED = "attachment_used"
     TOO_MANY_NOTIFIERS = "too_many_notifiers"
@@ -293,6 +294,11 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.NO_OBJECT_STORE: ProblemInfo(
         409, "No object store", "This deployment has no object store, which attachments are kept in."
     ),
+    ProblemCode.KEY_HISTORY_FOREIGN: ProblemInfo(
+        409,
+        "Another key history",
+        "The server may have forgotten which keys it handed out: get /v1/keys, then upload new keys with that history.",
+    ),
     ProblemCode.ATTACHMENT_INCOMPLETE: ProblemInfo(
         409,
         "Attachment incomplete",
@@ -304,7 +310,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.QUOTA_EXCEEDED: ProblemInfo(
         403,
         "Quota exceeded",
-        "The files are larger, or you or all users have uploaded more, than the deployment allows; `limit` says which.",
+        "The files or keys are larger or more than the deployment allows; `limit` says which number they would exceed.",
     ),
     ProblemCode.TOO_MANY_NOTIFIERS: ProblemInfo(
         409, "Too many notifiers", f"You have {MAX_NOTIFIERS} notifiers, which is the most: remove one first."

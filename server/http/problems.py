@@ -26,6 +26,7 @@ from store.errors import (
     AttachmentUsed,
     BadUpload,
     DeviceRevoked,
+    ForeignKeyHistory,
     GroupFull,
     InvitationVoid,
     LastAdministrator,
@@ -234,6 +235,10 @@ REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
         "a message has the attachment, or it is shown as an avatar: upload the file again, or take it from there first",
     ),
     NoObjectStore: (ProblemCode.NO_OBJECT_STORE, "this deployment has no object store, which attachments are kept in"),
+    ForeignKeyHistory: (
+        ProblemCode.KEY_HISTORY_FOREIGN,
+        "the server may have forgotten which keys it handed out: get /v1/keys, then upload new keys with that history",
+    ),
     UnknownExport: (ProblemCode.UNKNOWN_EXPORT, "you have no such export that can be fetched, or it has no such part"),
     ResetUnknown: (ProblemCode.UNKNOWN_RESET, "unknown or void token: ask for another mail"),
     ResetExpired: (ProblemCode.RESET_EXPIRED, "the token is too old: ask for another mail"),
@@ -299,7 +304,7 @@ def _of_request(error: Exception) -> Problem | None:
         case BadUpload():
             return Problem(ProblemCode.INVALID_BODY, error.says)
         case QuotaExceeded(quota=quota, value=value):
-            return Problem(ProblemCode.QUOTA_EXCEEDED, f"the files would exceed {quota}: {value}", limit=(quota, value))
+            return Problem(ProblemCode.QUOTA_EXCEEDED, f"this would exceed {quota}: {value}", limit=(quota, value))
         case NotAccepted():
             detail = "these users do not accept messages, or groups, from you"
             return Problem(ProblemCode.NOT_ACCEPTED, detail, users=error.users)

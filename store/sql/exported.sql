@@ -33,10 +33,16 @@ select 'quiet_hours', jsonb_build_object(
 from quiet_hours q where q.user_id = %(user)s::uuid and %(after)s::text < 'quiet_hours' limit %(limit)s;
 
 -- name: devices
--- The devices with the identities that they have published, but for hashes of tokens.
+-- The devices with the identities that they have published and the numbers of their keys, but for hashes of tokens.
 select d.id::text, jsonb_build_object(
     'kind', 'device', 'device', d.id, 'name', d.name, 'created', d.created, 'expires', d.expires, 'revoked', d.revoked,
-    'identity', translate(encode(d.identity, 'base64'), E'\n', ''), 'identity_revision', d.identity_revision
+    'identity', translate(encode(d.identity, 'base64'), E'\n', ''), 'identity_revision', d.identity_revision,
+    'keys', (
+        select jsonb_agg(jsonb_build_object(
+            'type', p.kind, 'highest_number', p.highest_number, 'last_resort_number', p.last_resort_number,
+            'unclaimed', (select count(*) from one_time_keys k where k.device_id = p.device_id and k.kind = p.kind)
+        ) order by p.kind)
+        from key_pools p where p.device_id = d.id)
 )::text
 from devices d where d.user_id = %(user)s::uuid and d.id::text > %(after)s order by d.id::text limit %(limit)s;
 

@@ -1,16 +1,14 @@
--- name: put_identity
--- Publishes the identity of a device, unless it is null or the one that the device has. One row: the identity that the
--- device has now, and how often it was another one. No row: the device was revoked.
-with changed as (
-    update devices d set identity = %(identity)s::bytea, identity_revision = d.identity_revision + 1
-    where d.id = %(device)s::uuid and d.revoked is null and %(identity)s::bytea is not null
-      and d.identity is distinct from %(identity)s::bytea
-    returning d.identity, d.identity_revision
-)
-select c.identity, c.identity_revision from changed c
-union all
-select d.identity, d.identity_revision from devices d
-where d.id = %(device)s::uuid and d.revoked is null and not exists (select from changed);
+-- name: put_keys
+-- See publish_keys() in functions/.
+select outcome, identity, identity_revision, history, kind, count, first, highest, digest, last_resort, is_given
+from publish_keys(
+    %(device)s, %(identity)s, %(history)s, %(kinds)s, %(numbers)s, %(keys)s, %(last_kinds)s, %(last_numbers)s,
+    %(last_keys)s, %(is_anew)s, %(most)s, %(most_kinds)s, %(few)s);
+
+-- name: status
+-- See key_status() in functions/.
+select identity, identity_revision, history, kind, count, first, highest, digest, last_resort, is_given
+from key_status(%(device)s::uuid);
 
 -- name: devices
 -- A page of the devices with an identity of those users, among some, whose devices a user may see (key_owners): those
@@ -24,3 +22,27 @@ from (
     where d.identity is not null and d.id > %(after)s and d.expires > clock_timestamp() and not d.is_suspended
 ) f
 order by f.id limit %(limit)s;
+
+-- name: claim
+-- See claim_keys() in functions/.
+select owner_id, device, identity, identity_revision, key_kind, key_number, key_bytes, is_last_resort, has_more
+from claim_keys(
+    %(user)s, %(users)s, %(kinds)s, %(after)s, %(limit)s, %(bytes)s, %(most)s, %(few)s);
+
+-- name: low_since
+-- The devices that were found lately to be low on keys of some kinds, with these, and when that was.
+select d.user_id, p.device_id, array_agg(p.kind order by p.kind), (extract(epoch from max(p.low)) * 1000000)::bigint
+from key_pools p join devices d on d.id = p.device_id
+where p.low between now() - make_interval(secs => %(ago_s)s) and 'infinity'
+group by d.user_id, p.device_id;
+
+-- name: forget_claims
+-- Deletes counts of claims from before the last hour, a batch at a time. One row: how many.
+with old as (
+    select c.user_id, c.device_id from key_claims c where c.since < now() - interval '1 hour'
+    order by c.since limit %(limit)s
+    for update skip locked
+), gone as (
+    delete from key_claims c using old o where c.user_id = o.user_id and c.device_id = o.device_id returning 1
+)
+select count(*) from gone;

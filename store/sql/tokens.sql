@@ -6,6 +6,10 @@ select d.user_id, d.id, (extract(epoch from clock_timestamp()) * 1000000)::bigin
        (extract(epoch from d.confirmed) * 1000000)::bigint as confirmed, token_state(d, %(token_hash)s) as state
 from devices d where d.family_hash = %(family_hash)s
 
+-- name: low_kinds
+-- The kinds of one-time keys that a device d is low on (key_pools).
+select p.kind from key_pools p where p.device_id = d.id and p.low is not null order by p.kind
+
 -- name: show_token
 -- See show_token() in functions/.
 select show_token(%(family_hash)s, %(token_hash)s, %(overlap_s)s);

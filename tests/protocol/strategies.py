@@ -88,6 +88,12 @@ files = st.tuples(
 part_requests = st.tuples(
     st.integers(1, limits.MAX_PARTS), visible_texts, st.lists(st.tuples(visible_texts, texts(64)), max_size=2)
 )
+one_time_keys = st.tuples(
+    texts(limits.MAX_KEY_KIND_BYTES), uints(limits.MAX_SEQ).filter(bool), st.binary(min_size=1, max_size=64)
+)
+pools = st.tuples(
+    texts(limits.MAX_KEY_KIND_BYTES), st.integers(0, limits.MAX_POOL_KEYS), seqs, seqs, digests, seqs, st.booleans()
+)
 marks = arrays(st.tuples(ids, seqs), 1, limits.MAX_MARKS)
 stored = st.deferred(lambda: records(Message) | records(Tombstone))
 
@@ -192,6 +198,12 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "identity": binaries(limits.MAX_IDENTITY_BYTES).filter(bool),
     "identity_revision": uints(2**31 - 1),
     "devices": st.lists(st.deferred(lambda: records(ListedDevice)), max_size=3),
+    "one_time_keys": arrays(one_time_keys, 1, limits.MAX_POOL_KEYS),
+    "last_resort_keys": arrays(one_time_keys, 1, limits.MAX_KEY_KINDS),
+    "is_anew": st.booleans(),
+    "kinds": st.lists(texts(limits.MAX_KEY_KIND_BYTES), min_size=1, max_size=limits.MAX_KEY_KINDS),
+    "key_history": st.binary(min_size=1, max_size=limits.MAX_KEY_HISTORY_BYTES),
+    "pools": arrays(pools, 0, limits.MAX_KEY_KINDS),
 }
 
 
@@ -287,6 +299,12 @@ def full(struct_: type[Record]) -> Any:
         "actor": b"\x66" * 16,
         "identity": b"\xfa\xca\xde",
         "identity_revision": 1,
+        "one_time_keys": [("otk", 1, b"\x01\x01")],
+        "last_resort_keys": [("otk", 1, b"\xff\xff")],
+        "is_anew": True,
+        "kinds": ["otk"],
+        "key_history": b"\x0a\x0b\x0c\x0d",
+        "pools": [("otk", 84, 17, 100, b"\x07" * 32, 1, False)],
     }
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)
     samples |= dict.fromkeys(("joined_seq", "since_seq", "delivered_seq", "read_seq", "left_seq"), 6)

@@ -136,6 +136,19 @@ PART_REQUESTS = [
     *([[1, "a", [header]]] for header in (["a", "b" * 256], ["a", "b" * 257], ["é", "b"], ["a", 1], "a")),
     *([PART_REQUEST[:2]], [[*PART_REQUEST, 1]], [None]),
 ]
+KEY = ["otk", 1, b"k"]
+POOL = ["otk", 84, 17, 100, bytes(32), 1, False]
+KEYS = [
+    *([KEY] * count for count in (1, 8, 9, 200, 201)),
+    *([[kind, 1, b"k"]] for kind in ("", "a" * 32, "a" * 33, b"a")),
+    *([["otk", number, b"k"]] for number in (0, 2**63 - 1, 2**63, True)),
+    *([["otk", 1, key]] for key in (b"", bytes(16_384), bytes(16_385), "k")),
+    *([KEY[:2]], [[*KEY, 1]], KEY),
+    *([POOL] * count for count in (1, 8, 9)),
+    *([[*POOL[:at], value, *POOL[at + 1 :]]] for at in (1, 2, 3, 5) for value in (-1, 200, 201, 2**63, True)),
+    *([[*POOL[:4], bytes(31), *POOL[5:]]], [[*POOL[:6], 1]], [POOL[:6]], [[*POOL, 1]], POOL),
+    *(["otk"] * count for count in (1, 8, 9)),
+]
 VALUES = [
     *(None, True, False, 0.0, 1.5, cbor2.undefined),
     *(-(2**64), -1, 0, 1, 100, 101, 2**16 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1),
@@ -158,6 +171,7 @@ VALUES = [
     *(bytes(size) for size in (4096, 4097)),
     *FILES,
     *PART_REQUESTS,
+    *KEYS,
     *([ID] * count for count in (10, 11)),
 ]
 

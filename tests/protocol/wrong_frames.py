@@ -51,6 +51,7 @@ NO_COUNTS: list[Any] = [
 
 FILE: list[Any] = [70_000, "image/png", bytes(32), [2000, bytes(32)]]
 AVATAR: list[Any] = [b"a" * 16, 40_000, bytes(32)]
+POOL: list[Any] = ["otk", 84, 17, 100, bytes(32), 1, False]
 PART_REQUEST: list[Any] = [1, "https://files.example.org/a", [["content-length", "70000"]]]
 
 
@@ -60,6 +61,17 @@ def no_bytes(least: int, most: int) -> list[Any]:
 
 def no_text(most: int) -> list[Any]:
     return ["", "a" * (most + 1), "é" * (most // 2 + 1), "a\0b", b"text", 5, True, []]
+
+
+def no_keys(most: int) -> list[Any]:
+    """Wrong values for an array of [kind, number, key]."""
+    key: list[Any] = ["otk", 1, b"k"]
+    return [
+        *(5, {}, [], key, [None], [key] * (most + 1), [key[:2]], [[*key, 1]]),
+        *([[kind, 1, b"k"]] for kind in no_text(32)),
+        *([["otk", number, b"k"]] for number in (0, -1, 2**63, True, 1.0)),
+        *([["otk", 1, each]] for each in (b"", bytes(16_385), "k", 5)),
+    ]
 
 
 def no_frames(*others: type[Any]) -> list[Any]:
@@ -189,6 +201,19 @@ WRONG: dict[Key, list[Any]] = {
     Key.DIGEST: [bytes(31), bytes(33), "a" * 32, 5],
     Key.IDENTITY: no_bytes(1, 4096),
     Key.IDENTITY_REVISION: [-1, 2**31, True, 1.0],
+    Key.ONE_TIME_KEYS: no_keys(200),
+    Key.LAST_RESORT_KEYS: no_keys(8),
+    Key.IS_ANEW: NO_BOOL,
+    Key.KINDS: [5, {}, "otk", [], ["otk"] * 9, [None], *([each] for each in no_text(32))],
+    Key.KEY_HISTORY: no_bytes(1, 64),
+    Key.POOLS: [
+        *(5, {}, [None], POOL, [POOL] * 9, [POOL[:6]], [[*POOL, 1]]),
+        *([[kind, *POOL[1:]]] for kind in no_text(32)),
+        *([["otk", count, *POOL[2:]]] for count in (-1, 201, True, 1.0)),
+        *([[*POOL[:at], number, *POOL[at + 1 :]]] for at in (2, 3, 5) for number in NO_SEQ),
+        *([[*POOL[:4], digest, *POOL[5:]]] for digest in (bytes(31), "a" * 32)),
+        *([[*POOL[:6], each]] for each in NO_BOOL),
+    ],
     Key.DEVICES: [*no_frames(), [as_map(full(ListedDevice))] * 257],
     Key.URL: ["", "a" * 1025, "two words", "é", b"a", 5],
 }

@@ -23,6 +23,7 @@ from protocol.frames import (
     Edit,
     Hello,
     History,
+    KeyStatus,
     List,
     MarkDelivered,
     MarkRead,
@@ -193,6 +194,8 @@ ROWS: Final[dict[str, Row]] = {
         lambda scene: {"device": scene.device}, denied=others("unknown_device"), hides=_OWNER
     ),
     "PUT /v1/keys": Row(body=lambda _: {"identity": "AAAA"}),
+    "GET /v1/keys": Row(),
+    "POST /v1/keys/claims": Row(body=lambda scene: {"users": [_text(scene.alice.user)], "kinds": ["otk"]}),
     # Users who may not see the devices get an empty list, as of a user who does not exist.
     "GET /v1/users/<uuid:user>/devices": Row(lambda scene: {"user": scene.alice.user}),
     "POST /v1/tokens": Row(),
@@ -331,6 +334,7 @@ FRAME_ROWS: Final[dict[type[Request], FrameRow]] = {
     Status: FrameRow(lambda scene: Status(1, scene.group, 1), _STRANGE),
     PutKeys: FrameRow(lambda _: PutKeys(1, b"\0")),
     Devices: FrameRow(lambda scene: Devices(1, None, [scene.alice.user])),
+    KeyStatus: FrameRow(lambda _: KeyStatus(1)),
     Upload: FrameRow(lambda _: Upload(1, [(1, "image/png", bytes(32), None)])),
     Parts: FrameRow(lambda scene: Parts(1, None, scene.upload), others("unknown_attachment"), _OWNER),
     Complete: FrameRow(lambda scene: Complete(1, [scene.upload]), others("unknown_attachment"), _OWNER),
@@ -344,6 +348,12 @@ FRAME_ROWS: Final[dict[type[Request], FrameRow]] = {
 _ALL_USERS: Final[Denials] = dict.fromkeys(USERS, "unknown_attachment")
 
 MORE_FRAME_ROWS: Final[dict[str, FrameRow]] = {
+    "claim keys": FrameRow(lambda scene: Devices(1, None, [scene.alice.user], ["otk"])),
+    "upload keys": FrameRow(
+        lambda _: PutKeys(1, None, [("otk", 1, b"key")], key_history=b"made up"),
+        dict.fromkeys(USERS, "key_history_foreign"),
+        (),
+    ),
     "declare an avatar": FrameRow(lambda _: Upload(1, [(1, "application/octet-stream", bytes(32), None)], True)),
     "send an avatar in a message": FrameRow(
         lambda scene: Send(1, scene.group, "text", b"x", None, None, uuid4().bytes, attachments=[scene.avatar]),

@@ -78,7 +78,10 @@ async def plant(pool: Pool) -> PlantedUser:
     await contacts.set_blocked(pool, user, erin.user, is_blocked=True, is_online=False)
     await say(pool, with_dave, user, b"zq-content silent")
     await profiles.change(pool, user, display_name="zq-display")
-    await keys.put(pool, alice.device, b"zq-identity")
+    key = ("zq-kind", 1, b"zq-key")
+    history = (await keys.put(pool, alice.device, b"zq-identity")).history
+    await keys.put(pool, alice.device, None, [key], [key], history=history)
+    await keys.claim(pool, user, [user], ["no such kind"])
     await plant_settings(pool, alice)
     await plant_rows(pool, alice, group)
     return PlantedUser(alice, bob, carol, dave, erin, group, left, alone, direct, with_dave, with_erin)

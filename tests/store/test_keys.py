@@ -11,15 +11,12 @@ from client.http import Credentials
 from protocol.limits import MAX_IDENTITY_BYTES
 from store import contacts, conversations, devices, keys, participants, security_events
 from store.errors import DeviceRevoked
-from store.keys import Published
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.suspensions import set_suspended
 from store.tokens import TOKEN_KEPT_DAYS, forget_tokens
 from tests.people import make_contacts, new_device, new_direct, new_group, new_user
-from tests.planted import PLANTED
-
-IDENTITY: Final = f"{PLANTED} identity".encode()
+from tests.store.key_world import IDENTITY
 
 
 async def listed(pool: Pool, who: Credentials, *users: Credentials) -> list[bytes]:
@@ -38,14 +35,15 @@ async def test_an_identity_is_published_once_and_another_one_has_the_next_revisi
 ) -> None:
     longest = b"x" * MAX_IDENTITY_BYTES
     for identity, shown in (
-        (None, Published(None, 0)),
-        (IDENTITY, Published(IDENTITY, 1)),
-        (IDENTITY, Published(IDENTITY, 1)),
-        (longest, Published(longest, 2)),
-        (None, Published(longest, 2)),
-        (IDENTITY, Published(IDENTITY, 3)),
+        (None, (None, 0)),
+        (IDENTITY, (IDENTITY, 1)),
+        (IDENTITY, (IDENTITY, 1)),
+        (longest, (longest, 2)),
+        (None, (longest, 2)),
+        (IDENTITY, (IDENTITY, 3)),
     ):
-        assert await keys.put(pool, alice.device, identity) == shown
+        held = await keys.put(pool, alice.device, identity)
+        assert (held.identity, held.identity_revision, held.pools) == (*shown, [])
     [device] = (await keys.devices_of(pool, alice.user, [alice.user])).devices
     assert (device.user, device.device, device.identity, device.identity_revision) == (
         alice.user,

@@ -84,6 +84,14 @@ insert into users (id, username, password_hash, created)
 insert into devices (id, user_id, name, family_hash, token_hash)
     select md5('d' || n)::uuid, md5('u' || n)::uuid, 'd', h, h
     from generate_series(0, {CONVERSATIONS // 5 - 1}) n, sha256(convert_to(n::text, 'UTF8')) h;
+update devices set identity = 'x', identity_revision = 1;
+insert into key_pools (device_id, kind, highest_number, history)
+    select md5('d' || n)::uuid, 'otk', 20, history_number() from generate_series(0, {CONVERSATIONS // 5 - 1}) n;
+insert into one_time_keys (device_id, kind, number, key)
+    select p.device_id, p.kind, n, 'key' from key_pools p, generate_series(1, 20) n;
+insert into key_claims (user_id, device_id, since, claims)
+    select md5('u' || n)::uuid, md5('d' || (n + 1) % 1000)::uuid, now() - make_interval(mins => n % 60), 1
+    from generate_series(0, {CONVERSATIONS // 5 - 1}) n;
 insert into notifiers (id, user_id, kind, target, target_hash)
     select md5('n' || n)::uuid, md5('u' || n % {CONVERSATIONS // 5})::uuid, 'webhook',
            '{{"kind": "webhook", "url": "x"}}', sha256(convert_to(n::text, 'UTF8'))
@@ -249,6 +257,7 @@ class Traffic:
             lambda: conversations.list_of(pool, user, limit=20),
             lambda: conversations.one(pool, user, here),
             lambda: tokens.device_by_token(pool, "token"),
+            lambda: tokens.greeted_device(pool, "token"),
             lambda: self.renewal(user),
             lambda: tokens.renew_token(pool, user, "token", lifetime_s=60),
             lambda: devices.devices_of(pool, user, limit=9),
@@ -419,8 +428,16 @@ class Traffic:
 
     async def publish(self, user: bytes) -> None:
         device, _, _ = await devices.add_device(self.pool, user, "d", lifetime_s=60)
-        await keys.put(self.pool, device, b"identity")
+        held = await keys.put(self.pool, device, b"identity")
+        key = ("otk", 1, b"key")
+        await keys.put(self.pool, device, None, [key], [key], is_anew=True, history=held.history)
+        await keys.status(self.pool, device)
         await keys.devices_of(self.pool, self.other, [user, self.other])
+        for _ in range(2):
+            await keys.claim(self.pool, user, [user, self.other], ["otk"])
+        await keys.low_since(self.pool, ago_s=1)
+        await keys.forget_claims(self.pool, limit=10)
+        await devices.revoke_device(self.pool, user, device)
 
     async def renewal(self, user: bytes) -> None:
         device, token, _ = await devices.add_device(self.pool, user, "d", lifetime_s=60)
@@ -579,7 +596,7 @@ async def tables_read_in_sequence(pool: Pool, traffic: Traffic) -> set[str]:
     for _ in range(8):
         await traffic.all_once()
     after = await rows_read_in_sequence(pool)
-    return {table for table in after if after[table] - before[table] > 100}
+    return {table for table in after if after[table] - before[table] > 100 and table not in SMALL}
 
 
 async def test_full_tables_are_not_read_from_end_to_end(single: Pool) -> None:

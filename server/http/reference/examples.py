@@ -44,7 +44,14 @@ from server.http.answers.figures import (
     HealthAnswer,
     StorageAnswer,
 )
-from server.http.answers.keys import KeysAnswer, ListedDeviceAnswer, UserDevicesAnswer
+from server.http.answers.keys import (
+    ClaimedKeysAnswer,
+    KeysAnswer,
+    ListedDeviceAnswer,
+    OneTimeKeyAnswer,
+    PoolAnswer,
+    UserDevicesAnswer,
+)
 from server.http.answers.live import (
     CacheAnswer,
     DeadJobAnswer,
@@ -62,7 +69,7 @@ from server.http.answers.security_events import SecurityEventAnswer, SecurityEve
 from server.http.answers.settings import ChangedEmailAnswer, EmailAnswer, QuietHoursAnswer
 from server.http.attachment_bodies import NewAttachments, NewFile, NewThumbnail, WantedDownloads
 from server.http.encoding import IDENT, Ident
-from server.http.key_bodies import NewKeys
+from server.http.key_bodies import ClaimKeys, NewKeys
 from server.http.queries import DaysQuery, EventsQuery, HistoryQuery, ListQuery, PageQuery, PartsQuery
 
 
@@ -188,6 +195,9 @@ _EMAIL: Final = EmailAnswer("alice@example.org", False, True, True, 8, "Europe/B
 _OF_GROUP: Final = {"conversation": str(GROUP)}
 _BOB_IN_GROUP: Final = {"conversation": str(GROUP), "other": str(BOB)}
 
+_HELD_KEYS: Final = KeysAnswer(
+    _DIGEST, 1, bytes(range(8)), [PoolAnswer("otk", 84, 17, 100, _DIGEST, 1, is_given=False)]
+)
 _EXPORT: Final = ExportAnswer(_id(EXPORT), _AT, None, None, None, None)
 
 DEAD_JOB: Final = "471108154711"
@@ -241,11 +251,23 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "DELETE /v1/devices": Example(status=204),
     "GET /v1/security-events": Example(answer=SecurityEventsAnswer([_LOGIN], None)),
     "DELETE /v1/devices/<uuid:device>": Example({"device": str(LAPTOP)}, status=204),
-    "PUT /v1/keys": Example(body=NewKeys(_DIGEST), answer=KeysAnswer(_DIGEST, 1)),
+    "PUT /v1/keys": Example(body=NewKeys(_DIGEST), answer=_HELD_KEYS),
+    "GET /v1/keys": Example(answer=_HELD_KEYS),
+    "POST /v1/keys/claims": Example(
+        body=ClaimKeys([BOB], ["otk"]),
+        answer=ClaimedKeysAnswer(
+            [
+                ListedDeviceAnswer(
+                    _id(BOB), _id(TABLET), _DIGEST, 1, [OneTimeKeyAnswer("otk", 17, bytes(range(32, 64)))], []
+                )
+            ],
+            False,
+        ),
+    ),
     "GET /v1/users/<uuid:user>/devices": Example(
         {"user": str(BOB)},
         query=PageQuery(limit=20),
-        answer=UserDevicesAnswer([ListedDeviceAnswer(_id(BOB), _id(TABLET), _DIGEST, 1)], None),
+        answer=UserDevicesAnswer([ListedDeviceAnswer(_id(BOB), _id(TABLET), _DIGEST, 1, [], [])], None),
     ),
     "POST /v1/tokens": Example(answer=TokenAnswer(DEVICE_TOKEN, _AT + 90 * _DAY_US), status=201),
     "POST /v1/confirmations": Example(body=bodies.Confirm(PASSWORD), answer=ConfirmedAnswer(_AT + 600_000_000)),

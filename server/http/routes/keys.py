@@ -5,9 +5,16 @@ from __future__ import annotations
 from uuid import UUID
 
 from server.http import cursors
-from server.http.answers.keys import KeysAnswer, UserDevicesAnswer, keys_body, listed_body
-from server.http.key_bodies import NewKeys
+from server.http.answers.keys import (
+    ClaimedKeysAnswer,
+    KeysAnswer,
+    UserDevicesAnswer,
+    keys_body,
+    listed_body,
+)
+from server.http.key_bodies import ClaimKeys, NewKeys, keys_in
 from server.http.links import page_links
+from server.http.problem_codes import ProblemCode
 from server.http.queries import PageQuery
 from server.http.routing import NOTHING, Answer, Request, Routes
 from store import keys
@@ -16,14 +23,50 @@ from store.tokens import Identity
 routes = Routes()
 
 
-@routes.write("PUT /v1/keys", body=NewKeys, announces=NOTHING, answer=KeysAnswer)
+@routes.write(
+    "PUT /v1/keys",
+    body=NewKeys,
+    announces=NOTHING,
+    answer=KeysAnswer,
+    problems=[ProblemCode.KEY_HISTORY_FOREIGN, ProblemCode.QUOTA_EXCEEDED],
+)
 async def put_keys(identity: Identity, request: Request[NewKeys]) -> Answer:
-    """Publish the identity of this device: public bytes that others need in order to encrypt for it.
+    """Publish the identity of this device and keys of it: public bytes that others need in order to encrypt for it.
 
-    Until then others do not see the device. Repeating it changes nothing.
+    Others do not see the device before it has an identity. Repeating it changes nothing.
     """
-    published = await keys.put(request.services.pool, identity.device, request.body.identity)
-    return Answer(keys_body(published))
+    body = request.body
+    held = await keys.put(
+        request.services.pool,
+        identity.device,
+        body.identity,
+        keys_in(body.one_time_keys),
+        keys_in(body.last_resort_keys),
+        is_anew=body.is_anew,
+        history=body.key_history,
+    )
+    return Answer(keys_body(held))
+
+
+@routes.read("GET /v1/keys", answer=KeysAnswer)
+async def get_keys(identity: Identity, request: Request[None]) -> Answer:
+    """Get what the server holds of this device: its identity, and of its keys how many are left."""
+    return Answer(keys_body(await keys.status(request.services.pool, identity.device)))
+
+
+@routes.write("POST /v1/keys/claims", body=ClaimKeys, announces=NOTHING, answer=ClaimedKeysAnswer)
+async def claim_keys(identity: Identity, request: Request[ClaimKeys]) -> Answer:
+    """Claim a one-time key of each kind of each device of some users, in order to encrypt for them.
+
+    No other claim gets the same key. Where there is none, you get the last-resort key. Users whose devices you may not
+    see are left out.
+    """
+    body = request.body
+    users = [each.bytes for each in body.users]
+    after = None if body.after is None else body.after.bytes
+    page = await keys.claim(request.services.pool, identity.user, users, body.kinds, after=after)
+    devices = [listed_body(each, request.encoding) for each in page.devices]
+    return Answer(ClaimedKeysAnswer(devices, page.more))
 
 
 @routes.read("GET /v1/users/<uuid:user>/devices", query=PageQuery, answer=UserDevicesAnswer)

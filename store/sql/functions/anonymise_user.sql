@@ -24,7 +24,9 @@ begin
     on conflict (username_hash) do update set until = greatest(former_usernames.until, excluded.until);
     delete from notices n where n.user_id = p_user;
     delete from notifiers n where n.user_id = p_user;
+    perform drop_keys(array(select d.id from devices d where d.user_id = p_user));
     delete from devices d where d.user_id = p_user;
+    delete from key_claims c where c.user_id = p_user;
     delete from security_events e where e.user_id = p_user;
     -- Those whose objects are gone are, too; others were made in a deployment that has no object store any longer.
     delete from exports x where x.user_id = p_user;

@@ -1,5 +1,5 @@
 -- Takes its identity from a device that has ended: it was revoked, or nobody is told any longer why its tokens have ended.
--- It can get no other one.
+-- It can get no other one. drop_keys_of_ended() deletes its keys.
 create or replace function forget_identity() returns trigger language plpgsql as $$
 begin
     new.identity := null;

@@ -96,6 +96,50 @@ create index devices_user on devices (user_id);
 create index devices_revoked on devices (revoked) where revoked is not null;
 create index devices_ended on devices (least(expires, revoked)) where family_hash is not null;
 
+-- The one-time keys of devices, by kind (decision 55). The row of a pool is the lock of its keys: uploads and claims lock
+-- it first, those of several pools in the order of its key.
+create table key_pools (
+    device_id uuid not null references devices,
+    kind text collate "C" not null check (length(kind) between 1 and 32),
+    -- The greatest numbers of a one-time key and of a last-resort key that were ever stored: keys up to them are not taken
+    -- again.
+    highest_number bigint not null default 0,
+    last_resort_number bigint not null default 0,
+    -- The key that is handed out when there is no other, as often as needed.
+    last_resort bytea check (length(last_resort) between 1 and 16384),
+    -- It was handed out, to a user who reaches the device.
+    is_given boolean not null default false,
+    -- The history (history_number) in which the keys were uploaded. In another one they may have been claimed before.
+    history bigint not null,
+    -- The greatest size of a key that the pool has had.
+    most_bytes int not null default 0,
+    -- Since when few keys are left, or the last-resort key has been handed out: the device is told. Null: neither.
+    low timestamptz,
+    primary key (device_id, kind)
+) with (fillfactor = 70);
+create index key_pools_low on key_pools (low) where low is not null;
+
+-- The keys that were not claimed. Without a foreign key, which would look up the pool for each key of an upload: uploads,
+-- claims and drop_keys() have locked it.
+create table one_time_keys (
+    device_id uuid not null,
+    kind text collate "C" not null,
+    number bigint not null check (number > 0),
+    key bytea not null check (length(key) between 1 and 16384),
+    primary key (device_id, kind, number)
+);
+
+-- How often a user has claimed keys of a device since a time in the last hour; beyond a number of claims the user gets
+-- last-resort keys. Without foreign keys: rows end by themselves.
+create table key_claims (
+    user_id uuid not null,
+    device_id uuid not null,
+    since timestamptz not null,
+    claims int not null,
+    primary key (user_id, device_id)
+) with (fillfactor = 50);
+create index key_claims_since on key_claims (since);
+
 -- The accounts that their users have asked to delete. A row goes once the account is deleted and the devices of others
 -- are told.
 create table account_deletions (

@@ -29,6 +29,7 @@ from protocol.frames import (
     Download,
     Hello,
     History,
+    KeyStatus,
     List,
     Parts,
     Ping,
@@ -254,7 +255,7 @@ WRITES: Final = {
 
 NO_WRITES: Final = {
     *(Hello, SetTyping, Watch, Sync, History, List, Refresh, Ping, Bye, Status),
-    *(Upload, Parts, Complete, Download, Abort, PutKeys, Devices),
+    *(Upload, Parts, Complete, Download, Abort, PutKeys, Devices, KeyStatus),
 }
 """Requests after which devices show the same conversations, messages, marks and people as before."""
 

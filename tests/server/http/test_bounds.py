@@ -99,6 +99,10 @@ LONGEST: Final[dict[str, list[Ask]]] = {
         Ask("/v1/attachments/downloads", body={"attachments": [str(user_id(n)) for n in range(100)]})
     ],
     "PUT /v1/keys": [Ask("/v1/keys", body={"identity": "A" * 5460 + "AA=="})],
+    "GET /v1/keys": [Ask("/v1/keys")],
+    "POST /v1/keys/claims": [
+        Ask("/v1/keys/claims", body={"users": [str(user_id(0))], "kinds": [f"kind{n}" for n in range(8)]})
+    ],
     "GET /v1/users/<uuid:user>/devices": [Ask(f"/v1/users/{user_id(0)}/devices", _WHOLE, entries=("devices", DEVICES))],
     "POST /v1/tokens": [Ask("/v1/tokens", body={}, status=201)],
     "GET /v1/users/<username>": [Ask(f"/v1/users/{quote('1'.rjust(32, _USERNAME[0]))}")],

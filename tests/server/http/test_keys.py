@@ -1,4 +1,4 @@
-"""Identities over HTTP."""
+"""Identities and one-time keys over HTTP (P13)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import cbor2
 import msgspec
 
 from client.http import Credentials
+from protocol.frames import OneTimeKey
 from store import keys
 from store.postgres.pool import Pool
 from tests.people import new_device
-from tests.planted import PLANTED
 from tests.server.http_world import CBOR, Answer, Api, both_encodings, open_api
-
-IDENTITY = f"{PLANTED} identity".encode()
+from tests.store.key_world import IDENTITY, KIND, a_key, a_last_resort, some_keys
 
 
 async def put(api: Api, path: str, body: Any) -> Answer:
@@ -77,3 +76,60 @@ async def test_an_identity_that_is_empty_too_long_or_no_base64_is_refused(
             assert answer.code == "invalid_body"
         cursor = "/v1/users/{}/devices?cursor=AAAA"
         assert (await api.of(alice.token).get(cursor.format(uuid4()))).code == "invalid_cursor"
+
+
+@both_encodings
+async def test_keys_are_uploaded_claimed_once_and_shown_to_their_device(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes, encoding: str
+) -> None:
+    def body(*found: OneTimeKey) -> list[dict[str, Any]]:
+        return [{"kind": kind, "number": number, "key": key} for kind, number, key in found]
+
+    def seen(found: list[dict[str, Any]]) -> list[OneTimeKey]:
+        return [(each["kind"], each["number"], in_bytes(each["key"])) for each in found]
+
+    async with open_api(pool, redis_url, encoding) as api:
+        mine, theirs = api.of(alice.token), api.of(bob.token)
+        history = (await mine.get("/v1/keys")).body["key_history"]
+        upload = {
+            "identity": IDENTITY,
+            "one_time_keys": body(*some_keys([1, 2])),
+            "last_resort_keys": body(a_last_resort(1)),
+            "key_history": history,
+        }
+        for _ in range(2):
+            answer = await put(mine, "/v1/keys", upload)
+            [held] = answer.body["pools"]
+            assert (held["kind"], held["count"], held["first"], held["highest"]) == (KIND, 2, 1, 2)
+        claims = []
+        for _ in range(3):
+            answer = await theirs.post("/v1/keys/claims", {"users": [alice.user], "kinds": [KIND]})
+            assert not answer.body["more"]
+            [device] = answer.body["devices"]
+            assert (device["device"], in_bytes(device["identity"])) == (alice.device, IDENTITY)
+            claims.append((seen(device["one_time_keys"]), seen(device["last_resort_keys"])))
+        assert claims == [([a_key(1)], []), ([a_key(2)], []), ([], [a_last_resort(1)])]
+        status = (await mine.get("/v1/keys")).body
+        assert [(each["count"], each["is_given"]) for each in status["pools"]] == [(0, True)]
+        after = await theirs.post("/v1/keys/claims", {"users": [alice.user], "kinds": [KIND], "after": alice.device})
+        assert after.body == {"devices": [], "more": False}
+
+
+async def test_uploads_that_are_not_taken_are_refused_by_name(pool: Pool, redis_url: str, alice: Credentials) -> None:
+    async with open_api(pool, redis_url) as api:
+        mine = api.of(alice.token)
+        history = (await mine.get("/v1/keys")).body["key_history"]
+        key = {"kind": KIND, "number": 1, "key": b"key"}
+        many = [{**key, "kind": f"kind{number}"} for number in range(9)]
+        for change, code in (
+            ({"one_time_keys": [key]}, "key_history_foreign"),
+            ({"one_time_keys": [key], "key_history": b"other"}, "key_history_foreign"),
+            ({"one_time_keys": many, "key_history": history}, "quota_exceeded"),
+            ({"one_time_keys": [{**key, "number": 0}], "key_history": history}, "invalid_body"),
+            ({"one_time_keys": [{**key, "kind": "two words"}], "key_history": history}, "invalid_body"),
+            ({"one_time_keys": [{**key, "key": b""}], "key_history": history}, "invalid_body"),
+            ({"last_resort_keys": [key] * 9, "key_history": history}, "invalid_body"),
+        ):
+            assert (await put(mine, "/v1/keys", change)).code == code, change
+        for wrong in ({"users": [], "kinds": [KIND]}, {"users": [alice.user], "kinds": []}, {"users": [alice.user]}):
+            assert (await mine.post("/v1/keys/claims", wrong)).code == "invalid_body"

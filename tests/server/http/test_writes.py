@@ -137,6 +137,7 @@ REQUESTS: Final[dict[str, Callable[[PreparedWrites], Awaitable[list[Write]]]]] =
     "POST /v1/confirmations": lambda s: s.with_password({"password": PASSWORD}),
     "PUT /v1/password": lambda s: s.with_password({"old_password": PASSWORD, "new_password": "nine brown foxes dig"}),
     "PUT /v1/keys": lambda s: s.plain(({}, {"identity": "AAAA"})),
+    "POST /v1/keys/claims": lambda s: s.plain(({}, {"users": [text(s.bob)], "kinds": ["otk"]})),
     "POST /v1/tokens": lambda s: s.plain(({}, None)),
     "PATCH /v1/profile": lambda s: s.with_picture({}, {"shows_presence": False}),
     "PUT /v1/email": lambda s: s.plain(({}, {"address": "alice@example.org"})),

@@ -1,0 +1,97 @@
+-- Publishes what a device gives: an identity, and one-time keys and last-resort keys of some kinds. An upload that is
+-- repeated changes nothing: a number that was stored before is skipped, whatever has become of its key.
+--
+-- p_identity: null: it stays as it is. Another one drops all keys that belong to the one before.
+-- p_history: the history that the device knows of; null: none. Keys are stored in that one alone: in another history the
+--     database may have forgotten that they were handed out.
+-- p_kinds, p_numbers, p_keys: one-time keys. Of each kind as many are stored, in the order of their numbers, as there is
+--     room for.
+-- p_last_kinds, p_last_numbers, p_last_keys: last-resort keys; each takes the place of one with a lesser number.
+-- p_is_anew: of each kind that has one-time keys here, those with lesser numbers are deleted.
+-- p_most: one-time keys of a pool; p_most_kinds: pools of a device.
+-- p_few: a pool of fewer keys than this is low.
+--
+-- Returns 'put', 'revoked', 'other_history' or 'too_many_kinds'; all but the first have stored nothing.
+create or replace function put_keys(
+    p_device uuid, p_identity bytea, p_history bigint, p_kinds text[], p_numbers bigint[], p_keys bytea[],
+    p_last_kinds text[], p_last_numbers bigint[], p_last_keys bytea[], p_is_anew boolean,
+    p_most int, p_most_kinds int, p_few int
+) returns text
+language plpgsql as $$
+declare
+    device devices;
+    now_history constant bigint := history_number();
+    given constant text[] := array(select distinct k from unnest(p_kinds || p_last_kinds) k);
+begin
+    -- Uploads of a device follow each other by this lock. Claims lock the pools alone.
+    select * into device from devices d where d.id = p_device and d.revoked is null for no key update;
+    if not found then
+        return 'revoked';
+    end if;
+    if given <> '{}' and p_history is distinct from now_history then
+        return 'other_history';
+    end if;
+    perform from key_pools p where p.device_id = p_device order by p.kind for no key update;
+    if (
+        select count(*) from (
+            select p.kind from key_pools p where p.device_id = p_device union select unnest(given)
+        ) kinds
+    ) > p_most_kinds then
+        return 'too_many_kinds';
+    end if;
+    if p_identity is not null and device.identity is distinct from p_identity then
+        update devices d set identity = p_identity, identity_revision = d.identity_revision + 1 where d.id = p_device;
+        delete from one_time_keys k where k.device_id = p_device;
+        update key_pools p set last_resort = null, is_given = false, low = null where p.device_id = p_device;
+    end if;
+    if given = '{}' then
+        return 'put';
+    end if;
+    insert into key_pools (device_id, kind, history) select p_device, k, now_history from unnest(given) k
+    on conflict do nothing;
+    delete from one_time_keys k using key_pools p
+    where p.device_id = p_device and p.kind = any(given) and p.history <> now_history
+      and k.device_id = p.device_id and k.kind = p.kind;
+    if p_is_anew then
+        delete from one_time_keys k
+        using (select u.kind, min(u.number) as least from unnest(p_kinds, p_numbers) u(kind, number) group by u.kind) u
+        where k.device_id = p_device and k.kind = u.kind and k.number < u.least;
+    end if;
+    with held as (
+        select p.kind, p.highest_number, (
+            select count(*) from one_time_keys k where k.device_id = p.device_id and k.kind = p.kind
+        ) as count
+        from key_pools p where p.device_id = p_device and p.kind = any(given)
+    ), fresh as (
+        select distinct on (u.kind, u.number) u.kind, u.number, u.key
+        from unnest(p_kinds, p_numbers, p_keys) u(kind, number, key)
+        join held h on h.kind = u.kind and u.number > h.highest_number
+    ), taken as (
+        select f.kind, f.number, f.key
+        from (select f.*, row_number() over (partition by f.kind order by f.number) as place from fresh f) f
+        join held h on h.kind = f.kind and f.place <= p_most - h.count
+    ), stored as (
+        insert into one_time_keys (device_id, kind, number, key) select p_device, t.kind, t.number, t.key from taken t
+    ), sums as (
+        select t.kind, count(*) as count, max(t.number) as highest, max(octet_length(t.key)) as bytes
+        from taken t group by t.kind
+    ), last as (
+        select distinct on (l.kind) l.kind, l.number, l.key
+        from unnest(p_last_kinds, p_last_numbers, p_last_keys) l(kind, number, key) order by l.kind, l.number desc
+    ), changes as (
+        select p.kind, greatest(h.highest_number, s.highest) as highest, h.count + coalesce(s.count, 0) as count,
+               greatest(s.bytes, octet_length(l.key)) as bytes, l.number, l.key,
+               coalesce(l.number > p.last_resort_number, false) as is_later
+        from key_pools p join held h on h.kind = p.kind
+        left join sums s on s.kind = p.kind left join last l on l.kind = p.kind
+        where p.device_id = p_device
+    )
+    update key_pools p
+    set history = now_history, highest_number = c.highest, most_bytes = greatest(p.most_bytes, c.bytes),
+        last_resort_number = case when c.is_later then c.number else p.last_resort_number end,
+        last_resort = case when c.is_later then c.key else p.last_resort end,
+        is_given = p.is_given and not c.is_later,
+        low = case when c.count < p_few or p.is_given and not c.is_later then p.low end
+    from changes c where p.device_id = p_device and p.kind = c.kind;
+    return 'put';
+end $$;

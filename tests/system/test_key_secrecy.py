@@ -1,0 +1,128 @@
+"""Identities and keys of devices are where others may claim them, and in no log, metric, job or push (P19)."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import Any, Final
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from client.connection import connect
+from client.errors import RequestRefused
+from client.http import Credentials
+from embedded.ports import free_port, is_free
+from embedded.redis import RedisServer
+from protocol.codec import encode
+from protocol.frames import KeysLow, Push
+from store.postgres.pool import Pool
+from store.redis.client import Redis
+from tests.planted import PLANTED
+from tests.processes import open_cluster
+from tests.store.key_world import IDENTITY, KIND, a_last_resort, some_keys
+from tests.store.store_world import running
+from tests.waiting import wait_until
+
+ALLOWED: Final = {("devices", "identity"), ("key_pools", "last_resort"), ("one_time_keys", "key")}
+"""The columns that have them."""
+
+NEEDLES: Final = (
+    PLANTED.encode(),
+    PLANTED.encode().hex().encode(),
+    *(b64encode(b" " * shift + PLANTED.encode())[4 * (shift > 0) : 16] for shift in range(3)),
+)
+"""The bytes of keys begin with a planted secret: as they are, in hex, and in base64 wherever they begin."""
+
+
+def has_secret(data: bytes) -> bool:
+    return any(needle in data for needle in NEEDLES)
+
+
+async def columns_with_secrets(pool: Pool) -> set[tuple[str, str]]:
+    """Tables and columns that hold a key, or an identity."""
+    tables = await pool.fetch(
+        "select relname::text from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace"
+    )
+    found: set[tuple[str, str]] = set()
+    for (table,) in tables:
+        for (row,) in await pool.fetch(f"select to_jsonb(t)::text from {table} t"):
+            found |= {(table, name) for name, value in json.loads(row).items() if has_secret(str(value).encode())}
+    return found
+
+
+async def in_redis(redis: Redis) -> bytes:
+    """Everything that Redis holds."""
+    read: dict[bytes, Any] = {
+        b"string": lambda key: ("GET", key),
+        b"hash": lambda key: ("HGETALL", key),
+        b"set": lambda key: ("SMEMBERS", key),
+        b"zset": lambda key: ("ZRANGE", key, "0", "-1"),
+        b"list": lambda key: ("LRANGE", key, "0", "-1"),
+        b"stream": lambda key: ("XRANGE", key, "-", "+"),
+    }
+    texts = []
+    for key in await redis.call("KEYS", "*"):
+        kind = await redis.call("TYPE", key)
+        if kind != b"none":
+            texts.append(b"%s %r" % (key, await redis.call(*read[kind](key))))
+    return b"\n".join(texts)
+
+
+def test_the_search_finds_a_key_in_each_form() -> None:
+    _, _, key = some_keys([1])[0]
+    for shift in range(3):
+        assert has_secret(b64encode(b"x" * shift + key)), shift
+    for text in (key, key.hex().encode(), repr(key).encode()):
+        assert has_secret(text)
+    assert not has_secret(b"a text without it")
+
+
+async def test_keys_are_in_no_log_metric_job_push_or_other_table(
+    pool: Pool, own_redis: RedisServer, alice: Credentials, bob: Credentials, direct: bytes
+) -> None:
+    """Every line of the processes is searched as it comes (`tests/processes.py`), at the level debug, too."""
+    while not all(is_free((first := free_port()) + step) for step in range(3)):
+        pass
+    pushes: list[Push] = []
+
+    async def note(push: Push) -> None:
+        pushes.append(push)
+
+    async with (
+        open_cluster(pool.url, own_redis.url, METRICS_PORT=str(first), LOG_LEVEL="debug") as cluster,
+        httpx.AsyncClient() as http,
+    ):
+        await cluster.start_web()
+        _, url = await cluster.start_socket()
+        await cluster.start_worker()
+        async with (
+            connect(url, alice.token, on_push=note) as phone,
+            connect(url, bob.token, on_push=note) as other,
+        ):
+            history = (await phone.key_status()).key_history
+            one_time = some_keys(range(1, 12)) + some_keys([1], "kept")
+            await phone.put_keys(IDENTITY, one_time, [a_last_resort(1)], key_history=history)
+            for _ in range(14):
+                await other.devices([alice.user], kinds=[KIND])
+            answer = await http.put(
+                f"{cluster.http_url}/v1/keys",
+                headers={"Authorization": f"Bearer {alice.token}"},
+                json={"identity": b64encode(IDENTITY).decode(), "one_time_keys": PLANTED},
+            )
+            assert answer.status_code == 400
+            assert not has_secret(answer.content), "an error repeats no key"
+            with pytest.raises(RequestRefused):
+                await phone.put_keys(IDENTITY, some_keys([20]), key_history=b"another")
+            await other.send(direct, b"hello", temp_id=uuid4().bytes)
+            told = lambda: any(isinstance(each, KeysLow) for each in pushes)  # noqa: E731
+            await wait_until(told, "the device is told", timeout_s=30)
+            assert not [push for push in pushes if has_secret(encode(push))]
+            for step in range(3):
+                page = await http.get(f"http://127.0.0.1:{first + step}/metrics")
+                assert page.status_code == 200
+                assert not has_secret(page.content)
+            assert await columns_with_secrets(pool) == ALLOWED
+            async with running(own_redis.url) as redis:
+                assert not has_secret(await in_redis(redis))
