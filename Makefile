@@ -75,7 +75,7 @@ browser: .venv/dev.installed .venv/browser.installed tests/browser/node_modules/
 nginx: .venv/dev.installed .venv/nginx.installed  ## test web behind Debian's nginx; needs apt-get
 	$(PYTHON) -m pytest -m nginx
 
-ops: .venv/dev.installed .venv/nginx.installed .venv/ops.installed  ## test ops/: rules, proxies, units, the image, rolling restarts; needs apt-get
+ops: .venv/dev.installed .venv/nginx.installed .venv/ops.installed .venv/exporters.installed  ## test ops/: rules, proxies, units, the image, rolling restarts, incidents; needs apt-get
 	$(PYTHON) -m pytest -m ops
 
 clean:  ## remove .venv/ and var/ with all data of `make run`
@@ -108,6 +108,7 @@ LIBRARIES = $$(apt-cache $(OWN) depends --important --recurse haproxy pgbackrest
 
 .venv/nginx.installed: PACKAGES = nginx
 .venv/ops.installed: PACKAGES = prometheus haproxy pgbackrest $(POSTGRES) $(LIBRARIES)
+.venv/exporters.installed: PACKAGES = prometheus-node-exporter prometheus-blackbox-exporter
 
 # With an empty list of installed packages, apt-get downloads all libraries of the browser, also those that the machine has. The
 # C library has to be that of the machine, from which the loader of programs comes.
@@ -115,9 +116,9 @@ LIBRARIES = $$(apt-cache $(OWN) depends --important --recurse haproxy pgbackrest
 .venv/browser.installed: DOWNLOAD = install --yes --download-only --no-install-recommends -o "Dir::State=$(FOLDER)" \
     -o "Dir::State::status=$(FOLDER)/status" $(PACKAGES) && rm cache/archives/libc6_*.deb && mv cache/archives/*.deb .
 
-.venv/nginx.installed .venv/ops.installed: DOWNLOAD = download $(PACKAGES)
+.venv/nginx.installed .venv/ops.installed .venv/exporters.installed: DOWNLOAD = download $(PACKAGES)
 
-.venv/browser.installed .venv/nginx.installed .venv/ops.installed: .venv/%.installed:
+.venv/browser.installed .venv/nginx.installed .venv/ops.installed .venv/exporters.installed: .venv/%.installed:
 	@command -v apt-get >/dev/null || { echo "No apt-get: these tests need Debian or Ubuntu." >&2; exit 1; }
 	rm -rf .venv/$* && mkdir -p .venv/$*/lists/partial .venv/$*/cache/archives/partial && touch .venv/$*/status
 	cd .venv/$* && $(APT) update && $(APT) $(DOWNLOAD) && \

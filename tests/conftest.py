@@ -225,8 +225,9 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the counts of the checker (`tests/checker/`), of whichever process of pytest ran it."""
+    """Print what some tests have found out, of whichever process of pytest ran them: the counts of the checker
+    (`tests/checker/`), and the times of incidents (`tests/ops/test_incidents.py`)."""
     reports = [each for some in terminalreporter.stats.values() for each in some if isinstance(each, pytest.TestReport)]
     for name, text in (each for report in reports if report.when == "call" for each in report.user_properties):
-        if name == "checker":
-            terminalreporter.write_line(f"checker: {text}")
+        if name in ("checker", "incidents"):
+            terminalreporter.write_line(f"{name}: {text}")

@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.proxies import ROOT, Certificate, Servers, running_proxy
+from embedded.ports import free_port
+from tests.programs import running_program
+from tests.proxies import ROOT, Certificate, Servers
 
 RECOMMENDED: Final = ROOT / "ops" / "haproxy" / "haproxy.cfg"
 
@@ -44,17 +46,18 @@ def for_a_test(text: str, port: int, servers: Servers, certificate: Certificate)
 
 
 @asynccontextmanager
-async def running_haproxy(folder: Path, servers: Servers, certificate: Certificate) -> AsyncGenerator[str, None]:
+async def running_haproxy(
+    folder: Path, servers: Servers, certificate: Certificate, *, port: int = 0
+) -> AsyncGenerator[str, None]:
     """HAProxy until the end of the block; gives its URL.
 
     :param folder: for its configuration.
     :param servers: `web` and `socket` -> the addresses of their processes.
+    :param port: on which it listens; 0: any free one.
     """
     assert HAPROXY is not None, "`make ops` installs it"
     file = folder / "haproxy.cfg"
-
-    def write(port: int) -> None:
-        file.write_text(for_a_test(RECOMMENDED.read_text(), port, servers, certificate))
-
-    async with running_proxy(write, [HAPROXY, "-db", "-f", str(file)], environment()) as port:
+    port = port or free_port()
+    file.write_text(for_a_test(RECOMMENDED.read_text(), port, servers, certificate))
+    async with running_program([HAPROXY, "-db", "-f", str(file)], port, environment()):
         yield f"https://localhost:{port}"

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.proxies import ROOT, Certificate, Servers, running_proxy
+from embedded.ports import free_port
+from tests.programs import running_program
+from tests.proxies import ROOT, Certificate, Servers
 
 RECOMMENDED: Final = ROOT / "ops" / "nginx" / "alo.conf"
 
@@ -56,7 +58,7 @@ def _for_a_test(text: str, port: int, servers: Servers, more: str, certificate: 
 
 @asynccontextmanager
 async def running_nginx(
-    folder: Path, servers: Servers, more: str = "", *, certificate: Certificate | None = None
+    folder: Path, servers: Servers, more: str = "", *, certificate: Certificate | None = None, port: int = 0
 ) -> AsyncGenerator[str, None]:
     """nginx until the end of the block; gives its URL.
 
@@ -64,13 +66,11 @@ async def running_nginx(
     :param servers: name of an upstream -> the addresses of its servers; other upstreams stay as they are.
     :param more: directives for the server.
     :param certificate: of the server; None: it has no TLS, and no HTTP/2.
+    :param port: on which it listens; 0: any free one.
     """
     assert NGINX is not None, "`make nginx` installs it"
-    file = folder / "nginx.conf"
-
-    def write(port: int) -> None:
-        recommended = _for_a_test(RECOMMENDED.read_text(), port, servers, more, certificate)
-        file.write_text(_MAIN.format(folder=folder, recommended=recommended))
-
-    async with running_proxy(write, [NGINX, "-p", str(folder), "-c", str(file)]) as port:
+    file, port = folder / "nginx.conf", port or free_port()
+    recommended = _for_a_test(RECOMMENDED.read_text(), port, servers, more, certificate)
+    file.write_text(_MAIN.format(folder=folder, recommended=recommended))
+    async with running_program([NGINX, "-p", str(folder), "-c", str(file)], port):
         yield f"https://localhost:{port}" if certificate else f"http://127.0.0.1:{port}"

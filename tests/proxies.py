@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-import trio
 import trustme
-
-from embedded.ports import free_port
-from tests.waiting import wait_until
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -23,7 +18,7 @@ Servers: TypeAlias = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate for `localhost`.
+    """A certificate of a proxy.
 
     :ivar authority: the file of the authority that has signed it.
     :ivar chain, key: its files.
@@ -36,58 +31,20 @@ class Certificate:
     both: Path
 
 
-def new_certificate(folder: Path) -> Certificate:
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost")
+def new_certificate(
+    folder: Path, name: str = "localhost", *, authority: trustme.CA | None = None, ends: datetime | None = None
+) -> Certificate:
+    """A certificate in files; those of an earlier one in this folder are overwritten.
+
+    :param authority: that signs it; None: a new one.
+    :param ends: the last moment at which it is good; None: long after any test.
+    """
+    signs = authority or trustme.CA()
+    issued = signs.issue_cert(name, not_after=ends)
     made = Certificate(*(folder / name for name in ("ca.pem", "chain.pem", "key.pem", "both.pem")))
-    authority.cert_pem.write_to_path(made.authority)
+    signs.cert_pem.write_to_path(made.authority)
     issued.private_key_and_cert_chain_pem.write_to_path(made.both)
     issued.private_key_pem.write_to_path(made.key)
     for number, pem in enumerate(issued.cert_chain_pems):
         pem.write_to_path(made.chain, append=number > 0)
     return made
-
-
-@asynccontextmanager
-async def running_proxy(
-    write: Callable[[int], None], command: Sequence[str], environment: Mapping[str, str] | None = None
-) -> AsyncGenerator[int, None]:
-    """A proxy until the end of the block; gives its port.
-
-    :param write: writes the configuration for a port.
-    :param environment: of the process; None: that of the test.
-    """
-    port = free_port()
-    write(port)
-    async with trio.open_nursery() as nursery:
-        process: trio.Process = await nursery.start(_run, command, environment)
-        await wait_until(lambda: _listens(process, port), f"{command[0]} listens")
-        yield port
-        nursery.cancel_scope.cancel()
-
-
-async def _run(
-    command: Sequence[str], environment: Mapping[str, str] | None, *, task_status: trio.TaskStatus[Any]
-) -> None:
-    await trio.run_process(
-        command,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env=environment,
-        task_status=task_status,
-        deliver_cancel=_end,
-    )
-
-
-async def _end(process: trio.Process) -> None:
-    process.terminate()
-
-
-async def _listens(process: trio.Process, port: int) -> bool:
-    assert process.returncode is None, "the proxy has ended"
-    try:
-        stream = await trio.open_tcp_stream("127.0.0.1", port)
-    except OSError:
-        return False
-    await stream.aclose()
-    return True

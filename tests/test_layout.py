@@ -26,7 +26,10 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "notice_pauses": "the pauses between notices, and their withdrawal",
         "notice_tasks": "the tasks of notices, job by job",
     },
-    "ops": {"pgbackrest": "back-ups and restores by that tool"},
+    "ops": {
+        "incidents": "alerts and the runbook, in incidents",
+        "pgbackrest": "back-ups and restores by that tool",
+    },
     "protocol": {
         "cddl": "the grammar, protocol/alo.cddl",
         "js": "the tables of the JavaScript client",

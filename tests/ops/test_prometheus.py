@@ -19,6 +19,7 @@ from server.cli.checks import machine, outside
 from server.cli.parser import parser
 from tests.ops.make_dashboard import dashboard
 from tests.ops.ops_world import OF_PROMETHEUS, OPERATIONS, OPS, ROOT, commands_of, metrics_in, runbook
+from tests.prometheus_server import faster, faster_rules
 
 FOLDER: Final = OPS / "prometheus"
 RULES: Final[list[dict[str, Any]]] = [
@@ -131,6 +132,37 @@ def test_each_rule_has_a_test_of_promtool_that_fires_it_and_one_in_which_it_is_s
     fired = {case["alertname"] for case in expected if case["exp_alerts"]}
     silent = {case["alertname"] for case in expected if not case["exp_alerts"]}
     assert fired == silent == {rule["alert"] for rule in RULES}
+
+
+@pytest.mark.parametrize(
+    ("duration", "divided"), [("5m", "20000ms"), ("15s", "1000ms"), ("1h30m", "360000ms"), ("10ms", "1ms")]
+)
+def test_a_faster_clock_divides_a_duration(duration: str, divided: str) -> None:
+    assert faster(duration, 15) == divided
+
+
+def test_a_faster_clock_divides_all_times_of_the_rules_and_changes_nothing_else() -> None:
+    given = (FOLDER / "rules.yml").read_text()
+    rules = {
+        rule["alert"]: rule for group in yaml.safe_load(faster_rules(given, 60))["groups"] for rule in group["rules"]
+    }
+    assert rules["AloCommitsSlow"]["for"] == "5000ms"
+    assert 'seconds_bucket{queue="sends"}[5000ms]' in rules["AloCommitsSlow"]["expr"]
+    assert rules["AloCertificateEnds"]["expr"].endswith("< 14 * 86400")
+    for rule in RULES:
+        slower = {**rules[rule["alert"]], "expr": re.sub(r"\[\d+ms\]", "[]", rules[rule["alert"]]["expr"])}
+        if "for" in rule:
+            slower["for"] = rule["for"]
+        assert slower == {**rule, "expr": re.sub(r"\[\d+[smhd]\]", "[]", rule["expr"])}
+
+
+@pytest.mark.ops
+def test_promtool_accepts_the_rules_for_a_faster_clock(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yml"
+    file.write_text(faster_rules((FOLDER / "rules.yml").read_text(), 60))
+    ended = _promtool("check", "rules", str(file))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"{len(RULES)} rules found" in ended.stdout
 
 
 @pytest.mark.ops

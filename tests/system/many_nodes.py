@@ -105,7 +105,8 @@ class InsistentSenders:
         turn = 0
         while not self._is_over:
             content = b"%d:%d" % (number, turn)
-            self.acks[content] = await self._sessions[number].send(self.conversation, content)
+            # A fault may take longer than a client waits by default.
+            self.acks[content] = await self._sessions[number].send(self.conversation, content, timeout_s=math.inf)
             turn += 1
             await let_pass(self._pace_s, why="the pace of the chat")
 

@@ -18,17 +18,16 @@ import trio
 from client.connection import connect
 from client.http import Credentials
 from client.session import Session, open_session
-from embedded.ports import free_port, is_free
-from runtime.config import PORT_STEP
 from store.postgres.pool import Pool
 from tests.haproxy_server import running_haproxy
 from tests.nginx_server import running_nginx
 from tests.people import make_contacts, new_group, new_user
-from tests.processes import Cluster, Process, open_cluster
+from tests.processes import open_cluster
 from tests.proxies import new_certificate
 from tests.scrape import scrape
+from tests.system.instances import Instances
 from tests.system.many_nodes import ACKED_S, talking
-from tests.waiting import let_pass, wait_until
+from tests.waiting import let_pass
 
 pytestmark = pytest.mark.ops
 
@@ -36,59 +35,8 @@ PROXIES = {"nginx": running_nginx, "haproxy": running_haproxy}
 GRACE_S = 5
 """As in ops/systemd/."""
 
-EXIT_S = GRACE_S + 25.0
 CLIENTS = 3
 TALKERS = 3
-READY_S = 120.0
-"""Several processes start at a time, beside the load."""
-
-
-class Instances:
-    """Two `web` and as many `socket` as wanted, each with INSTANCE and the same variables for its ports."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._first = _free_ports()
-        self.settings = {
-            "PORT": str(self._first),
-            "SOCKET_PORT": str(self._first + 1),
-            "METRICS_PORT": str(self._first + 2),
-        }
-        self._processes: dict[tuple[str, int], Process] = {}
-
-    def address(self, kind: str, instance: int) -> str:
-        return f"127.0.0.1:{self._first + (kind == 'socket') + (instance - 1) * PORT_STEP}"
-
-    def operator_port(self, kind: str, instance: int) -> int:
-        return self._first + 2 + (kind == "socket") + (instance - 1) * PORT_STEP
-
-    async def start(self, kind: str, instance: int) -> None:
-        """Start it, and wait until it is ready."""
-        process = await self._cluster.start("server", kind, INSTANCE=str(instance), **self.settings)
-        self._processes[kind, instance] = process
-        try:
-            await process.wait_event("listening", timeout_s=READY_S)
-        except trio.TooSlowError:
-            raise AssertionError(f"{kind} {instance} does not listen: {process.raw}") from None
-        async with httpx.AsyncClient(timeout=READY_S) as client:
-
-            async def is_ready() -> bool:
-                return (await client.get(f"http://{self.address(kind, instance)}/readyz")).status_code == 200
-
-            await wait_until(is_ready, f"{kind} {instance} is ready", timeout_s=READY_S)
-
-    async def restart(self, kind: str, instance: int) -> None:
-        process = self._processes[kind, instance]
-        assert await process.stop(timeout_s=EXIT_S) == 0
-        assert [line for line in process.log if line["level"] in ("error", "critical")] == []
-        await self.start(kind, instance)
-
-
-def _free_ports() -> int:
-    first = free_port()
-    while not all(is_free(first + step) for step in (*range(4), *range(10, 14), 21, 23, 31, 33)):
-        first = free_port()
-    return first
 
 
 @asynccontextmanager
@@ -194,7 +142,7 @@ async def test_a_rolling_restart_fails_no_request_and_no_send(
                 # Its end waits for the acks of what was sent, which the end of the load must not cut.
                 async with talking(group, sessions, pace_s=0.2) as senders:
                     for kind, instance in (("socket", 1), ("socket", 2), ("web", 1), ("web", 2)):
-                        await instances.restart(kind, instance)
+                        await instances.restart(kind, instance, grace_s=GRACE_S)
                         await senders.wait_acks(3)
                         assert load.failures == {}, f"after {kind} {instance}"
                 nursery.cancel_scope.cancel()

@@ -58,16 +58,18 @@ class Shell:
     """An operator's shell.
 
     :ivar environment: of the commands; a test may change it.
+    :ivar patience_s: the time for a command; a test may change it.
     """
 
     def __init__(self, **environment: str) -> None:
         self.environment = environment
+        self.patience_s = COMMAND_S
 
     async def types(self, *command: str) -> Typed:
         """Run `python -m server ops COMMAND`, whatever its status."""
         full = [sys.executable, "-m", "server", "ops", *command]
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPYCACHEPREFIX") if name in os.environ}
-        with trio.fail_after(COMMAND_S):
+        with trio.fail_after(self.patience_s):
             ended = await trio.run_process(
                 full,
                 cwd=ROOT,

@@ -17,7 +17,7 @@ from server.cli.checks import database, machine
 from server.cli.checks.configuration import check_configuration
 from server.cli.checks.database import check_clock
 from server.cli.checks.finding import Finding, Level
-from server.cli.checks.machine import check_disk, check_open_files
+from server.cli.checks.machine import check_database_disk, check_disk, check_open_files
 from store.postgres.migrate import migrate
 from store.postgres.pool import Pool
 from store.redis.checks import describe
@@ -237,6 +237,11 @@ def test_a_disk_is_judged_by_what_is_free(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(100, 100 - free, free))
     assert check_disk("disk", tmp_path, "make room").level is level
+
+
+@pytest.mark.parametrize("directory", [None, "/nowhere/data", "/proc/self/cwd"])
+def test_the_disk_of_postgres_is_not_judged_by_a_folder_that_only_postgres_sees(directory: str | None) -> None:
+    assert check_database_disk(directory).found.startswith("not visible from here")
 
 
 def test_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
