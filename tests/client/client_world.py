@@ -192,6 +192,8 @@ class ClientWorld:
         """A user sends a message; the server does not push it yet."""
         held = self.history.setdefault(conversation, [])
         stored = message(conversation, len(held) + 1, sender, content, temp_id)
+        if temp_id is not None:
+            stored = replace(stored, device=DEVICE)
         held.append(stored)
         self._changes.append((conversation, stored.seq))
         return stored
@@ -209,7 +211,9 @@ class ClientWorld:
                 *(getattr(held, name, None) for name in Tombstone.__struct_fields__)
             )
         else:
-            changed = replace(held, content=content, revision=(held.revision or 0) + 1, edited=held.created + 1)
+            device = DEVICE if held.sender == ME else None
+            revision, edited = (held.revision or 0) + 1, held.created + 1
+            changed = replace(held, content=content, revision=revision, edited=edited, device=device)
         self.history[conversation][seq - 1] = changed
         self._changes.append((conversation, seq))
         return changed
