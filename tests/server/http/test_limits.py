@@ -197,7 +197,7 @@ async def test_heads_that_are_refused_count_as_requests_of_strangers(
         assert await ask(good, "127.0.0.2") == 200
         for number, (head, status) in enumerate(WRONG_HEADS.values(), 2):
             found = [await ask(head, f"127.0.0.{number}") for _ in range(5)]
-            assert found == [status] * 5 if is_proxy else [status] * 3 + [429] * 2, head[:80]
+            assert found == ([status] * 5 if is_proxy else [status] * 3 + [429] * 2), head[:80]
         assert await ask(good, "127.0.0.2") == 200, "a token that was good is served all the same"
 
 
