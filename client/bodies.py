@@ -29,10 +29,12 @@ class MessageBody(Struct, frozen=True):
     attachments: list[bytes] | None = None
     thumbnail: bytes | None = None
     device: bytes | None = None
+    is_quiet: bool = False
 
     def as_frame(self) -> Message | Tombstone:
         if self.is_deleted or self.content_type is None or self.content is None:
-            return Tombstone(self.conversation, self.seq, self.message, self.created, self.sender, self.actor)
+            key = (self.conversation, self.seq, self.message, self.created, self.sender)
+            return Tombstone(*key, self.is_quiet or None, self.actor)
         return Message(
             self.conversation,
             self.seq,
@@ -49,6 +51,7 @@ class MessageBody(Struct, frozen=True):
             reply_to=self.reply_to,
             attachments=self.attachments,
             thumbnail=self.thumbnail,
+            is_quiet=self.is_quiet or None,
         )
 
 

@@ -60,6 +60,7 @@ class HeldConversation:
     __slots__ = (
         "_muted_until",
         "_own_version",
+        "_quiet_counts",
         "_uncounted",
         "_user",
         "begin",
@@ -88,8 +89,10 @@ class HeldConversation:
         """(participants_version, own_revision) of the latest frame with the user's own settings of it."""
         self._muted_until: int | None = None
         self._uncounted: set[int] = set()
-        """The seqs above the user's own mark that do not count as unread: tombstones, held or told of. It only grows:
-        no deleted message comes back."""
+        """The seqs above the user's own mark that do not count as unread: tombstones, held or told of, but for quiet
+        messages. It only grows: no deleted message comes back."""
+        self._quiet_counts: dict[int, int] = {}
+        """By seq, how many messages up to it are quiet, as frames other than messages have told."""
 
     def learn(self, told: Conversation) -> None:
         """Apply a `Conversation` frame."""
@@ -106,8 +109,26 @@ class HeldConversation:
         if told.participants is not None:
             self.participants.take_all(told.participants, told.participants_version)
             self.participants.take_stays(told.former or ())
+        self._count_quiet(told.quiet_counts)
         read = self._read_seq()
+        self._quiet_counts = {seq: count for seq, count in self._quiet_counts.items() if seq >= read}
         self._uncounted = {seq for seq in (*self._uncounted, *(told.uncounted_seqs or ())) if seq > read}
+
+    def _count_quiet(self, told: list[tuple[int, int]] | None) -> None:
+        self._quiet_counts.update(told or ())
+
+    def _quiet_count_at(self, seq: int) -> int:
+        """How many messages up to a seq are quiet. The server tells it for each base and each last message; without
+        that, the number up to an earlier message."""
+        if (entry := self.entries.get(seq)) is not None:
+            return entry.quiet_count or 0
+        if (entry := self.entries.get(seq + 1)) is not None:
+            return (entry.quiet_count or 0) - bool(entry.is_quiet)
+        if (count := self._quiet_counts.get(seq)) is not None:
+            return count
+        held = (entry.quiet_count or 0 for at, entry in self.entries.items() if at < seq)
+        told = (count for at, count in self._quiet_counts.items() if at < seq)
+        return max(*held, *told, 0, 0)
 
     def _take_head(self, told: Conversation) -> None:
         """Replace the head by a frame that is not older; at the same version an accepted request stays accepted."""
@@ -127,12 +148,12 @@ class HeldConversation:
 
     def put(self, entry: Entry) -> bool:
         """Hold an entry, if it is news; returns whether it is. An entry within the run takes its place there."""
-        self.participants.has_written(entry.sender, entry.seq)
+        self._note_written(entry)
         if entry.sender == self._user and self.head is not None and entry.seq > self.head.last_seq:
             self._accept()
         if entry.seq < self.first_seq:
             return False
-        if isinstance(entry, Tombstone):
+        if isinstance(entry, Tombstone) and not entry.is_quiet:
             self._uncounted.add(entry.seq)
         former = self.entries.get(entry.seq)
         if former is not None and not _supersedes(entry, former):
@@ -142,6 +163,11 @@ class HeldConversation:
         if self.is_in_run(entry.seq):
             self.messages[bisect_left(self.messages, entry.seq, key=_seq_of)] = entry
         return True
+
+    def _note_written(self, entry: Entry) -> None:
+        """A user who writes has read, unless the message is quiet: clients may send those by themselves."""
+        if not entry.is_quiet:
+            self.participants.has_written(entry.sender, entry.seq)
 
     def is_in_run(self, seq: int) -> bool:
         """Whether a message can be read."""
@@ -153,6 +179,7 @@ class HeldConversation:
             case Participants():
                 self.participants.count_all(push.participant_count, push.participants_version)
                 self.participants.take(push.participants, push.participants_version)
+                self._count_quiet(push.quiet_counts)
                 for each in push.participants:
                     self.have_written(after=each.since, only=each.user)
             case Departed():
@@ -162,6 +189,7 @@ class HeldConversation:
             case Receipts():
                 for user, delivered, read in push.receipts:
                     self.participants.mark(user, delivered, read)
+                self._count_quiet(push.quiet_counts)
             case ReceiptCounts():
                 for seq, delivered, read, recipients in push.counts:
                     self.participants.count(seq, delivered, read, recipients)
@@ -181,6 +209,7 @@ class HeldConversation:
                 actor=push.actor,
                 participants_version=push.participants_version,
             )
+        self._count_quiet(push.quiet_counts)
         self.raise_floor(push.first_seq)
 
     def have_written(self, *, after: int, only: bytes | None = None) -> None:
@@ -188,7 +217,7 @@ class HeldConversation:
         user."""
         for entry in self.entries.values():
             if entry.seq > after and only in (None, entry.sender):
-                self.participants.has_written(entry.sender, entry.seq)
+                self._note_written(entry)
 
     def have_marked(self, seq: int, *, is_read: bool) -> None:
         """The server has noted a mark of this user, which counts as one up to the last message."""
@@ -257,7 +286,9 @@ class HeldConversation:
             return None
         read = self._read_seq()
         unread = self.last_seq - read - sum(read < seq <= self.last_seq for seq in self._uncounted)
-        last = self.messages[-1] if self.messages else None
+        last = next((entry for entry in reversed(self.messages) if not entry.is_quiet), None)
+        if unread > 0:
+            unread -= self._quiet_count_at(self.last_seq) - self._quiet_count_at(read)
         return replace(
             self.head,
             active_at=max(self.head.active_at, last.created if last else 0),
@@ -270,6 +301,7 @@ class HeldConversation:
             own_revision=self._own_version[1] or None,
             uncounted_seqs=None,
             former=None,
+            quiet_counts=None,
             participant_count=None if self.participants.are_shown else self.participants.number,
         )
 

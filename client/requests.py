@@ -81,6 +81,7 @@ class Requests(ABC):
         reply_to: int | None = None,
         attachments: list[bytes] | None = None,
         thumbnail: bytes | None = None,
+        is_quiet: bool = False,
         timeout_s: float = REPLY_TIMEOUT_S,
     ) -> Sent:
         """Send one message; returns when it is committed. Raises what `request` raises.
@@ -89,6 +90,7 @@ class Requests(ABC):
         :param reply_to: the seq of the message that it answers.
         :param attachments: ids of complete uploads of the user's own, 1 to `limits.MAX_ATTACHMENTS`.
         :param thumbnail: ciphertext of 1 to `limits.MAX_THUMBNAIL_BYTES` bytes.
+        :param is_quiet: it counts neither as unread nor for notices, such as a message of keys.
         """
         frame = Send(
             0,
@@ -101,6 +103,7 @@ class Requests(ABC):
             reply_to,
             attachments,
             thumbnail,
+            is_quiet or None,
         )
         return expect(Sent, await self.request(frame, timeout_s=timeout_s))
 

@@ -245,6 +245,7 @@ class Session:
         reply_to: int | None = None,
         attachments: list[bytes] | None = None,
         thumbnail: bytes | None = None,
+        is_quiet: bool = False,
         temp_id: bytes | None = None,
         timeout_s: float = SEND_TIMEOUT_S,
     ) -> Sent:
@@ -256,6 +257,7 @@ class Session:
         :param reply_to: the seq of the message that it answers.
         :param attachments: ids of complete uploads of the user's own.
         :param thumbnail: a small ciphertext beside the content.
+        :param is_quiet: it counts neither as unread nor for notices, such as a message of keys.
         :param temp_id: 16 bytes; a UUID of version 7, by the server's clock, if left out.
         :raises RequestRefused: by an error that is not retryable.
         :raises OutcomeUnknown: if no acknowledgement came within `timeout_s` seconds.
@@ -268,7 +270,9 @@ class Session:
         def came() -> Sent | None:
             # Its `sent` may have been lost: then catching up brings the message.
             held = sending.get(key)
-            return None if held is None else Sent(0, held.seq, held.message, held.created, held.device)
+            if held is None:
+                return None
+            return Sent(0, held.seq, held.message, held.created, held.device, held.quiet_count)
 
         async def ask(connection: ClientConnection) -> Sent:
             return came() or await connection.send(
@@ -281,6 +285,7 @@ class Session:
                 reply_to=reply_to,
                 attachments=attachments,
                 thumbnail=thumbnail,
+                is_quiet=is_quiet,
             )
 
         sending[key] = None
@@ -308,6 +313,8 @@ class Session:
                 reply_to=reply_to,
                 attachments=attachments,
                 thumbnail=thumbnail,
+                is_quiet=is_quiet or None,
+                quiet_count=sent.quiet_count,
             )
         )
         return sent
@@ -368,6 +375,8 @@ class Session:
                 message.reply_to,
                 attachments,
                 thumbnail,
+                message.is_quiet,
+                message.quiet_count,
             )
         )
         return revised
@@ -384,7 +393,7 @@ class Session:
         await self._link.insist(ask, timeout_s)
         actor = self.mailbox.user if for_everyone and message.sender != self.mailbox.user else None
         key = (message.conversation, message.seq, message.message, message.created, message.sender)
-        self._apply(Tombstone(*key, actor))
+        self._apply(Tombstone(*key, message.is_quiet, actor, message.quiet_count))
 
     def uploader(self, store: ObjectStore) -> Uploader:
         """The uploads of this device."""

@@ -41,6 +41,7 @@ FEATURES: Final[dict[str, str]] = {
     "presence": "`watch`, `presence`",
     "profiles": "`display_name`, `profile`",
     "public_avatars": "avatars are pictures that every holder of their URL can see, not ciphertext (18.10)",
+    "quiet": "`is_quiet` in `send`, `message` and `tombstone`; `quiet_count`, `quiet_counts`",
     "receipt_counts": "`receipt_counts`, where more than 32 users take part",
     "reply_to": "`reply_to`",
     "requests": "`is_request` and `asked_by` in `conversation`, `is_request` in `list`; `messages_from` and"

@@ -141,6 +141,7 @@ _mark: Final = _row("[conversation, seq]", _id, _seq)
 _receipt: Final = _row("[user, delivered_seq, read_seq]", _id, _seq, _seq)
 _quiet_hours: Final = _row("[from_minute, until_minute, zone]", _uint(1439), _uint(1439), _text(limits.MAX_ZONE_BYTES))
 _count: Final = _row("[seq, delivered, read, recipients]", _seq, _seq, _seq, _seq)
+_quiet_count: Final = _row("[seq, quiet_count]", _seq, _seq)
 _limit: Final = _row("[limit, limit_value]", _text(64), _uint(2**63 - 1))
 _digest: Final = _bytes(limits.DIGEST_BYTES, limits.DIGEST_BYTES)
 _size: Final = _uint(2**63 - 1, least=1)
@@ -309,6 +310,7 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.MEDIA_TYPE: _media_type,
     Key.DIGEST: _digest,
     Key.URL: _visible(limits.MAX_URL_BYTES),
+    Key.IS_QUIET: _bool,
     Key.IDENTITY: _bytes(1, limits.MAX_IDENTITY_BYTES),
     Key.IDENTITY_REVISION: _uint(2**31 - 1),
     Key.ONE_TIME_KEYS: _array(limits.MAX_POOL_KEYS, _one_time_key, least=1),
@@ -341,6 +343,8 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.LEFT_SEQ: _seq,
     Key.AVATAR: _avatar,
     Key.IS_AVATAR: _bool,
+    Key.QUIET_COUNT: _seq,
+    Key.QUIET_COUNTS: _array(2, _quiet_count, least=1),
 }
 
 OPTIONAL: Final = frozenset(
@@ -381,6 +385,9 @@ OPTIONAL: Final = frozenset(
         Key.ONE_TIME_KEYS,
         Key.LAST_RESORT_KEYS,
         Key.IS_ANEW,
+        Key.IS_QUIET,
+        Key.QUIET_COUNT,
+        Key.QUIET_COUNTS,
     }
 )
 """Fields that a frame may leave out; absent and None mean the same."""

@@ -188,8 +188,10 @@ MAX_FRAMES: Final = 4096
 time: a message full of the smallest frames would take a third of a second to refuse, these take 30 ms."""
 
 MAX_FIELDS: Final = 23
-"""Fields of a frame, its type among them: the largest map whose head is one byte. The largest frame, `conversation`,
-has 22."""
+"""Fields of a frame from a client, its type among them: the largest map whose head is one byte."""
+
+MAX_SERVER_FIELDS: Final = 47
+"""Fields of a frame from a server: twice as many. The largest frame, `conversation`, has 24."""
 
 MAX_NESTING: Final = 4
 """Depth of containers in a frame from a client: map, `marks`, mark. Protects the decoder's stack."""

@@ -50,7 +50,7 @@ class Key(IntEnum):
     CURSOR = 22
     MORE = 23
     # From here on keys take two bytes. Frames that are sent for each message have only `reply_to`,
-    # `attachments` and `thumbnail` among these.
+    # `attachments`, `thumbnail`, `is_quiet` and `quiet_count` among these.
     COUNT = 24
     BEFORE = 25
     AFTER = 26
@@ -101,6 +101,7 @@ class Key(IntEnum):
     MEDIA_TYPE = 71
     DIGEST = 72
     URL = 73
+    IS_QUIET = 74
     PAGES = 80
     IDENTITY = 81
     IDENTITY_REVISION = 82
@@ -134,6 +135,8 @@ class Key(IntEnum):
     LEFT_SEQ = 114
     AVATAR = 115
     IS_AVATAR = 116
+    QUIET_COUNT = 117
+    QUIET_COUNTS = 118
 
 
 class Type(IntEnum):

@@ -23,6 +23,8 @@ class Message(Struct, frozen=True, gc=False):
     :ivar reply_to: the seq of the message that it answers; None if it answers none.
     :ivar attachments: ids, in the order that the sender gave; None if it has none.
     :ivar thumbnail: a small ciphertext beside the content; None if it has none.
+    :ivar is_quiet: it counts neither as unread nor for notices; None for false.
+    :ivar quiet_count: how many of the conversation's messages up to this one are quiet; None for 0.
     """
 
     TYPE: ClassVar = Type.MESSAGE
@@ -42,12 +44,16 @@ class Message(Struct, frozen=True, gc=False):
     reply_to: int | None = None
     attachments: list[bytes] | None = None
     thumbnail: bytes | None = None
+    is_quiet: bool | None = None
+    quiet_count: int | None = None
 
 
 class Tombstone(Struct, frozen=True, gc=False):
     """Push: the remains of a message that was deleted. It is final: no revision comes after it.
 
+    :ivar is_quiet: the message was quiet; None for false.
     :ivar actor: the administrator who deleted it for everyone; None: its sender, or this user.
+    :ivar quiet_count: as in `Message`.
     """
 
     TYPE: ClassVar = Type.TOMBSTONE
@@ -56,7 +62,9 @@ class Tombstone(Struct, frozen=True, gc=False):
     message: bytes
     created: int
     sender: bytes
+    is_quiet: bool | None = None
     actor: bytes | None = None
+    quiet_count: int | None = None
 
 
 class Participant(Struct, frozen=True, gc=False):
@@ -115,9 +123,9 @@ class Conversation(Struct, frozen=True):
     :ivar kind: "direct" or "group".
     :ivar name: of a group.
     :ivar first_seq: the first seq that this user may read.
-    :ivar active_at: microseconds since 1970: the last message, or the beginning.
+    :ivar active_at: microseconds since 1970: the last message that is not quiet, or the beginning.
     :ivar participants: None if they are as they were.
-    :ivar last_message: with `last_seq`; None if there is none, or none that this user may read.
+    :ivar last_message: the last one that is not quiet; None if there is none, or none that this user may read.
     :ivar participants_version: of the participants and the settings: the greater version counts.
     :ivar joiners_see_all: users who join see earlier messages; None for false.
     :ivar lifetime_s: the time after which messages disappear; None: as long as the server keeps them.
@@ -132,6 +140,8 @@ class Conversation(Struct, frozen=True):
         holds this user alone. None: `participants` holds all of them.
     :ivar is_request: `asked_by` asks the user to take part, and the user has not accepted; None for false.
     :ivar avatar: of a group; None if there is none.
+    :ivar quiet_counts: (seq, how many messages up to it are quiet) of the user's base and of `last_seq`; None if no
+        message of the conversation is quiet.
     """
 
     TYPE: ClassVar = Type.CONVERSATION
@@ -157,6 +167,7 @@ class Conversation(Struct, frozen=True):
     actor: bytes | None = None
     former: list[Stay] | None = None
     avatar: Avatar | None = None
+    quiet_counts: list[tuple[int, int]] | None = None
 
 
 class Typing(Struct, frozen=True, gc=False):
@@ -197,12 +208,14 @@ class Receipts(Struct, frozen=True):
     :ivar device: of the user's own marks, as they move: the device on which the user has read; None: other users'
         marks, or not known.
     :ivar receipts: (user, delivered_seq, read_seq), as they are now; they never go back.
+    :ivar quiet_counts: of the user's own read mark, as in `Conversation`.
     """
 
     TYPE: ClassVar = Type.RECEIPTS
     conversation: bytes
     device: bytes | None
     receipts: list[tuple[bytes, int, int]]
+    quiet_counts: list[tuple[int, int]] | None = None
 
 
 class Cursor(Struct, frozen=True, gc=False):
@@ -239,6 +252,7 @@ class Participants(Struct, frozen=True):
 
     :ivar participants_version: of this frame; an entry that was told with a greater one stands.
     :ivar participant_count: as in `Conversation`, of that version.
+    :ivar quiet_counts: as in `Conversation`, in answer to `Sync`.
     """
 
     TYPE: ClassVar = Type.PARTICIPANTS
@@ -246,6 +260,7 @@ class Participants(Struct, frozen=True):
     participants: list[Participant]
     participants_version: int
     participant_count: int | None = None
+    quiet_counts: list[tuple[int, int]] | None = None
 
 
 class Departed(Struct, frozen=True):
@@ -270,6 +285,7 @@ class Settings(Struct, frozen=True, gc=False):
     :ivar lifetime_s: as in `Conversation`.
     :ivar actor: the user who changed the settings last; None if no user has.
     :ivar avatar: as in `Conversation`.
+    :ivar quiet_counts: of the message before `first_seq`, where that has risen.
     """
 
     TYPE: ClassVar = Type.SETTINGS
@@ -281,6 +297,7 @@ class Settings(Struct, frozen=True, gc=False):
     lifetime_s: int | None = None
     actor: bytes | None = None
     avatar: Avatar | None = None
+    quiet_counts: list[tuple[int, int]] | None = None
 
 
 class Profile(Struct, frozen=True, gc=False):

@@ -118,6 +118,7 @@ class Sent(Struct, frozen=True, gc=False):
 
     :ivar created: microseconds since 1970-01-01T00:00Z, by Postgres' clock; grows with `seq` in a conversation.
     :ivar device: another device of the user, which had sent the message before; None: this one.
+    :ivar quiet_count: how many of the conversation's messages up to this one are quiet; None for 0.
     """
 
     TYPE: ClassVar = Type.SENT
@@ -126,6 +127,7 @@ class Sent(Struct, frozen=True, gc=False):
     message: bytes
     created: int
     device: bytes | None = None
+    quiet_count: int | None = None
 
 
 class Done(Struct, frozen=True, gc=False):

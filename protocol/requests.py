@@ -38,6 +38,7 @@ class Send(Struct, frozen=True, gc=False):
     :ivar reply_to: the seq of the message that it answers, if any.
     :ivar attachments: ids of uploads that are complete, of which the message takes possession.
     :ivar thumbnail: a small ciphertext beside the content.
+    :ivar is_quiet: it counts neither as unread nor for notices, also after edits; None for false.
     """
 
     TYPE: ClassVar = Type.SEND
@@ -51,6 +52,7 @@ class Send(Struct, frozen=True, gc=False):
     reply_to: int | None = None
     attachments: list[bytes] | None = None
     thumbnail: bytes | None = None
+    is_quiet: bool | None = None
 
 
 class MarkDelivered(Struct, frozen=True):

@@ -42,6 +42,7 @@ class InspectedMessage(Struct, frozen=True):
     """
     :ivar created: when it was committed, to the duration of the commit.
     :ivar is_silent: its recipient blocks the sender, and sees a tombstone.
+    :ivar is_quiet: it causes no notice.
     :ivar deleted: for everyone; `deleted_by` is the administrator who did it, None: the sender.
     """
 
@@ -50,6 +51,7 @@ class InspectedMessage(Struct, frozen=True):
     username: str
     created: int
     is_silent: bool
+    is_quiet: bool
     edited: int | None
     deleted: int | None
     deleted_by: bytes | None

@@ -66,6 +66,8 @@ class MovedMarks(Struct, frozen=True, gc=False):
     :ivar device: if `is_read`, the device that moved it; None: not known.
     :ivar after: others' marks have passed messages above this seq.
     :ivar authors: the authors of those messages; None in conversations of more than `MAX_SHOWN`.
+    :ivar quiet_count: if `is_read`, how many messages up to `own_read` are quiet; None if no message of the
+        conversation is, or if it is not known.
     """
 
     conversation: bytes
@@ -78,6 +80,7 @@ class MovedMarks(Struct, frozen=True, gc=False):
     device: bytes | None
     after: int
     authors: list[bytes] | None
+    quiet_count: int | None
 
 
 class Marked(Struct, frozen=True):

@@ -31,7 +31,7 @@ from store.errors import (
     UnknownMessage,
 )
 from store.participant_lists import ParticipantsCache
-from store.postgres.columns import BIGINT, BIGINTS, BYTEAS, INT, TEXTS, UUID, UUIDS
+from store.postgres.columns import BIGINT, BIGINTS, BOOLS, BYTEAS, INT, TEXTS, UUID, UUIDS
 from store.postgres.driver import byteas, uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
@@ -58,6 +58,7 @@ _SEND: Final = Statement(
         "attachments": TEXTS,
         "thumbnail": BYTEAS,
         "device": UUIDS,
+        "is_quiet": BOOLS,
     },
 )
 
@@ -89,6 +90,7 @@ class NewMessage(Struct, frozen=True, gc=False):
     """A send as a client requests it; ids are 16 bytes, those of attachments included.
 
     :ivar device: the device that sends it; None only where it is not known.
+    :ivar is_quiet: it counts neither as unread nor for notices.
     """
 
     conversation: bytes
@@ -102,6 +104,7 @@ class NewMessage(Struct, frozen=True, gc=False):
     attachments: list[bytes] | None = None
     thumbnail: bytes | None = None
     device: bytes | None = None
+    is_quiet: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -123,6 +126,8 @@ class NewMessage(Struct, frozen=True, gc=False):
             framed.append(b"a%b" % b"".join(self.attachments))
         if self.thumbnail is not None:
             framed.append(b"t%b" % self.thumbnail)
+        if self.is_quiet:
+            framed.append(b"q")
         return blake2b(b"".join(framed), digest_size=32).digest()
 
 
@@ -132,6 +137,8 @@ class Committed(Struct, frozen=True, gc=False):
     :ivar is_new: false for a retry: then the first request fans the message out.
     :ivar participants: of the conversation, at the commit.
     :ivar device: of a retry, the device that wrote the message; None if that is not known, or the message is gone.
+    :ivar quiet_count: how many of the conversation's messages up to this one are quiet; None for 0, and in the answer
+        to a retry of a message that is gone.
     """
 
     message: bytes
@@ -140,6 +147,7 @@ class Committed(Struct, frozen=True, gc=False):
     is_new: bool
     participants: tuple[bytes, ...]
     device: bytes | None = None
+    quiet_count: int | None = None
 
 
 Outcome: TypeAlias = Committed | StoreError
@@ -201,8 +209,9 @@ async def _send_with_old(
         "digest": byteas([message.digest() for message in old]),
     }
     outcomes: dict[tuple[bytes, bytes], Outcome] = {(each.sender, each.temp_id): TempIdExpired() for each in old}
-    for n, seq, message_id, created, device, is_same in await pool.fetch(_sql.sent_before, parameters):
-        outcome = Committed(message_id, seq, created, False, (), device) if is_same else TempIdConflict()
+    for n, seq, message_id, created, device, quiet_count, is_same in await pool.fetch(_sql.sent_before, parameters):
+        committed = Committed(message_id, seq, created, False, (), device, quiet_count or None)
+        outcome = committed if is_same else TempIdConflict()
         outcomes[old[n - 1].sender, old[n - 1].temp_id] = outcome
     new = [message for message in unique if (message.sender, message.temp_id) not in outcomes]
     if new:
@@ -298,6 +307,7 @@ def _parameters(cache: ParticipantsCache, batch: list[NewMessage]) -> tuple[dict
         "attachments": None,
         "thumbnail": None,
         "device": [message.device for message in batch],
+        "is_quiet": [message.is_quiet for message in batch],
     }
     if any(message.attachments is not None for message in batch):
         parameters["attachments"] = [
@@ -334,7 +344,7 @@ def _outcomes(
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for message, row in zip(batch, rows, strict=True):
-        _, outcome, seq, message_id, created, device, version, participants = row
+        _, outcome, seq, message_id, created, device, quiet_count, version, participants = row
         # They come with the first row of a conversation, even a refused one, and apply to all of its rows.
         if participants is not None:
             cached[message.conversation] = (version, tuple(participants))
@@ -344,7 +354,8 @@ def _outcomes(
         else:
             # The message of a blocked sender goes to the sender's own devices only.
             known = (message.sender,) if outcome == "silent" else cached[message.conversation][1]
-            outcomes.append(Committed(message_id, seq, created, outcome != "again", known, device))
+            is_new = outcome != "again"
+            outcomes.append(Committed(message_id, seq, created, is_new, known, device, quiet_count or None))
     return outcomes
 
 

@@ -126,7 +126,8 @@ class ChangedParticipants(Struct, frozen=True):
 
     :ivar is_other: whether the list of participants, or the data about them, has changed.
     :ivar users: the participants.
-    :ivar marks: (user, delivered, read, read as the user's own devices see it), for marks that have moved.
+    :ivar marks: (user, delivered, read, read as the user's own devices see it, how many messages up to that are quiet),
+        for marks that have moved; None: no message of the conversation is quiet, or it is not known.
     :ivar counted_upto: in conversations of many, if marks have moved: the seq of the last message.
     :ivar settings: with the floor, if it has moved.
     """
@@ -134,7 +135,7 @@ class ChangedParticipants(Struct, frozen=True):
     conversation: bytes
     is_other: bool
     users: tuple[bytes, ...]
-    marks: list[tuple[bytes, int, int, int]]
+    marks: list[tuple[bytes, int, int, int, int | None]]
     counted_upto: int | None
     settings: Settings | None
 
@@ -144,11 +145,21 @@ async def changed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[C
     parameters = {"users": uuids(users), "base": base, "most": MAX_SHOWN}
     changed = []
     for conversation, is_other, participants, upto, *rest in await pool.fetch(_sql.changed_since, parameters):
-        columns, (floor, name, version, sees_all, lifetime_s, actor, avatar) = rest[:4], rest[4:]
+        columns, (floor, name, version, sees_all, lifetime_s, actor, avatar, quiet_count) = rest[:5], rest[5:]
         marks = list(zip(*columns, strict=True))
         moved = floor is not None
         settings = (
-            Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s, actor, avatar_of(avatar))
+            Settings(
+                conversation,
+                name,
+                floor + 1,
+                version,
+                sees_all or None,
+                lifetime_s,
+                actor,
+                avatar_of(avatar),
+                None if quiet_count is None else [(floor, quiet_count)],
+            )
             if moved
             else None
         )

@@ -75,10 +75,20 @@ async def unannounced(pool: Pool, *, limit: int) -> list[FloorAnnouncement]:
     rows = await pool.fetch(_sql.unannounced, {"limit": limit})
     return [
         FloorAnnouncement(
-            Settings(conversation, name, floor + 1, version, sees_all or None, lifetime_s, actor, avatar_of(avatar)),
+            Settings(
+                conversation,
+                name,
+                floor + 1,
+                version,
+                sees_all or None,
+                lifetime_s,
+                actor,
+                avatar_of(avatar),
+                None if quiet_count is None else [(floor, quiet_count)],
+            ),
             list(users),
         )
-        for conversation, name, floor, version, sees_all, lifetime_s, actor, avatar, users in rows
+        for conversation, name, floor, version, sees_all, lifetime_s, actor, avatar, quiet_count, users in rows
     ]
 
 

@@ -91,9 +91,8 @@ async def edit(
         "thumbnail": thumbnail,
         "device": None if device is None else uuid(device),
     }
-    [(outcome, message, created, new, edited, participants, reply_to, hidden_for, temp_id)] = await pool.fetch(
-        _sql.edit, parameters
-    )
+    [(outcome, message, created, new, edited, participants, *rest)] = await pool.fetch(_sql.edit, parameters)
+    reply_to, hidden_for, temp_id, is_quiet, quiet_count = rest
     if outcome not in ("edited", "again"):
         raise _REFUSED[outcome]
     revised = Message(
@@ -113,6 +112,8 @@ async def edit(
         reply_to,
         attachments,
         thumbnail,
+        is_quiet or None,
+        quiet_count,
     )
     return MessageChange(revised, participants or [], outcome == "edited", hidden_for), new, edited
 
@@ -140,10 +141,11 @@ async def delete_for_me(pool: Pool, user: bytes, conversation: bytes, seq: int) 
 
 async def _delete(pool: Pool, query: str, user: bytes, conversation: bytes, seq: int) -> MessageChange:
     parameters: dict[str, Any] = {"user": uuid(user), "conversation": uuid(conversation), "seq": seq}
-    [(outcome, message, created, sender, participants, actor)] = await pool.fetch(query, parameters)
+    [(outcome, message, created, sender, participants, actor, *quiet)] = await pool.fetch(query, parameters)
     if outcome not in ("deleted", "again"):
         raise _REFUSED[outcome]
-    stone = Tombstone(conversation, seq, message, created, sender, actor)
+    is_quiet, quiet_count = quiet
+    stone = Tombstone(conversation, seq, message, created, sender, is_quiet or None, actor, quiet_count)
     return MessageChange(stone, participants or [], outcome == "deleted")
 
 

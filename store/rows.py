@@ -28,13 +28,15 @@ def message_of(
     thumbnail: bytes | None,
     temp_id: bytes | None,
     device: bytes | None,
+    is_quiet: bool,
+    quiet_count: int | None,
     is_gone: bool,
     deleted_by: bytes | None,
     *_: Any,
 ) -> Message | Tombstone:
     """A message, or its tombstone if it was deleted for everyone or for the reader; columns in this order."""
     if is_gone:
-        return Tombstone(conversation, seq, message, created, sender, deleted_by)
+        return Tombstone(conversation, seq, message, created, sender, is_quiet or None, deleted_by, quiet_count)
     return Message(
         conversation,
         seq,
@@ -52,6 +54,8 @@ def message_of(
         reply_to,
         attachments,
         thumbnail,
+        is_quiet or None,
+        quiet_count,
     )
 
 
@@ -114,19 +118,19 @@ class Entry(NamedTuple):
 
     @property
     def settings(self) -> Row:
-        """The columns of the conversation itself, from `asked_by` to `uncounted_seqs`."""
-        return self.head[3:19]
+        """The columns of the conversation itself, from `asked_by` to `quiet_counts`."""
+        return self.head[3:20]
 
     @property
     def avatar(self) -> bytes | None:
         """As `avatar_of` takes it."""
-        avatar: bytes | None = self.head[36]
+        avatar: bytes | None = self.head[39]
         return avatar
 
     @property
     def last_message(self) -> Row | None:
         """The columns of the last message, as `message_of` takes them; None if the user may read none."""
-        return None if self.head[19] is None else self.head[19:36]
+        return None if self.head[20] is None else self.head[20:39]
 
     def participants(self) -> Iterator[Row]:
         """The columns of each participant, as `participant_of` takes them."""
@@ -134,7 +138,7 @@ class Entry(NamedTuple):
         for row in self.shown:
             user = row[3]
             username, name, revision, avatar = profiles[user]
-            if row[34]:
+            if row[37]:
                 name = avatar = None
             yield user, row[4], username, name, revision, *row[7:11], row[17], avatar
 
@@ -150,7 +154,7 @@ def entries_of(rows: Iterable[Row]) -> list[Entry]:
         if kind == _PARTICIPANT:
             shown.setdefault(row[1:3], []).append(row)
         elif kind == _PROFILE:
-            profiles[row[3]] = (*row[5:8], row[36])
+            profiles[row[3]] = (*row[5:8], row[39])
         elif kind == _CONVERSATION:
             heads.append(row)
         elif kind == _STAY:
@@ -162,7 +166,7 @@ def entries_of(rows: Iterable[Row]) -> list[Entry]:
 
 def conversation_of(entry: Entry) -> Conversation:
     asked_by, actor, kind, name, created, first_seq, last_seq, unread, active_at, *settings = entry.settings
-    version, lifetime_s, muted_until, own_revision, size, joiners_see_all, uncounted = settings
+    version, lifetime_s, muted_until, own_revision, size, joiners_see_all, uncounted, quiet = settings
     conversation, last = entry.conversation, entry.last_message
     return Conversation(
         conversation,
@@ -187,7 +191,20 @@ def conversation_of(entry: Entry) -> Conversation:
         actor,
         _former(entry.stays) or None,
         avatar_of(entry.avatar),
+        quiet_counts_of(quiet),
     )
+
+
+def quiet_counts_of(numbers: Sequence[int] | None) -> list[tuple[int, int]] | None:
+    """`quiet_counts` of a frame.
+
+    :param numbers: of a conversation some of whose messages are quiet: the user's base, how many messages up to it are
+        quiet, and the same for the last message.
+    """
+    if numbers is None:
+        return None
+    base, base_count, last, count = numbers
+    return [(base, base_count), (last, count)] if base < last else [(last, count)]
 
 
 def _former(rows: Sequence[Row]) -> list[Stay]:

@@ -289,8 +289,14 @@ create table conversations (
     direct_low uuid,
     direct_high uuid,
     last_seq bigint not null default 0,
+    -- When the last message was sent that is not quiet, or the conversation began: the order of lists.
     active_at timestamptz not null default clock_timestamp(),
     changed xid8 not null default pg_current_xact_id(),
+    -- Quiet messages (decision 3): how many of the messages are quiet; the last one that is not, if quiet ones follow it
+    -- (0: all are quiet; null: none follow, and it is last_seq); and when the last quiet one was sent.
+    quiet_count bigint not null default 0,
+    shown_seq bigint,
+    last_quiet_at timestamptz,
     participants_version bigint not null default 1,
     -- Moves with each change of the users who get messages, also with a change that the others are not told of
     -- (withheld). Nodes check their cached lists of recipients by it.
@@ -356,7 +362,8 @@ create table participants (
     -- The read mark that no other user sees: of messages of a user whom this one blocks, or of all if this one gives no
     -- receipts.
     private_read_seq bigint not null default 0,
-    -- The number of messages above the base that do not count as unread: see uncounted_seqs() and unread_count().
+    -- The number of messages above the base that do not count as unread, without quiet ones: see uncounted_seqs() and
+    -- unread_count().
     uncounted bigint not null default 0,
     -- The delivered mark that no other user sees: in a request, and while one of the two blocks the other.
     private_delivered_seq bigint not null default 0,
@@ -525,6 +532,9 @@ create table messages (
     -- The device that wrote the content: the one that sent the message, or edited it last. Null: not known, as of an
     -- imported message, or erased. Without a foreign key, like the rest: a device may go before its messages.
     device_id uuid,
+    -- It counts neither as unread nor for notices; and how many of the messages up to this one are so.
+    is_quiet boolean not null default false,
+    quiet_count bigint not null default 0,
     -- The ids of its attachments, in the sender's order, and a small thumbnail, which is ciphertext. Null: none.
     attachments uuid[],
     thumbnail bytea,
@@ -533,8 +543,10 @@ create table messages (
     constraint messages_deleted_by check (deleted_by is null or deleted is not null and deleted_by <> sender_id),
     constraint messages_numbers check (least(seq, reply_to) >= 1 and reply_to < seq and revision >= 0)
 );
--- The messages that do not count as unread; a conversation has few. A deleted message keeps its place here.
-create index messages_uncounted on messages (conversation_id, seq) where deleted is not null or is_silent;
+-- The messages that stopped counting as unread, or never counted for a user; a conversation has few. A deleted message
+-- keeps its place here. Quiet messages, of which a conversation may have many, are counted by quiet_count.
+create index messages_uncounted on messages (conversation_id, seq) where (deleted is not null or is_silent) and not
+    is_quiet;
 create trigger messages_orphan after update of deleted on messages for each row when (old.deleted is null and
     new.deleted is not null) execute function orphan_attachments();
 
@@ -1213,7 +1225,8 @@ create table migrations (
 
 -- Deletes a message for everyone: its content is erased, and a tombstone stays.
 -- delete_message(p_user uuid, p_conversation uuid, p_seq bigint, out outcome text, out id uuid, out created bigint, out
---     sender uuid, out participant_ids uuid[], out actor uuid) returns record
+--     sender uuid, out participant_ids uuid[], out actor uuid, out is_quiet boolean, out quiet_count bigint) returns
+--     record
 
 -- The first time after p_after at which it is p_hour o'clock in the zone.
 -- digest_after(p_hour int, p_zone text, p_after timestamptz) returns timestamptz
@@ -1233,7 +1246,8 @@ create table migrations (
 -- edit_message(p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint, p_content_type text, p_content bytea,
 --     p_nonce bytea, p_ephemeral_public_key bytea, p_attachments uuid[], p_thumbnail bytea, p_device uuid, out outcome
 --     text, out id uuid, out created bigint, out revision bigint, out edited bigint, out participant_ids uuid[], out
---     reply_to bigint, out hidden_for uuid, out temp_id uuid) returns record
+--     reply_to bigint, out hidden_for uuid, out temp_id uuid, out is_quiet boolean, out quiet_count bigint) returns
+--     record
 
 -- Records the ends of runs.
 -- end_jobs(p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[], p_tracebacks
@@ -1261,6 +1275,9 @@ create table migrations (
 
 -- The last message above p_floor that was created at p_until or before; p_floor if there is none.
 -- expired_upto(p_conversation uuid, p_floor bigint, p_last bigint, p_until timestamptz) returns bigint
+
+-- The first message after p_seq that is not quiet: a request causes one notice, for this one.
+-- first_counted(p_conversation uuid, p_seq bigint) returns bigint
 
 -- The first seq above p_floor whose message the snapshot does not see; one above the last seq if it sees all.
 -- first_unseen(p_conversation uuid, p_floor bigint, p_snapshot pg_snapshot) returns bigint
@@ -1293,7 +1310,7 @@ create table migrations (
 
 -- Deletes a message for one user.
 -- hide_message(p_user uuid, p_conversation uuid, p_seq bigint, out outcome text, out id uuid, out created bigint, out
---     sender uuid, out actor uuid) returns record
+--     sender uuid, out actor uuid, out is_quiet boolean, out quiet_count bigint) returns record
 
 -- The participants who have deleted a message for themselves: their devices are told a tombstone of it, and nothing
 -- else (holders_of).
@@ -1420,11 +1437,18 @@ create table migrations (
 --     p_last_kinds text[], p_last_numbers bigint[], p_last_keys bytea[], p_is_anew boolean, p_most int, p_most_kinds
 --     int, p_few int) returns text
 
+-- How many of a conversation's messages up to p_seq are quiet; null: not known, since p_seq lies below the floor.
+-- quiet_at(c conversations, p_seq bigint) returns bigint
+
+-- How many of a conversation's messages up to p_seq are quiet, by the message after it.
+-- quiet_upto(p_conversation uuid, p_seq bigint) returns bigint
+
 -- The messages of a conversation that a participant may read, as this participant sees them.
 -- readable_messages(p_conversation uuid, p_user uuid, p_floor bigint) returns table(seq bigint, id uuid, sender_id
 --     uuid, created timestamptz, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision
 --     int, edited timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea, temp_id uuid, device_id uuid,
---     is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent boolean, size int)
+--     is_quiet boolean, quiet_count bigint, is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent boolean,
+--     size int)
 
 -- The recipients of a message, and their marks: all users who took part when it was sent, other than its sender.
 -- recipients_of(p_conversation uuid, p_seq bigint, p_sender uuid) returns table(user_id uuid, delivered_seq bigint,
@@ -1445,7 +1469,7 @@ create table migrations (
 -- renew_token(p_device uuid, p_family_hash bytea, p_token_hash bytea, p_new_hash bytea, p_lifetime_s float8,
 --     p_overlap_s float8, p_most int, out state text, out expires bigint, out at bigint) returns record
 
--- The number of requests whose first message a user has not read.
+-- The number of requests whose first message that is not quiet a user has not read.
 -- requests_waiting(p_user uuid) returns bigint
 
 -- A user sets another password by the token of a mail.
@@ -1458,15 +1482,16 @@ create table migrations (
 -- Commits a batch of sends in one transaction and one round trip.
 -- send_batch(p_lock_ms int, p_conversations uuid[], p_conversation uuid[], p_known_version bigint[], p_id uuid[],
 --     p_sender uuid[], p_temp_id uuid[], p_digest bytea[], p_content_type text[], p_content bytea[], p_nonce bytea[],
---     p_ephemeral_public_key bytea[], p_reply_to bigint[], p_attachments text[], p_thumbnail bytea[], p_device uuid[])
---     returns table(n bigint, outcome text, seq bigint, id uuid, created bigint, device uuid, recipients_version
---     bigint, participant_ids uuid[])
+--     p_ephemeral_public_key bytea[], p_reply_to bigint[], p_attachments text[], p_thumbnail bytea[], p_device uuid[],
+--     p_is_quiet boolean[]) returns table(n bigint, outcome text, seq bigint, id uuid, created bigint, device uuid,
+--     quiet_count bigint, recipients_version bigint, participant_ids uuid[])
 
 -- Commits a batch of one send.
 -- send_one(p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
 --     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to
---     bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, out outcome text, out seq bigint, out id uuid,
---     out created bigint, out device uuid, out recipients_version bigint, out participant_ids uuid[]) returns record
+--     bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_is_quiet boolean, out outcome text, out seq
+--     bigint, out id uuid, out created bigint, out device uuid, out quiet_count bigint, out recipients_version bigint,
+--     out participant_ids uuid[]) returns record
 
 -- A user blocks another user, or ends the block.
 -- set_blocked(p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean, out outcome text, out shown uuid[],
@@ -1539,8 +1564,8 @@ create table migrations (
 -- unseen_messages(p_user uuid, p_conversation uuid[], p_after bigint[], p_newest bigint[], p_snapshot pg_snapshot[],
 --     p_limit int, p_bytes bigint) returns table(conversation uuid, seq bigint, id uuid, created bigint, sender uuid,
 --     content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision int, edited bigint, reply_to
---     bigint, attachments uuid[], thumbnail bytea, temp_id uuid, device uuid, is_gone boolean, deleted_by uuid,
---     is_beyond boolean)
+--     bigint, attachments uuid[], thumbnail bytea, temp_id uuid, device uuid, is_quiet boolean, quiet_count bigint,
+--     is_gone boolean, deleted_by uuid, is_beyond boolean)
 
 -- The form in which the name of a deleted user is kept.
 -- username_hash(p_username text) returns bytea

@@ -450,7 +450,8 @@ def _told(conversation: Conversation, news: str, *, is_fresh: bool) -> list[Sync
         told.append(replace(conversation, last_message=None, participants=None))
     if conversation.participants:
         id_, version = conversation.conversation, conversation.participants_version
-        told.append(Participants(id_, conversation.participants, version, conversation.participant_count))
+        count, quiet_counts = conversation.participant_count, conversation.quiet_counts
+        told.append(Participants(id_, conversation.participants, version, count, quiet_counts))
     return told
 
 

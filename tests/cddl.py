@@ -40,6 +40,7 @@ STRICTER = (
     (re.compile(r"mark = \[id, seq\]"), "mark = {0: id, 1: seq}"),
     (re.compile(r"receipt = \[id, seq, seq\]"), "receipt = {0: id, 1: seq, 2: seq}"),
     (re.compile(r"counted = \[seq, seq, seq, seq\]"), "counted = {0: seq, 1: seq, 2: seq, 3: seq}"),
+    (re.compile(r"quiet-upto = \[seq, seq\]"), "quiet-upto = {0: seq, 1: seq}"),
     (re.compile(r"allowed = \[limit, limit-value\]"), "allowed = {0: limit, 1: limit-value}"),
     (re.compile(r"avatar = \[id, size, digest\]"), "avatar = {0: id, 1: size, 2: digest}"),
     (
@@ -119,7 +120,14 @@ def _validate(root: str, frame: bytes, item: dict[int, Any]) -> None:
 
 
 ROWS = {Key.MARKS: 2, Key.HEADS: 2, Key.RECEIPTS: 3, Key.COUNTS: 4, Key.LIMITS: 2, Key.FILES: 4, Key.PART_REQUESTS: 3}
-ROWS |= {Key.QUIET_HOURS: 3, Key.AVATAR: 3, Key.TICKETS: 0, Key.PARTICIPANTS: 0, Key.CONVERSATIONS: 0}
+ROWS |= {
+    Key.QUIET_COUNTS: 2,
+    Key.QUIET_HOURS: 3,
+    Key.AVATAR: 3,
+    Key.TICKETS: 0,
+    Key.PARTICIPANTS: 0,
+    Key.CONVERSATIONS: 0,
+}
 ROWS |= {Key.ONE_TIME_KEYS: 3, Key.LAST_RESORT_KEYS: 3, Key.POOLS: 7, Key.DEVICES: 0}
 """Field whose value is an array of arrays, or an array, or has such fields -> the number of elements of each array."""
 

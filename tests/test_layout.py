@@ -51,6 +51,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "own_settings": "a user's settings on several devices",
         "participants": "participants who come, go and change",
         "postgres_faults": "connections to Postgres that break",
+        "quiet_messages": "messages that count neither as unread nor for notices",
         "retention": "messages that disappear",
         "shared_login": "programs that share one stored login",
         "tokens": "tokens that end, or are renewed or revoked",

@@ -76,11 +76,12 @@ export class Client extends EventEmitter {
 
   // Returns the `sent` once the message is committed, over as many connections as it takes (4.2, 4.3).
   // `attachments`: ids of complete uploads of the user's own (18.6).
+  // `isQuiet`: it counts neither as unread nor for notices (4.8).
   send(conversation, content, options = {}) {
-    const { contentType = 'text/plain', nonce, key, replyTo, attachments, thumbnail, tempId = this.#newTempId() } = options
+    const { contentType = 'text/plain', nonce, key, replyTo, attachments, thumbnail, isQuiet, tempId = this.#newTempId() } = options
     const frame = {
       type: 'send', conversation, content_type: contentType, content, nonce, ephemeral_public_key: key, temp_id: tempId,
-      reply_to: replyTo, attachments, thumbnail,
+      reply_to: replyTo, attachments, thumbnail, is_quiet: isQuiet || undefined,
     }
     return new Promise((resolve, reject) => {
       const send = { frame, resolve, reject, isOut: false }
@@ -197,11 +198,11 @@ export class Client extends EventEmitter {
 
   #apply(frame) {
     // A lost `sent`: the message comes with the other missed ones (4.6).
-    const { temp_id, seq, message, created, device } = frame.last_message ?? frame
+    const { temp_id, seq, message, created, device, quiet_count } = frame.last_message ?? frame
     const send = temp_id && this.#sends.find((each) => each.frame.temp_id.equals(temp_id))
     if (send) {
       this.#settle(send)
-      send.resolve({ type: 'sent', seq, message, created, device })
+      send.resolve({ type: 'sent', seq, message, created, device, quiet_count })
     }
     for (const entry of this.mailbox.apply(frame)) this.emit('entry', entry)
     if (this.mailbox.hasUnknown && !this.#isSyncing) this.#sync() // 5.4
@@ -226,9 +227,9 @@ export class Client extends EventEmitter {
   #sent(send, sent) {
     this.#settle(send)
     const { request, ...content } = send.frame
-    const { seq, message, created, device = this.device } = sent
+    const { seq, message, created, device = this.device, quiet_count } = sent
     // Own messages are pushed to other devices only (4.5).
-    this.#apply({ ...content, type: 'message', seq, message, created, sender: this.user, device })
+    this.#apply({ ...content, type: 'message', seq, message, created, sender: this.user, device, quiet_count })
     send.resolve(sent)
   }
 

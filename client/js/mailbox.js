@@ -10,7 +10,7 @@ export class Mailbox {
   // Drops everything: the server's history is not the one that this came from.
   drop() {
     this.cursor = undefined
-    // id in hex -> { told, participants, entries: seq -> entry, uncounted, first, floor, upTo, marked }
+    // id in hex -> { told, participants, entries: seq -> entry, uncounted, quiet: seq -> count, first, floor, upTo, marked }
     this.conversations = new Map()
     this.departed = new Map() // id in hex -> the participants_version with which this user left
     this.isFresh = true
@@ -25,7 +25,7 @@ export class Mailbox {
     const held = state.entries.get(frame.seq)
     if (held && !supersedes(frame, held)) return []
     if (frame.seq < state.floor) return []
-    if (frame.type === 'tombstone') state.uncounted.add(frame.seq)
+    if (frame.type === 'tombstone' && !frame.is_quiet) state.uncounted.add(frame.seq)
     // Edits of messages that this device never loaded are not for it.
     if (state.first !== undefined && frame.seq < state.first && !held) return []
     state.entries.set(frame.seq, frame)
@@ -62,12 +62,15 @@ export class Mailbox {
 
   // The number of messages that the user has not read (5.6).
   unreadCount(conversation) {
-    const { entries, floor, participants, told, uncounted } = this.#state(conversation)
+    const state = this.#state(conversation)
+    const { entries, floor, participants, told, uncounted } = state
     const { read_seq = 0, since_seq = 0 } = participants.get(this.user?.toString('hex')) ?? {}
-    const own = [...entries.values()].filter(({ sender }) => this.user?.equals(sender)).map(({ seq }) => seq)
+    const isRead = ({ sender, is_quiet }) => this.user?.equals(sender) && !is_quiet // 5.6
+    const own = [...entries.values()].filter(isRead).map(({ seq }) => seq)
     const read = Math.max(read_seq, since_seq, floor - 1, ...own)
     const last = Math.max(told?.last_seq ?? 0, ...entries.keys())
-    return Math.max(last - read - [...uncounted].filter((seq) => seq > read && seq <= last).length, 0)
+    const unread = last - read - [...uncounted].filter((seq) => seq > read && seq <= last).length
+    return unread > 0 ? Math.max(unread - quietCountAt(state, last) + quietCountAt(state, read), 0) : 0
   }
 
   // The up-to marks that are due.
@@ -88,7 +91,8 @@ export class Mailbox {
 
   // Takes marks of participants: user in hex -> { delivered_seq, read_seq, since_seq }; they never go back (5.7).
   takeParticipants(frame) {
-    const { participants } = this.#state(frame.conversation)
+    const { participants, quiet } = this.#state(frame.conversation)
+    for (const [seq, count] of frame.quiet_counts ?? []) quiet.set(seq, count)
     const told = frame.participants?.map(({ user, delivered_seq, read_seq, joined_seq, since_seq = joined_seq }) => [
       user, delivered_seq, read_seq, since_seq,
     ])
@@ -104,12 +108,13 @@ export class Mailbox {
   }
 
   // Takes the settings of a conversation, if they are newer, and its floor (6.6).
-  takeSettings({ conversation, name, first_seq, participants_version, joiners_see_all, lifetime_s, avatar }) {
+  takeSettings({ conversation, name, first_seq, participants_version, joiners_see_all, lifetime_s, avatar, quiet_counts }) {
     if (this.departed.has(conversation.toString('hex'))) return
     const state = this.#state(conversation)
     if (state.told && participants_version > state.told.participants_version) {
       state.told = { ...state.told, name, joiners_see_all, lifetime_s, avatar, participants_version }
     }
+    for (const [seq, count] of quiet_counts ?? []) state.quiet.set(seq, count)
     this.raiseFloor(conversation, first_seq)
   }
 
@@ -140,7 +145,7 @@ export class Mailbox {
   #state(id) {
     const key = id.toString('hex')
     if (!this.conversations.has(key)) {
-      const maps = { participants: new Map(), entries: new Map(), uncounted: new Set() }
+      const maps = { participants: new Map(), entries: new Map(), uncounted: new Set(), quiet: new Map() }
       this.conversations.set(key, { id, told: undefined, ...maps, first: undefined, floor: 1, upTo: 0, marked: 0 })
     }
     return this.conversations.get(key)
@@ -154,6 +159,7 @@ export class Mailbox {
     state.told = { ...told, participants: told.participants ?? state.told?.participants }
     if (told.participants) this.takeParticipants(told)
     for (const seq of told.uncounted_seqs ?? []) state.uncounted.add(seq)
+    for (const [seq, count] of told.quiet_counts ?? []) state.quiet.set(seq, count)
     this.raiseFloor(told.conversation, told.first_seq)
     if (state.first === undefined) {
       // The server tells this device only the last message of a new conversation (6.3): it begins there.
@@ -168,6 +174,17 @@ export class Mailbox {
   #advance(state) {
     if (state.first !== undefined) while (state.entries.has(state.upTo + 1)) state.upTo += 1
   }
+}
+
+// How many messages up to a seq are quiet (5.6.2): the server tells it for each base and each last message. Without that,
+// the number up to an earlier message.
+function quietCountAt({ entries, quiet }, seq) {
+  const next = entries.get(seq + 1)
+  if (entries.has(seq)) return entries.get(seq).quiet_count ?? 0
+  if (next) return (next.quiet_count ?? 0) - (next.is_quiet ? 1 : 0)
+  if (quiet.has(seq)) return quiet.get(seq)
+  const held = [...entries.values()].map((entry) => [entry.seq, entry.quiet_count ?? 0])
+  return Math.max(0, ...[...held, ...quiet].filter(([at]) => at < seq).map(([, count]) => count))
 }
 
 function supersedes(frame, held) {

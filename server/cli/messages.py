@@ -207,6 +207,8 @@ def _timeline(
         (shown_time(message.accepted), "accepted", accepted),
         (shown_time(message.created), "committed", "in Postgres, and acknowledged: it is not lost"),
     ]
+    if message.is_quiet:
+        events.append((None, "quiet", "its sender wants no notice of it, and it does not count as unread"))
     if message.is_silent:
         events.append((None, "silent", "the recipient blocks the sender: only the sender's devices have it"))
     else:

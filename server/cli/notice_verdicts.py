@@ -76,12 +76,14 @@ def _none_wanted(message: InspectedMessage, seq: int, facts: NoticeFacts) -> Ver
         return Verdict("not_for_them", f"no notice, for the same reason: {facts.delivery.why}")
     if state in _NO_ACCOUNT:
         return Verdict(state, f"no notice: {facts.delivery.why}")
+    if message.is_quiet:
+        return Verdict("quiet", "the message is quiet: its sender wants no notice of it")
     if state == "read":
         return Verdict("not_needed", "the user has read it")
     if recipient.muted_until is not None and recipient.muted_until > facts.now:
         return Verdict("muted", f"the user has muted the conversation until {_at(recipient.muted_until)}")
     if recipient.asked_seq is not None and seq != recipient.asked_seq + 1:
-        return Verdict("request", "a request causes one notice, for its first message")
+        return Verdict("request", "a request causes one notice, for its first message that is not quiet")
     return None
 
 

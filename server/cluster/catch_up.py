@@ -27,10 +27,10 @@ import structlog
 import trio
 
 from protocol.codec import encode
-from protocol.frames import Receipts, Tombstone
+from protocol.frames import Receipts
 from server.cluster.cursor_advance import CursorAdvance
 from server.cluster.presence import PresenceWatch
-from server.delivery.broadcast import Broadcast, push_of
+from server.delivery.broadcast import Broadcast, push_of, tombstone_of
 from server.delivery.hub import Hub
 from server.delivery.receipt_counts import ReceiptCounter
 from store.conversations import some_of
@@ -175,12 +175,13 @@ class CatchUp:
         id_ = changed.conversation
         if changed.settings is not None:
             self._broadcast.push_found(AddressedPush(id_, 0, encode(changed.settings), changed.users))
-        shown = [(user, delivered, read) for user, delivered, read, _ in changed.marks]
+        shown = [(user, delivered, read) for user, delivered, read, *_ in changed.marks]
         if shown:
             self._broadcast.push_found(AddressedPush(id_, 0, encode(Receipts(id_, None, shown)), changed.users))
-        for user, delivered, read, own_read in changed.marks:
-            if own_read > read:
-                own = Receipts(id_, None, [(user, delivered, own_read)])
+        for user, delivered, read, own_read, quiet_count in changed.marks:
+            if own_read > read or quiet_count is not None:
+                known = None if quiet_count is None else [(own_read, quiet_count)]
+                own = Receipts(id_, None, [(user, delivered, own_read)], known)
                 self._broadcast.push_found(AddressedPush(id_, 0, encode(own), (user,)))
 
     async def _push_missed(self, active: ActiveConversation) -> int:
@@ -208,8 +209,8 @@ class CatchUp:
             message = missed.message
             self._broadcast.push_found(push_of(message, missed.holders, seq=message.seq))
             if missed.hiders:
-                left = Tombstone(conversation, message.seq, message.message, message.created, message.sender)
-                self._broadcast.push_found(AddressedPush(conversation, 0, encode(left), missed.hiders))
+                left = encode(tombstone_of(message))
+                self._broadcast.push_found(AddressedPush(conversation, 0, left, missed.hiders))
         self._broadcast.flush()
         return len(found)
 

@@ -67,6 +67,19 @@ class Broadcast:
         self._fanout.miss(reason, since=since)
 
 
+def tombstone_of(message: Message | Tombstone) -> Tombstone:
+    """What a user sees of a message whom nothing of it may reach."""
+    return Tombstone(
+        message.conversation,
+        message.seq,
+        message.message,
+        message.created,
+        message.sender,
+        message.is_quiet,
+        quiet_count=message.quiet_count,
+    )
+
+
 def push_of(
     message: Message | Tombstone, users: Collection[bytes], *, seq: int = 0, origin: HubConnection | None = None
 ) -> AddressedPush:

@@ -116,7 +116,9 @@ class Marks:
                 receipts.append((each.user, each.delivered, each.read))
                 authors.update(each.authors)
             if each.is_read:
-                own = Receipts(each.conversation, each.device, [(each.user, each.own_delivered, each.own_read)])
+                quiet = None if each.quiet_count is None else [(each.own_read, each.quiet_count)]
+                marks = [(each.user, each.own_delivered, each.own_read)]
+                own = Receipts(each.conversation, each.device, marks, quiet)
                 pushes.append(AddressedPush(each.conversation, 0, encode(own), (each.user,), cause=each.user))
         for conversation, (receipts, authors) in told.items():
             # Marks of several users; the conversation stands for them.

@@ -43,14 +43,13 @@ from protocol.frames import (
     Statuses,
     Sync,
     Synced,
-    Tombstone,
     Typing,
     Upload,
     Watch,
     name_of,
 )
 from server.cluster.presence import PresenceWatch
-from server.delivery.broadcast import Broadcast, push_of
+from server.delivery.broadcast import Broadcast, push_of, tombstone_of
 from server.gateway.connection import Connection, LookUpRequest
 from server.gateway.keys import KeyHandler, KeyRequest
 from server.gateway.transfers import TransferHandler
@@ -184,7 +183,7 @@ class RequestHandler:
             message = change.message
             self._push(connection, push_of(message, change.participants, origin=connection))
             if change.hidden_for is not None:
-                stone = Tombstone(message.conversation, message.seq, message.message, message.created, message.sender)
+                stone = tombstone_of(message)
                 self._push(connection, AddressedPush(message.conversation, 0, encode(stone), [change.hidden_for]))
             self._broadcast.flush()
 

@@ -103,6 +103,7 @@ class Sends:
             frame.attachments,
             frame.thumbnail,
             connection.device,
+            bool(frame.is_quiet),
         )
         users = self._participants.size_for(frame.conversation, connection.user)
         charged = cost_of_pushes(users, message.size_bytes)
@@ -215,6 +216,8 @@ class Sends:
                 reply_to=message.reply_to,
                 attachments=message.attachments,
                 thumbnail=message.thumbnail,
+                is_quiet=message.is_quiet or None,
+                quiet_count=committed.quiet_count,
             )
         )
         push = AddressedPush(
@@ -233,4 +236,5 @@ class Sends:
 
 def _sent(pending: PendingSend, committed: Committed) -> Sent:
     device = committed.device if committed.device != pending.message.device else None
-    return Sent(pending.request, committed.seq, committed.message, committed.created, device)
+    seq, message, created = committed.seq, committed.message, committed.created
+    return Sent(pending.request, seq, message, created, device, committed.quiet_count)

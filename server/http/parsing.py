@@ -66,7 +66,7 @@ _TOO_DEEP: Final = "it has more levels than are allowed"
 _NOT_FINITE: Final = "a number must be finite"
 _TOO_LARGE: Final = "an integer must be -2^63 to 2^63 - 1"
 
-_CBOR_OPTIONS: Final = {**FROM_CLIENT, "max_depth": MAX_LEVELS}
+_CBOR_OPTIONS: Final = {**FROM_CLIENT.options, "max_depth": MAX_LEVELS}
 
 
 def _map(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ _LENGTH: Final = struct.Struct("!i")
 _BIGINT: Final = struct.Struct("!iq")
 _NULL: Final = b"\xff\xff\xff\xff"
 
-_UUID, _BYTEA, _TEXT, _BIGINT_OID, _INT_OID = 2950, 17, 25, 20, 23
+_UUID, _BYTEA, _TEXT, _BIGINT_OID, _INT_OID, _BOOL_OID = 2950, 17, 25, 20, 23, 16
 
 
 def _array(oid: int, elements: list[bytes], values: Sequence[Any]) -> bytes:
@@ -55,6 +55,15 @@ def encode_bigints(values: Sequence[int | None]) -> bytes:
     return _array(_BIGINT_OID, elements, values)
 
 
+_BOOLS: Final = (b"\0\0\0\1\0", b"\0\0\0\1\1")
+"""False and true as elements of an array."""
+
+
+def encode_bools(values: Sequence[bool]) -> bytes:
+    """boolean[], without nulls"""
+    return _array(_BOOL_OID, [_BOOLS[value] for value in values], values)
+
+
 class ColumnType(NamedTuple):
     """How one parameter is written.
 
@@ -74,4 +83,5 @@ UUIDS: Final = ColumnType(2951, encode_uuids)
 BYTEAS: Final = ColumnType(1001, encode_byteas)
 TEXTS: Final = ColumnType(1009, encode_texts)
 BIGINTS: Final = ColumnType(1016, encode_bigints)
-BOOL: Final = ColumnType(16, lambda value: b"\1" if value else b"\0")
+BOOLS: Final = ColumnType(1000, encode_bools)
+BOOL: Final = ColumnType(_BOOL_OID, lambda value: b"\1" if value else b"\0")

@@ -11,8 +11,9 @@ from add_group(%(conversation)s::uuid, %(name)s::text, %(users)s::uuid[], %(admi
 
 -- name: columns
 -- `select` and this come before `page`, `chosen` and `seen`, which find conversations and the users who see them.
--- floor: of the user. base_seq: no message up to it counts as unread.
-c.id as conversation_id, me.user_id, c.kind, c.name, c.created, c.last_seq, c.active_at, c.participants_version,
+-- floor: of the user. base_seq: no message up to it counts as unread. shown_seq: the last message that is not quiet.
+c.id as conversation_id, me.user_id, c.kind, c.name, c.created, c.last_seq, coalesce(c.shown_seq, c.last_seq) as shown_seq,
+c.quiet_count, quiet_at(c, greatest(count_base(me), c.floor_seq)) as base_quiet_count, c.active_at, c.participants_version,
 c.joiners_see_all, c.lifetime_s, c.settings_by, c.avatar, c.participant_count as size, c.changed, floor_of(c, me) as floor,
 unread_count(c, me) as unread, greatest(count_base(me), c.floor_seq) as base_seq, me.uncounted, me.joined, me.asked_by,
 me.own_lifetime_s, me.muted_until, me.own_revision, me.private_delivered_seq, me.private_read_seq,
@@ -83,7 +84,8 @@ where me.size > %(most)s and (
 -- This, `participants_shown` and `profiles` are what the conversations in `page` show to their users, in rows of several
 -- kinds that share the columns. viewer: the user who sees it so; null: the reader.
 -- 0: a conversation, with its last message and the unread count. uuids: the user who asks, and the user who changed the
---     settings; an actor who is the user stands for no actor. The last column is the avatar.
+--     settings; an actor who is the user stands for no actor. Behind the uncounted seqs: if some messages are quiet, the
+--     base and how many up to it are, then the same of the last message. The last column is the avatar.
 0 as kind, me.viewer, me.conversation_id, me.asked_by,
 case when me.own_lifetime_s is null then me.settings_by else me.user_id end, me.kind, me.name,
 (extract(epoch from me.created) * 1000000)::bigint, me.floor + 1, me.last_seq, me.unread,
@@ -95,27 +97,30 @@ case when me.uncounted > 0 then (
     select array_agg(latest.seq order by latest.seq) from (
         select u.seq from uncounted_seqs(me.conversation_id, me.user_id, me.base_seq, me.last_seq) u(seq)
         order by u.seq desc limit %(uncounted)s) latest) end,
+case when me.quiet_count > 0 then array[me.base_seq, me.base_quiet_count, me.last_seq, me.quiet_count] end,
 m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
 m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-m.attachments, m.thumbnail, m.temp_id, m.device_id, m.is_gone, m.deleted_by,
+m.attachments, m.thumbnail, m.temp_id, m.device_id, m.is_quiet,
+nullif(m.quiet_count, 0), m.is_gone, m.deleted_by,
 (select v.told from avatars v where v.id = me.avatar)
 
 -- name: of_heads
 -- Behind the columns of `heads`.
-from page me left join lateral readable_messages(me.conversation_id, me.user_id, me.floor) m on m.seq = me.last_seq
+from page me left join lateral readable_messages(me.conversation_id, me.user_id, me.floor) m on m.seq = me.shown_seq
 
 -- name: participants_shown
 -- 1: a participant. uuids: the user, and the actor. The flag of a message that is gone says here that the viewer blocks
 --     the user, whose display name and avatar are then not shown.
 1, s.viewer, s.conversation_id, s.user_id, s.actor_id, null, null, s.joined_seq, s.since_seq, s.delivered_seq, s.read_seq,
 null, null, null, null, null, null, s.is_admin, null,
-null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, s.is_blocked, null, null
+null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, s.is_blocked,
+null, null
 
 -- name: profiles
 -- 2: the profile of a user who is shown as a participant, once for all conversations.
 2, null, null, u.id, null, u.username, u.display_name, u.profile_revision,
 null, null, null, null, null, null, null, null, null, null, null,
-null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
 (select v.told from avatars v where v.id = u.avatar)
 
 -- name: former
@@ -125,7 +130,8 @@ select 3, me.viewer, me.conversation_id, f.user_id, coalesce(f.removed_by, f.use
        f.since_seq, f.left_seq, case when me.size <= %(most)s then f.delivered_seq else -1 end,
        case when me.size <= %(most)s then f.read_seq else -1 end,
        (extract(epoch from f.departed) * 1000000)::bigint, null, null, null, null, null, null, null,
-       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null
+       null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+       null, null
 from page me
 cross join lateral (
     select * from former_stays(me.conversation_id) s

@@ -19,7 +19,8 @@ where me.conversation_id = %(conversation)s and me.user_id = (select reader.user
 m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
 case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
 (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.attachments,
-case when m.fits then m.thumbnail end, m.temp_id, m.device_id, m.is_gone, m.deleted_by, m.size, m.fits
+case when m.fits then m.thumbnail end, m.temp_id, m.device_id, m.is_quiet,
+nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.size, m.fits
 from participants me
 join conversations c on c.id = me.conversation_id
 left join lateral (

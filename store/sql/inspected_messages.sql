@@ -16,7 +16,7 @@ from conversations c where c.id = %(conversation)s::uuid;
 -- name: message
 -- A message, without its content. No row: Postgres has none with this number.
 select m.id, m.sender_id, (select u.username from users u where u.id = m.sender_id),
-       (extract(epoch from m.created) * 1000000)::bigint, m.is_silent,
+       (extract(epoch from m.created) * 1000000)::bigint, m.is_silent, m.is_quiet,
        (extract(epoch from m.edited) * 1000000)::bigint, (extract(epoch from m.deleted) * 1000000)::bigint,
        m.deleted_by
 from messages m
@@ -33,7 +33,8 @@ from (
     select p.user_id, 'participant' as part, greatest(p.joined_seq, p.since_seq) as after_seq, null::bigint as left_seq,
            greatest(p.delivered_seq, p.private_delivered_seq, p.private_read_seq) as delivered, p.delivered_by,
            greatest(p.read_seq, p.private_read_seq) as read, p.muted_until,
-           case when p.asked_by is not null then p.asked_seq end as asked_seq
+           case when p.asked_by is not null then
+               coalesce(first_counted(p.conversation_id, p.asked_seq) - 1, p.asked_seq) end as asked_seq
     from participants p where p.conversation_id = %(conversation)s::uuid
     union all
     select w.user_id, 'withheld', w.since_seq, null, w.delivered_seq, null, w.read_seq, null, null

@@ -5,8 +5,8 @@
 --
 -- A row for each participant whose marks have moved: the marks that others see; the marks that the user sees; whether
 -- the own read mark moved (then the reader's other devices are told); the device that moved it; the seq after which
--- messages were passed; and the senders of these, who are to be told. Null: too many take part, so counts are told
--- instead.
+-- messages were passed; the senders of these, who are to be told (null: too many take part, so counts are told instead);
+-- and how many of the messages up to the own read mark are quiet (null: none of the conversation is, or it is not known).
 with given as (
     -- If two devices mark in one batch, it is the one that has read furthest: both have the messages.
     select m.conversation_id, m.user_id, max(greatest(m.delivered, m.read)) as delivered, max(m.read) as read,
@@ -16,7 +16,8 @@ with given as (
     group by m.conversation_id, m.user_id
 ), mark as (
     select p.conversation_id, p.user_id, p.delivered_seq as old_delivered, p.read_seq as old_read,
-           greatest(p.read_seq, p.private_read_seq) as old_own_read, g.device, c.participant_count,
+           greatest(p.read_seq, p.private_read_seq) as old_own_read, g.device, c.participant_count, c.last_seq,
+           c.quiet_count,
            case when is_private(c, p) then 0 else least(g.delivered, c.last_seq) end as delivered,
            case when is_private(c, p) or not u.gives_receipts then 0 else least(g.read, c.last_seq) end as read,
            case when is_private(c, p) then least(g.delivered, c.last_seq) else 0 end as private_delivered,
@@ -53,7 +54,7 @@ with given as (
     returning p.conversation_id, p.user_id, p.delivered_seq, p.read_seq,
               greatest(p.delivered_seq, p.private_delivered_seq) as own_delivered,
               greatest(p.read_seq, p.private_read_seq) as own_read, mark.old_own_read, mark.device,
-              mark.participant_count,
+              mark.participant_count, mark.last_seq, mark.quiet_count,
               greatest(case when p.read_seq > mark.old_read then mark.old_read else mark.old_delivered end, p.since_seq)
                   as after,
               greatest(p.delivered_seq, p.read_seq) > mark.old_delivered or p.read_seq > mark.old_read as is_public
@@ -67,7 +68,9 @@ select m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, m.own_delivere
              and (m.delivered_seq - m.after > 100 or p.user_id in (
                  select w.sender_id from messages w
                  where w.conversation_id = m.conversation_id and w.seq > m.after and w.seq <= m.delivered_seq))
-       ) end
+       ) end,
+       case when m.quiet_count > 0 and m.own_read > m.old_own_read then
+           case when m.own_read >= m.last_seq then m.quiet_count else quiet_upto(m.conversation_id, m.own_read) end end
 from moved m;
 
 -- name: behind

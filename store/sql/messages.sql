@@ -1,18 +1,19 @@
 -- name: send
 -- A batch of sends in one transaction; see send_batch() in functions/.
-select n, outcome, seq, id, created, device, recipients_version, participant_ids
+select n, outcome, seq, id, created, device, quiet_count, recipients_version, participant_ids
 from send_batch(%(lock_ms)s, %(conversations)s, %(conversation)s, %(known_version)s, %(id)s, %(sender)s, %(temp_id)s,
                 %(digest)s, %(content_type)s, %(content)s, %(nonce)s, %(ephemeral_public_key)s, %(reply_to)s,
-                %(attachments)s, %(thumbnail)s, %(device)s);
+                %(attachments)s, %(thumbnail)s, %(device)s, %(is_quiet)s);
 
 -- name: sent_before
 -- The first answers to old sends, where they are still known.
 select i.n, s.seq, s.message_id, (extract(epoch from s.created) * 1000000)::bigint,
-       (select m.device_id from messages m where m.conversation_id = s.conversation_id and m.seq = s.seq),
+       m.device_id, m.quiet_count,
        s.digest = i.digest and s.conversation_id = i.conversation_id
 from unnest(%(sender)s::uuid[], %(temp_id)s::uuid[], %(conversation)s::uuid[], %(digest)s::bytea[])
     with ordinality as i(sender_id, temp_id, conversation_id, digest, n)
-join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id;
+join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id
+left join messages m on m.conversation_id = s.conversation_id and m.seq = s.seq;
 
 -- name: history_before
 -- A page of history, newest first. One row with nulls: the user takes part, and the page is empty. fits: the message is
@@ -21,7 +22,8 @@ join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id;
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.attachments, case when m.fits then m.thumbnail end, m.temp_id, m.device_id, m.is_gone, m.deleted_by,
+       m.attachments, case when m.fits then m.thumbnail end, m.temp_id, m.device_id, m.is_quiet,
+       nullif(m.quiet_count, 0), m.is_gone, m.deleted_by,
        floor_of(c, p) + 1, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
@@ -41,7 +43,8 @@ order by m.seq desc;
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.attachments, case when m.fits then m.thumbnail end, m.temp_id, m.device_id, m.is_gone, m.deleted_by,
+       m.attachments, case when m.fits then m.thumbnail end, m.temp_id, m.device_id, m.is_quiet,
+       nullif(m.quiet_count, 0), m.is_gone, m.deleted_by,
        floor_of(c, p) + 1, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
@@ -63,7 +66,8 @@ order by m.seq;
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.attachments,
-       case when m.fits then m.thumbnail end, m.temp_id, m.device_id, m.is_gone, m.deleted_by, m.fits
+       case when m.fits then m.thumbnail end, m.temp_id, m.device_id, m.is_quiet,
+       nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
@@ -87,7 +91,8 @@ order by m.seq;
 -- sender alone. Also messages for none of these users: the caller needs their seqs.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.attachments, m.thumbnail, m.temp_id, m.device_id, m.deleted is not null, m.deleted_by,
+       m.attachments, m.thumbnail, m.temp_id, m.device_id, m.is_quiet,
+       nullif(m.quiet_count, 0), m.deleted is not null, m.deleted_by,
        array(select h.user_id from holders_of(c, m) h where h.user_id = any(%(users)s::uuid[])),
        array(select h.user_id from hiders_of(c, m) h where h.user_id = any(%(users)s::uuid[]))
 from conversations c
@@ -104,7 +109,7 @@ select c.id, c.last_seq,
                  order by m.seq desc limit 1), c.floor_seq),
        array(select p.user_id from participants p where p.conversation_id = c.id order by p.user_id)
 from conversations c
-where c.active_at >= clock_timestamp() - make_interval(secs => %(ago_s)s)
+where greatest(c.active_at, c.last_quiet_at) >= clock_timestamp() - make_interval(secs => %(ago_s)s)
   and c.id in (select p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[]));
 
 -- name: expected_deliveries

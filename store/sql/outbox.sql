@@ -16,7 +16,7 @@ with oldest as (
     -- whole tables.
     cross join lateral (
         select from messages m where m.conversation_id = d.conversation_id and m.seq = d.seq and m.deleted is null
-          and not m.is_silent limit 1
+          and not m.is_silent and not m.is_quiet limit 1
     ) there
     cross join lateral (
         select p.user_id,
@@ -25,8 +25,8 @@ with oldest as (
         from participants p
         where p.conversation_id = d.conversation_id and count_base(p) < d.seq
           and wants_notices(p)
-          -- A request causes one notice, for its first message.
-          and (p.asked_by is null or d.seq = p.asked_seq + 1)
+          -- A request causes one notice, for its first message that is not quiet.
+          and (p.asked_by is null or d.seq = first_counted(d.conversation_id, p.asked_seq))
         offset 0
     ) p
 ), noticed as (
@@ -42,7 +42,7 @@ with oldest as (
 ), gone as (
     delete from outbox o where o.id = any(array(select d.id from decided d))
 ), counted as (
-    -- Each message passes here once, silent ones too, so this counts the messages of each day. It comes last, in key
+    -- Each message passes here once, silent and quiet ones too, so this counts the messages of each day. It comes last, in key
     -- order: other transactions wait for the row of the day until this commits, and never in a circle.
     insert into analytics (day, metric, value)
     select (d.created at time zone 'UTC')::date, 'messages', count(*) from decided d
@@ -76,7 +76,7 @@ with oldest as (
             select p.user_id from participants p
             where p.conversation_id = e.conversation_id and (e.user_id is null or p.user_id = e.user_id)
               and count_base(p) < e.seq and e.seq <= greatest(p.delivered_seq, p.private_delivered_seq)
-              and wants_notices(p) and (p.asked_by is null or e.seq = p.asked_seq + 1)
+              and wants_notices(p) and (p.asked_by is null or e.seq = first_counted(e.conversation_id, p.asked_seq))
             offset 0
         ) p
     ) w order by w.user_id
@@ -95,11 +95,13 @@ select p.conversation_id, mark.seq, c.active_at, p.user_id
 from participants p
 cross join lateral (select * from conversations c where c.id = p.conversation_id limit 1) c
 cross join lateral (
-    -- In a request only the first message counts.
-    select least(greatest(p.delivered_seq, p.private_delivered_seq), p.asked_seq + 1) as seq
+    -- In a request only the first message that is not quiet counts.
+    select least(
+        greatest(p.delivered_seq, p.private_delivered_seq),
+        case when p.asked_seq is not null then coalesce(first_counted(p.conversation_id, p.asked_seq), 0) end) as seq
 ) mark
 where p.user_id = %(user)s::uuid and wants_notices(p)
-  and greatest(count_base(p), c.floor_seq) < mark.seq
+  and greatest(count_base(p), c.floor_seq) < mark.seq and unread_count(c, p) > 0
   and c.active_at > clock_timestamp() - make_interval(secs => %(window_s)s)
 order by c.active_at desc limit 1;
 

@@ -64,18 +64,20 @@ where me.user_id = %(user)s::uuid and c.participant_count <= %(most)s;
 -- Changes other than messages since a snapshot, in the conversations of some users, which a node may have missed. For
 -- each conversation: its id; whether participants or what is shown of them have changed; the participants; up to which
 -- seq counts of receipts are to be told, where many take part and marks have moved; the participants whose marks have
--- moved, where not too many take part, with the marks that others see and the read mark that the reader sees; and the
--- settings, with the floor if it has moved.
+-- moved, where not too many take part, with the marks that others see, the read mark that the reader sees, and how many of
+-- the messages up to that are quiet (null: no message is, or it is not known); and the settings, with the floor if it has
+-- moved, and how many of the messages up to it are quiet.
 with mine as materialized (
     select distinct p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[])
 )
 select c.id, unseen(c.participants_changed, %(base)s::pg_snapshot) or who.is_changed, who.users,
        case when who.is_counted then c.last_seq end,
        coalesce(who.movers, '{}'), coalesce(who.delivered, '{}'), coalesce(who.read, '{}'),
-       coalesce(who.own_read, '{}'),
+       coalesce(who.own_read, '{}'), coalesce(who.own_quiet, '{}'),
        case when unseen(c.floor_changed, %(base)s::pg_snapshot) then c.floor_seq end, c.name, c.participants_version,
        c.joiners_see_all,
-       c.lifetime_s, c.settings_by, (select v.told from avatars v where v.id = c.avatar)
+       c.lifetime_s, c.settings_by, (select v.told from avatars v where v.id = c.avatar),
+       case when c.quiet_count > 0 then quiet_at(c, c.floor_seq) end
 from mine
 join conversations c on c.id = mine.conversation_id
 cross join lateral (
@@ -84,7 +86,9 @@ cross join lateral (
            array_agg(p.user_id) filter (where p.is_marked) as movers,
            array_agg(p.delivered_seq) filter (where p.is_marked) as delivered,
            array_agg(p.read_seq) filter (where p.is_marked) as read,
-           array_agg(greatest(p.read_seq, p.private_read_seq)) filter (where p.is_marked) as own_read
+           array_agg(greatest(p.read_seq, p.private_read_seq)) filter (where p.is_marked) as own_read,
+           array_agg(case when c.quiet_count > 0 then quiet_at(c, greatest(p.read_seq, p.private_read_seq)) end)
+               filter (where p.is_marked) as own_quiet
     from (
         select p.*,
                unseen(p.changed, %(base)s::pg_snapshot) or exists (

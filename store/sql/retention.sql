@@ -7,7 +7,8 @@ select looked_at, moved from move_floors(%(days)s::float8, %(archives)s, %(limit
 -- with a lifetime of their own see settings of their own and have an own floor. That may have moved alone: then no
 -- message lies below the floor of the conversation.
 select c.id, c.name, seen.floor_seq, c.participants_version, c.joiners_see_all, seen.lifetime_s, seen.settings_by,
-       (select v.told from avatars v where v.id = c.avatar), seen.users
+       (select v.told from avatars v where v.id = c.avatar),
+       case when c.quiet_count > 0 then quiet_at(c, seen.floor_seq) end, seen.users
 from (select e.conversation_id from expiries e where not e.is_cleared and not e.is_announced limit %(limit)s) e
 cross join lateral (select * from conversations c where c.id = e.conversation_id limit 1) c
 cross join lateral (
@@ -35,7 +36,7 @@ select e.conversation_id, e.wants_archive from expiries e where not e.is_cleared
 -- bytes (message_bytes), or the first message. They do not change again.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.attachments, m.thumbnail, null::uuid, m.device_id, m.deleted is not null, m.deleted_by
+       m.attachments, m.thumbnail, null::uuid, m.device_id, m.is_quiet, nullif(m.quiet_count, 0), m.deleted is not null, m.deleted_by
 from (
     select oldest.*, sum(oldest.size) over (order by oldest.seq) as bytes,
            row_number() over (order by oldest.seq) as n

@@ -1,17 +1,18 @@
 -- name: edit
 -- See edit_message() in functions/.
-select outcome, id, created, revision, edited, participant_ids, reply_to, hidden_for, temp_id
+select outcome, id, created, revision, edited, participant_ids, reply_to, hidden_for, temp_id, is_quiet,
+       nullif(quiet_count, 0)
 from edit_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s, %(content_type)s, %(content)s,
                   %(nonce)s, %(ephemeral_public_key)s, %(attachments)s::uuid[], %(thumbnail)s, %(device)s::uuid);
 
 -- name: delete_for_everyone
 -- See delete_message() in functions/.
-select outcome, id, created, sender, participant_ids, actor
+select outcome, id, created, sender, participant_ids, actor, is_quiet, nullif(quiet_count, 0)
 from delete_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
 
 -- name: delete_for_me
 -- See hide_message() in functions/.
-select outcome, id, created, sender, array[%(user)s::uuid], actor
+select outcome, id, created, sender, array[%(user)s::uuid], actor, is_quiet, nullif(quiet_count, 0)
 from hide_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s);
 
 -- name: revised_since
@@ -28,7 +29,7 @@ with recent as (
 select m.conversation_id, m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type,
        m.content, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.attachments, m.thumbnail, m.temp_id,
-       m.device_id, m.deleted is not null or r.user_id is not null, case when r.user_id is null then m.deleted_by end,
+       m.device_id, m.is_quiet, nullif(m.quiet_count, 0), m.deleted is not null or r.user_id is not null, case when r.user_id is null then m.deleted_by end,
        concerned.users
 from recent r
 -- The limits make Postgres look up each by its key: without statistics it would read the whole table.

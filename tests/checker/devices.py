@@ -189,6 +189,7 @@ class Draft:
     temp_id: bytes
     attachments: list[bytes] | None
     thumbnail: bytes | None
+    is_quiet: bool
 
 
 class CheckedDevice:
@@ -283,10 +284,13 @@ class CheckedDevice:
         The draft is noted before the first wait: a device that goes on with these drafts does not miss one.
         """
         recorder = self._recorder
-        thumbnail = random.Random(content).choice([None, content[:8]])
+        chance = random.Random(content)
+        thumbnail, is_quiet = chance.choice([None, content[:8]]), chance.random() < 0.3
         began = recorder.now()
         temp_id = ids.uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(ids.NOISE_BYTES))
-        self.drafts[temp_id] = draft = Draft(began, conversation, content, temp_id, [*files] or None, thumbnail)
+        self.drafts[temp_id] = draft = Draft(
+            began, conversation, content, temp_id, [*files] or None, thumbnail, is_quiet
+        )
         recorder.add(Tried(began, self.user, recorder.name_of(conversation), content))
         await self._attempt(draft)
 
@@ -302,6 +306,7 @@ class CheckedDevice:
                     temp_id=draft.temp_id,
                     attachments=draft.attachments,
                     thumbnail=draft.thumbnail,
+                    is_quiet=draft.is_quiet,
                 )
             except RequestRefused:
                 self.refused += 1
@@ -346,6 +351,7 @@ class CheckedDevice:
                     temp_id=draft.temp_id,
                     attachments=draft.attachments,
                     thumbnail=draft.thumbnail,
+                    is_quiet=draft.is_quiet,
                 )
                 self.note_ack(draft, sent.seq, sent.message, sent.created)
                 self.acked.pop()

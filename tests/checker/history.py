@@ -245,7 +245,7 @@ class PersonView:
 class MessageView:
     """`content` is None for a tombstone; `status` is None for others' messages; `counts` are (delivered, read) of own
     messages in large groups; `attachments` and `thumbnail` are what the message has beside its content; `device` is the
-    one that wrote it."""
+    one that wrote it; `is_quiet` holds for tombstones, too."""
 
     seq: int
     message: str
@@ -259,6 +259,7 @@ class MessageView:
     attachments: tuple[str, ...] = ()
     thumbnail: bytes | None = None
     device: str | None = None
+    is_quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)

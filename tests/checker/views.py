@@ -76,6 +76,7 @@ def _message(mailbox: Mailbox, entry: Entry, name_of: NameOf) -> MessageView:
     id_, counts = entry.message.hex(), mailbox.counts(entry) if status else None
     sender = name_of(entry.sender)
     view = MessageView(entry.seq, id_, entry.created, sender, content, revision, edited, status, counts)
+    view = replace(view, is_quiet=bool(entry.is_quiet))
     if isinstance(entry, Tombstone):
         return view
     attachments = tuple(each.hex() for each in entry.attachments or ())

@@ -25,7 +25,7 @@ from protocol.frames import (
     Synced,
     Tombstone,
 )
-from tests.client.client_world import ME, OTHER, TALK
+from tests.client.client_world import DEVICE, ME, OTHER, TALK
 
 ANN, BOB, CEC = (name * 16 for name in (b"a", b"b", b"c"))
 
@@ -227,6 +227,49 @@ def test_messages_from_before_this_user_joined_do_not_count_though_they_can_be_r
     assert unread(mailbox) == 2
     mailbox.learn(told(2, person(ME, since=9), person(OTHER)))
     assert unread(mailbox) == 0
+
+
+NUMBERED = [(3, True, 1), (4, None, 1), (5, True, 2), (6, True, 3), (7, None, 3), (8, True, 4), (9, None, 4)]
+"""Seq, whether it is quiet, and how many messages up to it are quiet."""
+
+
+@pytest.mark.parametrize("order", [*permutations(range(4))])
+def test_quiet_messages_do_not_count_as_unread_held_or_told_of_in_any_order(order: tuple[int, ...]) -> None:
+    """The mailbox holds some messages around a read mark; of the others it knows the numbers alone."""
+    mailbox = Mailbox(ME)
+    known = [replace(message(seq), is_quiet=is_quiet, quiet_count=count) for seq, is_quiet, count in NUMBERED]
+    gone = Tombstone(TALK, 8, b"m" * 16, 8, OTHER, True, None, 4)
+    steps = [
+        lambda: mailbox.learn(replace(told(1, person(ME, read=2)), quiet_counts=[(2, 0), (9, 4)])),
+        lambda: mailbox.apply([known[6]]),
+        lambda: mailbox.apply([gone]),
+        lambda: mailbox.learn(replace(told(1, person(ME, read=2)), quiet_counts=[(2, 0), (9, 4)])),
+    ]
+    for step in order:
+        steps[step]()
+    assert unread(mailbox) == 3, "of 7 messages 4 are quiet, and one of these is deleted"
+    mailbox.take(Receipts(TALK, DEVICE, [(ME, 9, 5)], [(5, 2)]))
+    assert unread(mailbox) == 2
+    mailbox.take(Settings(TALK, "v1", 7, 1, quiet_counts=[(6, 3)]))
+    assert unread(mailbox) == 2
+    mailbox.take(Receipts(TALK, DEVICE, [(ME, 9, 7)]))
+    assert unread(mailbox) == 1, "the message after the mark tells it, too"
+    quiet = replace(message(10, ME), is_quiet=True, quiet_count=5)
+    mailbox.apply([quiet])
+    assert unread(mailbox) == 1, "who sends a quiet message has not read the others"
+    mailbox.apply([replace(message(11), quiet_count=5), replace(message(12, ME), quiet_count=5)])
+    assert unread(mailbox) == 0
+
+
+def test_a_quiet_message_does_not_make_a_conversation_active() -> None:
+    mailbox = Mailbox(ME)
+    mailbox.learn(told(1, person(ME)))
+    head = mailbox.head(TALK)
+    mailbox.apply([replace(message(10), created=99, is_quiet=True, quiet_count=1)])
+    assert head is not None
+    now = mailbox.head(TALK)
+    assert now is not None
+    assert (now.active_at, now.last_seq) == (head.active_at, 10)
 
 
 def unread(mailbox: Mailbox) -> int:

@@ -204,6 +204,9 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "kinds": st.lists(texts(limits.MAX_KEY_KIND_BYTES), min_size=1, max_size=limits.MAX_KEY_KINDS),
     "key_history": st.binary(min_size=1, max_size=limits.MAX_KEY_HISTORY_BYTES),
     "pools": arrays(pools, 0, limits.MAX_KEY_KINDS),
+    "is_quiet": st.booleans(),
+    "quiet_count": seqs,
+    "quiet_counts": arrays(st.tuples(seqs, seqs), 1, 2),
 }
 
 
@@ -296,6 +299,8 @@ def full(struct_: type[Record]) -> Any:
         "url": "https://files.example.org/a",
         "avatar": (b"\x99" * 16, 40_000, b"\x07" * 32),
         "is_avatar": True,
+        "is_quiet": True,
+        "quiet_counts": [(6, 2), (7, 3)],
         "actor": b"\x66" * 16,
         "identity": b"\xfa\xca\xde",
         "identity_revision": 1,
@@ -306,6 +311,7 @@ def full(struct_: type[Record]) -> Any:
         "key_history": b"\x0a\x0b\x0c\x0d",
         "pools": [("otk", 84, 17, 100, b"\x07" * 32, 1, False)],
     }
+    samples |= {"quiet_count": 3}
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)
     samples |= dict.fromkeys(("joined_seq", "since_seq", "delivered_seq", "read_seq", "left_seq"), 6)
     samples |= dict.fromkeys(("created", "edited", "active_at", "expires"), 1_790_000_000_000_010)

@@ -301,6 +301,7 @@ def test_spec_states_the_limits_that_have_no_name() -> None:
         f"more than {limits.MAX_NESTING} levels",
         f"more than {limits.MAX_FRAMES} of its",
         f"at most {limits.MAX_SERVER_NESTING} levels",
+        f"at most {limits.MAX_SERVER_FIELDS} fields",
         f"at most {limits.MAX_WEBSOCKET_MESSAGE_BYTES} bytes",
         f"at most {limits.MAX_FRAGMENTS} fragments",
         f"larger than {limits.MAX_PAGE_BYTES} bytes",

@@ -128,7 +128,7 @@ def test_every_key_of_a_frame_that_is_sent_for_each_message_takes_one_byte() -> 
     """These are the frames of sends, deliveries and reads; other frames, and the fields in `few`, are rarer: their keys
     may take two bytes."""
     for struct in (Send, Sent, Message, Tombstone, MarkDelivered, MarkRead, Done, Edit, Revised, Sync, Synced):
-        few = {"reply_to", "attachments", "thumbnail", "count", "pages", "actor"}
+        few = {"reply_to", "attachments", "thumbnail", "is_quiet", "quiet_count", "count", "pages", "actor"}
         assert max(Key[name.upper()] for name in struct.__struct_fields__ if name not in few) <= 23, struct
 
 

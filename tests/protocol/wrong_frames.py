@@ -155,6 +155,9 @@ WRONG: dict[Key, list[Any]] = {
     Key.GROUPS_FROM: no_text(16),
     Key.CLIENT: ["", "a" * 65, "two words", "tab\t", "del\x7f", "accént", b"text", 5, True, []],
     Key.FEATURES: [5, {}, "edit", ["edit"] * 257, *([each] for each in no_text(32)), [None]],
+    Key.IS_QUIET: NO_BOOL,
+    Key.QUIET_COUNT: NO_SEQ,
+    Key.QUIET_COUNTS: [5, {}, [], [1, 1], [[1, 1]] * 3, [[1]], [[1, 1, 1]], [None], *([[1, each]] for each in NO_SEQ)],
     Key.LIMITS: [
         *(5, {}, [["a", 1]] * 257, [["a"]], [["a", 1, 1]], [[1, "a"]], [None], ["a", 1], [{"a": 1}]),
         *([["a", each]] for each in NO_TIME),

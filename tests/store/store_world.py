@@ -86,12 +86,15 @@ def a_message(conversation: bytes, sender: bytes, content: bytes = b"ciphertext"
     return NewMessage(conversation=conversation, sender=sender, **values)
 
 
-async def catch_up(pool: Pool, device: Mailbox) -> list[SyncPush]:
-    """Sync page by page to the end, as a device does; returns the pushes."""
+async def catch_up(pool: Pool, device: Mailbox, *, newest: int | None = None) -> list[SyncPush]:
+    """Sync page by page to the end, as a device does; returns the pushes.
+
+    :param newest: as of `sync`.
+    """
     told: list[SyncPush] = []
     more = True
     while more:
-        page = await sync(pool, device.user, device.cursor)
+        page = await sync(pool, device.user, device.cursor, newest=newest)
         for push in page.pushes:
             device.feed(push)
         device.synced(Synced(1, page.cursor, page.more))

@@ -384,6 +384,8 @@ class Traffic:
             lambda: pool.read(RECEIPT_COUNTS, {"conversations": [here], "user": user, "counted": 50}),
             lambda: self.changes(user),
             lambda: send(pool, self.cache, [a_message(here, user, temp_id=ids.uuid7(self.turn, bytes(10)))]),
+            # From the next turn on some messages of the conversation are quiet.
+            lambda: send(pool, self.cache, [a_message(here, user, is_quiet=True)]),
             lambda: history_pages.history_version_for(pool, "token", here),
             lambda: history_pages.newest(pool, user, here, limit=20, max_bytes=9999, after=2),
             lambda: history_pages.newest_for(pool, "token", here, limit=20, max_bytes=9999),

@@ -1,4 +1,5 @@
-"""Unread counts against a query that counts messages, while users send, delete, hide, block and mark at once."""
+"""Unread counts against a query that counts messages, while users send, quietly too, delete, hide, block, leave, come
+back and mark at once; and those that devices compute from what `sync` tells them."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from client.http import Credentials
+from client.mailbox import Mailbox
 from store import contacts, conversations, notifiers, outbox, participants, profiles, revisions
 from store.errors import Refused
 from store.marks import Mark, mark
@@ -23,18 +25,19 @@ from store.postgres.pool import Pool
 from store.retention import clear, move_floors, note_announced, unannounced, uncleared
 from tests.ageing import age
 from tests.people import new_direct, new_group, new_user
-from tests.store.store_world import a_message, is_waiting_for
+from tests.store.store_world import a_message, catch_up, is_waiting_for
 from tests.waiting import wait_until
 
 COUNTED = """
 select p.user_id, p.conversation_id, unread_count(c, p), p.uncounted, (
     select count(*) from messages m
     where m.conversation_id = c.id and m.seq > greatest(p.read_seq, p.private_read_seq, p.since_seq, c.floor_seq)
-      and m.sender_id <> p.user_id and m.deleted is null and not m.is_silent and not exists (
+      and m.sender_id <> p.user_id and m.deleted is null and not m.is_silent and not m.is_quiet and not exists (
           select from hidden h where (h.user_id, h.conversation_id, h.seq) = (p.user_id, c.id, m.seq))
 ), (
     select count(*) from messages m
     where m.conversation_id = c.id and m.seq > greatest(p.read_seq, p.private_read_seq, p.since_seq, c.floor_seq)
+      and not m.is_quiet
 )
 from participants p join conversations c on c.id = p.conversation_id where c.id = any(%s)
 """
@@ -55,13 +58,18 @@ class UnreadOp:
     node: int
     back: int
 
+    @property
+    def seq_of_quiet(self) -> int:
+        """Which messages of a batch are quiet, as bits."""
+        return (0b10101, 0b01110, 0b11111, 0b00001, 0b10000, 0b01000)[self.back]
+
 
 ops = st.builds(
     UnreadOp,
     st.sampled_from(
         [
             *("send", "send", "batch", "delete", "delete", "hide", "edit", "read", "deliver", "block", "toggle"),
-            *("floor", "private", "clear"),
+            *("floor", "private", "clear", "quiet", "quiet", "mixed"),
         ]
     ),
     st.integers(0, USERS - 1),
@@ -82,6 +90,8 @@ class CountedConversations:
         self.last = {group: 0, direct: 0}
         self.inside = set(range(USERS))
         self.blocked = {0: False, 1: False}
+        self.devices = [(Mailbox(user), newest) for user in users for newest in (None, 1)]
+        """Devices that sync after each round: of each user one that takes all messages, and one that takes the last."""
 
     async def run_round(self, round_: list[UnreadOp]) -> None:
         toggled: set[int] = set()
@@ -107,6 +117,8 @@ class CountedConversations:
         acts: dict[str, Callable[[], Awaitable[object]]] = {
             "send": lambda: self.send(pool, talk, user),
             "batch": lambda: self.send(pool, talk, *self.users, user, self.users[0]),
+            "quiet": lambda: self.send(pool, talk, user, quiet=1),
+            "mixed": lambda: self.send(pool, talk, *self.users, user, self.users[0], quiet=op.seq_of_quiet),
             "delete": lambda: revisions.delete_for_everyone(pool, user, talk, seq),
             "hide": lambda: revisions.delete_for_me(pool, user, talk, seq),
             "edit": lambda: revisions.edit(pool, user, talk, seq, 0, "text", b"other", None, None),
@@ -122,8 +134,12 @@ class CountedConversations:
         with suppress(Refused):
             await acts[op.what]()
 
-    async def send(self, pool: Pool, talk: bytes, *senders: bytes) -> None:
-        for outcome in await send(pool, ParticipantsCache(), [a_message(talk, sender) for sender in senders]):
+    async def send(self, pool: Pool, talk: bytes, *senders: bytes, quiet: int = 0) -> None:
+        """
+        :param quiet: the messages whose bits are set are quiet.
+        """
+        batch = [a_message(talk, sender, is_quiet=bool(quiet >> n & 1)) for n, sender in enumerate(senders)]
+        for outcome in await send(pool, ParticipantsCache(), batch):
             if isinstance(outcome, Committed):
                 self.last[talk] = max(self.last[talk], outcome.seq)
 
@@ -153,6 +169,21 @@ class CountedConversations:
             assert sum(each.unread_count for each in await conversations.list_of(pool, user, limit=9)) == shown[user]
             [(digest,)] = await pool.fetch("select unread from unread_of(%s)", (uuid(user),))
             assert digest == shown[user]
+        for device, newest in self.devices:
+            await catch_up(pool, device, newest=newest)
+            held = {talk: device.head(talk) for talk in self.talks}
+            computed = {talk: head.unread_count for talk, head in held.items() if head is not None}
+            assert computed == {talk: counted for user, talk, _, _, counted, _ in rows if user == device.user}
+        await self.check_running_numbers()
+
+    async def check_running_numbers(self) -> None:
+        wrong = await self.pools[0].fetch(
+            "select m.seq from messages m join conversations c on c.id = m.conversation_id"
+            " where m.quiet_count <> c.quiet_count - (select count(*) from messages later where later.is_quiet"
+            " and later.conversation_id = c.id and later.seq > m.seq) or c.shown_seq >= c.last_seq"
+            " or (m.seq = coalesce(c.shown_seq, c.last_seq)) and m.is_quiet"
+        )
+        assert wrong == []
 
 
 DELETED_AND_HIDDEN = [
@@ -177,11 +208,30 @@ BLOCKED = [
 ]
 
 
+BLOCKED_AND_QUIET = [
+    [UnreadOp("block", 0, 1, 0, 0)],
+    [UnreadOp("mixed", 1, 1, 0, 0), UnreadOp("quiet", 1, 1, 1, 0)],
+    [UnreadOp("send", 1, 1, 0, 0), UnreadOp("hide", 0, 1, 1, 1)],
+    [UnreadOp("block", 0, 1, 0, 0)],
+    [UnreadOp("edit", 1, 1, 0, 1), UnreadOp("mixed", 1, 1, 0, 1)],
+]
+QUIET_AND_GONE = [
+    [UnreadOp("mixed", 0, 0, 0, 0), UnreadOp("quiet", 1, 0, 1, 0)],
+    [UnreadOp("mixed", 0, 0, 0, 1), UnreadOp("delete", 0, 0, 1, 1), UnreadOp("hide", 2, 0, 2, 2)],
+    [UnreadOp("toggle", 2, 0, 0, 0), UnreadOp("read", 1, 0, 1, 3)],
+    [UnreadOp("mixed", 0, 0, 0, 2), UnreadOp("floor", 0, 0, 1, 2)],
+    [UnreadOp("toggle", 2, 0, 0, 0), UnreadOp("clear", 0, 0, 0, 0)],
+    [UnreadOp("quiet", 0, 0, 0, 0), UnreadOp("floor", 0, 0, 1, 4), UnreadOp("read", 2, 0, 2, 0)],
+]
+
+
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=rounds)
 @example(rounds=DELETED_AND_HIDDEN)
 @example(rounds=DELETED_WHILE_READ)
 @example(rounds=BLOCKED)
+@example(rounds=BLOCKED_AND_QUIET)
+@example(rounds=QUIET_AND_GONE)
 async def test_unread_counts_are_what_a_count_of_the_messages_says(
     database_url: str, rounds: list[list[UnreadOp]]
 ) -> None:

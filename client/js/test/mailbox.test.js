@@ -58,6 +58,25 @@ test('settings of a conversation that the user has left bring nothing back', () 
   assert.equal(mailbox.hasUnknown, false)
 })
 
+test('quiet messages do not count as unread, held or told of, nor is their sender taken to have read', () => {
+  const ME = Buffer.alloc(16, 9)
+  const mailbox = known()
+  mailbox.user = ME
+  const quiet = { kind: 'group', name: 'G', first_seq: 1, participants_version: 1, last_seq: 9, quiet_counts: [[0, 0], [9, 4]] }
+  mailbox.apply({ type: 'conversation', conversation: TALK, ...quiet, participants: [{ user: ME, read_seq: 0, joined_seq: 0 }] })
+  assert.equal(mailbox.unreadCount(TALK), 5)
+  mailbox.takeParticipants({ conversation: TALK, receipts: [[ME, 9, 5]], quiet_counts: [[5, 2]] })
+  assert.equal(mailbox.unreadCount(TALK), 2)
+  mailbox.takeSettings(settings(8, 1, { quiet_counts: [[7, 3]] }))
+  assert.equal(mailbox.unreadCount(TALK), 1)
+  mailbox.apply({ type: 'tombstone', conversation: TALK, seq: 8, sender: BOB, is_quiet: true, quiet_count: 4 })
+  assert.equal(mailbox.unreadCount(TALK), 1, 'a quiet one is not subtracted twice')
+  mailbox.apply({ type: 'message', conversation: TALK, seq: 10, sender: ME, content: BOB, is_quiet: true, quiet_count: 5 })
+  assert.equal(mailbox.unreadCount(TALK), 1)
+  mailbox.apply({ type: 'message', conversation: TALK, seq: 11, sender: ME, content: BOB, quiet_count: 5 })
+  assert.equal(mailbox.unreadCount(TALK), 0)
+})
+
 test('tombstones never count as unread, nor do messages from before the user joined', () => {
   const mailbox = known()
   mailbox.user = Buffer.alloc(16, 3)

@@ -61,7 +61,7 @@ class ConversationAnswer(Struct, frozen=True, gc=False):
     :ivar actor: the user who changed the settings last.
     :ivar participants: all, or you alone if there are more than 32.
     :ivar participant_count: all, also those that `participants` leaves out.
-    :ivar last_message: null if you may read no message.
+    :ivar last_message: the last one that is not quiet; null if you may read none.
     """
 
     conversation: Ident
@@ -107,7 +107,7 @@ class ParticipantsAnswer(Struct, frozen=True):
 def conversation_body(entry: Entry, encoding: Encoding) -> ConversationAnswer:
     ident, conversation = IDENT[encoding], entry.conversation
     asked_by, actor, kind, name, created, first_seq, last_seq, unread, _, *settings = entry.settings
-    version, lifetime_s, muted_until, _, size, joiners_see_all, _ = settings
+    version, lifetime_s, muted_until, _, size, joiners_see_all, *_ = settings
     participants = [_participant(encoding, *each) for each in entry.participants()]
     last = entry.last_message
     return ConversationAnswer(

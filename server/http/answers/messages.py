@@ -32,6 +32,7 @@ class MessageAnswer(Struct, frozen=True, gc=False):
     :ivar created: microseconds since 1970-01-01T00:00Z.
     :ivar device: the sender's device that wrote the content; null: not known.
     :ivar is_deleted: for everyone, or for you.
+    :ivar is_quiet: it counts neither as unread nor for notices.
     :ivar actor: the administrator who deleted it for everyone; null if its sender did.
     :ivar revision: how often it was edited.
     :ivar edited: microseconds since 1970-01-01T00:00Z; null if it was not edited.
@@ -46,6 +47,7 @@ class MessageAnswer(Struct, frozen=True, gc=False):
     created: int
     sender: Ident
     is_deleted: bool
+    is_quiet: bool
     device: Ident | None = None
     actor: Ident | None = None
     content_type: str | None = None
@@ -102,6 +104,7 @@ def message_body(message: Message | Tombstone, encoding: Encoding) -> MessageAns
             created=message.created,
             sender=ident(message.sender),
             is_deleted=True,
+            is_quiet=bool(message.is_quiet),
             actor=ident_or_none(message.actor, encoding),
         )
     return MessageAnswer(
@@ -111,6 +114,7 @@ def message_body(message: Message | Tombstone, encoding: Encoding) -> MessageAns
         created=message.created,
         sender=ident(message.sender),
         is_deleted=False,
+        is_quiet=bool(message.is_quiet),
         device=ident_or_none(message.device, encoding),
         content_type=message.content_type,
         content=message.content,
@@ -142,13 +146,17 @@ def message_answer(
     thumbnail: bytes | None,
     _temp_id: bytes | None,
     device: bytes | None,
+    is_quiet: bool,
+    _quiet_count: int | None,
     is_gone: bool,
     deleted_by: bytes | None,
 ) -> MessageAnswer:
     """The body of the message or tombstone that `store.rows.message_of` makes of the same columns."""
     if is_gone:
         actor = None if deleted_by is None else ident(deleted_by)
-        return MessageAnswer(ident(conversation), seq, ident(message), created, ident(sender), True, None, actor)
+        return MessageAnswer(
+            ident(conversation), seq, ident(message), created, ident(sender), True, is_quiet, None, actor
+        )
     return MessageAnswer(
         ident(conversation),
         seq,
@@ -156,6 +164,7 @@ def message_answer(
         created,
         ident(sender),
         False,
+        is_quiet,
         None if device is None else ident(device),
         None,
         content_type,

@@ -123,6 +123,7 @@ def _message(conversation: UUID, message: UUID, seq: int, sender: UUID) -> Messa
         created=_AT + seq * 60_000_000,
         sender=_id(sender),
         is_deleted=False,
+        is_quiet=False,
         device=_id(PHONE),
         content_type="text",
         content=b"\x8f\x02ciphertext",

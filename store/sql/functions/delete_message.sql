@@ -11,7 +11,8 @@
 -- actor: the administrator whom the tombstone names.
 create or replace function delete_message(
     p_user uuid, p_conversation uuid, p_seq bigint,
-    out outcome text, out id uuid, out created bigint, out sender uuid, out participant_ids uuid[], out actor uuid
+    out outcome text, out id uuid, out created bigint, out sender uuid, out participant_ids uuid[], out actor uuid,
+    out is_quiet boolean, out quiet_count bigint
 ) language plpgsql as $$
 declare
     target record;
@@ -34,4 +35,6 @@ begin
     id := old.id;
     created := (extract(epoch from old.created) * 1000000)::bigint;
     sender := old.sender_id;
+    is_quiet := old.is_quiet;
+    quiet_count := old.quiet_count;
 end $$;

@@ -1,4 +1,5 @@
--- Replaces the content of a message, and its attachments: those that it does not keep are orphaned.
+-- Replaces the content of a message, and its attachments: those that it does not keep are orphaned. A quiet message stays
+-- quiet, and any other does not become quiet.
 --
 -- p_revision: the revision that the client has edited.
 -- p_device: the device that edits.
@@ -19,7 +20,8 @@ create or replace function edit_message(
     p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
     p_attachments uuid[], p_thumbnail bytea, p_device uuid,
     out outcome text, out id uuid, out created bigint, out revision bigint, out edited bigint,
-    out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id uuid
+    out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id uuid,
+    out is_quiet boolean, out quiet_count bigint
 ) language plpgsql as $$
 declare
     target record;
@@ -82,12 +84,16 @@ begin
           and is_blocker(target.conversation, p.user_id)
         on conflict do nothing
         returning hidden.user_id into hidden_for;
-        perform note_uncounted(p_conversation, p_seq, array[hidden_for]);
+        if not old.is_quiet then
+            perform note_uncounted(p_conversation, p_seq, array[hidden_for]);
+        end if;
         participant_ids := array(select h.user_id from holders_of(target.conversation, old) h);
     end if;
     id := old.id;
     reply_to := old.reply_to;
     temp_id := old.temp_id;
+    is_quiet := old.is_quiet;
+    quiet_count := old.quiet_count;
     created := (extract(epoch from old.created) * 1000000)::bigint;
     revision := p_revision + 1;
     edited := (extract(epoch from stamp) * 1000000)::bigint;

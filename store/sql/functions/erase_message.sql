@@ -14,7 +14,9 @@ begin
     where e.conversation_id = c.id and e.seq = m.seq;
     perform note_revision(c.id, m.seq);
     told := array(select h.user_id from holders_of(c, m) h);
-    -- For all other participants it did not count as unread before.
-    perform note_uncounted(c.id, m.seq, told);
+    -- For all other participants it did not count as unread before; nor did a quiet one for any.
+    if not m.is_quiet then
+        perform note_uncounted(c.id, m.seq, told);
+    end if;
     return told;
 end $$;

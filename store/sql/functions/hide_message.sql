@@ -7,7 +7,8 @@
 -- actor: the administrator who deleted it for everyone before.
 create or replace function hide_message(
     p_user uuid, p_conversation uuid, p_seq bigint,
-    out outcome text, out id uuid, out created bigint, out sender uuid, out actor uuid
+    out outcome text, out id uuid, out created bigint, out sender uuid, out actor uuid, out is_quiet boolean,
+    out quiet_count bigint
 ) language plpgsql as $$
 declare
     target record;
@@ -29,7 +30,7 @@ begin
             outcome := 'deleted';
             update participants p set own_marked = pg_current_xact_id()
             where p.conversation_id = p_conversation and p.user_id = p_user;
-            if not old.is_silent then
+            if not old.is_silent and not old.is_quiet then
                 perform note_uncounted(p_conversation, p_seq, array[p_user]);
             end if;
         end if;
@@ -38,4 +39,6 @@ begin
     id := old.id;
     created := (extract(epoch from old.created) * 1000000)::bigint;
     sender := old.sender_id;
+    is_quiet := old.is_quiet;
+    quiet_count := old.quiet_count;
 end $$;

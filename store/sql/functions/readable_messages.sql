@@ -14,11 +14,11 @@
 create or replace function readable_messages(p_conversation uuid, p_user uuid, p_floor bigint) returns table (
     seq bigint, id uuid, sender_id uuid, created timestamptz, content_type text, content bytea, nonce bytea,
     ephemeral_public_key bytea, revision int, edited timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea,
-    temp_id uuid, device_id uuid, is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent boolean, size int
+    temp_id uuid, device_id uuid, is_quiet boolean, quiet_count bigint, is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent boolean, size int
 ) language sql stable parallel safe as $$
     select m.seq, m.id, m.sender_id, m.created, m.content_type, m.content, m.nonce, m.ephemeral_public_key, m.revision,
            m.edited, m.reply_to, m.attachments, m.thumbnail, case when m.sender_id = p_user then m.temp_id end,
-           m.device_id,
+           m.device_id, m.is_quiet, m.quiet_count,
            m.deleted is not null or m.is_silent and m.sender_id <> p_user or exists (
                -- The offset makes Postgres look up each message by the key. Without it, it may hash all that the user
                -- has hidden.

@@ -18,14 +18,16 @@
 --   'closed': the conversation is direct, and its other user is deleted
 --   'locked': nothing was done
 -- device: of a retry, the device that wrote the message.
+-- quiet_count: how many of the messages up to this one are quiet; null: a retry of one that is gone.
 -- participant_ids: the participants of the conversation, if p_known_version is neither null nor current.
 create or replace function send_batch(
     p_lock_ms int, p_conversations uuid[],
     p_conversation uuid[], p_known_version bigint[], p_id uuid[], p_sender uuid[], p_temp_id uuid[], p_digest bytea[],
     p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[], p_reply_to bigint[],
-    p_attachments text[], p_thumbnail bytea[], p_device uuid[]
+    p_attachments text[], p_thumbnail bytea[], p_device uuid[],
+    p_is_quiet boolean[]
 ) returns table (
-    n bigint, outcome text, seq bigint, id uuid, created bigint, device uuid, recipients_version bigint,
+    n bigint, outcome text, seq bigint, id uuid, created bigint, device uuid, quiet_count bigint, recipients_version bigint,
     participant_ids uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '200ms' as $$
 -- Planning the statement below costs more than running it, and its arguments do not change the plan.
@@ -47,7 +49,7 @@ begin
         return query select 1::bigint, o.* from send_one(
             p_lock_ms, p_conversation[1], p_known_version[1], p_id[1], p_sender[1], p_temp_id[1], p_digest[1],
             p_content_type[1], p_content[1], p_nonce[1], p_ephemeral_public_key[1], p_reply_to[1],
-            p_attachments[1]::uuid[], p_thumbnail[1], p_device[1]) o;
+            p_attachments[1]::uuid[], p_thumbnail[1], p_device[1], p_is_quiet[1]) o;
         return;
     end if;
     -- In id order, so that batches of two nodes never wait for each other in a circle.
@@ -72,14 +74,15 @@ begin
             return query
             select i.n, o.*
             from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type, p_content,
-                        p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail, p_device)
+                        p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail, p_device,
+                        p_is_quiet)
                 with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
                                      content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail,
-                                     device_id, n)
+                                     device_id, is_quiet, n)
             cross join lateral send_one(
                 p_lock_ms, i.conversation_id, i.known_version, i.id, i.sender_id, i.temp_id, i.digest, i.content_type,
                 i.content, i.nonce, i.ephemeral_public_key, i.reply_to, i.attachments::uuid[], i.thumbnail,
-                i.device_id) o
+                i.device_id, i.is_quiet) o
             order by i.n;
             return;
         end if;
@@ -95,17 +98,18 @@ begin
     with input as (
         select * from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type,
                              p_content, p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail,
-                             p_device)
+                             p_device, p_is_quiet)
             with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
                                  content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail, device_id,
-                                 n)
+                                 is_quiet, n)
     ), duplicate as (
         select i.n, s.seq, s.message_id, s.created,
                s.digest = i.digest and s.conversation_id = i.conversation_id as same
         from input i join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id
     ), numbered as (
         select i.*, c.last_seq + row_number() over in_conversation as seq,
-               lead(false, 1, true) over in_conversation as is_last, greatest(stamp, c.active_at) as created,
+               c.quiet_count + count(*) filter (where i.is_quiet) over in_conversation as quiet_count,
+               greatest(stamp, c.active_at, c.last_quiet_at) as created,
                case when c.low_blocks and i.sender_id = c.direct_high then c.direct_low
                     when c.high_blocks and i.sender_id = c.direct_low then c.direct_high end as blocker_id
         from input i
@@ -118,10 +122,11 @@ begin
         window in_conversation as (partition by i.conversation_id order by i.n)
     ), to_messages as (
         insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
-                              ephemeral_public_key, reply_to, is_silent, temp_id, device_id, attachments, thumbnail)
+                              ephemeral_public_key, reply_to, is_silent, temp_id, device_id, is_quiet, quiet_count,
+                              attachments, thumbnail)
         select b.conversation_id, b.seq, b.id, b.sender_id, b.created, b.content_type, b.content, b.nonce,
-               b.ephemeral_public_key, b.reply_to, b.blocker_id is not null, b.temp_id, b.device_id, b.attachments::uuid[],
-               b.thumbnail
+               b.ephemeral_public_key, b.reply_to, b.blocker_id is not null, b.temp_id, b.device_id, b.is_quiet,
+               b.quiet_count, b.attachments::uuid[], b.thumbnail
         from numbered b
     ), to_sends as (
         -- In key order, so that two nodes that retry the same sends never deadlock.
@@ -131,29 +136,46 @@ begin
     ), to_outbox as (
         insert into outbox (conversation_id, seq, created) select b.conversation_id, b.seq, b.created from numbered b
     ), moved as (
-        update conversations c set last_seq = b.seq, active_at = b.created, changed = pg_current_xact_id()
-        from numbered b where c.id = b.conversation_id and b.is_last
+        -- A quiet message moves the conversation in no list: the last message that lists show stays.
+        update conversations c
+        set last_seq = b.seq, active_at = coalesce(b.shown_at, c.active_at), changed = pg_current_xact_id(),
+            quiet_count = b.quiet_count,
+            shown_seq = case when b.shown_seq = b.seq then null else coalesce(b.shown_seq, c.shown_seq, c.last_seq) end,
+            last_quiet_at = coalesce(b.last_quiet_at, c.last_quiet_at)
+        from (select n.conversation_id, max(n.seq) as seq, max(n.quiet_count) as quiet_count,
+                     max(n.seq) filter (where not n.is_quiet) as shown_seq,
+                     max(n.created) filter (where not n.is_quiet) as shown_at,
+                     max(n.created) filter (where n.is_quiet) as last_quiet_at
+              from numbered n group by n.conversation_id) b
+        where c.id = b.conversation_id
     ), own_marks as (
-        -- A sender has read the conversation, so own messages never lie above the own mark, and unread counts need no
-        -- counting. A sender has accepted a request. Messages of a blocked sender do not count for the blocker. The
+        -- A sender has read the conversation, so own messages that are not quiet never lie above the own mark, and unread
+        -- counts need no counting. A sender has accepted a request. Messages of a blocked sender do not count for the blocker. The
         -- blocker and the sender are alone in their conversation: all messages after the blocker's last one are silent.
+        -- counted: the number of messages up to one that are not quiet.
         update participants p
         set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq),
-            written_seq = greatest(p.written_seq, top.seq),
+            written_seq = greatest(p.written_seq, top.written),
             silenced = case when top.silent_seq is null then p.silenced else pg_current_xact_id() end,
             uncounted = case when top.seq is null then p.uncounted + top.silent
-                             else greatest(top.silent_seq - top.seq, 0) end,
-            own_changed = case when top.seq is null or p.asked_by is null then p.own_changed
+                             else greatest(top.silent_counted - top.counted, 0) end,
+            own_changed = case when top.written is null or p.asked_by is null then p.own_changed
                                else pg_current_xact_id() end,
-            asked_by = case when top.seq is null then p.asked_by end,
-            asked_seq = case when top.seq is null then p.asked_seq end
-        from (select locked_row.conversation_id, locked_row.user_id, top.seq, top.silent_seq, top.silent
-              from (select m.conversation_id, m.user_id, max(m.seq) as seq, max(m.silent_seq) as silent_seq,
-                           count(m.silent_seq) as silent
-                    from (select b.conversation_id, b.sender_id as user_id, b.seq, null::bigint as silent_seq
+            asked_by = case when top.written is null then p.asked_by end,
+            asked_seq = case when top.written is null then p.asked_seq end
+        from (select locked_row.conversation_id, locked_row.user_id, top.written, top.seq, top.counted, top.silent_seq,
+                     top.silent_counted, top.silent
+              from (select m.conversation_id, m.user_id, max(m.written) as written,
+                           max(m.written) filter (where not m.is_quiet) as seq,
+                           max(m.counted) filter (where not m.is_quiet and m.written is not null) as counted,
+                           max(m.silent_seq) as silent_seq,
+                           max(m.counted) filter (where m.silent_seq is not null) as silent_counted,
+                           count(m.silent_seq) filter (where not m.is_quiet) as silent
+                    from (select b.conversation_id, b.sender_id as user_id, b.seq as written, null::bigint as silent_seq,
+                                 b.seq - b.quiet_count as counted, b.is_quiet
                           from numbered b
                           union all
-                          select b.conversation_id, b.blocker_id, null, b.seq
+                          select b.conversation_id, b.blocker_id, null, b.seq, b.seq - b.quiet_count, b.is_quiet
                           from numbered b where b.blocker_id is not null
                          ) m
                     group by m.conversation_id, m.user_id) top
@@ -175,6 +197,8 @@ begin
            (extract(epoch from coalesce(b.created, d.created)) * 1000000)::bigint,
            case when d.n is not null then (
                select m.device_id from messages m where m.conversation_id = i.conversation_id and m.seq = d.seq) end,
+           case when d.n is null then b.quiet_count else (
+               select m.quiet_count from messages m where m.conversation_id = i.conversation_id and m.seq = d.seq) end,
            c.recipients_version,
            case when i.known_version <> c.recipients_version then
                (select array_agg(p.user_id) from participants p where p.conversation_id = i.conversation_id) end

@@ -2,9 +2,9 @@
 create or replace function send_one(
     p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
-    p_reply_to bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid,
-    out outcome text, out seq bigint, out id uuid, out created bigint, out device uuid, out recipients_version bigint,
-    out participant_ids uuid[]
+    p_reply_to bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_is_quiet boolean,
+    out outcome text, out seq bigint, out id uuid, out created bigint, out device uuid, out quiet_count bigint,
+    out recipients_version bigint, out participant_ids uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
     conversation record;
@@ -14,12 +14,12 @@ declare
     silent boolean;
 begin
     if p_lock_ms > 0 then
-        select c.last_seq, c.floor_seq, c.active_at, c.recipients_version, c.direct_low, c.direct_high, c.low_blocks,
-               c.high_blocks, c.is_closed
+        select c.last_seq, c.floor_seq, c.active_at, c.quiet_count, c.last_quiet_at, c.recipients_version, c.direct_low,
+               c.direct_high, c.low_blocks, c.high_blocks, c.is_closed
         into conversation from conversations c where c.id = p_conversation for no key update;
     else
-        select c.last_seq, c.floor_seq, c.active_at, c.recipients_version, c.direct_low, c.direct_high, c.low_blocks,
-               c.high_blocks, c.is_closed
+        select c.last_seq, c.floor_seq, c.active_at, c.quiet_count, c.last_quiet_at, c.recipients_version, c.direct_low,
+               c.direct_high, c.low_blocks, c.high_blocks, c.is_closed
         into conversation from conversations c where c.id = p_conversation for no key update skip locked;
         if not found and exists (select from conversations c where c.id = p_conversation) then
             outcome := 'locked';
@@ -38,7 +38,8 @@ begin
         seq := duplicate.seq;
         id := duplicate.message_id;
         created := (extract(epoch from duplicate.created) * 1000000)::bigint;
-        device := (select m.device_id from messages m where m.conversation_id = p_conversation and m.seq = duplicate.seq);
+        select m.device_id, m.quiet_count into device, quiet_count
+        from messages m where m.conversation_id = p_conversation and m.seq = duplicate.seq;
         return;
     end if;
     if conversation.is_closed then
@@ -64,10 +65,12 @@ begin
         end if;
     end if;
     seq := conversation.last_seq + 1;
-    -- A sender has read the conversation, and has accepted a request.
+    -- A sender has accepted a request, and has read the conversation, unless the message is quiet: a client may send such
+    -- a message by itself.
     update participants p
-    set read_seq = greatest(p.read_seq, send_one.seq), delivered_seq = greatest(p.delivered_seq, send_one.seq),
-        uncounted = 0, written_seq = send_one.seq,
+    set read_seq = greatest(p.read_seq, case when not p_is_quiet then send_one.seq end),
+        delivered_seq = greatest(p.delivered_seq, case when not p_is_quiet then send_one.seq end),
+        uncounted = case when p_is_quiet then p.uncounted else 0 end, written_seq = send_one.seq,
         own_changed = case when p.asked_by is not null then pg_current_xact_id() else p.own_changed end,
         asked_by = null, asked_seq = null
     where p.conversation_id = p_conversation and p.user_id = p_sender;
@@ -79,22 +82,34 @@ begin
     silent := coalesce(conversation.low_blocks and p_sender = conversation.direct_high
                        or conversation.high_blocks and p_sender = conversation.direct_low, false);
     if silent then
-        update participants p set uncounted = p.uncounted + 1, silenced = pg_current_xact_id()
+        update participants p set uncounted = p.uncounted + (not p_is_quiet)::int, silenced = pg_current_xact_id()
         where p.conversation_id = p_conversation and p.user_id <> p_sender;
     end if;
-    stamp := greatest(clock_timestamp(), conversation.active_at);
+    stamp := greatest(clock_timestamp(), conversation.active_at, conversation.last_quiet_at);
+    quiet_count := conversation.quiet_count + p_is_quiet::int;
     insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
-                          ephemeral_public_key, reply_to, is_silent, temp_id, device_id, attachments, thumbnail)
+                          ephemeral_public_key, reply_to, is_silent, temp_id, device_id, is_quiet, quiet_count, attachments,
+                          thumbnail)
     values (p_conversation, send_one.seq, p_id, p_sender, stamp, p_content_type, p_content, p_nonce,
-            p_ephemeral_public_key, p_reply_to, silent, p_temp_id, p_device, p_attachments, p_thumbnail);
+            p_ephemeral_public_key, p_reply_to, silent, p_temp_id, p_device, p_is_quiet, send_one.quiet_count,
+            p_attachments, p_thumbnail);
     if p_attachments is not null then
         perform take_attachments(p_conversation, send_one.seq, p_attachments);
     end if;
     insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
     values (p_sender, p_temp_id, p_conversation, p_digest, send_one.seq, p_id, stamp);
     insert into outbox (conversation_id, seq, created) values (p_conversation, send_one.seq, stamp);
-    update conversations c set last_seq = send_one.seq, active_at = stamp, changed = pg_current_xact_id()
-    where c.id = p_conversation;
+    if p_is_quiet then
+        -- It moves the conversation in no list: the last message that lists show stays.
+        update conversations c
+        set last_seq = send_one.seq, changed = pg_current_xact_id(), quiet_count = send_one.quiet_count,
+            shown_seq = coalesce(c.shown_seq, conversation.last_seq), last_quiet_at = stamp
+        where c.id = p_conversation;
+    else
+        update conversations c
+        set last_seq = send_one.seq, active_at = stamp, changed = pg_current_xact_id(), shown_seq = null
+        where c.id = p_conversation;
+    end if;
     outcome := case when silent then 'silent' else 'sent' end;
     id := p_id;
     created := (extract(epoch from stamp) * 1000000)::bigint;

@@ -2,7 +2,8 @@
 -- edited or deleted since. They come in the order of the given conversations, and in each in order of seq.
 --
 -- p_after: for each conversation, only messages with a greater seq.
--- p_newest: for each, of the added messages only this number, the last ones of the conversation; null: all.
+-- p_newest: for each, of the added messages only this number, the last ones of the conversation, and the last one that is
+--     not quiet; null: all.
 -- p_snapshot: the snapshot for each.
 -- p_limit, p_bytes: the result ends after p_limit messages or p_bytes of them (message_bytes). It then has one row more, with
 --     is_beyond.
@@ -12,16 +13,18 @@ create or replace function unseen_messages(
 ) returns table (
     conversation uuid, seq bigint, id uuid, created bigint, sender uuid, content_type text, content bytea, nonce bytea,
     ephemeral_public_key bytea, revision int, edited bigint, reply_to bigint, attachments uuid[], thumbnail bytea,
-    temp_id uuid, device uuid, is_gone boolean, deleted_by uuid, is_beyond boolean
+    temp_id uuid, device uuid, is_quiet boolean, quiet_count bigint, is_gone boolean, deleted_by uuid, is_beyond boolean
 ) language plpgsql stable as $$
 declare
     first bigint;
+    first_added bigint;
     bytes bigint := 0;
     messages int := 0;
     m record;
 begin
     for n in 1 .. cardinality(p_conversation) loop
-        first := first_unseen(p_conversation[n], p_after[n], p_snapshot[n]);
+        first_added := first_unseen(p_conversation[n], p_after[n], p_snapshot[n]);
+        first := first_added;
         if p_newest[n] is not null then
             first := greatest(first, (
                 select c.last_seq + 1 - p_newest[n] from conversations c where c.id = p_conversation[n]));
@@ -41,6 +44,8 @@ begin
                     select h.seq from hidden h
                     where h.user_id = p_user and h.conversation_id = p_conversation[n]
                       and not pg_visible_in_snapshot(h.changed, p_snapshot[n])
+                    union
+                    select c.shown_seq where p_newest[n] > 0 and c.shown_seq >= first_added
                 ) old
                 join lateral readable_messages(c.id, me.user_id, floor_of(c, me)) a on a.seq = old.seq
                 where old.seq > p_after[n] and old.seq < first
@@ -71,6 +76,8 @@ begin
             thumbnail := m.thumbnail;
             temp_id := m.temp_id;
             device := m.device_id;
+            is_quiet := m.is_quiet;
+            quiet_count := nullif(m.quiet_count, 0);
             is_gone := m.is_gone;
             deleted_by := m.deleted_by;
             is_beyond := false;

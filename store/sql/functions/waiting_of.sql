@@ -20,12 +20,12 @@ create or replace function waiting_of(
     from (
         select p.delivered_by, top.created as oldest, bottom.created as newest,
                top.created <= now() - p_read_after and top.seq <= greatest(p.delivered_seq, p.private_delivered_seq)
-               and (p.asked_by is null or top.seq <= p.asked_seq + 1) as is_overdue,
-               greatest(mark.delivered, floor_of(c, p)) < c.last_seq and wants_notices(p)
-               -- In a request only the first message counts.
-               and (p.asked_by is null or mark.delivered <= p.asked_seq) and exists (
+               and (p.asked_by is null or top.seq <= request.seq) as is_overdue,
+               greatest(mark.delivered, floor_of(c, p)) < c.last_seq and unread_count(c, p) > 0 and wants_notices(p)
+               -- In a request only the first message that is not quiet counts.
+               and (p.asked_by is null or mark.delivered < request.seq) and exists (
                    select from readable_messages(c.id, p.user_id, floor_of(c, p)) m
-                   where m.seq > mark.delivered and not m.is_gone and m.sender_id <> p_user
+                   where m.seq > mark.delivered and not m.is_gone and not m.is_quiet and m.sender_id <> p_user
                ) as is_undelivered,
                case when is_blocker(c, p_user) then 0 else mark.delivered - p.since_seq end as delivered,
                case when is_blocker(c, p_user) then 0 else mark.read - p.since_seq end as read
@@ -38,15 +38,18 @@ create or replace function waiting_of(
                    greatest(p.read_seq, p.private_read_seq, p.since_seq) as read
         ) mark
         left join lateral (
+            select first_counted(p.conversation_id, p.asked_seq) as seq where p.asked_seq is not null
+        ) request on true
+        left join lateral (
             select m.seq, m.created from readable_messages(c.id, p.user_id, floor_of(c, p)) m
-            where m.seq > mark.read and greatest(mark.read, floor_of(c, p)) < c.last_seq and wants_notices(p)
-              and not m.is_gone and m.sender_id <> p_user
+            where m.seq > mark.read and unread_count(c, p) > 0 and wants_notices(p)
+              and not m.is_gone and not m.is_quiet and m.sender_id <> p_user
             order by m.seq limit 1
         ) top on true
         left join lateral (
             select m.created from readable_messages(c.id, p.user_id, floor_of(c, p)) m
-            where m.seq >= top.seq and not m.is_gone and m.sender_id <> p_user
-              and (p.asked_by is null or m.seq <= greatest(p.asked_seq + 1, top.seq))
+            where m.seq >= top.seq and not m.is_gone and not m.is_quiet and m.sender_id <> p_user
+              and (p.asked_by is null or m.seq <= greatest(request.seq, top.seq))
             order by m.seq desc limit 1
         ) bottom on true
         where p.user_id = p_user

@@ -239,8 +239,14 @@ create table conversations (
     direct_low uuid references users,
     direct_high uuid references users,
     last_seq bigint not null default 0,
+    -- When the last message was sent that is not quiet, or the conversation began: the order of lists.
     active_at timestamptz not null default clock_timestamp(),
     changed xid8 not null default pg_current_xact_id(),
+    -- Quiet messages (decision 3): how many of the messages are quiet; the last one that is not, if quiet ones follow it
+    -- (0: all are quiet; null: none follow, and it is last_seq); and when the last quiet one was sent.
+    quiet_count bigint not null default 0,
+    shown_seq bigint,
+    last_quiet_at timestamptz,
     participants_version bigint not null default 1,
     -- Moves with each change of the users who get messages, also with a change that the others are not told of
     -- (withheld). Nodes check their cached lists of recipients by it.
@@ -300,7 +306,8 @@ create table participants (
     -- The read mark that no other user sees: of messages of a user whom this one blocks, or of all if this one gives no
     -- receipts.
     private_read_seq bigint not null default 0,
-    -- The number of messages above the base that do not count as unread: see uncounted_seqs() and unread_count().
+    -- The number of messages above the base that do not count as unread, without quiet ones: see uncounted_seqs() and
+    -- unread_count().
     uncounted bigint not null default 0,
     -- The delivered mark that no other user sees: in a request, and while one of the two blocks the other.
     private_delivered_seq bigint not null default 0,
@@ -428,6 +435,9 @@ create table messages (
     -- The device that wrote the content: the one that sent the message, or edited it last. Null: not known, as of an
     -- imported message, or erased. Without a foreign key, like the rest: a device may go before its messages.
     device_id uuid,
+    -- It counts neither as unread nor for notices; and how many of the messages up to this one are so.
+    is_quiet boolean not null default false,
+    quiet_count bigint not null default 0,
     -- The ids of its attachments, in the sender's order, and a small thumbnail, which is ciphertext. Null: none.
     attachments uuid[],
     thumbnail bytea,
@@ -437,8 +447,10 @@ create table messages (
     constraint messages_deleted_by check (deleted_by is null or deleted is not null and deleted_by <> sender_id)
 );
 
--- The messages that do not count as unread; a conversation has few. A deleted message keeps its place here.
-create index messages_uncounted on messages (conversation_id, seq) where deleted is not null or is_silent;
+-- The messages that stopped counting as unread, or never counted for a user; a conversation has few. A deleted message
+-- keeps its place here. Quiet messages, of which a conversation may have many, are counted by quiet_count.
+create index messages_uncounted on messages (conversation_id, seq)
+    where (deleted is not null or is_silent) and not is_quiet;
 
 -- Messages that were edited, or deleted for everyone: the transaction and the time of the last change.
 create table revisions (

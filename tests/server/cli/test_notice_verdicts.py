@@ -74,6 +74,11 @@ def test_each_state_of_a_notice_follows_from_its_facts(state: str) -> None:
     assert [row.verdict.state for row in notices(MESSAGE, 5, NOTICES[state])] == [state]
 
 
+def test_a_quiet_message_causes_no_notice() -> None:
+    [row] = notices(msgspec.structs.replace(MESSAGE, is_quiet=True), 5, facts())
+    assert (row.notifier, row.verdict.state) == (None, "quiet")
+
+
 def test_a_message_that_was_read_needs_no_notice() -> None:
     [row] = notices(MESSAGE, 5, facts(delivery="read"))
     assert (row.notifier, row.verdict.state) == (None, "not_needed")

@@ -19,7 +19,7 @@ SENT = NOW - 60_000_000
 USER, DEVICE, OTHER, NODE = b"u" * 16, b"d" * 16, b"o" * 16, b"n" * 8
 
 CONVERSATION = InspectedConversation("group", 9, 0, False, 3, NOW)
-MESSAGE = InspectedMessage(b"m" * 16, b"s" * 16, "alice", SENT, False, None, None, None)
+MESSAGE = InspectedMessage(b"m" * 16, b"s" * 16, "alice", SENT, False, False, None, None, None)
 RECIPIENT = InspectedRecipient(USER, "bob", "participant", 0, None, 4, None, 4, None, None, False, False, False, None)
 PHONE = InspectedDevice(USER, DEVICE, "Phone", "phone", 0, SENT - 3_600_000_000, NOW * 2, None, "good")
 CONNECTED = ConnectionState(USER, DEVICE, "phone", 120.0, 1.0, 0, False, 0)

@@ -19,12 +19,19 @@ LEFT_OUT: Final[dict[type[Struct], tuple[type[Struct], dict[str, str]]]] = {
             "active_at": "the order of the list and the time of `last_message` say it",
             "own_revision": "it says which of several pushes counts",
             "uncounted_seqs": "for clients that count unread messages themselves",
+            "quiet_counts": "for clients that count unread messages themselves",
             "former": "for clients that work out statuses; `GET .../messages/{seq}/status` tells them",
         },
     ),
     Participant: (ParticipantAnswer, {}),
-    Message: (MessageAnswer, {"temp_id": "for the sender's devices that wait for an ack"}),
-    Tombstone: (MessageAnswer, {}),
+    Message: (
+        MessageAnswer,
+        {
+            "temp_id": "for the sender's devices that wait for an ack",
+            "quiet_count": "for clients that count unread messages themselves",
+        },
+    ),
+    Tombstone: (MessageAnswer, {"quiet_count": "as of a message"}),
     ListedDevice: (ListedDeviceAnswer, {}),
 }
 """Frame -> its answer, and the fields that only the frame has, each with the reason."""

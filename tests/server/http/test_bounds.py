@@ -266,7 +266,7 @@ def test_a_conversation_and_a_message_count_at_least_as_many_bytes_as_they_have(
         attachments=[user] * MAX_ATTACHMENTS,
         thumbnail=b"x",
     )
-    tombstone = Tombstone(user, great, user, great, user, user)
+    tombstone = Tombstone(user, great, user, great, user, None, user)
     avatar = (user, great, bytes(32))
     participant = Participant(user, small, _USERNAME, great, great, great, False, NAME, great, user, avatar)
     conversation = ConversationAnswer(
