@@ -100,7 +100,7 @@ class ParticipantBody(Struct, frozen=True):
 
 class ConversationBody(Struct, frozen=True):
     conversation: bytes
-    kind: Literal["direct", "group"]
+    kind: Literal["direct", "group", "self"]
     name: str | None
     created: int
     participants: list[ParticipantBody]

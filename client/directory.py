@@ -76,4 +76,6 @@ def title_of(conversation: Conversation, me: bytes) -> str:
     """The title of a conversation, fit for a terminal."""
     if conversation.kind == "group":
         return printable(conversation.name or "(a group without a name)")
+    if conversation.kind == "self":
+        return "(your own devices)"
     return printable(" ".join(person.username for person in conversation.participants or () if person.user != me))

@@ -283,6 +283,10 @@ class HttpClient:
         body = {"kind": "direct", "participants": [user]}
         return (await self._ask(ConversationBody, "POST", "/v1/conversations", body)).as_frame()
 
+    async def create_self(self) -> Conversation:
+        """The conversation of the user's own devices; the server makes it if it does not exist."""
+        return (await self._ask(ConversationBody, "POST", "/v1/conversations", {"kind": "self"})).as_frame()
+
     async def create_group(self, name: str, users: list[bytes]) -> Conversation:
         """A new conversation with 1 to 999 others; each call makes a further one."""
         body = {"kind": "group", "name": name, "participants": users}

@@ -47,6 +47,7 @@ FEATURES: Final[dict[str, str]] = {
     "requests": "`is_request` and `asked_by` in `conversation`, `is_request` in `list`; `messages_from` and"
     " `groups_from` in `own_settings`",
     "resume": "`cursor` in `hello`, and as a push",
+    "self": "conversations of the kind `self`: a user's own devices",
     "status": "`status`",
     "stays": "`since_seq`, `former`, `left_seq`: the recipients of a message",
     "temp_id": "`temp_id` in `message`",

@@ -120,7 +120,7 @@ class Conversation(Struct, frozen=True):
     """Push: a conversation as this user sees it, new or changed.
 
     :ivar created: microseconds since 1970.
-    :ivar kind: "direct" or "group".
+    :ivar kind: "direct", "group" or "self".
     :ivar name: of a group.
     :ivar first_seq: the first seq that this user may read.
     :ivar active_at: microseconds since 1970: the last message that is not quiet, or the beginning.

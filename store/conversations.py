@@ -104,6 +104,13 @@ async def add_direct(
     return conversation, outcome != "found"
 
 
+async def add_self(pool: Pool, user: bytes) -> tuple[bytes, bool]:
+    """The conversation of a user's own devices, and whether it is new. Made at once by several, there is one."""
+    parameters = {"conversation": uuid(os.urandom(16)), "user": uuid(user)}
+    [(outcome, conversation)] = await pool.fetch(_sql.add_self, parameters)
+    return conversation, outcome == "made"
+
+
 async def add_group(
     pool: Pool,
     name: str,

@@ -285,7 +285,8 @@ create table conversations (
     kind text not null,
     name text,
     created timestamptz not null default clock_timestamp(),
-    -- Two users have one direct conversation: its key is their ids, the lower first.
+    -- Two users have one direct conversation: its key is their ids, the lower first. That of a user's own conversation
+    -- (kind 'self') is the user's id twice.
     direct_low uuid,
     direct_high uuid,
     last_seq bigint not null default 0,
@@ -329,8 +330,9 @@ create table conversations (
     constraint conversations_direct unique (direct_low, direct_high),
     constraint conversations_floor check (floor_seq >= 0 and floor_seq <= last_seq),
     constraint conversations_kind check ( case     when direct_low is null then kind = 'group' and name is not null and
-        direct_high is null and not low_blocks and not high_blocks     else kind = 'direct' and name is null and
-        (direct_low < direct_high) is true end),
+        direct_high is null and not low_blocks and not high_blocks     else name is null and (direct_low <= direct_high)
+        is true and kind =     case         when direct_low = direct_high then 'self'         else 'direct'     end
+        end),
     constraint conversations_lifetime check (lifetime_s >= 60 and lifetime_s <= 315360000),
     constraint conversations_avatar foreign key (avatar) references attachments(id),
     constraint conversations_direct_high_fkey foreign key (direct_high) references users(id),
@@ -1145,6 +1147,9 @@ create table migrations (
 -- add_participant(p_user uuid, p_conversation uuid, p_other uuid, p_limit int, p_starts int, p_places int, out outcome
 --     text, out participant_ids uuid[], out participants_version bigint, out wait_s float8) returns record
 
+-- The conversation of a user's own devices, which is made if there is none.
+-- add_self(p_conversation uuid, p_user uuid, out outcome text, out conversation uuid) returns record
+
 -- Adds a user.
 -- add_user(p_user uuid, p_username text, p_password_hash text, p_code_hash bytea, p_issuer text, p_subject text,
 --     p_source jsonb, out outcome text) returns text
@@ -1347,8 +1352,8 @@ create table migrations (
 -- key_status(p_device uuid) returns table(identity bytea, identity_revision int, history bigint, kind text, count
 --     bigint, first bigint, highest bigint, digest bytea, last_resort bigint, is_given boolean)
 
--- A step of the deletion of an account: the user leaves some groups, and the other user of some direct conversations
--- can send no more.
+-- A step of the deletion of an account: the user leaves some groups, and the conversation of the user's own devices,
+-- and the other user of some direct conversations can send no more.
 -- leave_conversations(p_user uuid, p_limit int) returns bigint
 
 -- Locks those of some files that a message could take now, with their thumbnails: they belong to none and are not

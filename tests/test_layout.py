@@ -53,6 +53,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "postgres_faults": "connections to Postgres that break",
         "quiet_messages": "messages that count neither as unread nor for notices",
         "retention": "messages that disappear",
+        "self_conversation": "the conversation of a user's own devices",
         "shared_login": "programs that share one stored login",
         "tokens": "tokens that end, or are renewed or revoked",
     },

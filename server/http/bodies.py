@@ -120,6 +120,10 @@ class NewDirect(Struct, tag_field="kind", tag="direct"):
     participants: Annotated[list[UUID], Meta(min_length=1, max_length=1)]
 
 
+class NewSelf(Struct, tag_field="kind", tag="self"):
+    """The conversation of your own devices."""
+
+
 class NewGroup(Struct, tag_field="kind", tag="group"):
     """A group.
 
@@ -264,7 +268,7 @@ class Mute(Struct):
     seconds: Annotated[int, Meta(ge=0, le=3650 * 86400)]
 
 
-NewConversation: TypeAlias = NewDirect | NewGroup
+NewConversation: TypeAlias = NewDirect | NewGroup | NewSelf
 NEW_CONVERSATION: Final[type[NewConversation]] = NewConversation  # type: ignore[assignment]
 """msgspec takes a union like a type, and its tag says which struct it is."""
 

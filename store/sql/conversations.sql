@@ -3,6 +3,10 @@
 select outcome, conversation, wait_s
 from add_direct(%(conversation)s::uuid, %(user)s::uuid, %(other)s::uuid, %(starts)s::int);
 
+-- name: add_self
+-- See add_self() in functions/.
+select outcome, conversation from add_self(%(conversation)s::uuid, %(user)s::uuid);
+
 -- name: add_group
 -- See add_group() in functions/.
 select outcome, refused, wait_s

@@ -349,6 +349,41 @@ async def test_every_frame_is_served_for_the_callers_of_its_row_and_no_others(
     assert matrix.wrong == []
 
 
+async def test_the_conversation_of_a_users_own_devices_is_to_all_others_as_if_it_did_not_exist(
+    pool: Pool, redis_url: str, tmp_path: Path
+) -> None:
+    """Each route and each frame about a group, about Alice's own conversation instead."""
+    world = await Callers.make(pool, tmp_path)
+    scene = await world.scene()
+    own, _ = await conversations.add_self(pool, world.users[Persona.ADMINISTRATOR].user)
+    others = (*OUTSIDERS, Persona.PARTICIPANT)
+    tokens = {persona: await world.token(persona) for persona in others}
+    about = [each for each in rows_of_routes() if each[2].values(scene).get("conversation") == scene.group]
+    frames = {name: row for name, row in FRAME_ROWS.items() if row.frame(scene) != row.frame(here(scene, own))}
+    assert len(about) >= 10
+    assert len(frames) > 5
+    wrong: list[object] = []
+    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, objects=world.objects) as server:
+        for name, route, row in about:
+            for persona, token in tokens.items():
+                found = await ask(server, route, row, here(scene, own), token)
+                absent = await ask(server, route, row, here(scene, uuid4().bytes), token)
+                if code_of(found) is None or shown(found) != shown(absent):
+                    wrong.append((name, persona, shown(found)))
+    async with open_node(pool.url, redis_url) as node:
+        for name, row in frames.items():
+            for persona, token in tokens.items():
+                found_code = await outcome_of(node, row.frame(here(scene, own)), token)
+                if found_code != await outcome_of(node, row.frame(here(scene, uuid4().bytes)), token):
+                    wrong.append((name, persona, found_code))
+    assert wrong == []
+
+
+def here(scene: Scene, conversation: bytes) -> Scene:
+    """The same scene with another conversation in place of the group."""
+    return replace(scene, group=conversation)
+
+
 async def test_an_entity_tag_of_a_participant_tells_others_nothing(pool: Pool, redis_url: str, tmp_path: Path) -> None:
     """Not even that the page is still the same."""
     world = await Callers.make(pool, tmp_path)

@@ -43,6 +43,8 @@ IMPOSSIBLE = {
         "update conversations set direct_low = direct_high, direct_high = direct_low where kind = 'direct'"
     ),
     "a group that somebody blocks in": "update conversations set low_blocks = true where kind = 'group'",
+    "a direct conversation of one user": "update conversations set direct_low = direct_high where kind = 'direct'",
+    "a conversation of two users' own devices": "update conversations set kind = 'self' where kind = 'direct'",
     "a group without a name": "update conversations set name = null where kind = 'group'",
     "a participant of an unknown role": "update participants set role = 'king'",
     "a participant who is nobody": (

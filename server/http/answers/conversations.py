@@ -15,7 +15,7 @@ from server.http.encoding import IDENT, Encoding, Ident, ident_or_none
 from store.avatars import avatar_of
 from store.rows import Entry
 
-Kind: TypeAlias = Literal["direct", "group"]
+Kind: TypeAlias = Literal["direct", "group", "self"]
 
 
 class ParticipantAnswer(Struct, frozen=True, gc=False):

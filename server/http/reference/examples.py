@@ -328,7 +328,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
         body=bodies.NewGroup("Climbing", [BOB, CAROL]),
         answer=_conversation(GROUP, None, is_group=True),
         status=201,
-        other_bodies=(bodies.NewDirect([BOB]),),
+        other_bodies=(bodies.NewDirect([BOB]), bodies.NewSelf()),
     ),
     "GET /v1/conversations": Example(
         query=ListQuery(limit=20),

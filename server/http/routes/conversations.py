@@ -34,11 +34,13 @@ routes = Routes()
 async def create(identity: Identity, request: Request[NewConversation]) -> Changed:
     """Begin a conversation.
 
-    The answer has the status 200 if it is a direct conversation that was there.
+    The answer has the status 200 if it is a direct conversation, or that of your own devices, and was there.
     """
     services, user, body = request.services, identity.user, request.body
-    others = [participant.bytes for participant in body.participants]
-    if isinstance(body, bodies.NewDirect):
+    others = [] if isinstance(body, bodies.NewSelf) else [participant.bytes for participant in body.participants]
+    if isinstance(body, bodies.NewSelf):
+        conversation, is_new = await conversations.add_self(services.pool, user)
+    elif isinstance(body, bodies.NewDirect):
         if others == [user]:
             raise InvalidBody("participants: a direct conversation needs another user", "#/participants/0")
         conversation, is_new = await conversations.add_direct(

@@ -13,7 +13,7 @@ begin
     select * into old from users u where u.id = p_user for update;
     if exists (
         select from shown_participants p join conversations c on c.id = p.conversation_id
-        where p.user_id = p_user and (c.kind = 'group' or not c.is_closed)
+        where p.user_id = p_user and (c.kind <> 'direct' or not c.is_closed)
     ) or exists (select from contacts k where k.user_id = p_user)
       or exists (select from contacts k where k.contact_id = p_user) then
         return false;

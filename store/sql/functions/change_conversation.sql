@@ -44,7 +44,7 @@ begin
     outcome := case
         when conversation.id is null or not exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_user) then 'stranger'
-        when conversation.kind = 'direct'
+        when conversation.kind <> 'group'
              and (p_name is not null or p_avatar is not null or p_joiners_see_all is not null) then 'stranger'
         when conversation.kind = 'group' and not may_change(p_conversation, p_user) then 'forbidden'
         when (name, new_avatar, joiners_see_all, lifetime_s) is not distinct from (

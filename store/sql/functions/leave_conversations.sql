@@ -1,4 +1,4 @@
--- A step of the deletion of an account: the user leaves some groups, and the other user of some direct conversations can
+-- A step of the deletion of an account: the user leaves some groups, and the conversation of the user's own devices, and the other user of some direct conversations can
 -- send no more. A direct conversation keeps its participants: the other user sees a deleted user there.
 --
 -- p_limit: the most conversations.
@@ -16,7 +16,7 @@ begin
         ) t
         -- The limit makes Postgres look up each by its key: without statistics it would read the whole table.
         cross join lateral (select c.id, c.kind, c.is_closed from conversations c where c.id = t.id limit 1) c
-        where c.kind = 'group' or not c.is_closed
+        where c.kind <> 'direct' or not c.is_closed
         order by c.id limit p_limit
     loop
         if done = 0 then
@@ -25,7 +25,7 @@ begin
         done := done + 1;
         -- In the order of their ids, as every transaction locks them.
         select * into conversation from conversations c where c.id = place for no key update;
-        if conversation.kind = 'group' then
+        if conversation.kind <> 'direct' then
             -- An administrator may have removed the user meanwhile.
             perform end_stay(conversation, p_user, null)
             from shown_participants p where p.conversation_id = place and p.user_id = p_user;

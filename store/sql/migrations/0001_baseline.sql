@@ -235,7 +235,8 @@ create table conversations (
     kind text not null,
     name text,
     created timestamptz not null default clock_timestamp(),
-    -- Two users have one direct conversation: its key is their ids, the lower first.
+    -- Two users have one direct conversation: its key is their ids, the lower first. That of a user's own conversation
+    -- (kind 'self') is the user's id twice.
     direct_low uuid references users,
     direct_high uuid references users,
     last_seq bigint not null default 0,
@@ -279,7 +280,8 @@ create table conversations (
     constraint conversations_kind check (
         case when direct_low is null
             then kind = 'group' and name is not null and direct_high is null and not low_blocks and not high_blocks
-            else kind = 'direct' and name is null and (direct_low < direct_high) is true end),
+            else name is null and (direct_low <= direct_high) is true
+                and kind = case when direct_low = direct_high then 'self' else 'direct' end end),
     constraint conversations_floor check (floor_seq between 0 and last_seq),
     constraint conversations_lifetime check (lifetime_s between 60 and 315360000)
 ) with (fillfactor = 50);
