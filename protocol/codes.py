@@ -185,7 +185,9 @@ CLOSES: Final[dict[CloseCode, CloseInfo]] = {
     CloseCode.SERVER_ERROR: CloseInfo("A fault of the server, which has logged it.", True, 5),
     CloseCode.GOING_AWAY: CloseInfo("This node is stopping; another node, or its successor, answers.", True, 2),
     CloseCode.HELLO_TIMEOUT: CloseInfo("No complete hello came in time.", True, 5),
-    CloseCode.UNAVAILABLE: CloseInfo("Postgres or Redis cannot be reached, so hello could not be answered.", True, 5),
+    CloseCode.UNAVAILABLE: CloseInfo(
+        "Postgres or Redis cannot be reached, or the node is full, so hello could not be answered.", True, 5
+    ),
     CloseCode.TOO_MANY_CONNECTIONS: CloseInfo(
         "You have as many connections to this node as a user may have, or have caused as much cost there as a user may;"
         " the reason gives the limit.",
