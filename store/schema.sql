@@ -1356,6 +1356,11 @@ create table migrations (
 -- and the other user of some direct conversations can send no more.
 -- leave_conversations(p_user uuid, p_limit int) returns bigint
 
+-- A page of the devices with an identity of those users, among some, whose devices a user may see (key_owners): those
+-- after a device, in the order of their ids.
+-- list_devices(p_user uuid, p_users uuid[], p_after uuid, p_limit bigint, p_bytes bigint) returns table(owner_id uuid,
+--     device uuid, identity bytea, identity_revision int)
+
 -- Locks those of some files that a message could take now, with their thumbnails: they belong to none and are not
 -- orphaned.
 -- lock_attachments(p_ids uuid[]) returns uuid[]

@@ -11,17 +11,9 @@ select identity, identity_revision, history, kind, count, first, highest, digest
 from key_status(%(device)s::uuid);
 
 -- name: devices
--- A page of the devices with an identity of those users, among some, whose devices a user may see (key_owners): those
--- after a device, in the order of their ids. An identity is null from the device on that no longer fits into the bytes of
--- the page, but for the first.
-select f.user_id, f.id, case when f.fits then f.identity end, f.identity_revision
-from (
-    select d.user_id, d.id, d.identity, d.identity_revision,
-           sum(octet_length(d.identity)) over (order by d.id) - octet_length(d.identity) < %(bytes)s as fits
-    from key_owners(%(user)s, %(users)s) o join devices d on d.user_id = o.user_id
-    where d.identity is not null and d.id > %(after)s and d.expires > clock_timestamp() and not d.is_suspended
-) f
-order by f.id limit %(limit)s;
+-- See list_devices() in functions/.
+select owner_id, device, identity, identity_revision
+from list_devices(%(user)s, %(users)s, %(after)s, %(limit)s, %(bytes)s);
 
 -- name: claim
 -- See claim_keys() in functions/.
@@ -38,11 +30,10 @@ group by d.user_id, p.device_id;
 
 -- name: forget_claims
 -- Deletes counts of claims from before the last hour, a batch at a time. One row: how many.
-with old as (
-    select c.user_id, c.device_id from key_claims c where c.since < now() - interval '1 hour'
-    order by c.since limit %(limit)s
-    for update skip locked
-), gone as (
-    delete from key_claims c using old o where c.user_id = o.user_id and c.device_id = o.device_id returning 1
+with gone as (
+    delete from key_claims c where c.ctid = any(array(
+        select o.ctid from key_claims o where o.since < now() - interval '1 hour'
+        order by o.since limit %(limit)s for update skip locked
+    )) returning 1
 )
 select count(*) from gone;

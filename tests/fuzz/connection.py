@@ -89,9 +89,9 @@ class SmallestGateway:
     def admit(self, connection: Connection) -> bytes | None:
         return None
 
-    async def identify(self, connection: Connection, token: str) -> Who:
+    async def identify(self, connection: Connection, token: str) -> tuple[Who, list[str]]:
         await trio.lowlevel.checkpoint()
-        return Who(b"u" * 16, b"d" * 16, NOW, NOW + 90_000_000)
+        return Who(b"u" * 16, b"d" * 16, NOW, NOW + 90_000_000), []
 
     def has_room(self, user: bytes) -> bool:
         return True

@@ -31,7 +31,7 @@ class PoolAnswer(Struct, frozen=True):
     is_given: bool
 
 
-class KeysAnswer(Struct, frozen=True):
+class HeldKeysAnswer(Struct, frozen=True):
     """What the server holds of this device.
 
     :ivar identity: null: the device has published none.
@@ -90,9 +90,9 @@ class ClaimedKeysAnswer(Struct, frozen=True):
     more: bool
 
 
-def keys_body(held: DeviceKeys) -> KeysAnswer:
+def keys_body(held: DeviceKeys) -> HeldKeysAnswer:
     pools = [PoolAnswer(*each) for each in held.pools]
-    return KeysAnswer(held.identity, held.identity_revision, held.history, pools)
+    return HeldKeysAnswer(held.identity, held.identity_revision, held.history, pools)
 
 
 def listed_body(device: ListedDevice, encoding: Encoding) -> ListedDeviceAnswer:

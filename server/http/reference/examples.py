@@ -46,7 +46,7 @@ from server.http.answers.figures import (
 )
 from server.http.answers.keys import (
     ClaimedKeysAnswer,
-    KeysAnswer,
+    HeldKeysAnswer,
     ListedDeviceAnswer,
     OneTimeKeyAnswer,
     PoolAnswer,
@@ -196,7 +196,7 @@ _EMAIL: Final = EmailAnswer("alice@example.org", False, True, True, 8, "Europe/B
 _OF_GROUP: Final = {"conversation": str(GROUP)}
 _BOB_IN_GROUP: Final = {"conversation": str(GROUP), "other": str(BOB)}
 
-_HELD_KEYS: Final = KeysAnswer(
+_HELD_KEYS: Final = HeldKeysAnswer(
     _DIGEST, 1, bytes(range(8)), [PoolAnswer("otk", 84, 17, 100, _DIGEST, 1, is_given=False)]
 )
 _EXPORT: Final = ExportAnswer(_id(EXPORT), _AT, None, None, None, None)

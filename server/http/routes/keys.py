@@ -7,7 +7,7 @@ from uuid import UUID
 from server.http import cursors
 from server.http.answers.keys import (
     ClaimedKeysAnswer,
-    KeysAnswer,
+    HeldKeysAnswer,
     UserDevicesAnswer,
     keys_body,
     listed_body,
@@ -27,7 +27,7 @@ routes = Routes()
     "PUT /v1/keys",
     body=NewKeys,
     announces=NOTHING,
-    answer=KeysAnswer,
+    answer=HeldKeysAnswer,
     problems=[ProblemCode.KEY_HISTORY_FOREIGN, ProblemCode.QUOTA_EXCEEDED],
 )
 async def put_keys(identity: Identity, request: Request[NewKeys]) -> Answer:
@@ -48,8 +48,8 @@ async def put_keys(identity: Identity, request: Request[NewKeys]) -> Answer:
     return Answer(keys_body(held))
 
 
-@routes.read("GET /v1/keys", answer=KeysAnswer)
-async def get_keys(identity: Identity, request: Request[None]) -> Answer:
+@routes.read("GET /v1/keys", answer=HeldKeysAnswer)
+async def get_key_status(identity: Identity, request: Request[None]) -> Answer:
     """Get what the server holds of this device: its identity, and of its keys how many are left."""
     return Answer(keys_body(await keys.status(request.services.pool, identity.device)))
 

@@ -15,7 +15,7 @@ create or replace function claim_keys(
     owner_id uuid, device uuid, identity bytea, identity_revision int, key_kind text, key_number bigint, key_bytes bytea,
     is_last_resort boolean, has_more boolean
 )
-language plpgsql as $$
+language plpgsql set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     now_history bigint;
@@ -32,8 +32,13 @@ begin
     into ids, sizes, reached
     from (
         select d.id, o.is_reached, octet_length(d.identity) as bytes
-        from key_owners(p_user, p_users) o join devices d on d.user_id = o.user_id
-        where d.identity is not null and d.id > p_after and d.expires > clock_timestamp() and not d.is_suspended
+        from key_owners(p_user, p_users) o
+        -- The limit, which no user comes near to, makes Postgres look up the devices of each user.
+        cross join lateral (
+            select d.id, d.identity from devices d
+            where d.user_id = o.user_id and d.identity is not null and d.id > p_after
+              and d.expires > clock_timestamp() and not d.is_suspended limit 1000
+        ) d
         order by d.id limit p_limit + 1
     ) f;
     if ids is null then
@@ -44,9 +49,13 @@ begin
     -- All claims and uploads lock in this order.
     select sum(locked.most_bytes) into key_sizes
     from (
-        select p.most_bytes from key_pools p
-        where p.device_id = any(reached) and p.kind = any(p_kinds)
-        order by p.device_id, p.kind for no key update
+        -- By its key, one after the other: without statistics Postgres would read the whole table.
+        select p.most_bytes
+        from (select r, k from unnest(reached) r cross join unnest(p_kinds) k order by r, k collate "C") wanted
+        cross join lateral (
+            select p.most_bytes from key_pools p where p.device_id = wanted.r and p.kind = wanted.k limit 1
+            for no key update
+        ) p
     ) locked;
     if cardinality(ids) > cardinality(reached)
        or coalesce(key_sizes, 0) + (select sum(s) from unnest(sizes) s) > p_bytes then
@@ -75,12 +84,14 @@ begin
     return query
     with pools as materialized (
         select p.device_id, p.kind, p.last_resort_number, p.last_resort, next.number
-        from key_pools p
+        from unnest(page) i(id) cross join unnest(p_kinds) w(kind)
+        cross join lateral (
+            select * from key_pools p where p.device_id = i.id and p.kind = w.kind limit 1
+        ) p
         left join lateral (
             select k.number from one_time_keys k where k.device_id = p.device_id and k.kind = p.kind
             order by k.number limit 1
         ) next on p.history = now_history and p.device_id = any(free)
-        where p.device_id = any(page) and p.kind = any(p_kinds)
     ), taken as (
         delete from one_time_keys k using pools s
         where k.device_id = s.device_id and k.kind = s.kind and k.number = s.number

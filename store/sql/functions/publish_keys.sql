@@ -8,7 +8,7 @@ create or replace function publish_keys(
     outcome text, identity bytea, identity_revision int, history bigint, kind text, count bigint, first bigint,
     highest bigint, digest bytea, last_resort bigint, is_given boolean
 )
-language plpgsql as $$
+language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
     done constant text := put_keys(
         p_device, p_identity, p_history, p_kinds, p_numbers, p_keys, p_last_kinds, p_last_numbers, p_last_keys, p_is_anew,

@@ -17,7 +17,7 @@ create or replace function put_keys(
     p_last_kinds text[], p_last_numbers bigint[], p_last_keys bytea[], p_is_anew boolean,
     p_most int, p_most_kinds int, p_few int
 ) returns text
-language plpgsql as $$
+language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
     device devices;
     now_history constant bigint := history_number();
