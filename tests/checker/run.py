@@ -30,6 +30,8 @@ MOVED_S: Final = 40.0
 CALM_S: Final = 30.0
 """From then until all devices hold the same. The other nodes miss a killed node when its lease ends, after 5 s."""
 
+UNSETTLED: Final = "steps were cancelled, as they were not over in time: other findings may come of that"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -50,7 +52,7 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
         await world.begin()
         with trio.move_on_after(plan[-1].at_s + SETTLED_S) as patience:
             await world.act(plan)
-        late = [Finding("unsettled", "steps were not over in time")] if patience.cancelled_caught else []
+        late = [Finding("unsettled", UNSETTLED)] if patience.cancelled_caught else []
         late += [Finding("log", line) for line in world.faults_logged()]
         devices = [device for each in world.devices for device in each]
         late += await _let_all_come(world, devices)
