@@ -37,7 +37,7 @@ TURNS: Final = 20
 WITHOUT_FSYNC: Final = {"fsync": "off"}
 """What Postgres has written survives its own death all the same; that of the machine is not tested here."""
 
-PAUSE_S: Final = 1.5
+PAUSE_S: Final = 0.7
 """Between two deaths."""
 
 
@@ -156,6 +156,6 @@ async def _run(postgres: PostgresServer, redis_url: str) -> None:
             killers.cancel_scope.cancel()
     check(dying.found)
     taken = sum(not each.is_last_resort for each in dying.found)
-    assert dying.lost > 5, "nothing died at the wrong moment"
+    assert dying.lost >= 2, "nothing died at the wrong moment"
     assert taken > OWNERS * DEVICES * len(KINDS) * KEYS / 3
     pool.close()

@@ -83,23 +83,25 @@ begin
     select array_agg(c.device_id) into free from counted c where c.claims <= p_most;
     return query
     with pools as materialized (
-        select p.device_id, p.kind, p.last_resort_number, p.last_resort, next.number
+        -- The places of rows do not change: their pool is locked.
+        select p.device_id, p.kind, p.last_resort_number, p.last_resort, p.place, next.number, next.place as key_place
         from unnest(page) i(id) cross join unnest(p_kinds) w(kind)
         cross join lateral (
-            select * from key_pools p where p.device_id = i.id and p.kind = w.kind limit 1
+            select p.*, p.ctid as place from key_pools p where p.device_id = i.id and p.kind = w.kind limit 1
         ) p
         left join lateral (
-            select k.number from one_time_keys k where k.device_id = p.device_id and k.kind = p.kind
-            order by k.number limit 1
+            select k.number, k.ctid as place from one_time_keys k
+            where k.device_id = p.device_id and k.kind = p.kind order by k.number limit 1
         ) next on p.history = now_history and p.device_id = any(free)
     ), taken as (
-        delete from one_time_keys k using pools s
-        where k.device_id = s.device_id and k.kind = s.kind and k.number = s.number
+        delete from one_time_keys k
+        where k.ctid = any(array(select s.key_place from pools s where s.number is not null))
         returning k.device_id, k.kind, k.number, k.key
     ), told as (
         update key_pools p set is_given = p.is_given or s.number is null, low = clock_timestamp()
         from pools s
-        where p.device_id = s.device_id and p.kind = s.kind and p.device_id = any(reached)
+        where p.ctid = any(array(select s.place from pools s)) and p.device_id = s.device_id and p.kind = s.kind
+          and p.device_id = any(reached)
           and case when s.number is null then p.last_resort is not null and not p.is_given
               else p.low is null and (
                   select count(*) from (

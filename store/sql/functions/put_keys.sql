@@ -49,9 +49,10 @@ begin
     end if;
     insert into key_pools (device_id, kind, history) select p_device, k, now_history from unnest(given) k
     on conflict do nothing;
-    delete from one_time_keys k using key_pools p
-    where p.device_id = p_device and p.kind = any(given) and p.history <> now_history
-      and k.device_id = p.device_id and k.kind = p.kind;
+    delete from one_time_keys k
+    where k.device_id = p_device and k.kind = any(array(
+        select p.kind from key_pools p where p.device_id = p_device and p.kind = any(given) and p.history <> now_history
+    ));
     if p_is_anew then
         delete from one_time_keys k
         using (select u.kind, min(u.number) as least from unnest(p_kinds, p_numbers) u(kind, number) group by u.kind) u
