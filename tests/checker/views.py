@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from client.connection import ClientConnection, connect
-from client.held import Entry
+from client.held import Entry, Gap
 from client.mailbox import Mailbox
 from protocol import limits
 from protocol.frames import (
@@ -104,9 +104,22 @@ async def fetch(url: str, token: str, user: bytes) -> Mailbox:
             synced = await connection.sync(mailbox.cursor)
             mailbox.synced(synced)
             more = synced.more
+        # The quiet messages behind the last one that a list shows.
+        for gap in mailbox.gaps():
+            await _fill(connection, mailbox, gap)
         for conversation in mailbox.conversations():
             await _read_all(connection, mailbox, conversation)
     return mailbox
+
+
+async def _fill(connection: ClientConnection, mailbox: Mailbox, gap: Gap) -> None:
+    after = gap.after_seq
+    while after + 1 < gap.before_seq:
+        page = await connection.history(gap.conversation, after=after, before=gap.before_seq, count=limits.MAX_COUNT)
+        if not page.messages:
+            return
+        mailbox.apply(page.messages)
+        after = page.messages[-1].seq
 
 
 async def _read_all(connection: ClientConnection, mailbox: Mailbox, conversation: bytes) -> None:

@@ -426,6 +426,7 @@ def as_body(frame: Message | Tombstone | Conversation) -> dict[str, Any]:
         return body
     content = dict.fromkeys(set(Message.__struct_fields__) - set(Tombstone.__struct_fields__))
     body = content | msgspec.structs.asdict(frame) | {"is_deleted": isinstance(frame, Tombstone)}
+    body["is_quiet"] = bool(frame.is_quiet)
     if isinstance(frame, Message):
         body["revision"] = frame.revision or 0
     return body
