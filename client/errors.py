@@ -76,9 +76,11 @@ class RequestRefused(ClientFailure):
     :ivar retry_after_ms: not None if and only if the client may send the same request again, after that number of ms.
     :ivar limit: the name of the limit that was met (`protocol/SPEC.md`, section 11), if it was one.
     :ivar limit_value: the value of that limit.
+    :ivar error: the whole reply; of `devices_changed` it says which users have other devices now.
     """
 
     def __init__(self, error: Error) -> None:
+        self.error = error
         super().__init__(f"{error.code}" + (f": {error.detail}" if error.detail else ""))
         self.code = error.code
         self.detail = error.detail

@@ -13,6 +13,7 @@ from client.participants import MessageStatus, ParticipantList
 from protocol.frames import (
     Conversation,
     Departed,
+    DevicesChanged,
     Message,
     Participants,
     ReceiptCounts,
@@ -23,7 +24,7 @@ from protocol.frames import (
 from protocol.limits import COUNTED
 
 Entry: TypeAlias = Message | Tombstone
-PushOfOne: TypeAlias = Participants | Departed | Settings | Receipts | ReceiptCounts
+PushOfOne: TypeAlias = Participants | Departed | Settings | Receipts | ReceiptCounts | DevicesChanged
 """A push about one conversation, but for the frames that bring the conversation itself or an entry."""
 
 _seq_of: Final[Callable[[Entry], int]] = attrgetter("seq")
@@ -49,6 +50,7 @@ class HeldConversation:
 
     :ivar head: the latest `Conversation` frame that counts; the attributes below are newer. None before the first one.
     :ivar participants: its participants.
+    :ivar devices_version: the greatest known version of the device set, whatever frame told it.
     :ivar entries: the entry of each seq that counts, within the run or not.
     :ivar first_seq: messages below it are not for this user.
     :ivar last_seq: the highest seq known to exist.
@@ -64,6 +66,7 @@ class HeldConversation:
         "_uncounted",
         "_user",
         "begin",
+        "devices_version",
         "entries",
         "first_seq",
         "head",
@@ -77,6 +80,7 @@ class HeldConversation:
     def __init__(self, id_: bytes, user: bytes) -> None:
         self.id = id_
         self.head: Conversation | None = None
+        self.devices_version = 0
         self.participants = ParticipantList(user)
         self.entries: dict[int, Entry] = {}
         self.first_seq = 1
@@ -100,6 +104,7 @@ class HeldConversation:
             self.first_seq = min(self.first_seq, told.first_seq)
         if self.head is None or told.participants_version >= self.head.participants_version:
             self._take_head(told)
+        self.devices_version = max(self.devices_version, told.devices_version or 0)
         own_version = told.participants_version, told.own_revision or 0
         if own_version >= self._own_version:
             self._own_version, self._muted_until = own_version, told.muted_until
@@ -195,6 +200,8 @@ class HeldConversation:
                     self.participants.count(seq, delivered, read, recipients)
             case Settings():
                 self._take_settings(push)
+            case DevicesChanged():
+                self.devices_version = max(self.devices_version, push.devices_version)
             case _:
                 assert_never(push)
 
@@ -297,6 +304,7 @@ class HeldConversation:
             unread_count=max(unread, 0),
             participants=self.participants.all,
             last_message=None,
+            devices_version=self.devices_version or None,
             muted_until=self._muted_until,
             own_revision=self._own_version[1] or None,
             uncounted_seqs=None,

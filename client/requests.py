@@ -82,6 +82,9 @@ class Requests(ABC):
         attachments: list[bytes] | None = None,
         thumbnail: bytes | None = None,
         is_quiet: bool = False,
+        devices_version: int | None = None,
+        wants_devices: bool = False,
+        kinds: list[str] | None = None,
         timeout_s: float = REPLY_TIMEOUT_S,
     ) -> Sent:
         """Send one message; returns when it is committed. Raises what `request` raises.
@@ -91,6 +94,9 @@ class Requests(ABC):
         :param attachments: ids of complete uploads of the user's own, 1 to `limits.MAX_ATTACHMENTS`.
         :param thumbnail: ciphertext of 1 to `limits.MAX_THUMBNAIL_BYTES` bytes.
         :param is_quiet: it counts neither as unread nor for notices, such as a message of keys.
+        :param devices_version: of the device set for which the content is encrypted. If it is not the present one,
+            `RequestRefused` with the code `devices_changed` says what has changed.
+        :param wants_devices: then it lists the devices of the changed users, too, with keys of these `kinds`.
         """
         frame = Send(
             0,
@@ -104,6 +110,9 @@ class Requests(ABC):
             attachments,
             thumbnail,
             is_quiet or None,
+            devices_version,
+            kinds,
+            wants_devices or None,
         )
         return expect(Sent, await self.request(frame, timeout_s=timeout_s))
 
@@ -133,12 +142,16 @@ class Requests(ABC):
         ephemeral_public_key: bytes | None = None,
         attachments: list[bytes] | None = None,
         thumbnail: bytes | None = None,
+        devices_version: int | None = None,
+        wants_devices: bool = False,
+        kinds: list[str] | None = None,
         timeout_s: float = REPLY_TIMEOUT_S,
     ) -> Revised:
         """Put other content into a message of the user's own; returns its new revision. Raises what `request` raises.
 
         :param revision: the known one, 0 for a message as it was sent. To retry, give the same.
         :param attachments: of the message from now on: those that it keeps, and new ones; None: none.
+        :param devices_version: as in `send`, with `wants_devices` and `kinds`.
         """
         frame = Edit(
             0,
@@ -151,6 +164,9 @@ class Requests(ABC):
             revision,
             attachments,
             thumbnail,
+            devices_version,
+            kinds,
+            wants_devices or None,
         )
         return expect(Revised, await self.request(frame, timeout_s=timeout_s))
 

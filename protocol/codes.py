@@ -37,6 +37,7 @@ class ErrorCode(Enum):
     NOT_THE_SENDER = "not_the_sender"
     MESSAGE_DELETED = "message_deleted"
     REVISION_CONFLICT = "revision_conflict"
+    DEVICES_CHANGED = "devices_changed"
     UNKNOWN_ATTACHMENT = "unknown_attachment"
     ATTACHMENT_INCOMPLETE = "attachment_incomplete"
     ATTACHMENT_USED = "attachment_used"
@@ -88,6 +89,11 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
     ErrorCode.MESSAGE_DELETED: ErrorInfo("The message was deleted; there is nothing to edit.", False),
     ErrorCode.REVISION_CONFLICT: ErrorInfo(
         "The message has another revision than the one you gave: read it, then edit that one.", False
+    ),
+    ErrorCode.DEVICES_CHANGED: ErrorInfo(
+        "The participants have other devices than at the version you gave: encrypt for those of the changed users, and"
+        " send with the version given here.",
+        False,
     ),
     ErrorCode.UNKNOWN_ATTACHMENT: ErrorInfo(
         "An attachment does not exist, is not yours, is gone, or was declared as an avatar: upload the file again.",

@@ -17,6 +17,10 @@ FEATURES: Final[dict[str, str]] = {
     ),
     "avatars": "`avatar` of users and groups; `is_avatar` in `upload`",
     "delete": "`delete`, for oneself and for everyone; `tombstone`",
+    "device_sets": (
+        "`devices_version` in `send`, `edit` and `conversation`, with `wants_devices`; `devices_changed`, with"
+        " `changed_users` (section 19)"
+    ),
     "devices": (
         "`device` in `message` and `sent`: the device that wrote it; in `receipts`: the user's own device that has read"
     ),

@@ -311,6 +311,7 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.DIGEST: _digest,
     Key.URL: _visible(limits.MAX_URL_BYTES),
     Key.IS_QUIET: _bool,
+    Key.DEVICES_VERSION: _seq,
     Key.IDENTITY: _bytes(1, limits.MAX_IDENTITY_BYTES),
     Key.IDENTITY_REVISION: _uint(2**31 - 1),
     Key.ONE_TIME_KEYS: _array(limits.MAX_POOL_KEYS, _one_time_key, least=1),
@@ -345,6 +346,8 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.IS_AVATAR: _bool,
     Key.QUIET_COUNT: _seq,
     Key.QUIET_COUNTS: _array(2, _quiet_count, least=1),
+    Key.CHANGED_USERS: _array(limits.MAX_PARTICIPANTS, _id),
+    Key.WANTS_DEVICES: _bool,
 }
 
 OPTIONAL: Final = frozenset(
@@ -388,6 +391,7 @@ OPTIONAL: Final = frozenset(
         Key.IS_QUIET,
         Key.QUIET_COUNT,
         Key.QUIET_COUNTS,
+        Key.WANTS_DEVICES,
     }
 )
 """Fields that a frame may leave out; absent and None mean the same."""
@@ -397,14 +401,14 @@ OPTIONAL_IN: Final[dict[type[Record], frozenset[Key]]] = {
     Sync: frozenset({Key.CURSOR}),
     List: frozenset({Key.CURSOR}),
     Conversations: frozenset({Key.CURSOR}),
-    Error: frozenset({Key.RETRY_AFTER_MS}),
+    Error: frozenset({Key.RETRY_AFTER_MS, Key.MORE, Key.DEVICES_VERSION, Key.DEVICES, Key.CHANGED_USERS}),
     Messages: frozenset({Key.FIRST_SEQ, Key.DOWNLOADS}),
     Message: frozenset({Key.TEMP_ID, Key.DEVICE, Key.REVISION, Key.EDITED, Key.ATTACHMENTS}),
-    Send: frozenset({Key.ATTACHMENTS}),
-    Edit: frozenset({Key.ATTACHMENTS}),
+    Send: frozenset({Key.ATTACHMENTS, Key.DEVICES_VERSION, Key.KINDS}),
+    Edit: frozenset({Key.ATTACHMENTS, Key.DEVICES_VERSION, Key.KINDS}),
     Sent: frozenset({Key.DEVICE}),
     Receipts: frozenset({Key.DEVICE}),
-    Conversation: frozenset({Key.PARTICIPANTS}),
+    Conversation: frozenset({Key.PARTICIPANTS, Key.DEVICES_VERSION}),
     Participant: frozenset({Key.REVISION, Key.DELIVERED_SEQ, Key.READ_SEQ, Key.SINCE_SEQ}),
     Stay: frozenset({Key.DELIVERED_SEQ, Key.READ_SEQ}),
     DownloadTicket: frozenset({Key.DIGEST}),

@@ -102,6 +102,7 @@ class Key(IntEnum):
     DIGEST = 72
     URL = 73
     IS_QUIET = 74
+    DEVICES_VERSION = 75
     PAGES = 80
     IDENTITY = 81
     IDENTITY_REVISION = 82
@@ -137,6 +138,8 @@ class Key(IntEnum):
     IS_AVATAR = 116
     QUIET_COUNT = 117
     QUIET_COUNTS = 118
+    CHANGED_USERS = 136
+    WANTS_DEVICES = 137
 
 
 class Type(IntEnum):
@@ -196,5 +199,6 @@ class Type(IntEnum):
     SETTINGS = 140
     PROFILE = 141
     KEYS_LOW = 142
+    DEVICES_CHANGED = 143
     OWN_SETTINGS = 148
     CONTACT = 149

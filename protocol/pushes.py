@@ -129,6 +129,8 @@ class Conversation(Struct, frozen=True):
     :ivar participants_version: of the participants and the settings: the greater version counts.
     :ivar joiners_see_all: users who join see earlier messages; None for false.
     :ivar lifetime_s: the time after which messages disappear; None: as long as the server keeps them.
+    :ivar devices_version: of the devices for which participants encrypt here; None for 0. The greater one counts,
+        whatever the `participants_version`.
     :ivar muted_until: until when this user has muted it, in microseconds since 1970; None: it is not muted.
     :ivar own_revision: how often this user has muted or unmuted it; None for 0. At the same `participants_version` the
         greater `own_revision` counts for the user's own settings.
@@ -158,6 +160,7 @@ class Conversation(Struct, frozen=True):
     participants_version: int
     joiners_see_all: bool | None = None
     lifetime_s: int | None = None
+    devices_version: int | None = None
     muted_until: int | None = None
     own_revision: int | None = None
     participant_count: int | None = None
@@ -168,6 +171,20 @@ class Conversation(Struct, frozen=True):
     former: list[Stay] | None = None
     avatar: Avatar | None = None
     quiet_counts: list[tuple[int, int]] | None = None
+
+
+class DevicesChanged(Struct, frozen=True):
+    """Push: devices for which participants encrypt in a conversation have changed. Only where at most
+    `limits.MAX_SHOWN` take part.
+
+    :ivar devices_version: the version of the device set from now on.
+    :ivar changed_users: the users whose devices have changed.
+    """
+
+    TYPE: ClassVar = Type.DEVICES_CHANGED
+    conversation: bytes
+    devices_version: int
+    changed_users: list[bytes]
 
 
 class Typing(Struct, frozen=True, gc=False):
@@ -377,6 +394,7 @@ Push: TypeAlias = (
     | Settings
     | Profile
     | KeysLow
+    | DevicesChanged
     | OwnSettings
     | Contact
 )

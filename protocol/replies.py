@@ -78,7 +78,12 @@ class Error(Struct, frozen=True, gc=False):
     :ivar code: a value of `codes.ErrorCode`; one that a client does not know counts as not to be retried.
     :ivar detail: one English sentence for a developer; not for the user, not for parsing.
     :ivar retry_after_ms: present if and only if the client may retry the same request, after that number of ms.
+    :ivar more: of `devices`: those users have further devices, with greater ids; None for false.
     :ivar limit: the name of the limit that was met, if it was one; `limit_value` is its value.
+    :ivar devices_version: of `devices_changed`: the present version.
+    :ivar devices: of `devices_changed`, if the client has asked for it: the devices of the changed users.
+    :ivar changed_users: of `devices_changed`: the users whose devices have changed since the version that the client
+        gave. Some may have left, and some may have no device now.
     """
 
     TYPE: ClassVar = Type.ERROR
@@ -86,8 +91,12 @@ class Error(Struct, frozen=True, gc=False):
     code: str
     detail: str
     retry_after_ms: int | None = None
+    more: bool | None = None
     limit: str | None = None
     limit_value: int | None = None
+    devices_version: int | None = None
+    devices: list[ListedDevice] | None = None
+    changed_users: list[bytes] | None = None
 
 
 class Welcome(Struct, frozen=True, gc=False):

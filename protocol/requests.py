@@ -39,6 +39,10 @@ class Send(Struct, frozen=True, gc=False):
     :ivar attachments: ids of uploads that are complete, of which the message takes possession.
     :ivar thumbnail: a small ciphertext beside the content.
     :ivar is_quiet: it counts neither as unread nor for notices, also after edits; None for false.
+    :ivar devices_version: of the conversation's device set, for which the content is encrypted. If it is not the
+        present one, the message is refused: `devices_changed`. None: not checked.
+    :ivar kinds: with `wants_devices`, of keys to claim of each of the devices, as in `Devices`; None: none.
+    :ivar wants_devices: `devices_changed` is to list the devices of the changed users; None for false.
     """
 
     TYPE: ClassVar = Type.SEND
@@ -53,6 +57,9 @@ class Send(Struct, frozen=True, gc=False):
     attachments: list[bytes] | None = None
     thumbnail: bytes | None = None
     is_quiet: bool | None = None
+    devices_version: int | None = None
+    kinds: list[str] | None = None
+    wants_devices: bool | None = None
 
 
 class MarkDelivered(Struct, frozen=True):
@@ -85,6 +92,7 @@ class Edit(Struct, frozen=True, gc=False):
         once, and answers it alike, also if other edits have followed.
     :ivar attachments: of the message from now on: those that it keeps, and new ones; None: none.
     :ivar thumbnail: as in `Send`, instead of the one before.
+    :ivar devices_version: as in `Send`, with `kinds` and `wants_devices`.
     """
 
     TYPE: ClassVar = Type.EDIT
@@ -98,6 +106,9 @@ class Edit(Struct, frozen=True, gc=False):
     revision: int
     attachments: list[bytes] | None = None
     thumbnail: bytes | None = None
+    devices_version: int | None = None
+    kinds: list[str] | None = None
+    wants_devices: bool | None = None
 
 
 class Delete(Struct, frozen=True, gc=False):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
+from protocol.frames import ListedDevice
+
 
 class StoreError(Exception):
     """Base of all errors of the store."""
@@ -319,6 +321,23 @@ class NotARequest(Refused):
 
 class RevisionConflict(Refused):
     """The edit names a revision other than the message's current one."""
+
+
+class StaleDevices(Refused):
+    """The message was encrypted for another set of devices than the participants have now.
+
+    :ivar version: the present version of the conversation's device set.
+    :ivar users: those whose devices have changed since the version that the sender knows; some may have left.
+    :ivar devices: of these users, if they were asked for; `more`: there are further ones, with greater ids.
+    """
+
+    devices: list[ListedDevice] | None = None
+    more = False
+
+    def __init__(self, version: int, users: Sequence[bytes]) -> None:
+        super().__init__(f"the devices of {len(users)} users have changed")
+        self.version = version
+        self.users = users
 
 
 class BadUpload(Refused):

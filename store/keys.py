@@ -17,11 +17,12 @@ from protocol.limits import (
     MAX_LISTED_DEVICES,
     MAX_PAGE_BYTES,
     MAX_POOL_KEYS,
+    MAX_SHOWN,
 )
 from store import sql
-from store.errors import DeviceRevoked, ForeignKeyHistory, QuotaExceeded
+from store.errors import DeviceRevoked, ForeignKeyHistory, QuotaExceeded, StaleDevices
 from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, BYTEAS, INT, TEXTS, UUID, UUIDS
-from store.postgres.driver import uuid
+from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 
@@ -170,7 +171,9 @@ async def devices_of(
     """A page of the devices of those users, among some, whose devices a user may see.
 
     These are the user's own, and those of users who share a conversation with the user, or have the user as a contact.
-    Only devices that have an identity and are logged in, of users who are not suspended.
+
+    Only devices that have an identity: until they are revoked, or a worker has noted that they have expired
+    (`end_expired_identities`). They are the device set of a conversation as of the present version or a later one.
 
     :param after: only devices with greater ids; None: all.
     :param max_bytes: of all identities together; the first device is listed even if it has more.
@@ -231,6 +234,44 @@ async def forget_claims(pool: Pool, *, limit: int) -> int:
     """Forget counts of claims from before the last hour; return how many, 0 at the end."""
     [(count,)] = await pool.fetch(_sql.forget_claims, {"limit": limit})
     return int(count)
+
+
+async def list_changed(pool: Pool, user: bytes, changed: StaleDevices, kinds: Sequence[str] | None = None) -> None:
+    """Add to the refusal of a user's message the devices of the users whose devices have changed: a page of them, as of
+    that version or a later one.
+
+    :param kinds: of keys to claim of each device, as `claim` does; None: none.
+    :raises Locked: as `claim` does.
+    """
+    if kinds:
+        page = await claim(pool, user, changed.users, kinds)
+    else:
+        page = await devices_of(pool, user, changed.users)
+    changed.devices, changed.more = page.devices, page.more
+
+
+async def end_expired_identities(pool: Pool) -> int:
+    """Take their identities from the expired devices of one user; return how many, 0 if there are none."""
+    [(gone,)] = await pool.fetch(_sql.end_expired_identities)
+    return int(gone)
+
+
+class DeviceSetChange(Struct, frozen=True):
+    """The device set of a conversation has changed by the devices of one user.
+
+    :ivar participants: of the conversation.
+    """
+
+    conversation: bytes
+    user: bytes
+    version: int
+    participants: list[bytes]
+
+
+async def small_changes(pool: Pool, users: Sequence[bytes]) -> list[DeviceSetChange]:
+    """The changes by the devices of some users in the last minute, in the conversations of at most `MAX_SHOWN`."""
+    rows = await pool.fetch(_sql.small_changes, {"users": uuids(users), "most": MAX_SHOWN})
+    return [DeviceSetChange(*row) for row in rows if row[3]]
 
 
 def _columns(prefix: str, keys: Sequence[OneTimeKey]) -> dict[str, list[Any]]:

@@ -24,6 +24,7 @@ from store.errors import (
     Overloaded,
     RecipientDeleted,
     Retryable,
+    StaleDevices,
     StoreError,
     TempIdConflict,
     TempIdExpired,
@@ -59,6 +60,7 @@ _SEND: Final = Statement(
         "thumbnail": BYTEAS,
         "device": UUIDS,
         "is_quiet": BOOLS,
+        "devices_version": BIGINTS,
     },
 )
 
@@ -91,6 +93,7 @@ class NewMessage(Struct, frozen=True, gc=False):
 
     :ivar device: the device that sends it; None only where it is not known.
     :ivar is_quiet: it counts neither as unread nor for notices.
+    :ivar devices_version: of the conversation's device set, for which it is encrypted; None: not told.
     """
 
     conversation: bytes
@@ -105,6 +108,7 @@ class NewMessage(Struct, frozen=True, gc=False):
     thumbnail: bytes | None = None
     device: bytes | None = None
     is_quiet: bool = False
+    devices_version: int | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -114,7 +118,8 @@ class NewMessage(Struct, frozen=True, gc=False):
     def digest(self) -> bytes:
         """A digest of everything that a retry with the same temp_id must repeat, but for the conversation. 32 bytes.
 
-        Without the device: a user's other device may repeat the send.
+        Without the device: a user's other device may repeat the send. Without the version of the device set: a message
+        that was accepted is not refused later.
         """
         # Postgres refuses a lone surrogate: this message alone fails, not its batch.
         parts = (self.content_type.encode(errors="surrogatepass"), self.content, self.nonce, self.ephemeral_public_key)
@@ -234,7 +239,7 @@ async def _send_new(
 def _outcome_of_duplicate(message: NewMessage, first: NewMessage, outcome: Outcome) -> Outcome:
     """The outcome of a message with the temp_id of an earlier one in the batch: the earlier one's, if they are
     equal, whichever of the user's devices sent them."""
-    if replace(message, device=first.device) == first:
+    if replace(message, device=first.device, devices_version=first.devices_version) == first:
         if isinstance(outcome, Committed):
             return replace(outcome, is_new=False, device=outcome.device or first.device)
         return outcome
@@ -308,6 +313,7 @@ def _parameters(cache: ParticipantsCache, batch: list[NewMessage]) -> tuple[dict
         "thumbnail": None,
         "device": [message.device for message in batch],
         "is_quiet": [message.is_quiet for message in batch],
+        "devices_version": None,
     }
     if any(message.attachments is not None for message in batch):
         parameters["attachments"] = [
@@ -315,6 +321,8 @@ def _parameters(cache: ParticipantsCache, batch: list[NewMessage]) -> tuple[dict
         ]
     if any(message.thumbnail is not None for message in batch):
         parameters["thumbnail"] = [message.thumbnail for message in batch]
+    if any(message.devices_version is not None for message in batch):
+        parameters["devices_version"] = [message.devices_version for message in batch]
     return parameters, cached
 
 
@@ -344,12 +352,14 @@ def _outcomes(
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for message, row in zip(batch, rows, strict=True):
-        _, outcome, seq, message_id, created, device, quiet_count, version, participants = row
+        _, outcome, seq, message_id, created, device, quiet_count, version, participants, *stale = row
         # They come with the first row of a conversation, even a refused one, and apply to all of its rows.
         if participants is not None:
             cached[message.conversation] = (version, tuple(participants))
             cache.put(message.conversation, *cached[message.conversation])
-        if outcome in _REFUSED:
+        if outcome == "devices":
+            outcomes.append(StaleDevices(*stale))
+        elif outcome in _REFUSED:
             outcomes.append(_REFUSED[outcome]())
         else:
             # The message of a blocked sender goes to the sender's own devices only.

@@ -17,6 +17,7 @@ from store.errors import (
     NotTheSender,
     Refused,
     RevisionConflict,
+    StaleDevices,
     UnknownMessage,
 )
 from store.postgres.driver import uuid, uuids
@@ -63,6 +64,7 @@ async def edit(
     thumbnail: bytes | None = None,
     *,
     device: bytes | None = None,
+    devices_version: int | None = None,
 ) -> tuple[MessageChange, int, int]:
     """Replace the content of one of the user's messages; return the change, the new revision, and the time of the edit
     (microseconds).
@@ -71,11 +73,13 @@ async def edit(
         even if other edits followed: the change is then the message after this edit, not as it is now.
     :param attachments: ids, of the message from now on; those that it does not keep are orphaned.
     :param device: the device that edits.
+    :param devices_version: of the conversation's device set, for which the content is encrypted; None: not told.
     :raises NotAParticipant: if the user is not a participant of the conversation.
     :raises UnknownMessage: if the message does not exist, or the user may not see it.
     :raises NotTheSender: if it is another user's.
     :raises MessageDeleted: if it was deleted, for everyone or for this user.
     :raises RevisionConflict: if it has another revision.
+    :raises StaleDevices: if the device set has another version.
     :raises UnknownAttachment, AttachmentIncomplete, AttachmentUsed: if it cannot have an attachment.
     """
     parameters = {
@@ -90,8 +94,12 @@ async def edit(
         "attachments": None if attachments is None else uuids(attachments),
         "thumbnail": thumbnail,
         "device": None if device is None else uuid(device),
+        "devices_version": devices_version,
     }
-    [(outcome, message, created, new, edited, participants, *rest)] = await pool.fetch(_sql.edit, parameters)
+    [(outcome, *columns, present, changed)] = await pool.fetch(_sql.edit, parameters)
+    if outcome == "devices":
+        raise StaleDevices(present, changed)
+    message, created, new, edited, participants, *rest = columns
     reply_to, hidden_for, temp_id, is_quiet, quiet_count = rest
     if outcome not in ("edited", "again"):
         raise _REFUSED[outcome]

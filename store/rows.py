@@ -128,6 +128,12 @@ class Entry(NamedTuple):
         return avatar
 
     @property
+    def devices_version(self) -> int | None:
+        """None for 0."""
+        version: int | None = self.head[40]
+        return version
+
+    @property
     def last_message(self) -> Row | None:
         """The columns of the last message, as `message_of` takes them; None if the user may read none."""
         return None if self.head[20] is None else self.head[20:39]
@@ -182,6 +188,7 @@ def conversation_of(entry: Entry) -> Conversation:
         version,
         joiners_see_all or None,
         lifetime_s,
+        entry.devices_version,
         muted_until,
         own_revision,
         told_count(size),

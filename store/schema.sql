@@ -116,12 +116,17 @@ create table devices (
     constraint devices_user_id_fkey foreign key (user_id) references users(id)
 ) with (fillfactor=85);
 create index devices_ended on devices (least(expires, revoked)) where family_hash is not null;
+create index devices_identity_expires on devices (expires) where identity is not null;
 create index devices_revoked on devices (revoked) where revoked is not null;
 create index devices_user on devices (user_id);
 create trigger devices_ended after update on devices referencing old table as before new table as changed for each
     statement execute function drop_keys_of_ended();
 create trigger devices_identity before update on devices for each row when (new.identity is not null and (new.revoked is
     not null or new.family_hash is null)) execute function forget_identity();
+create trigger devices_set_changed after update on devices for each row when (old.identity is distinct from
+    new.identity) execute function note_identity();
+create trigger devices_set_lost after delete on devices for each row when (old.identity is not null) execute function
+    note_identity();
 
 -- The one-time keys of devices, by kind (decision 55). The row of a pool is the lock of its keys: uploads and claims lock
 -- it first, those of several pools in the order of its key.
@@ -326,6 +331,10 @@ create table conversations (
     revised xid8,
     -- How many users take part, as they are shown to each other (count_participants).
     participant_count int not null default 0,
+    -- Grows with each change of the devices for which others encrypt here (raise_devices_version), and the transaction of
+    -- the last one. 0 and null: the set is as it was at the beginning.
+    devices_version bigint not null default 0,
+    devices_changed xid8,
     constraint conversations_pkey primary key (id),
     constraint conversations_direct unique (direct_low, direct_high),
     constraint conversations_floor check (floor_seq >= 0 and floor_seq <= last_seq),
@@ -476,6 +485,18 @@ create trigger withheld_added after insert on withheld referencing new table as 
     function count_participants();
 create trigger withheld_gone after delete on withheld referencing old table as moved_rows for each statement execute
     function count_participants();
+
+-- The devices_version of a conversation at which a user's devices changed last, or at which the user joined or left with
+-- devices. No row: never.
+create table device_changes (
+    conversation_id uuid not null,
+    user_id uuid not null,
+    version bigint not null,
+    constraint device_changes_pkey primary key (conversation_id, user_id),
+    constraint device_changes_conversation_id_fkey foreign key (conversation_id) references conversations(id),
+    constraint device_changes_user_id_fkey foreign key (user_id) references users(id)
+);
+create index device_changes_user on device_changes (user_id, version);
 
 -- The participants of a conversation as they are shown to each other.
 create view shown_participants as
@@ -1182,6 +1203,9 @@ create table migrations (
 -- change_password(p_user uuid, p_device uuid, p_old_hash text, p_new_hash text, p_ends_others boolean, p_source jsonb
 --     default '{"actor": "system"}'::jsonb) returns boolean
 
+-- The users whose devices have changed in a conversation since a version of its device set, the last change first.
+-- changed_devices(p_conversation uuid, p_known bigint, p_present bigint) returns uuid[]
+
 -- A worker begins to run jobs.
 -- claim_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, outcome text, task text,
 --     payload bytea, version bigint, attempt bigint, priority bigint, now_ms bigint)
@@ -1249,10 +1273,10 @@ create table migrations (
 
 -- Replaces the content of a message, and its attachments: those that it does not keep are orphaned.
 -- edit_message(p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint, p_content_type text, p_content bytea,
---     p_nonce bytea, p_ephemeral_public_key bytea, p_attachments uuid[], p_thumbnail bytea, p_device uuid, out outcome
---     text, out id uuid, out created bigint, out revision bigint, out edited bigint, out participant_ids uuid[], out
---     reply_to bigint, out hidden_for uuid, out temp_id uuid, out is_quiet boolean, out quiet_count bigint) returns
---     record
+--     p_nonce bytea, p_ephemeral_public_key bytea, p_attachments uuid[], p_thumbnail bytea, p_device uuid,
+--     p_devices_version bigint, out outcome text, out id uuid, out created bigint, out revision bigint, out edited
+--     bigint, out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id uuid, out is_quiet
+--     boolean, out quiet_count bigint, out devices_version bigint, out changed_devices uuid[]) returns record
 
 -- Records the ends of runs.
 -- end_jobs(p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[], p_tracebacks
@@ -1365,6 +1389,10 @@ create table migrations (
 -- orphaned.
 -- lock_attachments(p_ids uuid[]) returns uuid[]
 
+-- Puts a change of a user's devices (p_is_change) before or after each joining of that user: the later transaction sees
+-- the earlier one.
+-- lock_device_set(p_user uuid, p_is_change boolean) returns void
+
 -- Makes changes about one pair of users wait for each other.
 -- lock_pair(p_user uuid, p_other uuid) returns void
 
@@ -1399,11 +1427,18 @@ create table migrations (
 -- A new conversation gets its row in expiries.
 -- note_expiry() returns trigger
 
+-- A device has got an identity, or another one, or has lost it: each conversation in which its user takes part, as the
+-- others see it, gets the next version of its device set in the same transaction.
+-- note_identity() returns trigger
+
 -- Counts and stamps a change of a user's own settings in the table users, so that the user's devices are told.
 -- note_own_settings() returns trigger
 
 -- Gives a conversation the next version of its list of participants, or of its settings.
 -- note_participants(p_conversation uuid) returns uuid[]
+
+-- The devices of a user have joined a conversation with the user, or left it.
+-- note_participation(p_conversation uuid, p_user uuid) returns void
 
 -- Stamps a message that was edited or deleted: syncs find it by the transaction that wrote this row.
 -- note_revision(p_conversation uuid, p_seq bigint, p_digest bytea default null::bytea, p_edited timestamptz default
@@ -1453,6 +1488,9 @@ create table migrations (
 -- How many of a conversation's messages up to p_seq are quiet, by the message after it.
 -- quiet_upto(p_conversation uuid, p_seq bigint) returns bigint
 
+-- Gives conversations the next version of their device set, since the devices of a user have changed there.
+-- raise_devices_version(p_user uuid, p_conversations uuid[]) returns void
+
 -- The messages of a conversation that a participant may read, as this participant sees them.
 -- readable_messages(p_conversation uuid, p_user uuid, p_floor bigint) returns table(seq bigint, id uuid, sender_id
 --     uuid, created timestamptz, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision
@@ -1493,15 +1531,17 @@ create table migrations (
 -- send_batch(p_lock_ms int, p_conversations uuid[], p_conversation uuid[], p_known_version bigint[], p_id uuid[],
 --     p_sender uuid[], p_temp_id uuid[], p_digest bytea[], p_content_type text[], p_content bytea[], p_nonce bytea[],
 --     p_ephemeral_public_key bytea[], p_reply_to bigint[], p_attachments text[], p_thumbnail bytea[], p_device uuid[],
---     p_is_quiet boolean[]) returns table(n bigint, outcome text, seq bigint, id uuid, created bigint, device uuid,
---     quiet_count bigint, recipients_version bigint, participant_ids uuid[])
+--     p_is_quiet boolean[], p_devices_version bigint[]) returns table(n bigint, outcome text, seq bigint, id uuid,
+--     created bigint, device uuid, quiet_count bigint, recipients_version bigint, participant_ids uuid[],
+--     devices_version bigint, changed_devices uuid[])
 
 -- Commits a batch of one send.
 -- send_one(p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
 --     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to
---     bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_is_quiet boolean, out outcome text, out seq
---     bigint, out id uuid, out created bigint, out device uuid, out quiet_count bigint, out recipients_version bigint,
---     out participant_ids uuid[]) returns record
+--     bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_is_quiet boolean, p_devices_version bigint, out
+--     outcome text, out seq bigint, out id uuid, out created bigint, out device uuid, out quiet_count bigint, out
+--     recipients_version bigint, out participant_ids uuid[], out devices_version bigint, out changed_devices uuid[])
+--     returns record
 
 -- A user blocks another user, or ends the block.
 -- set_blocked(p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean, out outcome text, out shown uuid[],

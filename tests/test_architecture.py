@@ -284,7 +284,7 @@ PUSHING = {
     ("fanout", "flush"): {"server/delivery/broadcast.py"},
     # The other nodes know of these pushes: they came from one of them, or each reads them from Postgres by itself.
     ("broadcast", "push_here"): {"server/cluster/node.py"},
-    ("broadcast", "push_found"): {"server/cluster/catch_up.py"},
+    ("broadcast", "push_found"): {"server/cluster/catch_up.py", "server/gateway/revocations.py"},
     ("hub", "push_now"): {"server/delivery/broadcast.py"},
     ("hub", "push_to_synced"): {"server/cluster/catch_up.py"},
     ("hub", "skip"): {"server/cluster/catch_up.py"},

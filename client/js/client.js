@@ -158,6 +158,7 @@ export class Client extends EventEmitter {
     own_settings: (frame) => this.emit('push', frame),
     contact: (frame) => this.emit('push', frame),
     keys_low: (frame) => this.emit('push', frame),
+    devices_changed: (frame) => { this.mailbox.takeDevices(frame); this.emit('push', frame) },
     typing: (frame) => this.emit('push', frame),
     presence: (frame) => this.emit('push', frame),
     cursor: (frame) => this.#moved(frame), // 6.5

@@ -10,7 +10,8 @@ export class Mailbox {
   // Drops everything: the server's history is not the one that this came from.
   drop() {
     this.cursor = undefined
-    // id in hex -> { told, participants, entries: seq -> entry, uncounted, quiet: seq -> count, first, floor, upTo, marked }
+    // id in hex -> { told, participants, entries: seq -> entry, uncounted, quiet: seq -> count, first, floor, upTo, marked,
+    // devicesVersion }
     this.conversations = new Map()
     this.departed = new Map() // id in hex -> the participants_version with which this user left
     this.isFresh = true
@@ -118,6 +119,12 @@ export class Mailbox {
     this.raiseFloor(conversation, first_seq)
   }
 
+  // Takes the version of a device set (19.10); the greatest counts.
+  takeDevices({ conversation, devices_version = 0 }) {
+    const state = this.#state(conversation)
+    if (devices_version > state.devicesVersion) state.devicesVersion = devices_version
+  }
+
   // Messages below a first seq are gone, or not for this user (5.3).
   raiseFloor(conversation, first_seq) {
     const state = this.#state(conversation)
@@ -146,7 +153,7 @@ export class Mailbox {
     const key = id.toString('hex')
     if (!this.conversations.has(key)) {
       const maps = { participants: new Map(), entries: new Map(), uncounted: new Set(), quiet: new Map() }
-      this.conversations.set(key, { id, told: undefined, ...maps, first: undefined, floor: 1, upTo: 0, marked: 0 })
+      this.conversations.set(key, { id, told: undefined, ...maps, first: undefined, floor: 1, upTo: 0, marked: 0, devicesVersion: 0 })
     }
     return this.conversations.get(key)
   }
@@ -157,6 +164,7 @@ export class Mailbox {
     this.departed.delete(key)
     const state = this.#state(told.conversation)
     state.told = { ...told, participants: told.participants ?? state.told?.participants }
+    this.takeDevices(told)
     if (told.participants) this.takeParticipants(told)
     for (const seq of told.uncounted_seqs ?? []) state.uncounted.add(seq)
     for (const [seq, count] of told.quiet_counts ?? []) state.quiet.set(seq, count)

@@ -15,7 +15,7 @@ from store.account_deletions import forget_usernames
 from store.emails import forget_mailboxes, forget_sent
 from store.invitations import forget_invitations
 from store.jobs import forget_dead
-from store.keys import forget_claims
+from store.keys import end_expired_identities, forget_claims
 from store.messages import forget_temp_ids
 from store.password_resets import forget_resets
 from store.postgres.pool import Pool
@@ -44,8 +44,8 @@ class Forgetting:
         self._events_days = events_days
 
     async def forget(self, job: Job) -> None:
-        """Delete old keys, changes, names, invitations, dead jobs, counts of mails and of claims, until none are left
-        or the time is over."""
+        """Delete old keys, changes, names, invitations, dead jobs, counts of mails and of claims, and the identities of
+        expired devices, until none are left or the time is over."""
         await in_batches(job, self._forget_some, "rows checked")
 
     async def expired_tokens(self, job: Job) -> None:
@@ -67,4 +67,5 @@ class Forgetting:
             + await forget_mailboxes(self._pool, limit=BATCH)
             + await forget_sent(self._pool, limit=BATCH)
             + await forget_claims(self._pool, limit=BATCH)
+            + await end_expired_identities(self._pool)
         )

@@ -10,5 +10,6 @@ Callers use `broadcast` alone: no other module pushes to the hub or the fan-out 
 | `sequencer` | each conversation's messages in `seq` order, each once; gaps that last |
 | `fanout` | pushes to other nodes: one stream entry for each node and batch |
 | `message_traces` | spans of sampled messages |
+| `device_sets` | pushes of changed device sets |
 | `receipt_counts` | counts in place of receipts, in large conversations |
 """

@@ -10,6 +10,8 @@ from protocol import limits
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from protocol.frames import DeviceList, Devices, HeldKeys, KeyStatus, PutKeys, Reply
+from server.delivery.broadcast import Broadcast
+from server.delivery.device_sets import pushes_of
 from server.gateway.connection import Connection
 from store import keys
 from store.errors import QuotaExceeded
@@ -22,8 +24,9 @@ KeyRequest: TypeAlias = PutKeys | Devices | KeyStatus
 class KeyHandler:
     """Answers requests about keys."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, broadcast: Broadcast) -> None:
         self._pool = pool
+        self._broadcast = broadcast
 
     async def answer(self, connection: Connection, frame: KeyRequest) -> Reply:
         """
@@ -55,7 +58,14 @@ class KeyHandler:
             limit = limits.KEY_KINDS_PER_DEVICE
             detail = f"limit {limit.name}: {limit.shown}"
             raise RequestError(frame.request, ErrorCode.QUOTA_EXCEEDED, detail, limit=limit) from None
+        if frame.identity is not None:
+            await self._tell(connection)
         return _held(frame.request, held)
+
+    async def _tell(self, connection: Connection) -> None:
+        for push in pushes_of(await keys.small_changes(self._pool, [connection.user]), connection.user):
+            self._broadcast.push(push)
+        self._broadcast.flush()
 
     async def _devices(self, connection: Connection, frame: Devices) -> Reply:
         if len(frame.users) > limits.MAX_LISTED_USERS:

@@ -213,10 +213,10 @@ class SocketGateway:
             self.node.broadcast,
             self.node.presence,
             TransferHandler(self.transfers),
-            KeyHandler(self.pool),
+            KeyHandler(self.pool, self.node.broadcast),
             token_lifetime_s=config.token_lifetime_s,
         )
-        self._revocations = Revocations(self.pool, self.hub)
+        self._revocations = Revocations(self.pool, self.hub, self.node.broadcast)
         self._low_keys = LowKeys(self.pool, self.hub)
         self._keep_alive = KeepAlive()
         self._addresses: ConnectionCounts[str] = ConnectionCounts(config.max_address_connections)

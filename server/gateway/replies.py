@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import structlog
+from msgspec.structs import replace
 
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
@@ -25,6 +26,7 @@ from store.errors import (
     Overloaded,
     RecipientDeleted,
     RevisionConflict,
+    StaleDevices,
     StoreError,
     TempIdConflict,
     TempIdExpired,
@@ -56,6 +58,7 @@ _CODES: Final[dict[type[Any], ErrorCode]] = {
     NotTheSender: ErrorCode.NOT_THE_SENDER,
     MessageDeleted: ErrorCode.MESSAGE_DELETED,
     RevisionConflict: ErrorCode.REVISION_CONFLICT,
+    StaleDevices: ErrorCode.DEVICES_CHANGED,
     NoObjectStore: ErrorCode.NO_OBJECT_STORE,
     UnknownAttachment: ErrorCode.UNKNOWN_ATTACHMENT,
     AttachmentIncomplete: ErrorCode.ATTACHMENT_INCOMPLETE,
@@ -80,8 +83,8 @@ def error_reply(error: RequestError) -> Error:
         error.code.value,
         error.detail or error.code.info.meaning,
         (error.retry_after_ms or RETRY_AFTER_MS) if error.code.info.retry else None,
-        limit and limit.name,
-        limit and limit.value,
+        limit=limit and limit.name,
+        limit_value=limit and limit.value,
     )
 
 
@@ -100,4 +103,13 @@ def store_error_reply(request: int, error: StoreError) -> Error:
     if code is ErrorCode.INTERNAL:
         # The reply tells the client that the error has been logged.
         log.error("request_failed", exc_info=error)
-    return error_reply(RequestError(request, code, ""))
+    reply = error_reply(RequestError(request, code, ""))
+    if isinstance(error, StaleDevices):
+        return replace(
+            reply,
+            more=error.more or None,
+            devices_version=error.version,
+            devices=error.devices,
+            changed_users=list(error.users),
+        )
+    return reply

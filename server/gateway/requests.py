@@ -55,7 +55,8 @@ from server.gateway.keys import KeyHandler, KeyRequest
 from server.gateway.transfers import TransferHandler
 from server.transport.outbox import ROOM_BYTES, Whole
 from store import conversations, messages, revisions, tokens
-from store.errors import DatabaseError, ForeignCursor, Refused, StoreError
+from store.errors import DatabaseError, ForeignCursor, Refused, StaleDevices, StoreError
+from store.keys import list_changed
 from store.marks import message_status
 from store.page_cursor import InvalidCursor, decode_cursor, encode_cursor
 from store.participant_lists import watchable
@@ -156,20 +157,26 @@ class RequestHandler:
                 return await self._keys.answer(connection, frame)
 
     async def _edit(self, connection: Connection, frame: Edit) -> Reply:
-        change, revision, edited = await revisions.edit(
-            self._pool,
-            connection.user,
-            frame.conversation,
-            frame.seq,
-            frame.revision,
-            frame.content_type,
-            frame.content,
-            frame.nonce,
-            frame.ephemeral_public_key,
-            frame.attachments,
-            frame.thumbnail,
-            device=connection.device,
-        )
+        try:
+            change, revision, edited = await revisions.edit(
+                self._pool,
+                connection.user,
+                frame.conversation,
+                frame.seq,
+                frame.revision,
+                frame.content_type,
+                frame.content,
+                frame.nonce,
+                frame.ephemeral_public_key,
+                frame.attachments,
+                frame.thumbnail,
+                device=connection.device,
+                devices_version=frame.devices_version,
+            )
+        except StaleDevices as changed:
+            if frame.wants_devices:
+                await list_changed(self._pool, connection.user, changed, frame.kinds)
+            raise
         self._push_change(connection, change)
         return Revised(frame.request, revision, edited)
 

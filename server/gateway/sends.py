@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import structlog
 import trio
 
 from protocol.codec import encode
@@ -20,11 +21,14 @@ from server.gateway.delivery_hops import DeliveryHops
 from server.gateway.replies import error_name
 from store.batching.two_lanes import Lanes
 from store.clock import Clock
-from store.errors import Locked, Overloaded, Unavailable
+from store.errors import Locked, Overloaded, StaleDevices, StoreError, Unavailable
+from store.keys import list_changed
 from store.messages import Committed, NewMessage, Outcome, send
 from store.participant_lists import ParticipantsCache, participant_counts
 from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
+
+log = structlog.get_logger(__name__)
 
 UNCOUNTED: Final = 16
 """Sends of one user in a batch that are charged by cached lists of participants. A list may be out of date, as after a
@@ -41,6 +45,8 @@ class PendingSend:
     :ivar received_at: when its bytes came, by Trio's clock.
     :ivar charged: what the user has paid for its pushes so far.
     :ivar trace: None unless it is sampled.
+    :ivar wants_devices: if the device set has changed, the reply lists the devices of the changed users.
+    :ivar kinds: of keys to claim of each of these devices; None: none.
     """
 
     connection: Connection
@@ -49,6 +55,8 @@ class PendingSend:
     received_at: float
     charged: int
     trace: SendTrace | None = None
+    wants_devices: bool = False
+    kinds: list[str] | None = None
 
 
 class Sends:
@@ -104,11 +112,17 @@ class Sends:
             frame.thumbnail,
             connection.device,
             bool(frame.is_quiet),
+            frame.devices_version,
         )
         users = self._participants.size_for(frame.conversation, connection.user)
         charged = cost_of_pushes(users, message.size_bytes)
         trace = None if self._traces is None else self._traces.begin(message.conversation, connection.heard_at)
-        self.lanes.submit_nowait(PendingSend(connection, frame.request, message, connection.heard_at, charged, trace))
+        wants_devices = frame.wants_devices is True
+        self.lanes.submit_nowait(
+            PendingSend(
+                connection, frame.request, message, connection.heard_at, charged, trace, wants_devices, frame.kinds
+            )
+        )
         connection.budget.charge(connection.heard_at, charged)
 
     async def _commit(self, batch: list[PendingSend], lock_wait_s: float) -> list[Settled | Locked]:
@@ -125,7 +139,18 @@ class Sends:
         if self._traces is not None:
             committed = [pending.trace for pending, refusal in zip(batch, refusals, strict=True) if refusal is None]
             self._traces.committed(committed, began, "slow" if lock_wait_s else "fast")
-        return [next(sent) if refusal is None else refusal for refusal in refusals]
+        settled: list[Settled | Locked] = [next(sent) if refusal is None else refusal for refusal in refusals]
+        for pending, outcome in zip(batch, settled, strict=True):
+            if pending.wants_devices and isinstance(outcome, StaleDevices):
+                await self._list_devices(pending, outcome)
+        return settled
+
+    async def _list_devices(self, pending: PendingSend, changed: StaleDevices) -> None:
+        """List the devices in the refusal; without them, if Postgres fails: the client can ask for them."""
+        try:
+            await list_changed(self._pool, pending.message.sender, changed, pending.kinds)
+        except StoreError as error:
+            log.warning("devices_not_listed", error=str(error))
 
     async def _read_counts(self, batch: list[PendingSend]) -> dict[tuple[bytes, bytes], int]:
         """By conversation and sender, how many users the pushes go to: where no list is cached, or where the sender has

@@ -13,7 +13,8 @@ from protocol.codec import encode
 from protocol.frames import Departed, Participants, Profile, Push, Receipts, Settings
 from protocol.limits import MAX_SHOWN
 from server.delivery.broadcast import Broadcast
-from store import contacts, conversations, messages, participant_lists
+from server.delivery.device_sets import pushes_of
+from store import contacts, conversations, keys, messages, participant_lists
 from store.contacts import AddedContact, BlockChange
 from store.errors import NotAParticipant, UnknownUser
 from store.marks import direct_mark
@@ -71,6 +72,7 @@ class Announcements:
                 if user in change.participants:
                     await self._push_conversation(conversation, [user], is_new=True)
                 await self._push_participant(conversation, user, change, size)
+            await self.devices_changed(user)
 
     async def role_set(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
         """A participant has been made an administrator, or an ordinary participant again."""
@@ -100,6 +102,15 @@ class Announcements:
                 await self._push_conversation(conversation, change.participants)
             elif change.heir is not None:
                 await self.role_set(conversation, change.heir, change)
+        await self.devices_changed(user)
+
+    async def devices_changed(self, user: bytes) -> None:
+        """The devices of a user have changed, or have joined or left a conversation with the user. Revocations are told
+        by the nodes themselves (`server.gateway.revocations`)."""
+        with self._miss_on_failure():
+            for push in pushes_of(await keys.small_changes(self._pool, [user]), self._cause):
+                self._broadcast.push(push)
+            self._broadcast.flush()
 
     async def request_accepted(self, conversation: bytes, user: bytes, change: ParticipantsChange) -> None:
         """A user has accepted a request: the user's devices get the conversation, the others get the user's marks."""

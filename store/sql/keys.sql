@@ -37,3 +37,27 @@ with gone as (
     )) returning 1
 )
 select count(*) from gone;
+
+-- name: end_expired_identities
+-- Takes their identities from the devices of one user that have expired, the user whose device expired first. One row: how
+-- many devices; 0: there is no such user. One user at a time, since the conversations of each are locked in the order of
+-- their ids (note_identity).
+with gone as (
+    update devices d set identity = null
+    where d.identity is not null and d.expires < clock_timestamp() and d.user_id = (
+        select e.user_id from devices e
+        where e.identity is not null and e.expires < clock_timestamp() order by e.expires limit 1
+    )
+    returning 1
+)
+select count(*) from gone;
+
+-- name: small_changes
+-- The conversations, with at most %(most)s participants, whose device set the devices of some users have changed in the last
+-- minute: the user, the version of the set then, and the participants.
+select d.conversation_id, d.user_id, d.version,
+       (select array_agg(p.user_id) from participants p where p.conversation_id = d.conversation_id)
+from device_changes d
+join conversations c on c.id = d.conversation_id and c.participant_count <= %(most)s
+where d.user_id = any(%(users)s::uuid[])
+  and d.version > (extract(epoch from clock_timestamp()) * 1000000)::bigint - 60000000;

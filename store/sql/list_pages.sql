@@ -1,7 +1,7 @@
 -- name: stamped
 -- The first conversations of a user's list, as `page` in conversations.sql finds them: only what `stamps` needs.
 select c.id as conversation_id, c.active_at, c.participant_count as size, c.changed,
-       me.changed as participant_changed, me.marked, me.own_changed, me.own_marked, me.own_shown
+       me.changed as participant_changed, me.marked, c.devices_version, me.own_changed, me.own_marked, me.own_shown
 from participants me
 cross join lateral (select * from conversations c where c.id = me.conversation_id limit 1) c
 where me.user_id = (select reader.user_id from reader) and me.asked_by is null
@@ -12,7 +12,8 @@ order by c.active_at desc, c.id desc limit %(limit)s
 -- what a list shows of the conversation changes one of them. A send writes `changed` of its conversation, so the marks
 -- that it moves need no more. If more users take part than `people` has, the list shows only how many, and a change of
 -- that writes `changed`, too.
-row(me.conversation_id, me.changed, me.participant_changed, me.marked, me.own_changed, me.own_marked, me.own_shown)
+row(me.conversation_id, me.changed, me.participant_changed, me.marked, me.devices_version, me.own_changed, me.own_marked,
+    me.own_shown)
 
 -- name: participant_stamp
 -- See `head_stamp`.

@@ -1,9 +1,10 @@
 -- name: send
 -- A batch of sends in one transaction; see send_batch() in functions/.
-select n, outcome, seq, id, created, device, quiet_count, recipients_version, participant_ids
+select n, outcome, seq, id, created, device, quiet_count, recipients_version, participant_ids,
+       devices_version, changed_devices
 from send_batch(%(lock_ms)s, %(conversations)s, %(conversation)s, %(known_version)s, %(id)s, %(sender)s, %(temp_id)s,
                 %(digest)s, %(content_type)s, %(content)s, %(nonce)s, %(ephemeral_public_key)s, %(reply_to)s,
-                %(attachments)s, %(thumbnail)s, %(device)s, %(is_quiet)s);
+                %(attachments)s, %(thumbnail)s, %(device)s, %(is_quiet)s, %(devices_version)s);
 
 -- name: sent_before
 -- The first answers to old sends, where they are still known.

@@ -70,7 +70,7 @@ where me.user_id = %(user)s::uuid and c.participant_count <= %(most)s;
 with mine as materialized (
     select distinct p.conversation_id from participants p where p.user_id = any(%(users)s::uuid[])
 )
-select c.id, unseen(c.participants_changed, %(base)s::pg_snapshot) or who.is_changed, who.users,
+select c.id, unseen(c.participants_changed, %(base)s::pg_snapshot) or who.is_changed or coalesce(devices.are_devices_new, false), who.users,
        case when who.is_counted then c.last_seq end,
        coalesce(who.movers, '{}'), coalesce(who.delivered, '{}'), coalesce(who.read, '{}'),
        coalesce(who.own_read, '{}'), coalesce(who.own_quiet, '{}'),
@@ -101,7 +101,11 @@ cross join lateral (
         from participants p where p.conversation_id = c.id
     ) p
 ) who
+cross join lateral (
+    select c.participant_count <= %(most)s and unseen(c.devices_changed, %(base)s::pg_snapshot) as are_devices_new
+) devices
 where unseen(c.participants_changed, %(base)s::pg_snapshot) or who.is_changed or who.movers is not null
+  or devices.are_devices_new
   or who.is_counted
    or unseen(c.floor_changed, %(base)s::pg_snapshot);
 

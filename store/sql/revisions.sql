@@ -1,9 +1,10 @@
 -- name: edit
 -- See edit_message() in functions/.
 select outcome, id, created, revision, edited, participant_ids, reply_to, hidden_for, temp_id, is_quiet,
-       nullif(quiet_count, 0)
+       nullif(quiet_count, 0), devices_version, changed_devices
 from edit_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s, %(content_type)s, %(content)s,
-                  %(nonce)s, %(ephemeral_public_key)s, %(attachments)s::uuid[], %(thumbnail)s, %(device)s::uuid);
+                  %(nonce)s, %(ephemeral_public_key)s, %(attachments)s::uuid[], %(thumbnail)s, %(device)s::uuid,
+                  %(devices_version)s::bigint);
 
 -- name: delete_for_everyone
 -- See delete_message() in functions/.

@@ -18,7 +18,8 @@
 --   'left': the user takes no part now
 --   'came': the user has taken part since then
 --   'whole': participants or settings are new
---   'head': messages, the floor, or what belongs to the user alone
+--   'head': messages, the floor, what belongs to the user alone, or the device set; the latter is told since `marks`, as
+--       devices in conversations of many were not told live
 --   'marks': only marks or profiles of others
 --   'counts': only how far the user's own messages have come, where many take part
 -- are_told: whether those counts are to be told.
@@ -27,7 +28,7 @@
 with mine as materialized (
     select c.id, (extract(epoch from c.active_at) * 1000000)::bigint as active_at,
            floor_of(c, me) as floor_seq,
-           greatest(c.changed, me.changed, me.marked, me.own_changed, me.own_marked, me.own_shown, who.changed,
+           greatest(c.changed, c.devices_changed, me.changed, me.marked, me.own_changed, me.own_marked, me.own_shown, who.changed,
                who.marked)
                as changed,
            unseen(c.changed, %(target)s::pg_snapshot) as is_moved,
@@ -37,6 +38,7 @@ with mine as materialized (
                      or unseen(me.own_shown, %(base)s::pg_snapshot) then 'whole'
                 when unseen(c.changed, %(base)s::pg_snapshot) or unseen(me.changed, %(base)s::pg_snapshot)
                      or unseen(me.own_changed, %(base)s::pg_snapshot) or unseen(me.silenced, %(marks)s::pg_snapshot)
+                     or unseen(c.devices_changed, %(marks)s::pg_snapshot)
                     then 'head'
                 when unseen(me.marked, %(marks)s::pg_snapshot) or unseen(me.own_marked, %(marks)s::pg_snapshot)
                      or c.participant_count <= %(most)s and (who.is_changed or who.is_marked) then 'marks'

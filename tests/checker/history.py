@@ -272,6 +272,7 @@ class ConversationView:
     avatar: str
     joiners_see_all: bool
     lifetime_s: int | None
+    devices_version: int | None
     muted_until: int | None
     is_request: bool
     asked_by: str | None

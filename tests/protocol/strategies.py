@@ -73,7 +73,7 @@ milliseconds = uints(2**32 - 1)
 
 def arrays(elements: st.SearchStrategy[Any], least: int, most: int) -> st.SearchStrategy[list[Any]]:
     """A few different elements, or the largest number of copies of one."""
-    return st.lists(elements, min_size=least, max_size=6) | elements.map(lambda element: [element] * most)
+    return st.lists(elements, min_size=least, max_size=min(6, most)) | elements.map(lambda element: [element] * most)
 
 
 digests = st.binary(min_size=32, max_size=32)
@@ -207,6 +207,9 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "is_quiet": st.booleans(),
     "quiet_count": seqs,
     "quiet_counts": arrays(st.tuples(seqs, seqs), 1, 2),
+    "devices_version": seqs,
+    "changed_users": arrays(ids, 0, limits.MAX_PARTICIPANTS),
+    "wants_devices": st.booleans(),
 }
 
 
@@ -310,6 +313,9 @@ def full(struct_: type[Record]) -> Any:
         "kinds": ["otk"],
         "key_history": b"\x0a\x0b\x0c\x0d",
         "pools": [("otk", 84, 17, 100, b"\x07" * 32, 1, False)],
+        "devices_version": 4,
+        "changed_users": [b"\x66" * 16],
+        "wants_devices": True,
     }
     samples |= {"quiet_count": 3}
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)

@@ -96,6 +96,7 @@ IMPOSSIBLE = {
     "an identity that was never published": (
         "insert into devices (id, user_id, name, identity) values (gen_random_uuid(), '{alice}', 'x', 'x')"
     ),
+    "a change of devices of nobody": "insert into device_changes values ('{group}', gen_random_uuid(), 1)",
     "a second deletion of an account": (
         "insert into account_deletions (user_id, due, deletes_messages)"
         " select '{alice}', now(), false from generate_series(1, 2)"

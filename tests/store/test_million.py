@@ -349,6 +349,7 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "contacts_blockers",  # users who see neither the profile nor the typing of a user
         "withheld_user",  # a user's profile
         "departures_conversation",  # former stays
+        "device_changes_user",  # small_changes
         "messages_uncounted",  # messages that no longer count as unread
         "participants_user",  # the list, sync, users who share a conversation
         "jobs_due",  # relay
@@ -364,6 +365,7 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "expiries_due",  # move_floors, by a conversation's lifetime
         "expiries_uncleared",  # unannounced, uncleared
         "devices_ended",  # forget_tokens
+        "devices_identity_expires",  # end_expired_identities
         "attachments_unused",  # orphaned
         "attachments_unused_of_user",  # declare
         "users_created",  # count_day

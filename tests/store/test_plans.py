@@ -156,6 +156,7 @@ insert into departures (user_id, conversation_id, since_seq, left_seq)
     from generate_series(0, {CONVERSATIONS - 1}) n;
 insert into stays (user_id, conversation_id, since_seq, left_seq, delivered_seq, read_seq, departed)
     select user_id, conversation_id, 0, 5, 5, 5, now() from departures;
+insert into device_changes (conversation_id, user_id, version) select conversation_id, user_id, 1 from departures;
 insert into dead_jobs (id, task, payload, attempts, reason)
     select -n, 'other', '{{}}', 1, 'x' from generate_series(1, {CONVERSATIONS}) n;
 insert into last_seen (user_id, at) select id, now() from users on conflict do nothing;
@@ -439,6 +440,9 @@ class Traffic:
             await keys.claim(self.pool, user, [user, self.other], ["otk"])
         await keys.low_since(self.pool, ago_s=1)
         await keys.forget_claims(self.pool, limit=10)
+        await keys.small_changes(self.pool, [user])
+        await self.pool.fetch("update devices set expires = now() where id = %s", (uuid(device),))
+        await keys.end_expired_identities(self.pool)
         await devices.revoke_device(self.pool, user, device)
 
     async def renewal(self, user: bytes) -> None:

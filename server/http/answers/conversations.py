@@ -55,6 +55,7 @@ class ConversationAnswer(Struct, frozen=True, gc=False):
     :ivar participants_version: grows with each change of participants or settings.
     :ivar joiners_see_all: users who join see earlier messages.
     :ivar lifetime_s: the seconds that messages live; null: no lifetime.
+    :ivar devices_version: of the devices for which participants encrypt here; 0: they are as at the beginning.
     :ivar muted_until: microseconds since 1970-01-01T00:00Z; it may have passed.
     :ivar is_request: `asked_by` asks you to take part, and you have not accepted.
     :ivar asked_by: null unless `is_request`.
@@ -74,6 +75,7 @@ class ConversationAnswer(Struct, frozen=True, gc=False):
     participants_version: int
     joiners_see_all: bool
     lifetime_s: int | None
+    devices_version: int
     muted_until: int | None
     is_request: bool
     asked_by: Ident | None
@@ -121,6 +123,7 @@ def conversation_body(entry: Entry, encoding: Encoding) -> ConversationAnswer:
         participants_version=version,
         joiners_see_all=joiners_see_all,
         lifetime_s=lifetime_s,
+        devices_version=entry.devices_version or 0,
         muted_until=muted_until,
         is_request=asked_by is not None,
         asked_by=ident_or_none(asked_by, encoding),

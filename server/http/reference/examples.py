@@ -159,6 +159,7 @@ def _conversation(conversation: UUID, last: MessageAnswer | None, *, is_group: b
         participants_version=1,
         joiners_see_all=False,
         lifetime_s=None,
+        devices_version=0,
         muted_until=None,
         is_request=False,
         asked_by=None,

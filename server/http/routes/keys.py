@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from server.http import cursors
+from server.http.announcements import Announcements
 from server.http.answers.keys import (
     ClaimedKeysAnswer,
     HeldKeysAnswer,
@@ -16,7 +17,7 @@ from server.http.key_bodies import ClaimKeys, NewKeys, keys_in
 from server.http.links import page_links
 from server.http.problem_codes import ProblemCode
 from server.http.queries import PageQuery
-from server.http.routing import NOTHING, Answer, Request, Routes
+from server.http.routing import NOTHING, Announcement, Answer, Changed, Request, Routes
 from store import keys
 from store.tokens import Identity
 
@@ -26,11 +27,11 @@ routes = Routes()
 @routes.write(
     "PUT /v1/keys",
     body=NewKeys,
-    announces=NOTHING,
+    announces=[Announcements.devices_changed],
     answer=HeldKeysAnswer,
     problems=[ProblemCode.KEY_HISTORY_FOREIGN, ProblemCode.QUOTA_EXCEEDED],
 )
-async def put_keys(identity: Identity, request: Request[NewKeys]) -> Answer:
+async def put_keys(identity: Identity, request: Request[NewKeys]) -> Changed:
     """Publish the identity of this device and keys of it: public bytes that others need in order to encrypt for it.
 
     Others do not see the device before it has an identity. Repeating it changes nothing.
@@ -45,7 +46,8 @@ async def put_keys(identity: Identity, request: Request[NewKeys]) -> Answer:
         is_anew=body.is_anew,
         history=body.key_history,
     )
-    return Answer(keys_body(held))
+    told = [] if body.identity is None else [Announcement(Announcements.devices_changed, identity.user)]
+    return Changed(told, Answer(keys_body(held)))
 
 
 @routes.read("GET /v1/keys", answer=HeldKeysAnswer)

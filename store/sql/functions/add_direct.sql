@@ -24,6 +24,7 @@ begin
     if not found then
         perform lock_starts(p_user, false);
         perform lock_pair(p_user, p_other);
+        perform lock_device_set(u, false) from unnest(array[low, high]) u;
         select c.id into conversation from conversations c where c.direct_low = low and c.direct_high = high;
     end if;
     if found then

@@ -21,6 +21,7 @@ declare
     found_users int;
 begin
     perform lock_starts(p_admin, false);
+    perform lock_device_set(u, false) from unnest(p_users) u;
     known := array(
         select k.user_id from unnest(p_users) u(id)
         cross join lateral (

@@ -32,6 +32,7 @@ declare
     held withheld;
 begin
     perform lock_starts(p_user, false);
+    perform lock_device_set(p_other, false);
     -- The lock puts this before or after the deletion of the other account (anonymise_user).
     select u.groups_from into setting from users u where u.id = p_other and u.deleted is null for key share;
     select * into conversation from conversations c where c.id = p_conversation and c.kind = 'group' for no key update;
@@ -107,6 +108,7 @@ begin
         ), 0)
         where p.conversation_id = p_conversation and p.user_id = p_other;
     end if;
+    perform note_participation(p_conversation, p_other);
     participant_ids := note_participants(p_conversation);
     participants_version := conversation.participants_version + 1;
 end $$;

@@ -36,8 +36,7 @@ begin
         -- The limit, which no user comes near to, makes Postgres look up the devices of each user.
         cross join lateral (
             select d.id, d.identity from devices d
-            where d.user_id = o.user_id and d.identity is not null and d.id > p_after
-              and d.expires > clock_timestamp() and not d.is_suspended limit 1000
+            where d.user_id = o.user_id and d.identity is not null and d.id > p_after limit 1000
         ) d
         order by d.id limit p_limit + 1
     ) f;

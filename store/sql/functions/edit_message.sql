@@ -12,16 +12,19 @@
 --   'deleted': it was deleted, for everyone or for p_user
 --   'conflict': it has another revision
 --   'unattachable', 'incomplete', 'used': it cannot have the attachments (refused_attachment)
+--   'devices': p_devices_version is neither null nor the present version, which is in devices_version
+-- changed_devices: of 'devices', the users whose devices have changed since the version given.
 -- participant_ids: the users to tell.
 -- hidden_for: a blocker of the sender, who sees a tombstone from now on: nothing that a blocked user writes comes
 --     through.
 create or replace function edit_message(
     p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint,
     p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
-    p_attachments uuid[], p_thumbnail bytea, p_device uuid,
+    p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_devices_version bigint,
     out outcome text, out id uuid, out created bigint, out revision bigint, out edited bigint,
     out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id uuid,
-    out is_quiet boolean, out quiet_count bigint
+    out is_quiet boolean, out quiet_count bigint,
+    out devices_version bigint, out changed_devices uuid[]
 ) language plpgsql as $$
 declare
     target record;
@@ -61,6 +64,11 @@ begin
     if outcome = 'edited' and p_attachments is not null then
         outcome := coalesce(
             refused_attachment(p_user, p_attachments, lock_attachments(p_attachments), p_conversation, p_seq), outcome);
+    end if;
+    if outcome = 'edited' and p_devices_version <> (target.conversation).devices_version then
+        outcome := 'devices';
+        devices_version := (target.conversation).devices_version;
+        changed_devices := changed_devices(p_conversation, p_devices_version, devices_version);
     end if;
     if outcome = 'edited' then
         stamp := greatest(clock_timestamp(), old.created, old.edited);

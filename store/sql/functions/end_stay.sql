@@ -50,5 +50,6 @@ begin
         perform take_avatar(p_user, null, c.avatar);
         update conversations o set avatar = null where o.id = c.id;
     end if;
+    perform note_participation(c.id, p_user);
     participant_ids := note_participants(c.id);
 end $$;

@@ -16,8 +16,7 @@ begin
         -- The limit, which no user comes near to, makes Postgres look up the devices of each user.
         cross join lateral (
             select d.user_id, d.id, d.identity, d.identity_revision from devices d
-            where d.user_id = o.user_id and d.identity is not null and d.id > p_after
-              and d.expires > clock_timestamp() and not d.is_suspended limit 1000
+            where d.user_id = o.user_id and d.identity is not null and d.id > p_after limit 1000
         ) d
     ) f
     order by f.id limit p_limit;

@@ -14,21 +14,24 @@
 --   'conflict': the temp_id was used for another message
 --   'unknown': p_reply_to is not a message that the sender may read
 --   'unattachable', 'incomplete', 'used': it cannot have its attachments (refused_attachment)
+--   'devices': p_devices_version is neither null nor the present version
 --   'stranger': the sender takes no part, or the conversation does not exist
 --   'closed': the conversation is direct, and its other user is deleted
 --   'locked': nothing was done
 -- device: of a retry, the device that wrote the message.
 -- quiet_count: how many of the messages up to this one are quiet; null: a retry of one that is gone.
 -- participant_ids: the participants of the conversation, if p_known_version is neither null nor current.
+-- devices_version, changed_devices: of 'devices', the present version, and the users whose devices have changed since the
+--     one given (changed_devices). p_devices_version is null as p_attachments is.
 create or replace function send_batch(
     p_lock_ms int, p_conversations uuid[],
     p_conversation uuid[], p_known_version bigint[], p_id uuid[], p_sender uuid[], p_temp_id uuid[], p_digest bytea[],
     p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[], p_reply_to bigint[],
     p_attachments text[], p_thumbnail bytea[], p_device uuid[],
-    p_is_quiet boolean[]
+    p_is_quiet boolean[], p_devices_version bigint[]
 ) returns table (
     n bigint, outcome text, seq bigint, id uuid, created bigint, device uuid, quiet_count bigint, recipients_version bigint,
-    participant_ids uuid[]
+    participant_ids uuid[], devices_version bigint, changed_devices uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '200ms' as $$
 -- Planning the statement below costs more than running it, and its arguments do not change the plan.
 -- PostgresConnection.query in store/postgres/driver.py says how plans that were made for small tables are replaced.
@@ -49,7 +52,8 @@ begin
         return query select 1::bigint, o.* from send_one(
             p_lock_ms, p_conversation[1], p_known_version[1], p_id[1], p_sender[1], p_temp_id[1], p_digest[1],
             p_content_type[1], p_content[1], p_nonce[1], p_ephemeral_public_key[1], p_reply_to[1],
-            p_attachments[1]::uuid[], p_thumbnail[1], p_device[1], p_is_quiet[1]) o;
+            p_attachments[1]::uuid[], p_thumbnail[1], p_device[1], p_is_quiet[1],
+            p_devices_version[1]) o;
         return;
     end if;
     -- In id order, so that batches of two nodes never wait for each other in a circle.
@@ -75,14 +79,14 @@ begin
             select i.n, o.*
             from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type, p_content,
                         p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail, p_device,
-                        p_is_quiet)
+                        p_is_quiet, p_devices_version)
                 with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
                                      content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail,
-                                     device_id, is_quiet, n)
+                                     device_id, is_quiet, devices_version, n)
             cross join lateral send_one(
                 p_lock_ms, i.conversation_id, i.known_version, i.id, i.sender_id, i.temp_id, i.digest, i.content_type,
                 i.content, i.nonce, i.ephemeral_public_key, i.reply_to, i.attachments::uuid[], i.thumbnail,
-                i.device_id, i.is_quiet) o
+                i.device_id, i.is_quiet, i.devices_version) o
             order by i.n;
             return;
         end if;
@@ -98,10 +102,10 @@ begin
     with input as (
         select * from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type,
                              p_content, p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail,
-                             p_device, p_is_quiet)
+                             p_device, p_is_quiet, p_devices_version)
             with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
                                  content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail, device_id,
-                                 is_quiet, n)
+                                 is_quiet, devices_version, n)
     ), duplicate as (
         select i.n, s.seq, s.message_id, s.created,
                s.digest = i.digest and s.conversation_id = i.conversation_id as same
@@ -119,6 +123,7 @@ begin
           and (locked is null or i.conversation_id <> all(locked))
           and (i.reply_to is null or i.reply_to > floor_of(c, p) and i.reply_to <= c.last_seq)
           and refused[i.n] is null
+          and (i.devices_version is null or i.devices_version = c.devices_version)
         window in_conversation as (partition by i.conversation_id order by i.n)
     ), to_messages as (
         insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
@@ -189,9 +194,13 @@ begin
            case when b.blocker_id is not null then 'silent' when b.n is not null then 'sent'
                 when d.same then 'again' when d.n is not null then 'conflict'
                 when i.conversation_id = any(locked) then 'locked'
-                when (i.reply_to is not null or c.is_closed or refused[i.n] is not null) and exists (
-                    select from participants p where p.conversation_id = i.conversation_id and p.user_id = i.sender_id
-                ) then case when c.is_closed then 'closed' else coalesce(refused[i.n], 'unknown') end
+                when i.reply_to is not null or c.is_closed or refused[i.n] is not null or i.devices_version is not null
+                    then coalesce((
+                        select case when c.is_closed then 'closed' when refused[i.n] is not null then refused[i.n]
+                                    when i.reply_to <= floor_of(c, p) or i.reply_to > c.last_seq then 'unknown'
+                                    else 'devices' end
+                        from participants p where p.conversation_id = i.conversation_id and p.user_id = i.sender_id
+                    ), 'stranger')
                 else 'stranger' end,
            coalesce(b.seq, d.seq), coalesce(b.id, d.message_id),
            (extract(epoch from coalesce(b.created, d.created)) * 1000000)::bigint,
@@ -201,11 +210,15 @@ begin
                select m.quiet_count from messages m where m.conversation_id = i.conversation_id and m.seq = d.seq) end,
            c.recipients_version,
            case when i.known_version <> c.recipients_version then
-               (select array_agg(p.user_id) from participants p where p.conversation_id = i.conversation_id) end
+               (select array_agg(p.user_id) from participants p where p.conversation_id = i.conversation_id) end,
+           stale.devices_version, stale.changed_devices
     from input i
     left join numbered b on b.n = i.n
     left join duplicate d on d.n = i.n
     left join conversations c on c.id = i.conversation_id
+    left join lateral (
+        select c.devices_version, changed_devices(c.id, i.devices_version, c.devices_version) as changed_devices
+    ) stale on i.devices_version <> c.devices_version and b.n is null and d.n is null
     order by i.n;
     if p_attachments is not null then
         -- Of the sends that were committed here, not of those that are repeated.

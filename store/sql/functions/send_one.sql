@@ -3,8 +3,9 @@ create or replace function send_one(
     p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
     p_reply_to bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_is_quiet boolean,
+    p_devices_version bigint,
     out outcome text, out seq bigint, out id uuid, out created bigint, out device uuid, out quiet_count bigint,
-    out recipients_version bigint, out participant_ids uuid[]
+    out recipients_version bigint, out participant_ids uuid[], out devices_version bigint, out changed_devices uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
     conversation record;
@@ -15,11 +16,11 @@ declare
 begin
     if p_lock_ms > 0 then
         select c.last_seq, c.floor_seq, c.active_at, c.quiet_count, c.last_quiet_at, c.recipients_version, c.direct_low,
-               c.direct_high, c.low_blocks, c.high_blocks, c.is_closed
+               c.direct_high, c.low_blocks, c.high_blocks, c.is_closed, c.devices_version
         into conversation from conversations c where c.id = p_conversation for no key update;
     else
         select c.last_seq, c.floor_seq, c.active_at, c.quiet_count, c.last_quiet_at, c.recipients_version, c.direct_low,
-               c.direct_high, c.low_blocks, c.high_blocks, c.is_closed
+               c.direct_high, c.low_blocks, c.high_blocks, c.is_closed, c.devices_version
         into conversation from conversations c where c.id = p_conversation for no key update skip locked;
         if not found and exists (select from conversations c where c.id = p_conversation) then
             outcome := 'locked';
@@ -63,6 +64,14 @@ begin
             outcome := 'unknown';
             return;
         end if;
+    end if;
+    if p_devices_version <> conversation.devices_version and exists (
+        select from participants p where p.conversation_id = p_conversation and p.user_id = p_sender
+    ) then
+        outcome := 'devices';
+        devices_version := conversation.devices_version;
+        changed_devices := changed_devices(p_conversation, p_devices_version, devices_version);
+        return;
     end if;
     seq := conversation.last_seq + 1;
     -- A sender has accepted a request, and has read the conversation, unless the message is quiet: a client may send such

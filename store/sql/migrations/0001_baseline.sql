@@ -95,6 +95,7 @@ create table devices (
 create index devices_user on devices (user_id);
 create index devices_revoked on devices (revoked) where revoked is not null;
 create index devices_ended on devices (least(expires, revoked)) where family_hash is not null;
+create index devices_identity_expires on devices (expires) where identity is not null;
 
 -- The one-time keys of devices, by kind (decision 55). The row of a pool is the lock of its keys: uploads and claims lock
 -- it first, those of several pools in the order of its key.
@@ -276,6 +277,10 @@ create table conversations (
     revised xid8,
     -- How many users take part, as they are shown to each other (count_participants).
     participant_count int not null default 0,
+    -- Grows with each change of the devices for which others encrypt here (raise_devices_version), and the transaction of
+    -- the last one. 0 and null: the set is as it was at the beginning.
+    devices_version bigint not null default 0,
+    devices_changed xid8,
     constraint conversations_direct unique (direct_low, direct_high),
     constraint conversations_kind check (
         case when direct_low is null
@@ -397,6 +402,16 @@ create table withheld (
     primary key (conversation_id, user_id)
 );
 create index withheld_user on withheld (user_id);
+
+-- The devices_version of a conversation at which a user's devices changed last, or at which the user joined or left with
+-- devices. No row: never.
+create table device_changes (
+    conversation_id uuid not null references conversations,
+    user_id uuid not null references users,
+    version bigint not null,
+    primary key (conversation_id, user_id)
+);
+create index device_changes_user on device_changes (user_id, version);
 
 -- The participants of a conversation as they are shown to each other.
 create view shown_participants as

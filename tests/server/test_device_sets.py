@@ -1,0 +1,143 @@
+"""Device sets over the socket and over HTTP: pushes here and on other nodes, refusals with the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import cbor2
+import pytest
+
+from client.http import Credentials
+from protocol.frames import (
+    Conversations,
+    DevicesChanged,
+    Edit,
+    Error,
+    HeldKeys,
+    List,
+    ListedDevice,
+    PutKeys,
+    Revised,
+    Send,
+    Sent,
+    Sync,
+)
+from store import devices, keys
+from store.postgres.pool import Pool
+from tests.people import make_contacts, new_device, new_group
+from tests.server.http_world import CBOR, Api, open_api
+from tests.server.node_world import RawClient, open_node, wait_caught_up
+
+IDENTITY: Final = b"identity"
+
+
+class DeviceScene(NamedTuple):
+    """Alice and Bob in a group, on different nodes, and Carol, whom they know.
+
+    :ivar second: another device of Alice, with an identity.
+    """
+
+    pool: Pool
+    api: Api
+    alice: Credentials
+    second: Credentials
+    carol: Credentials
+    group: bytes
+    phone: RawClient
+
+
+async def publish_over_the_socket(s: DeviceScene) -> bytes:
+    assert isinstance((await s.phone.ask(PutKeys(9, b"another")))[-1], HeldKeys)
+    return s.alice.user
+
+
+async def publish_over_http(s: DeviceScene) -> bytes:
+    body = cbor2.dumps({"identity": b"another"})
+    answer = await s.api.of(s.second.token).request("PUT", "/v1/keys", data=body, headers={"Content-Type": CBOR})
+    assert answer.status == 200
+    return s.alice.user
+
+
+async def log_out(s: DeviceScene) -> bytes:
+    assert (await s.api.of(s.second.token).request("DELETE", "/v1/devices/this")).status == 204
+    return s.alice.user
+
+
+async def lose_a_device_to_an_operator(s: DeviceScene) -> bytes:
+    """As each revocation that no request of the user has made."""
+    await devices.revoke_device(s.pool, s.alice.user, s.second.device)
+    return s.alice.user
+
+
+async def add_a_participant(s: DeviceScene) -> bytes:
+    path = f"/v1/conversations/{UUID(bytes=s.group)}/participants"
+    assert (await s.api.of(s.alice.token).post(path, {"user": s.carol.user})).status < 300
+    return s.carol.user
+
+
+CHANGES: Final[dict[str, Callable[[DeviceScene], Awaitable[bytes]]]] = {
+    "another identity over the socket": publish_over_the_socket,
+    "another identity over HTTP": publish_over_http,
+    "logging out": log_out,
+    "a revocation": lose_a_device_to_an_operator,
+    "a new participant": add_a_participant,
+}
+"""Each returns the user whose devices have changed."""
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_devices_of_a_small_conversation_are_told_of_each_change_on_every_node(
+    pool: Pool, redis_url: str, people: list[Credentials], name: str
+) -> None:
+    """And the version that they are told is the one that the list, HTTP and the next send know."""
+    alice, bob, carol = people
+    second = await new_device(pool, alice.user)
+    for each in (alice, second, carol):
+        await keys.put(pool, each.device, IDENTITY)
+    await make_contacts(pool, alice, carol)
+    group = await new_group(pool, alice, bob)
+    async with AsyncExitStack() as stack:
+        here, there = [await stack.enter_async_context(open_node(pool.url, redis_url)) for _ in range(2)]
+        api = await stack.enter_async_context(open_api(pool, redis_url, "cbor"))
+        await wait_caught_up(here, there)
+        phone = await stack.enter_async_context(here.open_websocket(alice.token))
+        bobs = [await stack.enter_async_context(node.open_websocket(bob.token)) for node in (here, there)]
+        for client in (phone, *bobs):
+            await client.ask(Sync(1, None))
+        changed = await CHANGES[name](DeviceScene(pool, api, alice, second, carol, group, phone))
+        for client in bobs:
+            told = await client.find(DevicesChanged)
+            assert (told.conversation, told.changed_users) == (group, [changed])
+            [listed] = [each for each in await client.ask(List(2, None, None)) if isinstance(each, Conversations)]
+            assert [each.devices_version for each in listed.conversations] == [told.devices_version]
+        shown = (await api.of(bob.token).get(f"/v1/conversations/{UUID(bytes=group)}")).body
+        assert shown["devices_version"] == told.devices_version
+        frame = Send(3, group, "text", b"1", None, None, b"t" * 16, devices_version=told.devices_version)
+        assert isinstance((await bobs[0].ask(frame))[-1], Sent)
+
+
+@pytest.mark.parametrize("wants_devices", [True, False])
+async def test_a_refused_send_or_edit_has_the_difference_and_the_devices_if_they_are_wanted(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes, *, wants_devices: bool
+) -> None:
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as phone:
+        first = Send(1, direct, "text", b"1", None, None, b"1" * 16, devices_version=0)
+        assert isinstance((await phone.ask(first))[-1], Sent)
+        await keys.put(pool, bob.device, IDENTITY)
+        wants = True if wants_devices else None
+        send = Send(2, direct, "text", b"2", None, None, b"2" * 16, devices_version=0, wants_devices=wants)
+        edit = Edit(3, direct, 1, "text", b"3", None, None, 0, devices_version=0, wants_devices=wants)
+        for frame in (send, edit):
+            refused = (await phone.ask(frame))[-1]
+            assert isinstance(refused, Error)
+            assert (refused.code, refused.changed_users) == ("devices_changed", [bob.user])
+            assert refused.devices == ([ListedDevice(bob.user, bob.device, IDENTITY, 1)] if wants_devices else None)
+        assert isinstance((await phone.ask(first))[-1], Sent)
+        present = refused.devices_version
+        send = Send(4, direct, "text", b"2", None, None, b"2" * 16, devices_version=present)
+        edit = Edit(5, direct, 1, "text", b"3", None, None, 0, devices_version=present)
+        assert isinstance((await phone.ask(send))[-1], Sent)
+        assert isinstance((await phone.ask(edit))[-1], Revised)
