@@ -23,12 +23,13 @@ from store.errors import (
 )
 from store.messages import Committed, NewMessage, Outcome, send
 from store.participant_lists import ParticipantsCache
-from store.postgres.driver import uuid
+from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from store.suspensions import set_suspended
 from store.sync import sync
 from tests.people import make_contacts, new_device, new_direct, new_group, new_user
-from tests.store.store_world import a_message
+from tests.store.store_world import a_message, is_waiting_for
+from tests.waiting import wait_until
 
 IDENTITY: Final = b"identity"
 
@@ -279,6 +280,45 @@ async def test_a_block_and_devices_behind_it_show_no_difference(pool: Pool, peop
     await keys.list_changed(pool, alice.user, outcome)
     assert outcome.devices is not None
     assert len(outcome.devices) == 2
+
+
+async def join_a_direct(pool: Pool, scene: SetScene) -> object:
+    return await conversations.add_direct(pool, scene.bob.user, scene.carol.user)
+
+
+async def join_a_new_group(pool: Pool, scene: SetScene) -> object:
+    return await conversations.add_group(pool, "New", [scene.bob.user, scene.carol.user], admin=scene.bob.user)
+
+
+async def join_a_group(pool: Pool, scene: SetScene) -> object:
+    return await participants.add(pool, scene.alice.user, scene.group, scene.carol.user)
+
+
+async def join_the_own(pool: Pool, scene: SetScene) -> object:
+    return await conversations.add_self(pool, scene.carol.user)
+
+
+JOININGS: Final = {
+    "add_direct(": join_a_direct,
+    "add_group(": join_a_new_group,
+    "add_participant(": join_a_group,
+    "add_self(": join_the_own,
+}
+
+
+@pytest.mark.parametrize("statement", JOININGS)
+async def test_a_user_joins_before_or_after_a_change_of_devices_and_never_during_one(
+    pool: Pool, people: list[Credentials], statement: str
+) -> None:
+    """Else neither transaction would see the other, and the version would not tell of the change."""
+    scene = await a_scene(pool, people)
+    await make_contacts(pool, scene.bob, scene.carol)
+    async with connected(pool.url) as change, trio.open_nursery() as nursery:
+        await change.query("begin")
+        await change.query("update devices set identity = 'other' where id = %s", (uuid(scene.carol.device),))
+        nursery.start_soon(JOININGS[statement], pool, scene)
+        await wait_until(lambda: is_waiting_for(pool, "Lock", statement), "the user waits to join")
+        await change.query("commit")
 
 
 LOG: Final = (

@@ -11,6 +11,7 @@ begin
     if conversation is not null then
         return;
     end if;
+    perform lock_device_set(p_user, false);
     -- The lock puts this before or after the deletion of the account (anonymise_user).
     perform from users u where u.id = p_user and u.deleted is null for key share;
     insert into conversations (id, kind, direct_low, direct_high) values (p_conversation, 'self', p_user, p_user)
