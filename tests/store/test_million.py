@@ -366,6 +366,8 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "expiries_uncleared",  # unannounced, uncleared
         "devices_ended",  # forget_tokens
         "devices_identity_expires",  # end_expired_identities
+        "key_claims_since",  # forget_claims
+        "key_pools_low",  # low_since
         "attachments_unused",  # orphaned
         "attachments_unused_of_user",  # declare
         "users_created",  # count_day

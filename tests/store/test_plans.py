@@ -441,6 +441,7 @@ class Traffic:
         await keys.low_since(self.pool, ago_s=1)
         await keys.forget_claims(self.pool, limit=10)
         await keys.small_changes(self.pool, [user])
+        await conversations.add_self(self.pool, user)
         await self.pool.fetch("update devices set expires = now() where id = %s", (uuid(device),))
         await keys.end_expired_identities(self.pool)
         await devices.revoke_device(self.pool, user, device)
