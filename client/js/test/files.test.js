@@ -53,11 +53,18 @@ after(async () => {
   await Promise.all(Object.values(people).map(({ client }) => client.bye()))
 })
 
-// A fetch that counts the successes, and breaks off once there are `most` of them: uploads, which are parallel, at once.
+// A fetch that counts the successes, and breaks off once there are `most` of them. Uploads are parallel: the others wait
+// for that, so that no more of them are stored.
 function limited(most) {
   const breaker = new AbortController()
+  const broken = new Promise((_, reject) => {
+    breaker.signal.addEventListener('abort', () => reject(breaker.signal.reason))
+  })
+  broken.catch(() => {})
+  let uploads = 0
   const limitedFetch = async (url, init) => {
     if (limitedFetch.count >= most) breaker.abort()
+    if (init.method === 'PUT' && ++uploads > most) await broken
     const answer = await fetch(url, { ...init, signal: breaker.signal })
     if (answer.ok) limitedFetch.count++
     if (init.method === 'PUT' && limitedFetch.count >= most) breaker.abort()

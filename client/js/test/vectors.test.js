@@ -7,10 +7,11 @@ import { decode, encode } from '../codec.js'
 
 const BYTES = new Set([
   'conversation', 'message', 'sender', 'content', 'nonce', 'ephemeral_public_key', 'temp_id', 'user', 'device', 'cursor',
-  'actor', 'asked_by', 'thumbnail', 'attachment', 'thumbnail_of', 'digest',
+  'actor', 'asked_by', 'thumbnail', 'attachment', 'thumbnail_of', 'digest', 'identity', 'key_history',
 ])
 const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users', 'receipts', 'attachments', 'wanted', 'avatar'])
-const ARRAYS_OF_MAPS = new Set(['messages', 'conversations', 'participants', 'former', 'tickets', 'downloads'])
+const ARRAYS_OF_MAPS = new Set(['messages', 'conversations', 'participants', 'former', 'tickets', 'downloads', 'devices'])
+const KEYS = new Set(['one_time_keys', 'last_resort_keys'])
 
 function vectors(name) {
   const text = readFileSync(new URL(`../../../protocol/vectors/${name}.json`, import.meta.url), 'utf8')
@@ -34,6 +35,8 @@ function frameOf(shown) {
     if (BYTES.has(name) || ARRAYS_OF_BYTES.has(name)) return [name, unhex(value)]
     if (name === 'last_message') return [name, frameOf(value)]
     if (ARRAYS_OF_MAPS.has(name)) return [name, value.map(frameOf)]
+    if (KEYS.has(name)) return [name, value.map(([kind, number, key]) => [kind, number, unhex(key)])]
+    if (name === 'pools') return [name, value.map((pool) => pool.map((each, n) => (n === 4 ? unhex(each) : each)))]
     if (name === 'files') return [name, value.map(([size, type, ...bytes]) => [size, type, ...unhex(bytes)])]
     return [name, value]
   })
