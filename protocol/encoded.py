@@ -14,7 +14,7 @@ def with_fields(frame: bytes, fields: tuple[int, bytes]) -> bytes:
     return bytes((frame[0] + count,)) + frame[1:] + data
 
 
-_LONG_MAP: Final = 0xB8
+_LONG_MAP: Final = b"\xb8"
 """The first byte of a frame of more than 23 fields; their number is in the second one."""
 
 
@@ -33,7 +33,7 @@ def head_of(frame: bytes) -> tuple[bytes, int] | None:
 
 def type_mark(frame: bytes) -> bytes:
     """The bytes of an encoded frame from which `type_of` tells the type: cheap enough to count each frame by."""
-    return frame[2:4] if frame[0] < _LONG_MAP else frame[3:5]
+    return frame[2:4] if frame[:1] < _LONG_MAP else frame[3:5]
 
 
 def type_of(mark: bytes) -> int:
@@ -43,7 +43,7 @@ def type_of(mark: bytes) -> int:
 
 def is_push(frame: bytes) -> bool:
     """Whether an encoded frame from a server is a push; all other frames are requests and replies."""
-    if frame[0] >= _LONG_MAP:
+    if frame[:1] >= _LONG_MAP:
         frame = frame[1:5]
     return frame[2] == 0x18 and frame[3] >= 128
 

@@ -92,6 +92,7 @@ TEXTS: dict[Key, str] = {
     Key.DETAIL: "the server's own sentence, for developers",
     Key.TOKEN: "for the server's program",
     Key.KIND: "one of a table",
+    Key.KINDS: "for the client's program, opaque to the server",
     Key.LIMIT: "one of a table",
     Key.MESSAGES_FROM: "one of a table",
     Key.GROUPS_FROM: "one of a table",

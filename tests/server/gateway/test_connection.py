@@ -96,10 +96,10 @@ class FakeGateway:
     def budget_of(self, connection: Connection) -> Budget:
         return self.budget
 
-    async def identify(self, connection: Connection, token: str) -> Identity:
+    async def identify(self, connection: Connection, token: str) -> tuple[Identity, list[str]]:
         if isinstance(self.identified, Exception):
             raise self.identified
-        return self.identified
+        return self.identified, []
 
     async def register(self, connection: Connection) -> None:
         connection.registered_at = trio.current_time()

@@ -80,6 +80,7 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, encoding:
             "message": sent.message,
             "created": sent.created,
             "sender": ids["alice"],
+            "device": None,
             "content_type": "text",
             "content": b"\x00\xffciphertext",
             "nonce": None,
