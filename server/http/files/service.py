@@ -47,6 +47,10 @@ ADDRESS_SHARE: Final = 4
 """One address (one /64 of IPv6) may have a quarter of the transfers: a client that takes its bytes as slowly as it may
 (`progress`) holds each of them for hours, with a single ticket."""
 
+LEAST_OF_ADDRESS: Final = 8
+"""Where a process may have few files open, an address may have more than a quarter: two clients, which upload four parts
+each at a time."""
+
 FULL_RETRY_AFTER_S: Final = 60
 """An operator, or the clean-up, has to make room first."""
 
@@ -92,7 +96,7 @@ class FileService:
         self._folder = folder
         self._threads = LowPriorityThreads()
         self._transfers = 0
-        self._of_address = ConnectionCounts[str](max(1, most // ADDRESS_SHARE))
+        self._of_address = ConnectionCounts[str](max(LEAST_OF_ADDRESS, most // ADDRESS_SHARE))
 
     def find(self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> FileRequest | None:
         """The request, if it is one at `/files/`.

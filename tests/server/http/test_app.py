@@ -92,6 +92,7 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, encoding:
             "reply_to": None,
             "attachments": None,
             "thumbnail": None,
+            "is_quiet": False,
         }
         assert history.body == {"messages": [message], "cursor": None}
         assert one.body["last_message"] == message

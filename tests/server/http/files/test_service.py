@@ -84,9 +84,10 @@ async def test_more_transfers_than_there_is_room_for_are_refused(
 
 
 async def test_one_address_takes_no_more_than_its_share_of_the_transfers(
-    pool: Pool, redis_url: str, tmp_path: Path
+    pool: Pool, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one ticket, whose bytes it takes slowly. Another address is served."""
+    monkeypatch.setattr(service, "LEAST_OF_ADDRESS", 1)
     await check_room(pool, redis_url, tmp_path, TRANSFERS // service.ADDRESS_SHARE, serves_others=True)
 
 
