@@ -48,8 +48,8 @@ ADDRESS_SHARE: Final = 4
 (`progress`) holds each of them for hours, with a single ticket."""
 
 LEAST_OF_ADDRESS: Final = 8
-"""Where a process may have few files open, an address may have more than a quarter: two clients, which upload four parts
-each at a time."""
+"""Where a process may have few files open, an address may have more than a quarter: two clients, each of which uploads
+four parts at a time."""
 
 FULL_RETRY_AFTER_S: Final = 60
 """An operator, or the clean-up, has to make room first."""

@@ -20,6 +20,7 @@ import trio
 from client.connection import ClientConnection, connect
 from client.errors import NoReply, RequestRefused
 from client.http import Credentials
+from protocol import limits
 from protocol.frames import (
     REQUESTS,
     Abort,
@@ -335,6 +336,12 @@ async def is_committed(pool: Pool, write: Write) -> bool:
 
 async def wait_committed(pool: Pool, write: Write) -> None:
     await wait_until(lambda: is_committed(pool, write), write.statement)
+
+
+@pytest.fixture(autouse=True)
+def _without_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices fetch everything again and again, until they hold the same."""
+    monkeypatch.setattr(limits, "MAX_COST_AT_ONCE", 10**9)
 
 
 async def test_devices_learn_of_every_kind_of_write_though_its_answer_was_lost(pool: Pool, redis_url: str) -> None:
