@@ -23,10 +23,10 @@ from protocol.frames import (
     MarkRead,
     Message,
     Participants,
-    Ping,
     Presence,
     Receipts,
     Send,
+    Sent,
     SetTyping,
     Sync,
     Synced,
@@ -165,7 +165,8 @@ ACCEPTING: Final[dict[str, Accept]] = {
 async def _answer_at_once(s: StrangerAndAsked, talk: bytes) -> None:
     """Two sends in one message of the client are committed in one batch."""
     await s.device.send(*[Send(n, talk, "text", b"yes", None, None, bytes([n]) * 16) for n in (20, 21)])
-    await s.device.ask(Ping(22))
+    for _ in range(2):
+        await s.device.find(Sent)
 
 
 @pytest.mark.parametrize("kind", KINDS)

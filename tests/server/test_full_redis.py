@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import redis as redis_py
@@ -58,8 +59,9 @@ def every_error() -> list[StoreError]:
     made: list[StoreError] = [RedisError("OOM")]
     for kind in vars(errors).values():
         if isinstance(kind, type) and issubclass(kind, StoreError):
-            error = kind.__new__(kind)
+            error: Any = kind.__new__(kind)
             Exception.__init__(error, "text")
+            error.version, error.users = 1, []
             made.append(error)
     return made
 

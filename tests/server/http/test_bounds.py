@@ -279,6 +279,7 @@ def test_a_conversation_and_a_message_count_at_least_as_many_bytes_as_they_have(
         last_seq=great,
         participants_version=great,
         joiners_see_all=False,
+        devices_version=great,
         lifetime_s=small,
         muted_until=great,
         is_request=False,

@@ -21,7 +21,7 @@ INTERNAL = {
     errors.EvictingRedis,
     # The WebSocket alone.
     *(errors.RecipientDeleted, errors.TempIdConflict, errors.TempIdExpired, errors.NotTheSender, errors.MessageDeleted),
-    *(errors.RevisionConflict, errors.ExpiredCursor, errors.ForeignCursor),
+    *(errors.RevisionConflict, errors.ExpiredCursor, errors.ForeignCursor, errors.StaleDevices),
     # Jobs and commands alone.
     *(errors.BadJob, errors.BadKey, errors.ObjectDiffers, errors.ObjectMissing, errors.ObjectTooLarge),
     *(errors.ObjectStoreRefused, errors.BadArchive, errors.UnknownInvitation),
