@@ -89,6 +89,15 @@ class PgBackRest:
         self._settings.chmod(0o644)
         self._run("stanza-create")
         self._run("backup")
+        [(self._saved_at,)] = self.fetch("select clock_timestamp()::text")
+
+    def moment(self) -> str:
+        """The present time, after the second in which the back-up ended: pgBackRest counts in seconds, and goes back to
+        no moment of that one."""
+        is_over = f"select clock_timestamp() > timestamptz '{self._saved_at}' + interval '1 second'"
+        wait_until_blocking(lambda: self.fetch(is_over) == [(True,)], "the second of the back-up is over")
+        [(now,)] = self.fetch("select clock_timestamp()::text")
+        return str(now)
 
     def restore(self, moment: str) -> None:
         """To this time, from the back-up and the archive alone."""
@@ -162,7 +171,7 @@ def test_pgbackrest_takes_the_database_back_to_a_moment(cluster: PgBackRest) -> 
     keeper = CursorKeeper(cluster)
     trio.run(keeper.begin)
     trio.run(keeper.say, 2)
-    [(moment,)] = cluster.fetch("select clock_timestamp()::text")
+    moment = cluster.moment()
     trio.run(keeper.say, 3)
     trio.run(keeper.sync)
     cluster.restore(moment)

@@ -110,9 +110,12 @@ def test_every_line_is_a_setting_that_a_parser_reads() -> None:
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """A copy of the units, with the checkout where the product would be installed."""
+    """A copy of the units, with links to the checkout, whose path may have spaces, in place of the product's folder."""
+    (tmp_path / "current").symlink_to(ROOT)
+    (tmp_path / "python").symlink_to(sys.executable)
     for file in FOLDER.iterdir():
-        text = file.read_text().replace(f"{INSTALLED}/.venv/bin/python", sys.executable).replace(INSTALLED, str(ROOT))
+        text = file.read_text().replace(f"{INSTALLED}/.venv/bin/python", str(tmp_path / "python"))
+        text = text.replace(INSTALLED, str(tmp_path / "current"))
         (tmp_path / file.name).write_text(text)
     return tmp_path
 
