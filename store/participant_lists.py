@@ -16,10 +16,9 @@ from msgspec import Struct
 from protocol.frames import Departed, Settings
 from protocol.limits import MAX_SHOWN
 from store import sql
-from store.avatars import avatar_of
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
-from store.rows import departed_of
+from store.rows import departed_of, settings_of
 
 _sql = sql.load("participant_lists")
 
@@ -147,22 +146,9 @@ async def changed_since(pool: Pool, users: Sequence[bytes], base: str) -> list[C
     for conversation, is_other, participants, upto, *rest in await pool.fetch(_sql.changed_since, parameters):
         columns, (floor, name, version, sees_all, lifetime_s, actor, avatar, quiet_count) = rest[:5], rest[5:]
         marks = list(zip(*columns, strict=True))
-        moved = floor is not None
-        settings = (
-            Settings(
-                conversation,
-                name,
-                floor + 1,
-                version,
-                sees_all or None,
-                lifetime_s,
-                actor,
-                avatar_of(avatar),
-                None if quiet_count is None else [(floor, quiet_count)],
-            )
-            if moved
-            else None
-        )
+        settings = None
+        if floor is not None:
+            settings = settings_of(conversation, name, floor, version, sees_all, lifetime_s, actor, avatar, quiet_count)
         changed.append(ChangedParticipants(conversation, bool(is_other), tuple(participants), marks, upto, settings))
     return changed
 

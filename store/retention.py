@@ -15,10 +15,9 @@ from msgspec import Struct
 
 from protocol.frames import Message, Settings, Tombstone
 from store import sql
-from store.avatars import avatar_of
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
-from store.rows import message_of
+from store.rows import message_of, settings_of
 
 _sql = sql.load("retention")
 
@@ -75,20 +74,10 @@ async def unannounced(pool: Pool, *, limit: int) -> list[FloorAnnouncement]:
     rows = await pool.fetch(_sql.unannounced, {"limit": limit})
     return [
         FloorAnnouncement(
-            Settings(
-                conversation,
-                name,
-                floor + 1,
-                version,
-                sees_all or None,
-                lifetime_s,
-                actor,
-                avatar_of(avatar),
-                None if quiet_count is None else [(floor, quiet_count)],
-            ),
+            settings_of(*columns),
             list(users),
         )
-        for conversation, name, floor, version, sees_all, lifetime_s, actor, avatar, quiet_count, users in rows
+        for *columns, users in rows
     ]
 
 

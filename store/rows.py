@@ -6,9 +6,34 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from protocol.frames import Conversation, Departed, Message, Participant, Stay, Tombstone
+from protocol.frames import Conversation, Departed, Message, Participant, Settings, Stay, Tombstone
 from protocol.limits import MAX_SHOWN
 from store.avatars import avatar_of
+
+
+def settings_of(
+    conversation: bytes,
+    name: str | None,
+    floor: int,
+    version: int,
+    joiners_see_all: bool,
+    lifetime_s: int | None,
+    actor: bytes | None,
+    avatar: bytes | None,
+    quiet_count: int | None,
+) -> Settings:
+    """The settings of a conversation, for participants who are told of them; columns in this order."""
+    return Settings(
+        conversation,
+        name,
+        floor + 1,
+        version,
+        joiners_see_all or None,
+        lifetime_s,
+        actor,
+        avatar_of(avatar),
+        None if quiet_count is None else [(floor, quiet_count)],
+    )
 
 
 def message_of(
