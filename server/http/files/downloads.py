@@ -13,6 +13,7 @@ from server.http.files.progress import Progress
 from server.http.files.ranges import NoSuchRange, asked_range, is_held
 from server.http.files.slices import RangeSender
 from server.http.files.threads import Lease, LowPriorityThreads
+from server.http.files.turns import TransferTurns
 from server.http.files.wire import Wire
 from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
@@ -41,6 +42,7 @@ OF_PICTURES: Final[Mapping[str, str]] = {
 async def download(
     folder: Folder,
     threads: LowPriorityThreads,
+    turns: TransferTurns,
     ticket: SignedUrl,
     headers: Headers,
     common: Mapping[str, str],
@@ -81,7 +83,7 @@ async def download(
         if has_body:
             socket = os.dup(wire.descriptor)
             lease.on_close(lambda: os.close(socket))
-            await _send(threads, lease, RangeSender(socket, found.descriptor, start, size_bytes, threads.turns), wire)
+            await _send(threads, lease, RangeSender(socket, found.descriptor, start, size_bytes, turns.copies), wire)
 
 
 def _open(folder: Folder, key: str, lease: Lease) -> OpenObject:

@@ -21,6 +21,7 @@ from server.http.exchange import client_address, options, refused
 from server.http.files.downloads import download
 from server.http.files.progress import LEAST_BYTES, WINDOW_S, Stalled
 from server.http.files.threads import LowPriorityThreads
+from server.http.files.turns import TransferTurns
 from server.http.files.uploads import upload
 from server.http.files.wire import Wire
 from server.http.limits import key_of
@@ -94,7 +95,9 @@ class FileService:
         self.most: Final = most
         self._services = services
         self._folder = folder
-        self._threads = LowPriorityThreads()
+        # Uploads wait for the disk, one after the other; downloads have threads of their own, and do not wait for them.
+        self._downloads, self._uploads = LowPriorityThreads(), LowPriorityThreads()
+        self._turns = TransferTurns()
         self._transfers = 0
         self._of_address = ConnectionCounts[str](max(LEAST_OF_ADDRESS, most // ADDRESS_SHARE))
 
@@ -161,9 +164,12 @@ class FileService:
         self._transfers += 1
         try:
             if method == "PUT":
-                await upload(self._folder, self._threads, ticket, headers, common, wire)
+                await upload(self._folder, self._uploads, self._turns, ticket, headers, common, wire)
             else:
-                await download(self._folder, self._threads, ticket, headers, common, wire, has_body=method == "GET")
+                has_body = method == "GET"
+                await download(
+                    self._folder, self._downloads, self._turns, ticket, headers, common, wire, has_body=has_body
+                )
         finally:
             self._transfers -= 1
             self._of_address.leave(key)

@@ -6,50 +6,23 @@ are shared with other calls, and a thread without privileges cannot raise its pr
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
 from queue import SimpleQueue
 from typing import Final, TypeVar
 
 import structlog
 import trio
 
+from server.http.files.priorities import lower_priority
+
 log = structlog.get_logger(__name__)
 
 THREADS: Final = 8
 """Jobs at a time: a disk that is slow for one of them, or an fsync, does not stop the others."""
 
-NICE: Final = 10
-"""A tenth of the share of other threads, where there is not enough for all. The lowest priority, 19, has a hundredth: a
-busy machine would let transfers starve until their clients give up."""
-
-TURN_S: Final = 0.05
-"""The longest wait for a turn: a disk that does not answer one thread stops no other."""
-
 _T = TypeVar("_T")
-
-
-class CopyTurns:
-    """Lets few threads copy at a time, so that cores stay free for others: a process that wakes up finds one at once.
-
-    :param at_once: threads; by default as many as half of the cores.
-    """
-
-    def __init__(self, at_once: int = max(1, (os.cpu_count() or 1) // 2)) -> None:
-        self._free = threading.Semaphore(at_once)
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """The block copies some bytes. It waits `TURN_S` at most."""
-        is_held = self._free.acquire(timeout=TURN_S)
-        try:
-            yield
-        finally:
-            if is_held:
-                self._free.release()
 
 
 class Lease:
@@ -83,13 +56,9 @@ class Lease:
 
 
 class LowPriorityThreads:
-    """A pool that starts its threads when the first job comes.
-
-    :ivar turns: of jobs that copy.
-    """
+    """A pool that starts its threads when the first job comes."""
 
     def __init__(self, threads: int = THREADS) -> None:
-        self.turns: Final = CopyTurns()
         self._most = threads
         self._started = False
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -143,7 +112,6 @@ class LowPriorityThreads:
                 threading.Thread(target=self._work, name=f"transfers-{number}", daemon=True).start()
 
     def _work(self) -> None:
-        if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        lower_priority()
         while True:
             self._jobs.get()()

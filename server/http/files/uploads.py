@@ -11,6 +11,7 @@ from server.http.exchange import Reply
 from server.http.files.progress import Progress
 from server.http.files.slices import BodyReceiver
 from server.http.files.threads import Lease, LowPriorityThreads
+from server.http.files.turns import TransferTurns
 from server.http.files.wire import Wire
 from server.http.problem_codes import ProblemCode
 from server.http.problems import Problem
@@ -24,6 +25,7 @@ from store.objects.signed_urls import SignedUrl
 async def upload(
     folder: Folder,
     threads: LowPriorityThreads,
+    turns: TransferTurns,
     ticket: SignedUrl,
     headers: Headers,
     common: Mapping[str, str],
@@ -47,7 +49,7 @@ async def upload(
         sink = await threads.run(lambda: _open(folder, ticket, lease), lease)
         if not (sink.is_there and wire.is_body_held_back):
             await wire.ask_for_body()
-            receiver = await _receive(threads, lease, wire, None if sink.is_there else sink, part)
+            receiver = await _receive(threads, turns, lease, wire, None if sink.is_there else sink, part)
             if not sink.is_there:
                 if not receiver.has_digest(part.digest):
                     detail = "the SHA-256 of the body is not that of the ticket"
@@ -76,11 +78,11 @@ def _open(folder: Folder, ticket: SignedUrl, lease: Lease) -> Sink:
 
 
 async def _receive(
-    threads: LowPriorityThreads, lease: Lease, wire: Wire, sink: Sink | None, part: Part
+    threads: LowPriorityThreads, turns: TransferTurns, lease: Lease, wire: Wire, sink: Sink | None, part: Part
 ) -> BodyReceiver:
     socket = os.dup(wire.descriptor)
     lease.on_close(lambda: os.close(socket))
-    receiver = BodyReceiver(socket, sink, part.size_bytes, threads.turns)
+    receiver = BodyReceiver(socket, sink, part.size_bytes, turns.copies, turns.disk)
     progress = Progress()
     received = wire.take_received()
     await threads.run(lambda: receiver.take(received), lease)
