@@ -24,6 +24,7 @@ from client.held import Entry, Gap, HeldConversation, PushOfOne
 from client.marks import MarkTracker
 from client.own import Own
 from client.participants import NO_PARTICIPANTS, MessageStatus, ParticipantList
+from client.plaintexts import Plaintexts
 from protocol.frames import (
     Contact,
     Conversation,
@@ -63,16 +64,19 @@ class Mailbox:
     :ivar delivered: the marks that are due for stored messages.
     :ivar read: the marks that are due for messages that the user has read; the caller that shows messages lifts them.
     :ivar own: the user's own settings and contacts.
+    :ivar plaintexts: what the caller has decrypted; they outlive `drop`.
     """
 
     def __init__(self, user: bytes) -> None:
         self.user = user
         self.log: list[Entry] = []
         self.sending: dict[bytes, Message | None] = {}
+        self.plaintexts = Plaintexts()
         self.drop()
 
     def drop(self) -> None:
-        """Drop everything: the server's history is not the one that this came from."""
+        """Drop the order of the messages, the marks and all else of the server's history; keep the plaintexts."""
+        self.plaintexts.lose_order()
         self.cursor: bytes | None = None
         self.delivered = MarkTracker()
         self.read = MarkTracker()
@@ -95,7 +99,9 @@ class Mailbox:
                 self._early.setdefault(entry.conversation, []).append(entry)
                 continue
             held = self._held(entry.conversation)
-            if not held.put(entry):
+            is_news = held.put(entry)
+            self._place(entry, held)
+            if not is_news:
                 continue
             if held.is_in_run(entry.seq):
                 logged.append(entry)
@@ -105,6 +111,12 @@ class Mailbox:
         for conversation in touched:
             logged += self._advance(self._conversations[conversation])
         return logged
+
+    def _place(self, entry: Entry, held: HeldConversation) -> None:
+        if isinstance(entry, Tombstone):
+            self.plaintexts.forget(entry.conversation, entry.message)
+        elif entry.seq >= held.first_seq:
+            self.plaintexts.place(entry)
 
     def learn(self, told: Conversation) -> list[Entry]:
         """Apply a `Conversation` frame; returns the new entries of the log.
@@ -179,6 +191,7 @@ class Mailbox:
         if push.participants_version >= max(known, self._departed.get(push.conversation, -1)):
             self._departed[push.conversation] = push.participants_version
             self._conversations.pop(push.conversation, None)
+            self.plaintexts.forget_conversation(push.conversation)
             self._early.pop(push.conversation, None)
             self._unknown.discard(push.conversation)
             self._incomplete.discard(push.conversation)
@@ -192,6 +205,10 @@ class Mailbox:
             for conversation in self._unknown:
                 del self._conversations[conversation]
             self._unknown.clear()
+            if self._is_fresh:
+                for conversation in self.plaintexts.conversations():
+                    if conversation not in self._conversations:
+                        self.plaintexts.forget_conversation(conversation)
         # All parts of a first sync have only the last messages.
         self._is_fresh = self._is_fresh and reply.more
 
@@ -299,6 +316,9 @@ class Mailbox:
         if held.begin is None:
             return []
         older, newer = held.grow()
+        self.plaintexts.forget_below(held.id, held.first_seq)
+        if held.older_before() is None and held.up_to >= held.last_seq:
+            self.plaintexts.forget_placeless(held.id)
         if newer:
             self.delivered.lift(held.id, held.up_to)
         if held.last_seq > held.up_to:

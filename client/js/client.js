@@ -261,8 +261,8 @@ export class Client extends EventEmitter {
         const synced = await this.request({ type: 'sync', cursor: this.mailbox.cursor, pages })
         this.mailbox.cursor = synced.cursor
         more = synced.more
-        this.mailbox.isFresh &&= more
         if (!more) this.mailbox.forgetUnknown()
+        this.mailbox.isFresh &&= more
       }
       this.emit('current')
     } catch (error) {

@@ -1,14 +1,18 @@
 // Everything that a device holds: messages by (conversation, seq), in any order and any number of times (SPEC 5.2).
 
+import { Plaintexts } from './plaintexts.js'
 import { LIMITS } from './tables.js'
 
 export class Mailbox {
   constructor() {
+    this.plaintexts = new Plaintexts()
     this.drop()
   }
 
-  // Drops everything: the server's history is not the one that this came from.
+  // Drops the order of the messages and all marks: the server's history is not the one that these came from. Plaintexts stay
+  // (6.4).
   drop() {
+    this.plaintexts.loseOrder()
     this.cursor = undefined
     // id in hex -> { told, participants, entries: seq -> entry, uncounted, quiet: seq -> count, first, floor, upTo, marked,
     // devicesVersion }
@@ -24,6 +28,8 @@ export class Mailbox {
     if (this.departed.has(frame.conversation.toString('hex'))) return [] // 6.6
     const state = this.#state(frame.conversation)
     const held = state.entries.get(frame.seq)
+    if (frame.type === 'tombstone') this.plaintexts.forget(frame)
+    else if (frame.seq >= state.floor) this.plaintexts.place(frame)
     if (held && !supersedes(frame, held)) return []
     if (frame.seq < state.floor) return []
     if (frame.type === 'tombstone' && !frame.is_quiet) state.uncounted.add(frame.seq)
@@ -48,6 +54,8 @@ export class Mailbox {
   // A sync is over, or a cursor has come: frames of conversations that are not known by now are not for this user (6.6.1).
   forgetUnknown() {
     for (const [key, state] of this.conversations) if (state.first === undefined) this.conversations.delete(key)
+    if (!this.isFresh) return
+    for (const key of this.plaintexts.conversations()) if (!this.conversations.has(key)) this.plaintexts.forgetConversation(key)
   }
 
   // Messages that exist and are missing: those between `after` and `before`, the first gap of each conversation.
@@ -130,6 +138,7 @@ export class Mailbox {
     const state = this.#state(conversation)
     if (first_seq <= state.floor) return
     state.floor = first_seq
+    this.plaintexts.forgetBelow(conversation, first_seq)
     for (const seq of state.entries.keys()) if (seq < first_seq) state.entries.delete(seq)
     if (state.first !== undefined) {
       state.first = Math.max(state.first, first_seq)
@@ -145,6 +154,7 @@ export class Mailbox {
     if (users.some((user) => this.user?.equals(user)) && participants_version >= version) {
       this.departed.set(key, participants_version)
       this.conversations.delete(key)
+      this.plaintexts.forgetConversation(key)
     }
     return []
   }
@@ -180,7 +190,10 @@ export class Mailbox {
   }
 
   #advance(state) {
-    if (state.first !== undefined) while (state.entries.has(state.upTo + 1)) state.upTo += 1
+    if (state.first === undefined) return
+    while (state.entries.has(state.upTo + 1)) state.upTo += 1
+    if (state.first > state.floor || state.upTo < state.told.last_seq || !this.plaintexts.isIncomplete(state.id)) return
+    if (state.upTo >= Math.max(...state.entries.keys())) this.plaintexts.forgetPlaceless(state.id)
   }
 }
 

@@ -201,6 +201,22 @@ async def test_a_cursor_of_another_history_is_dropped_with_all_that_came_by_it(
     assert [frame.cursor is None for frame in world.requests if isinstance(frame, Sync)] == [True, False, False, True]
 
 
+async def test_plaintexts_outlive_the_history_that_they_came_by(world: ClientWorld, autojump_clock: MockClock) -> None:
+    mailbox = Mailbox(ME)
+    async with open_caught_up(mailbox=mailbox) as session:
+        said = await world.post(TALK, b"ciphertext")
+        await take(session, 1)
+    mailbox.plaintexts.keep(said, b"plaintext")
+    world.begin_anew()
+    for _ in range(2):
+        world.store(TALK)
+    moved = world.history[TALK][1] = replace(said, seq=2)
+    async with open_session(URLS, CREDENTIALS, mailbox=mailbox) as session:
+        await session.wait_caught_up()
+        assert session.mailbox.messages(TALK) == [moved]
+        assert session.mailbox.plaintexts.of(moved) == b"plaintext"
+
+
 async def test_a_token_is_renewed_before_it_expires_and_used_from_then_on(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:

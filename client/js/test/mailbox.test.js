@@ -7,6 +7,8 @@ import { Mailbox } from '../mailbox.js'
 const TALK = Buffer.alloc(16, 1)
 const BOB = Buffer.alloc(16, 2)
 
+const id = (seq) => Buffer.alloc(16, seq)
+
 function known() {
   const mailbox = new Mailbox()
   mailbox.isFresh = false
@@ -16,7 +18,7 @@ function known() {
 }
 
 function take(mailbox, ...seqs) {
-  for (const seq of seqs) mailbox.apply({ type: 'message', conversation: TALK, seq, sender: BOB, content: BOB })
+  for (const seq of seqs) mailbox.apply({ type: 'message', conversation: TALK, message: id(seq), seq, sender: BOB, content: BOB })
 }
 
 function settings(first_seq, participants_version, more) {
@@ -69,11 +71,11 @@ test('quiet messages do not count as unread, held or told of, nor is their sende
   assert.equal(mailbox.unreadCount(TALK), 2)
   mailbox.takeSettings(settings(8, 1, { quiet_counts: [[7, 3]] }))
   assert.equal(mailbox.unreadCount(TALK), 1)
-  mailbox.apply({ type: 'tombstone', conversation: TALK, seq: 8, sender: BOB, is_quiet: true, quiet_count: 4 })
+  mailbox.apply({ type: 'tombstone', conversation: TALK, message: id(8), seq: 8, sender: BOB, is_quiet: true, quiet_count: 4 })
   assert.equal(mailbox.unreadCount(TALK), 1, 'a quiet one is not subtracted twice')
-  mailbox.apply({ type: 'message', conversation: TALK, seq: 10, sender: ME, content: BOB, is_quiet: true, quiet_count: 5 })
+  mailbox.apply({ type: 'message', conversation: TALK, message: id(10), seq: 10, sender: ME, content: BOB, is_quiet: true, quiet_count: 5 })
   assert.equal(mailbox.unreadCount(TALK), 1)
-  mailbox.apply({ type: 'message', conversation: TALK, seq: 11, sender: ME, content: BOB, quiet_count: 5 })
+  mailbox.apply({ type: 'message', conversation: TALK, message: id(11), seq: 11, sender: ME, content: BOB, quiet_count: 5 })
   assert.equal(mailbox.unreadCount(TALK), 0)
 })
 
@@ -84,8 +86,8 @@ test('tombstones never count as unread, nor do messages from before the user joi
   const told = { kind: 'group', name: 'G', first_seq: 1, last_seq: 6, participants_version: 2, participants }
   mailbox.apply({ type: 'conversation', conversation: TALK, ...told, uncounted_seqs: [3, 4] })
   assert.equal(mailbox.unreadCount(TALK), 2)
-  mailbox.apply({ type: 'tombstone', conversation: TALK, seq: 4, sender: BOB })
-  mailbox.apply({ type: 'tombstone', conversation: TALK, seq: 6, sender: BOB })
+  mailbox.apply({ type: 'tombstone', conversation: TALK, message: id(4), seq: 4, sender: BOB })
+  mailbox.apply({ type: 'tombstone', conversation: TALK, message: id(6), seq: 6, sender: BOB })
   assert.equal(mailbox.unreadCount(TALK), 1)
   mailbox.takeParticipants({ conversation: TALK, receipts: [[mailbox.user, 5, 5]] })
   assert.equal(mailbox.unreadCount(TALK), 0)

@@ -6,6 +6,7 @@ import test from 'node:test'
 import { WebSocketServer } from 'ws'
 import { Client } from '../client.js'
 import { decode, encode } from '../codec.js'
+import { Mailbox } from '../mailbox.js'
 
 const options = { timeout: 10_000 }
 const ME = Buffer.alloc(16, 1)
@@ -31,8 +32,8 @@ async function serve(answers) {
   return server
 }
 
-function device(server) {
-  const client = new Client([`ws://127.0.0.1:${server.address().port}`], 'token')
+function device(server, mailbox) {
+  const client = new Client([`ws://127.0.0.1:${server.address().port}`], 'token', mailbox)
   client.seen = []
   client.on('entry', (entry) => client.seen.push(entry.seq))
   client.connect()
@@ -99,6 +100,25 @@ test('a sync asks for several pages, and keeps the cursor of each', options, asy
   assert.deepEqual(asked, [[undefined, 16], ['page', 16]])
   assert.deepEqual(client.seen, [1, 2])
   assert.equal(client.mailbox.cursor.toString(), 'end')
+  await client.bye()
+  server.close()
+})
+
+test('a client whose cursor is of another history drops the order of its messages, and keeps what it has decrypted', options, async () => {
+  const moved = message(2)
+  const foreign = { type: 'error', code: 'cursor_foreign', detail: 'because' }
+  const server = await serve({
+    sync: ({ cursor }) => (cursor ? [foreign] : [{ ...told, last_seq: 2, last_message: moved }, synced('new')]),
+  })
+  const mailbox = new Mailbox()
+  mailbox.apply({ ...told, last_seq: 1, last_message: message(1) })
+  mailbox.plaintexts.keep(message(1), 'says')
+  mailbox.cursor = Buffer.from('old')
+  const client = device(server, mailbox)
+  await once(client, 'current')
+  assert.deepEqual(mailbox.entries(TALK).map((each) => each.seq), [2])
+  assert.equal(mailbox.plaintexts.of(moved), 'says')
+  assert.equal(mailbox.cursor.toString(), 'new')
   await client.bye()
   server.close()
 })
