@@ -23,7 +23,7 @@ from runtime.config import Config
 from runtime.open_files import OTHER_FILES
 from server.cluster import catch_up, cursor_advance, unknown_outcomes
 from server.delivery import fanout, hub, receipt_counts, sequencer
-from server.gateway import delivery_times, readers, revocations
+from server.gateway import delivery_times, readers, recent_changes, revocations
 from server.http import compression, conditional
 from server.http.app import BODY_TIMEOUT_S
 from server.http.hypercorn_seam import DRAIN_S, FLUSH_BYTES, HEAD_S, KEEP_ALIVE_S, MAX_REQUESTS, WRITE_S
@@ -185,7 +185,7 @@ NUMBERS = {
     ),
     "docs/decisions/0011-nodes-ask-for-revocations.md": (
         f"asks each {revocations.POLL_S:g} s",
-        f"(and {revocations.MARGIN_S:g} s more",
+        f"(and {recent_changes.MARGIN_S:g} s more",
     ),
     "docs/decisions/0012-a-temp-id-tells-its-age.md": (
         f"for {limits.TEMP_ID_DAYS} days from that time",

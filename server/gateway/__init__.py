@@ -14,6 +14,7 @@ one. A request without a handler is a type error.
 | `sends` | `send`, in group commits |
 | `marks` | `mark_delivered` and `mark_read`, in batches; their receipts |
 | `replies` | error replies |
+| `recent_changes` | looks in Postgres for what has happened lately |
 | `low_keys` | devices whose one-time keys run low |
 | `revocations` | the end of connections whose device was revoked |
 | `last_seen` | when users were online last, and on which days |

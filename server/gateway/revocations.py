@@ -2,7 +2,6 @@
 node, within a second; and tells the conversations of the former that their device sets have changed.
 
 Each node asks Postgres twice a second which devices were revoked lately: one look into indexes that are almost empty.
-No message between nodes can be lost that way, and after an outage a node asks for all the time that it missed.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 import structlog
-import trio
 
 from protocol.codes import CloseCode
 from server.delivery.broadcast import Broadcast
 from server.delivery.device_sets import pushes_of
 from server.delivery.hub import Hub
+from server.gateway.recent_changes import follow_changes
 from store.devices import EndedDevice, ended_since
 from store.errors import StoreError
 from store.keys import small_changes
@@ -24,9 +23,6 @@ from store.postgres.pool import Pool
 log = structlog.get_logger(__name__)
 
 POLL_S: Final = 0.5
-
-MARGIN_S: Final = 15.0
-"""Postgres takes a revocation's time before its commit, which may take as long as a query, 10 s."""
 
 _CODES: Final = {
     "revoked": CloseCode.DEVICE_REVOKED,
@@ -46,22 +42,17 @@ class Revocations:
 
     async def run(self) -> None:
         """Until cancelled."""
-        asked_at = trio.current_time()
-        while True:
-            await trio.sleep(POLL_S)
-            now = trio.current_time()
-            try:
-                ended = await ended_since(self._pool, ago_s=now - asked_at + MARGIN_S)
-            except StoreError as error:
-                log.warning("revocations_not_read", error=str(error))
-                continue
-            asked_at = now
-            for each in ended:
-                code = _CODES[each.why]
-                for connection in self._hub.of(each.user):
-                    if each.device is None or connection.device == each.device:
-                        connection.close(code, code.info.meaning)
-            await self._tell(ended)
+        await follow_changes(
+            lambda ago_s: ended_since(self._pool, ago_s=ago_s), self._take, poll_s=POLL_S, failed="revocations_not_read"
+        )
+
+    async def _take(self, ended: list[EndedDevice]) -> None:
+        for each in ended:
+            code = _CODES[each.why]
+            for connection in self._hub.of(each.user):
+                if each.device is None or connection.device == each.device:
+                    connection.close(code, code.info.meaning)
+        await self._tell(ended)
 
     async def _tell(self, ended: list[EndedDevice]) -> None:
         """Push the device sets that revoked devices have left, to the connections of this node."""
@@ -76,5 +67,5 @@ class Revocations:
             for push in pushes_of(changes):
                 self._broadcast.push_found(push)
             self._broadcast.flush()
-        # Each is read several times, for as long as MARGIN_S.
+        # Each is found several times.
         self._told = set(revoked)
