@@ -4,8 +4,8 @@
 
 Each user of 64 pairs has two devices. In a round each device uploads 100 keys of a kind; then each user claims keys of
 both devices of the other user of the pair, as often as the rate allows; then the devices of all users are listed as
-often. Uploads, claims and lists are measured apart, with `--in-flight` of them at any moment. The CPU of Postgres
-includes that of its background processes.
+often. Uploads, claims and lists are measured apart, with `--in-flight` of them at any moment, and claims once more
+with one. The CPU of Postgres includes that of its background processes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bench.program import FOLDER, report, run_alone, say, shared_services
 from bench.summary import spread
 from protocol.limits import CLAIMS_PER_HOUR
 from store import devices, keys
+from store.key_claims import KeyClaims
 from store.postgres.pool import Pool
 
 KEYS: Final = 100
@@ -33,11 +34,16 @@ KEYS: Final = 100
 
 KEY_BYTES: Final = 32
 KIND: Final = "otk"
-WHAT: Final = ("upload", "claim", "list")
+WHAT: Final = ("upload", "claim", "claim_alone", "list")
+"""`claim_alone`: one claim at any moment, so none shares its transaction."""
+
 METRICS: Final = ("postgres_us", "store_us", "per_s")
 
 CLAIM_BAR_US: Final = 60.0
-"""Of Postgres, for a claim of two devices."""
+"""Of Postgres, for a claim of two devices, among others."""
+
+CONNECTIONS: Final = 8
+"""Of the pool, as a gateway has them."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class KeyedPairs:
 
     def __init__(self, pool: Pool, users: Sequence[tuple[bytes, Sequence[bytes]]]) -> None:
         self._pool = pool
+        self._claims = KeyClaims(pool)
         self._users = users
 
     async def publish(self) -> None:
@@ -84,7 +91,7 @@ class KeyedPairs:
         if what == "list":
             return [partial(keys.devices_of, pool, user, [other]) for user, other in pairs]
         await pool.fetch("delete from key_claims")
-        return [partial(keys.claim, pool, user, [other], [KIND]) for user, other in pairs]
+        return [partial(self._claims.claim, user, [other], [KIND]) for user, other in pairs]
 
 
 async def _all_of(work: Sequence[Callable[[], Awaitable[Any]]], in_flight: int) -> None:
@@ -102,7 +109,7 @@ async def _all_of(work: Sequence[Callable[[], Awaitable[Any]]], in_flight: int) 
 async def _rounds(server: Ours, settings: KeysSettings, users: Sequence[bytes]) -> list[dict[str, Any]]:
     meter = CpuMeter({"postgres": [server.shared.postgres_pid]})
     lines = []
-    with closing(Pool(server.database_url, settings.in_flight)) as pool:
+    with closing(Pool(server.database_url, CONNECTIONS)) as pool:
         owners = []
         for user in users:
             made = [(await devices.add_device(pool, user, "bench", lifetime_s=86_400.0))[0] for _ in range(2)]
@@ -115,7 +122,7 @@ async def _rounds(server: Ours, settings: KeysSettings, users: Sequence[bytes]) 
             for what in WHAT:
                 work = await pairs.work(what, 1 + KEYS * round_)
                 before, began = meter.read(), trio.current_time()
-                await _all_of(work, settings.in_flight)
+                await _all_of(work, 1 if what == "claim_alone" else settings.in_flight)
                 seconds, cpu_s = trio.current_time() - began, used(before, meter.read())
                 lines.append(
                     {
@@ -165,7 +172,7 @@ def keys_of_store(settings: KeysSettings) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.keys", description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=64)
-    parser.add_argument("--in-flight", type=int, default=4)
+    parser.add_argument("--in-flight", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5, help="one more than are counted")
     options = parser.parse_args()
     run_alone(lambda: keys_of_store(KeysSettings(options.pairs, options.in_flight, options.rounds)))

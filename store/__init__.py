@@ -18,7 +18,7 @@ Query modules, a function for each query of the `.sql` file of the same name:
 |---|---|
 | `accounts`, `devices`, `tokens` | users; their devices; the tokens of devices |
 | `device_uses` | when devices were used last |
-| `keys` | identities of devices, for those who encrypt for them |
+| `keys`, `key_claims` | identities and keys of devices, for those who encrypt for them; claims of one-time keys |
 | `invitations` | codes with which users register, where the operator wants that |
 | `account_deletions`, `password_resets` | accounts that their users delete, step by step; another password by mail |
 | `exports`, `exported` | exports of accounts; the data in them |

@@ -11,7 +11,6 @@ from msgspec import Struct
 
 from protocol.frames import KeyPool, ListedDevice, OneTimeKey
 from protocol.limits import (
-    CLAIMS_PER_HOUR,
     FEW_KEYS,
     KEY_KINDS_PER_DEVICE,
     MAX_LISTED_DEVICES,
@@ -20,7 +19,7 @@ from protocol.limits import (
     MAX_SHOWN,
 )
 from store import sql
-from store.errors import DeviceRevoked, ForeignKeyHistory, QuotaExceeded, StaleDevices
+from store.errors import DeviceRevoked, ForeignKeyHistory, QuotaExceeded
 from store.postgres.columns import BIGINT, BIGINTS, BOOL, BYTEA, BYTEAS, INT, TEXTS, UUID, UUIDS
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
@@ -45,19 +44,6 @@ _PUT: Final = Statement(
         "is_anew": BOOL,
         "most": INT,
         "most_kinds": INT,
-        "few": INT,
-    },
-)
-_CLAIM: Final = Statement(
-    _sql.claim,
-    {
-        "user": UUID,
-        "users": UUIDS,
-        "kinds": TEXTS,
-        "after": UUID,
-        "limit": INT,
-        "bytes": BIGINT,
-        "most": INT,
         "few": INT,
     },
 )
@@ -178,51 +164,16 @@ async def devices_of(
     :param after: only devices with greater ids; None: all.
     :param max_bytes: of all identities together; the first device is listed even if it has more.
     """
-    values = {"user": user, "users": users, "after": after or bytes(16), "bytes": max_bytes, "limit": limit + 1}
+    values = {
+        "user": user,
+        "users": list(dict.fromkeys(users)),
+        "after": after or bytes(16),
+        "bytes": max_bytes,
+        "limit": limit + 1,
+    }
     rows = await pool.read(_DEVICES, values)
     page = [ListedDevice(*row) for row in rows[:limit] if row[2] is not None]
     return DevicesPage(page, len(page) < len(rows))
-
-
-async def claim(
-    pool: Pool,
-    user: bytes,
-    users: Sequence[bytes],
-    kinds: Sequence[str],
-    *,
-    after: bytes | None = None,
-    limit: int = MAX_LISTED_DEVICES,
-    max_bytes: int = MAX_PAGE_BYTES,
-) -> DevicesPage:
-    """As `devices_of`, with a key of each kind of each device, which no other claim gets, or its last-resort key.
-
-    There are last-resort keys alone for a user who is blocked, or has claimed keys of the device more than
-    `limits.CLAIMS_PER_HOUR` times in an hour, and in another history until the device uploads keys again. If the
-    outcome is unknown, the keys may be gone: another claim gets other ones.
-
-    :param max_bytes: of identities and keys together; the first device is listed even if it has more.
-    :raises Locked: if other claims have kept keys of the same devices locked for long. Nothing was done.
-    """
-    values = {
-        "user": user,
-        "users": users,
-        "kinds": kinds,
-        "after": after or bytes(16),
-        "limit": limit,
-        "bytes": max_bytes,
-        "most": CLAIMS_PER_HOUR,
-        "few": FEW_KEYS,
-    }
-    rows = await pool.run(_CLAIM, values)
-    page: list[ListedDevice] = []
-    for owner, device, identity, revision, kind, number, key, is_last_resort, _ in rows:
-        if not page or page[-1].device != device:
-            page.append(ListedDevice(owner, device, identity, revision, [], []))
-        if kind is not None:
-            of_kind = page[-1].last_resort_keys if is_last_resort else page[-1].one_time_keys
-            assert of_kind is not None
-            of_kind.append((kind, number, key))
-    return DevicesPage([_without_empty(each) for each in page], bool(rows) and rows[0][-1])
 
 
 async def low_since(pool: Pool, *, ago_s: float) -> list[LowDevice]:
@@ -234,20 +185,6 @@ async def forget_claims(pool: Pool, *, limit: int) -> int:
     """Forget counts of claims from before the last hour; return how many, 0 at the end."""
     [(count,)] = await pool.fetch(_sql.forget_claims, {"limit": limit})
     return int(count)
-
-
-async def list_changed(pool: Pool, user: bytes, changed: StaleDevices, kinds: Sequence[str] | None = None) -> None:
-    """Add to the refusal of a user's message the devices of the users whose devices have changed: a page of them, as of
-    that version or a later one.
-
-    :param kinds: of keys to claim of each device, as `claim` does; None: none.
-    :raises Locked: as `claim` does.
-    """
-    if kinds:
-        page = await claim(pool, user, changed.users, kinds)
-    else:
-        page = await devices_of(pool, user, changed.users)
-    changed.devices, changed.more = page.devices, page.more
 
 
 async def end_expired_identities(pool: Pool) -> int:
@@ -296,9 +233,3 @@ def _history_number(history: bytes | None) -> int | None:
     if history is None or len(history) != HISTORY_BYTES:
         return None
     return int.from_bytes(history, "big", signed=True)
-
-
-def _without_empty(device: ListedDevice) -> ListedDevice:
-    """A list without keys is left out of a frame."""
-    keys, last = device.one_time_keys or None, device.last_resort_keys or None
-    return ListedDevice(device.user, device.device, device.identity, device.identity_revision, keys, last)

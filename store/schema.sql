@@ -145,6 +145,8 @@ create table key_pools (
     history bigint not null,
     -- The greatest size of a key that the pool has had.
     most_bytes int not null default 0,
+    -- A claim of a key with this number, or with a greater one, leaves few keys.
+    low_from bigint not null default 0,
     -- Since when few keys are left, or the last-resort key has been handed out: the device is told. Null: neither.
     low timestamptz,
     constraint key_pools_pkey primary key (device_id, kind),
@@ -1210,11 +1212,13 @@ create table migrations (
 -- claim_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, outcome text, task text,
 --     payload bytea, version bigint, attempt bigint, priority bigint, now_ms bigint)
 
--- Claims a key of each of some kinds of each device of some users, for a user (key_owners): the one with the least
--- number, which is deleted, or the last-resort key if there is none.
--- claim_keys(p_user uuid, p_users uuid[], p_kinds text[], p_after uuid, p_limit int, p_bytes bigint, p_most int, p_few
---     int) returns table(owner_id uuid, device uuid, identity bytea, identity_revision int, key_kind text, key_number
---     bigint, key_bytes bytea, is_last_resort boolean, has_more boolean)
+-- Claims one-time keys for several users in one transaction: for each claim a key of each of its kinds of each device
+-- of the users that it names (key_owners), the one with the least number, which is deleted, or the last-resort key if
+-- there is none.
+-- claim_keys(p_waits boolean, p_user uuid[], p_after uuid[], p_limit bigint[], p_bytes bigint[], p_user_of bigint[],
+--     p_other uuid[], p_kind_of bigint[], p_kind text[], p_most int, p_few int) returns table(n bigint, owner_id uuid,
+--     device uuid, identity bytea, identity_revision int, key_kind text, key_number bigint, key_bytes bytea,
+--     is_last_resort boolean, has_more boolean, is_locked boolean, is_low boolean)
 
 -- A user, or an operator, asks to delete the account: all devices are logged out at once, notifiers go, and after
 -- p_delay_s seconds a job deletes the account (store/account_deletions.py).
@@ -1370,7 +1374,7 @@ create table migrations (
 
 -- The users, among some, whose devices a user may see with their identities and keys: the user, users who have the user
 -- as a contact, and users who share a conversation with the user.
--- key_owners(p_user uuid, p_users uuid[]) returns table(user_id uuid, is_reached boolean)
+-- key_owners(p_users uuid[], p_of bigint[], p_others uuid[]) returns table(n bigint, user_id uuid, is_reached boolean)
 
 -- What the server holds of a device: a row for each kind; one row without a kind if there is none.
 -- key_status(p_device uuid) returns table(identity bytea, identity_revision int, history bigint, kind text, count

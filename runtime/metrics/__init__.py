@@ -10,5 +10,5 @@ read them; no counter knows of Prometheus.
 | `samples` | what sources hand over |
 | `page` | the page, in Prometheus' text format |
 | `process_samples` | figures of the process itself: CPU, memory, open files, garbage collection |
-| `store_samples` | figures of Postgres, Redis, batches and caches |
+| `store_samples`, `key_samples` | figures of Postgres, Redis, batches and caches; of claims of keys |
 """

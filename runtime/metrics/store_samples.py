@@ -25,7 +25,7 @@ def pool_samples(pool: Pool) -> Iterator[Sample]:
     yield Sample("alo_postgres_connects_total", found.connects)
     yield Sample("alo_postgres_discarded_total", found.discarded)
     yield Sample("alo_postgres_unknown_outcomes_total", found.unknown_outcomes)
-    yield Sample("alo_postgres_reads_total", reads.reads)
+    yield Sample("alo_postgres_reads_total", reads.items)
     yield Sample("alo_postgres_read_round_trips_total", reads.round_trips)
     yield Sample("alo_postgres_reads_waiting", reads.waiting)
 

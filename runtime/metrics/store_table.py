@@ -62,6 +62,28 @@ CACHES: Final = (
     Metric("alo_cache_bytes", "gauge", "Bytes in a cache of pages.", ("web",), _CACHE),
 )
 
+_CLAIMING: Final = ("web", "socket")
+
+KEYS: Final = (
+    Metric(
+        "alo_claimed_keys_total",
+        "counter",
+        "Answers to claims of one-time keys, one for each kind of each device.",
+        _CLAIMING,
+        {"outcome": "`one_time`, `last_resort`, or `none` (the device has no key of the kind)"},
+    ),
+    Metric("alo_key_claims_total", "counter", "Claims of keys that Postgres has answered.", _CLAIMING),
+    Metric("alo_key_claim_commits_total", "counter", "Transactions of these claims, which may share them.", _CLAIMING),
+    Metric("alo_key_claims_waiting", "gauge", "Claims of keys that wait for a transaction.", _CLAIMING),
+    Metric(
+        "alo_key_pools_low_total",
+        "counter",
+        "Times that a claim here has left few keys of a kind to a device, or was the first to get its last-resort key.",
+        _CLAIMING,
+    ),
+    Metric("alo_keys_low_told_total", "counter", "Times that a connected device was told so.", SOCKET),
+)
+
 OBJECTS: Final = (
     Metric(
         "alo_object_store_call_seconds",

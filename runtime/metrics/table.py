@@ -8,7 +8,7 @@ from typing import Final
 from runtime.metrics.gateway_table import CLUSTER, CONNECTIONS, DELIVERY, WIRE
 from runtime.metrics.metric import Metric
 from runtime.metrics.other_tables import HTTP, JOBS, NOTICES, PROCESS
-from runtime.metrics.store_table import BATCHES, CACHES, OBJECTS, POSTGRES, REDIS
+from runtime.metrics.store_table import BATCHES, CACHES, KEYS, OBJECTS, POSTGRES, REDIS
 
 SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
     "The process": PROCESS,
@@ -21,6 +21,7 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
     "Notices and mail": NOTICES,
     "Batches": BATCHES,
     "Caches": CACHES,
+    "One-time keys": KEYS,
     "Postgres": POSTGRES,
     "Redis": REDIS,
     "The object store": OBJECTS,

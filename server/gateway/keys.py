@@ -1,9 +1,11 @@
-"""Requests about the keys of devices: the frames of `store.keys`."""
+"""Requests about the keys of devices: the frames of `store.keys` and `store.key_claims`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias, assert_never
 
+import structlog
 import trio
 
 from protocol import limits
@@ -14,19 +16,26 @@ from server.delivery.broadcast import Broadcast
 from server.delivery.device_sets import pushes_of
 from server.gateway.connection import Connection
 from store import keys
-from store.errors import QuotaExceeded
+from store.errors import QuotaExceeded, StaleDevices, StoreError
+from store.key_claims import KeyClaims
 from store.keys import DeviceKeys
 from store.postgres.pool import Pool
+
+log = structlog.get_logger(__name__)
 
 KeyRequest: TypeAlias = PutKeys | Devices | KeyStatus
 
 
 class KeyHandler:
-    """Answers requests about keys."""
+    """Answers requests about keys.
+
+    :ivar claims: of this node.
+    """
 
     def __init__(self, pool: Pool, broadcast: Broadcast) -> None:
         self._pool = pool
         self._broadcast = broadcast
+        self.claims = KeyClaims(pool)
 
     async def answer(self, connection: Connection, frame: KeyRequest) -> Reply:
         """
@@ -74,9 +83,27 @@ class KeyHandler:
         if frame.kinds is None:
             page = await keys.devices_of(self._pool, connection.user, frame.users, after=frame.device)
         else:
-            page = await keys.claim(self._pool, connection.user, frame.users, frame.kinds, after=frame.device)
-            connection.budget.charge(trio.current_time(), limits.COST_OF_KEY * len(frame.kinds) * len(page.devices))
+            page = await self.claims.claim(connection.user, frame.users, frame.kinds, after=frame.device)
+            _charge(connection, frame.kinds, len(page.devices))
         return DeviceList(frame.request, page.more, page.devices)
+
+    async def list_changed(
+        self, connection: Connection, conversation: bytes, changed: StaleDevices, kinds: Sequence[str] | None
+    ) -> None:
+        """List the devices in the refusal of a user's message, and claim keys of them; without them, if Postgres fails:
+        the client can ask for them.
+
+        :param kinds: of keys to claim of each device; None: none.
+        """
+        try:
+            await self.claims.list_changed(connection.user, conversation, changed, kinds)
+        except StoreError as error:
+            log.warning("devices_not_listed", error=str(error))
+        _charge(connection, kinds or (), len(changed.devices or ()))
+
+
+def _charge(connection: Connection, kinds: Sequence[str], devices: int) -> None:
+    connection.budget.charge(trio.current_time(), limits.COST_OF_KEY * len(kinds) * devices)
 
 
 def _held(request: int, held: DeviceKeys) -> HeldKeys:

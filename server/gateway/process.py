@@ -29,6 +29,7 @@ from protocol.frames import Hello, MarkDelivered, MarkRead, Send, Sync, Welcome
 from runtime.config import Config
 from runtime.health import Health
 from runtime.line_sample import LineSample
+from runtime.metrics.key_samples import key_samples
 from runtime.metrics.samples import Sample, by_label
 from runtime.metrics.store_samples import batch_samples, cache_uses, pool_samples, redis_samples
 from runtime.open_files import room_for_connections
@@ -203,8 +204,16 @@ class SocketGateway:
         self._readers = Readers(self.pool)
         self._participants = ParticipantsCache()
         self.node.cursor_advance.when_history_changes(self._participants.forget)
+        self._keys = KeyHandler(self.pool, self.node.broadcast)
         self._sends = Sends(
-            self.pool, self._participants, self.hub, self.node.broadcast, self._clock, self.hops, self._traces
+            self.pool,
+            self._participants,
+            self.hub,
+            self.node.broadcast,
+            self._clock,
+            self.hops,
+            self._keys.list_changed,
+            self._traces,
         )
         self._marks = Marks(self.pool, self.node.broadcast, self.node.receipt_counter.note)
         self.transfers = Transfers(self.pool, None, config.quotas, config.avatar_mode)
@@ -213,7 +222,7 @@ class SocketGateway:
             self.node.broadcast,
             self.node.presence,
             TransferHandler(self.transfers),
-            KeyHandler(self.pool, self.node.broadcast),
+            self._keys,
             token_lifetime_s=config.token_lifetime_s,
         )
         self._revocations = Revocations(self.pool, self.hub, self.node.broadcast)
@@ -257,7 +266,7 @@ class SocketGateway:
                 services.start_soon(self._lines.run)
                 services.start_soon(keep_time, objects)
                 services.start_soon(self.node.run)
-                services.start_soon(self._sends.lanes.run)
+                services.start_soon(self._sends.run)
                 services.start_soon(self._marks.run)
                 services.start_soon(self._last_seen.run)
                 services.start_soon(self._uses.run)
@@ -503,6 +512,8 @@ class SocketGateway:
         watched = self.node.presence.statistics()
         yield from cache_uses("presence", hits=watched.hits, misses=watched.misses)
         yield Sample("alo_cache_values", watched.watched, ("presence",))
+        yield from key_samples(self._keys.claims)
+        yield Sample("alo_keys_low_told_total", self._low_keys.told)
         yield from pool_samples(self.pool)
         yield from redis_samples(self.redis, "bus")
 

@@ -56,7 +56,6 @@ from server.gateway.transfers import TransferHandler
 from server.transport.outbox import ROOM_BYTES, Whole
 from store import conversations, messages, revisions, tokens
 from store.errors import DatabaseError, ForeignCursor, Refused, StaleDevices, StoreError
-from store.keys import list_changed
 from store.marks import message_status
 from store.page_cursor import InvalidCursor, decode_cursor, encode_cursor
 from store.participant_lists import watchable
@@ -175,7 +174,7 @@ class RequestHandler:
             )
         except StaleDevices as changed:
             if frame.wants_devices:
-                await list_changed(self._pool, connection.user, changed, frame.kinds)
+                await self._keys.list_changed(connection, frame.conversation, changed, frame.kinds)
             raise
         self._push_change(connection, change)
         return Revised(frame.request, revision, edited)

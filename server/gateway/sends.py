@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -22,7 +23,6 @@ from server.gateway.replies import error_name
 from store.batching.two_lanes import Lanes
 from store.clock import Clock
 from store.errors import Locked, Overloaded, StaleDevices, StoreError, Unavailable
-from store.keys import list_changed
 from store.messages import Committed, NewMessage, Outcome, send
 from store.participant_lists import ParticipantsCache, participant_counts
 from store.postgres.pool import Pool
@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 UNCOUNTED: Final = 16
 """Sends of one user in a batch that are charged by cached lists of participants. A list may be out of date, as after a
 group has grown; for more sends the numbers are read before the commit."""
+
+ListChanged: TypeAlias = Callable[[Connection, bytes, StaleDevices, Sequence[str] | None], Awaitable[None]]
+"""Adds the devices of the changed users to a refusal (`KeyHandler.list_changed`)."""
 
 Settled: TypeAlias = Outcome | RequestError
 """The outcome of a send; a RequestError if its user could not pay for its pushes, and it was not committed."""
@@ -73,6 +76,7 @@ class Sends:
         broadcast: Broadcast,
         clock: Clock,
         hops: DeliveryHops,
+        list_changed: ListChanged,
         traces: MessageTraces | None = None,
     ) -> None:
         self._pool = pool
@@ -81,7 +85,9 @@ class Sends:
         self._broadcast = broadcast
         self._clock = clock
         self._hops = hops
+        self._list_changed = list_changed
         self._traces = traces
+        self._nursery: trio.Nursery | None = None
         self.stored = 0
         self.repeated = 0
         self.refused = 0
@@ -93,6 +99,11 @@ class Sends:
             source_of=lambda pending: pending.message.sender,
             key_of=lambda pending: pending.message.conversation,
         )
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            await self.lanes.run()
 
     def submit_nowait(self, connection: Connection, frame: Send) -> None:
         """Queue a send. Atomic (no checkpoint).
@@ -140,17 +151,17 @@ class Sends:
             committed = [pending.trace for pending, refusal in zip(batch, refusals, strict=True) if refusal is None]
             self._traces.committed(committed, began, "slow" if lock_wait_s else "fast")
         settled: list[Settled | Locked] = [next(sent) if refusal is None else refusal for refusal in refusals]
-        for pending, outcome in zip(batch, settled, strict=True):
-            if pending.wants_devices and isinstance(outcome, StaleDevices):
-                await self._list_devices(pending, outcome)
         return settled
 
-    async def _list_devices(self, pending: PendingSend, changed: StaleDevices) -> None:
-        """List the devices in the refusal; without them, if Postgres fails: the client can ask for them."""
-        try:
-            await list_changed(self._pool, pending.message.sender, changed, pending.kinds)
-        except StoreError as error:
-            log.warning("devices_not_listed", error=str(error))
+    async def _refuse_with_devices(self, pending: PendingSend, changed: StaleDevices) -> None:
+        """Refuse a send with the devices that its client has asked for. By itself: other sends do not wait for it."""
+        await self._list_changed(pending.connection, pending.message.conversation, changed, pending.kinds)
+        self._refuse(pending, changed)
+        self._broadcast.flush()
+
+    def _refuse(self, pending: PendingSend, error: StoreError) -> None:
+        self._hub.offer(pending.connection, pending.connection.refusal(pending.request, error))
+        pending.connection.answered()
 
     async def _read_counts(self, batch: list[PendingSend]) -> dict[tuple[bytes, bytes], int]:
         """By conversation and sender, how many users the pushes go to: where no list is cached, or where the sender has
@@ -198,15 +209,20 @@ class Sends:
                     cost = cost_of_pushes(len(outcome.participants), pending.message.size_bytes)
                 else:
                     self.repeated += 1
+                pending.connection.answered()
             elif isinstance(outcome, RequestError):
                 self.refused += 1
                 pending.connection.refuse(outcome)
+                pending.connection.answered()
             else:
                 self.refused += 1
-                self._hub.offer(pending.connection, pending.connection.refusal(pending.request, outcome))
+                if pending.wants_devices and isinstance(outcome, StaleDevices):
+                    assert self._nursery is not None, "the sends run"
+                    self._nursery.start_soon(self._refuse_with_devices, pending, outcome)
+                else:
+                    self._refuse(pending, outcome)
             if cost != pending.charged:
                 pending.connection.budget.charge(now, cost - pending.charged)
-            pending.connection.answered()
         self._broadcast.flush()
         if self._traces is not None:
             self._end_spans(self._traces, batch, outcomes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from runtime.metrics.key_samples import key_samples
 from runtime.metrics.samples import Sample, by_label
 from runtime.metrics.store_samples import cache_uses, object_samples, pool_samples, redis_samples
 from server.http.open_connections import OpenConnections
@@ -32,6 +33,7 @@ def web_samples(services: Services, connections: OpenConnections) -> Iterator[Sa
         yield from cache_uses(cache.name, hits=cache.hits, misses=cache.misses, mended=cache.mended)
         yield Sample("alo_cache_values", cache.values, (cache.name,))
         yield Sample("alo_cache_bytes", cache.bytes, (cache.name,))
+    yield from key_samples(services.key_claims)
     yield from object_samples(services.objects)
     yield from pool_samples(services.pool)
     yield from redis_samples(services.redis, "bus")

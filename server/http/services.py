@@ -24,6 +24,7 @@ from server.http.request_turns import RequestTurns
 from server.transport.proxies import NO_PROXIES, TrustedProxies
 from store import conversations
 from store.device_uses import DeviceUses
+from store.key_claims import KeyClaims
 from store.objects.avatar_modes import AvatarMode
 from store.objects.direct import FileStore
 from store.objects.quotas import QUOTAS, Quotas
@@ -47,6 +48,7 @@ class Services:
     :ivar external_issuer: with whose tokens users may log in; None if there is none.
     :ivar starts_per_day: conversations with strangers that a user may begin in 24 hours.
     :ivar objects: the object store; None if the deployment has none.
+    :ivar key_claims: of this process.
     :ivar transfers: uploads and downloads of attachments.
     :ivar account_deletion_s: seconds from a user's request to delete the account to its deletion.
     """
@@ -75,6 +77,7 @@ class Services:
     account_deletion_s: float
     objects: FileStore | None
     transfers: Transfers
+    key_claims: KeyClaims
 
 
 def services_of(
@@ -135,4 +138,5 @@ def services_of(
         account_deletion_s=account_deletion_s,
         objects=objects,
         transfers=Transfers(pool, objects, quotas, avatars),
+        key_claims=KeyClaims(pool),
     )

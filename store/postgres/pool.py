@@ -138,6 +138,15 @@ class Pool:
         """Like `run`, for a read of the hot path; reads that queue up share a round trip."""
         return await self.reads.fetch(statement, values)
 
+    async def run_taken(self, statement: Statement, take: Callable[[], Mapping[str, Any]]) -> _Rows:
+        """Like `run`, with values that are taken once there is a connection; from then on it is not cancelled.
+
+        :raises DatabaseError: as `run` does.
+        """
+        return await self._with_deadline(
+            lambda connection: connection.run(statement, take()), statement.text, shield=True
+        )
+
     async def _run_reads(self, take: Callable[[], list[Read]]) -> list[_Rows | Exception]:
         taken: list[Read] = []
 

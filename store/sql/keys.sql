@@ -17,9 +17,10 @@ from list_devices(%(user)s, %(users)s, %(after)s, %(limit)s, %(bytes)s);
 
 -- name: claim
 -- See claim_keys() in functions/.
-select owner_id, device, identity, identity_revision, key_kind, key_number, key_bytes, is_last_resort, has_more
+select n, owner_id, device, identity, identity_revision, key_kind, key_number, key_bytes, is_last_resort, has_more,
+       is_locked, is_low
 from claim_keys(
-    %(user)s, %(users)s, %(kinds)s, %(after)s, %(limit)s, %(bytes)s, %(most)s, %(few)s);
+    %(waits)s, %(user)s, %(after)s, %(limit)s, %(bytes)s, %(user_of)s, %(other)s, %(kind_of)s, %(kind)s, %(most)s, %(few)s);
 
 -- name: low_since
 -- The devices that were found lately to be low on keys of some kinds, with these, and when that was.
@@ -51,6 +52,11 @@ with gone as (
     returning 1
 )
 select count(*) from gone;
+
+-- name: shown_among
+-- Those of some users who take part in a conversation, as the others see it.
+select p.user_id from shown_participants p
+where p.conversation_id = %(conversation)s and p.user_id = any(%(users)s);
 
 -- name: small_changes
 -- The conversations, with at most %(most)s participants, whose device set the devices of some users have changed in the last

@@ -8,6 +8,7 @@ from uuid import uuid4
 from client.http import Credentials
 from server.http.passwords import HASHER
 from store import accounts, contacts, emails, keys, marks, notifiers, participants, profiles, quiet_hours, revisions
+from store.key_claims import KeyClaims
 from store.marks import Mark
 from store.notifiers import EmailTarget, WebhookTarget
 from store.postgres.driver import uuid
@@ -81,7 +82,7 @@ async def plant(pool: Pool) -> PlantedUser:
     key = ("zq-kind", 1, b"zq-key")
     history = (await keys.put(pool, alice.device, b"zq-identity")).history
     await keys.put(pool, alice.device, None, [key], [key], history=history)
-    await keys.claim(pool, user, [user], ["no such kind"])
+    await KeyClaims(pool).claim(user, [user], ["no such kind"])
     await plant_settings(pool, alice)
     await plant_rows(pool, alice, group)
     return PlantedUser(alice, bob, carol, dave, erin, group, left, alone, direct, with_dave, with_erin)

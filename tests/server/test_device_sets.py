@@ -9,8 +9,10 @@ from uuid import UUID
 
 import cbor2
 import pytest
+from msgspec.structs import replace
 
 from client.http import Credentials
+from protocol import limits
 from protocol.frames import (
     Conversations,
     DevicesChanged,
@@ -26,12 +28,14 @@ from protocol.frames import (
     Sync,
 )
 from store import devices, keys
+from store.postgres.driver import connected
 from store.postgres.pool import Pool
 from tests.people import make_contacts, new_device, new_group
 from tests.server.http_world import CBOR, Api, open_api
 from tests.server.node_world import RawClient, open_node, wait_caught_up
-
-IDENTITY: Final = b"identity"
+from tests.store.key_world import IDENTITY, KIND, a_last_resort, some_keys, upload
+from tests.store.store_world import is_waiting_for
+from tests.waiting import wait_until
 
 
 class DeviceScene(NamedTuple):
@@ -141,3 +145,62 @@ async def test_a_refused_send_or_edit_has_the_difference_and_the_devices_if_they
         edit = Edit(5, direct, 1, "text", b"3", None, None, 0, devices_version=present)
         assert isinstance((await phone.ask(send))[-1], Sent)
         assert isinstance((await phone.ask(edit))[-1], Revised)
+
+
+@pytest.mark.parametrize("wants_devices", [True, False])
+async def test_a_refusal_claims_keys_of_the_kinds_that_the_sender_names_if_it_wants_the_devices(
+    pool: Pool,
+    redis_url: str,
+    alice: Credentials,
+    bob: Credentials,
+    direct: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    wants_devices: bool,
+) -> None:
+    """As many as it names, and each once; so a stale sender needs one more round trip and no second one. They cost the
+    sender as much as a request for them: here 0.6 s for two kinds of a device."""
+    monkeypatch.setattr(limits, "COST_OF_KEY", 30_000)
+    await upload(pool, bob.device, some_keys([1, 2]), [a_last_resort(1)])
+    kinds, wants = [KIND, "unknown"], True if wants_devices else None
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as phone:
+        [connection] = node.gateway.hub.of(alice.user)
+        assert isinstance((await phone.ask(Send(1, direct, "text", b"1", None, None, b"1" * 16)))[-1], Sent)
+        send = Send(2, direct, "text", b"2", None, None, b"2" * 16, devices_version=1, kinds=kinds, wants_devices=wants)
+        edit = Edit(3, direct, 1, "text", b"3", None, None, 0, devices_version=1, kinds=kinds, wants_devices=wants)
+        owner = ListedDevice(bob.user, bob.device, IDENTITY, 1)
+        keyed = [replace(owner, one_time_keys=some_keys([number])) for number in (1, 2)]
+        keyed.append(replace(owner, last_resort_keys=[a_last_resort(1)]))
+        for frame, shown in zip((send, edit, send), keyed, strict=True):
+            before = connection.budget.debt_s(0.0)
+            refused = (await phone.ask(frame))[-1]
+            assert isinstance(refused, Error)
+            assert (refused.code, refused.devices) == ("devices_changed", [shown] if wants_devices else None)
+            cost = connection.budget.debt_s(0.0) - before
+            assert (cost > 0.4) == wants_devices
+        assert len((await keys.status(pool, bob.device)).pools) == 1
+        assert (await keys.status(pool, bob.device)).pools[0][1] == (0 if wants_devices else 2)
+
+
+async def test_a_send_that_waits_for_the_devices_of_its_refusal_holds_up_no_other_send(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
+) -> None:
+    """Another transaction has locked the pool: the refusal waits for it, and everybody else's sends do not."""
+    await upload(pool, bob.device, some_keys([1, 2]))
+    async with (
+        open_node(pool.url, redis_url) as node,
+        node.open_websocket(alice.token) as phone,
+        node.open_websocket(bob.token) as other,
+        connected(pool.url) as holder,
+    ):
+        await holder.query("begin")
+        await holder.query("select from key_pools for update")
+        stale = {"devices_version": 1, "kinds": [KIND], "wants_devices": True}
+        await phone.send(Send(1, direct, "text", b"1", None, None, b"1" * 16, **stale))
+        for number in range(3):
+            frame = Send(2, direct, "text", b"2", None, None, bytes([number]) * 16)
+            assert isinstance((await other.ask(frame))[-1], Sent)
+        await wait_until(lambda: is_waiting_for(pool, "Lock", "claim_keys"), "the claim waits for the pool")
+        await holder.query("commit")
+        refused = await phone.find(Error)
+        assert refused.devices == [ListedDevice(bob.user, bob.device, IDENTITY, 1, some_keys([1]))]

@@ -8,6 +8,7 @@ from typing import Final
 from client.http import Credentials
 from protocol.frames import OneTimeKey
 from store import keys
+from store.key_claims import KeyClaims
 from store.keys import DeviceKeys
 from store.postgres.pool import Pool
 from tests.planted import PLANTED
@@ -44,14 +45,17 @@ async def upload(
 
 
 async def claimed(
-    pool: Pool, who: Credentials, *owners: Credentials, kinds: Sequence[str] = (KIND,)
+    place: Pool | KeyClaims, who: Credentials, *owners: Credentials, kinds: Sequence[str] = (KIND,)
 ) -> list[tuple[bytes, str, int, bool]]:
     """Claim of all devices of these users: (device, kind, number, whether it is a last resort) of each key.
+
+    :param place: the claims of a process, which share transactions; a pool: this one has its own.
 
     The bytes must be those of that key of that device.
     """
     found: list[tuple[bytes, str, int, bool]] = []
-    page = await keys.claim(pool, who.user, [owner.user for owner in owners], kinds)
+    claims = place if isinstance(place, KeyClaims) else KeyClaims(place)
+    page = await claims.claim(who.user, [owner.user for owner in owners], kinds)
     assert not page.more
     for each in page.devices:
         for keys_, is_last in ((each.one_time_keys or (), False), (each.last_resort_keys or (), True)):

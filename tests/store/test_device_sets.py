@@ -12,6 +12,7 @@ import trio
 
 from client.http import Credentials
 from protocol.frames import Conversation
+from protocol.limits import MAX_SHOWN
 from store import contacts, conversations, devices, keys, participants, revisions, security_events
 from store.errors import (
     MessageDeleted,
@@ -21,6 +22,7 @@ from store.errors import (
     StaleDevices,
     UnknownMessage,
 )
+from store.key_claims import KeyClaims
 from store.messages import Committed, NewMessage, Outcome, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
@@ -203,9 +205,50 @@ async def test_the_difference_has_all_users_since_a_version_the_last_first(
         outcome = await send_one(pool, a_message(group, bob.user, devices_version=known))
         assert isinstance(outcome, StaleDevices)
         assert (outcome.version, outcome.users) == (versions[4], users)
-    await keys.list_changed(pool, bob.user, outcome)
+    await KeyClaims(pool).list_changed(bob.user, group, outcome)
     assert outcome.devices is not None
     assert {each.device for each in outcome.devices} == {each.device for each in people}
+
+
+async def test_the_devices_of_a_refusal_are_those_of_users_who_take_part(pool: Pool, people: list[Credentials]) -> None:
+    """A sender that puts them in the place of those that it knows of the changed users has the present set: Bob, whom
+    the sender still sees elsewhere, has left, and Carol has come."""
+    scene = await a_scene(pool, people)
+    await new_direct(pool, scene.alice, scene.bob)
+    known = await version_of(pool, scene.group)
+    await participants.remove(pool, scene.bob.user, scene.group, scene.bob.user)
+    await participants.add(pool, scene.alice.user, scene.group, scene.carol.user)
+    outcome = await send_one(pool, a_message(scene.group, scene.alice.user, devices_version=known))
+    assert isinstance(outcome, StaleDevices)
+    assert outcome.users == [scene.carol.user, scene.bob.user]
+    await KeyClaims(pool).list_changed(scene.alice.user, scene.group, outcome)
+    assert outcome.devices is not None
+    assert [each.device for each in outcome.devices] == [scene.carol.device]
+
+
+async def test_a_sync_tells_the_versions_of_all_conversations_whatever_their_number_and_size(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    """Of a user with more conversations than a page has, and of one that is too large for pushes: each once."""
+    alice, bob, _ = people
+    groups = [await new_group(pool, alice, bob) for _ in range(3 * MAX_SHOWN)]
+    others = [await new_user(pool, f"other{number}") for number in range(MAX_SHOWN)]
+    groups.append(await new_group(pool, alice, bob, *others))
+    cursor, more = None, True
+    while more:
+        page = await sync(pool, alice.user, cursor)
+        cursor, more = page.cursor, page.more
+    for change in (publish(pool, bob), devices.revoke_device(pool, bob.user, bob.device)):
+        await change
+        told: list[tuple[bytes, int | None]] = []
+        more = True
+        while more:
+            page = await sync(pool, alice.user, cursor)
+            pushes = [each for each in page.pushes if isinstance(each, Conversation)]
+            told += [(each.conversation, each.devices_version) for each in pushes]
+            cursor, more = page.cursor, page.more
+        assert sorted(told) == sorted([(each, await version_of(pool, each)) for each in groups])
+    assert (await sync(pool, alice.user, cursor)).pushes == []
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -277,7 +320,7 @@ async def test_a_block_and_devices_behind_it_show_no_difference(pool: Pool, peop
     outcome = await send_one(pool, a_message(group, alice.user, devices_version=known))
     assert isinstance(outcome, StaleDevices)
     assert outcome.users == [bob.user]
-    await keys.list_changed(pool, alice.user, outcome)
+    await KeyClaims(pool).list_changed(alice.user, group, outcome)
     assert outcome.devices is not None
     assert len(outcome.devices) == 2
 

@@ -10,6 +10,7 @@ from client.http import Credentials
 from protocol.limits import CLAIMS_PER_HOUR, FEW_KEYS, KEY_KINDS_PER_DEVICE, MAX_POOL_KEYS
 from store import account_deletions, contacts, conversations, devices, keys, participants
 from store.errors import ForeignKeyHistory, QuotaExceeded
+from store.key_claims import KeyClaims
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.tokens import TOKEN_KEPT_DAYS, forget_tokens
@@ -50,7 +51,7 @@ async def test_a_pool_without_a_last_resort_gives_nothing_once_it_is_empty(
     await upload(pool, bob.device, some_keys([1]))
     assert await numbers(pool, alice, bob, 2) == [1, None]
     # The device is listed all the same.
-    [device] = (await keys.claim(pool, alice.user, [bob.user], [KIND])).devices
+    [device] = (await KeyClaims(pool).claim(alice.user, [bob.user], [KIND])).devices
     assert (device.device, device.one_time_keys, device.last_resort_keys) == (bob.device, None, None)
 
 
@@ -197,7 +198,9 @@ async def test_a_page_claims_of_its_own_devices_alone(
         await forgive(pool)
         found, after, turns = [], None, 0
         while True:
-            page = await keys.claim(pool, alice.user, [bob.user], [KIND], after=after, limit=limit, max_bytes=max_bytes)
+            page = await KeyClaims(pool).claim(
+                alice.user, [bob.user], [KIND], after=after, limit=limit, max_bytes=max_bytes
+            )
             turns += 1
             found += [each.device for each in page.devices]
             assert all(each.one_time_keys and len(each.one_time_keys) == 1 for each in page.devices)

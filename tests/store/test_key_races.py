@@ -12,6 +12,7 @@ import trio
 from client.http import Credentials
 from store import devices, keys
 from store.errors import DeviceRevoked
+from store.key_claims import KeyClaims
 from store.postgres.pool import Pool
 from tests.people import make_contacts, new_device, new_user
 from tests.store.key_world import IDENTITY, a_last_resort, claimed, some_keys, upload
@@ -66,7 +67,7 @@ class Crowd:
             await make_contacts(pool, each, *owners)
         return cls(claimers, owners)
 
-    async def claim(self, pool: Pool, number: int, turns: int, *, gives_all: bool = True) -> None:
+    async def claim(self, claims: KeyClaims, number: int, turns: int, *, gives_all: bool = True) -> None:
         """Claim from some owners, some kinds.
 
         :param gives_all: each device has a last-resort key of each kind, so a claim gets a key of each.
@@ -76,7 +77,7 @@ class Crowd:
             owners = chance.sample(self.owners, chance.randint(1, DEVICES))
             kinds = chance.sample(KINDS, chance.randint(1, 2))
             asked_at = trio.current_time()
-            got = await claimed(pool, claimer, *owners, kinds=kinds)
+            got = await claimed(claims, claimer, *owners, kinds=kinds)
             answered_at = trio.current_time()
             if gives_all:
                 assert len(got) == len(owners) * len(kinds), "a claimer got nothing although there is a last resort"
@@ -91,6 +92,7 @@ async def test_claims_at_once_get_different_keys_in_order_and_none_gets_nothing(
             await upload(pool, each.device, [], [a_last_resort(1, kind, each.device)])
     with ExitStack() as stack:
         pools = [stack.enter_context(closing(Pool(database_url, 4))) for _ in range(PROCESSES)]
+        claims = [KeyClaims(each) for each in pools]
 
         async def refill(owner: Credentials) -> None:
             for upto in (10, 10, 25, 40, 40):
@@ -102,7 +104,7 @@ async def test_claims_at_once_get_different_keys_in_order_and_none_gets_nothing(
                 for owner in crowd.owners:
                     nursery.start_soon(refill, owner)
                 for number in range(2 * CLAIMERS):
-                    nursery.start_soon(crowd.claim, pools[number % PROCESSES], number, 10)
+                    nursery.start_soon(crowd.claim, claims[number % PROCESSES], number, 10)
     check(crowd.found)
     taken = sum(not each.is_last_resort for each in crowd.found)
     [(left,)] = await pool.fetch("select count(*) from one_time_keys")
@@ -115,6 +117,7 @@ async def test_devices_that_end_meanwhile_block_no_claim_and_leave_no_key(pool: 
     crowd = await Crowd.make(pool)
     with ExitStack() as stack:
         pools = [stack.enter_context(closing(Pool(database_url, 4))) for _ in range(PROCESSES)]
+        claims = [KeyClaims(each) for each in pools]
 
         async def come_and_go(owner: Credentials) -> None:
             """Several devices of a user end by one statement."""
@@ -138,7 +141,7 @@ async def test_devices_that_end_meanwhile_block_no_claim_and_leave_no_key(pool: 
                 for number in range(CLAIMERS):
 
                     async def ask(number: int = number) -> None:
-                        await crowd.claim(pools[number % PROCESSES], number, 12, gives_all=False)
+                        await crowd.claim(claims[number % PROCESSES], number, 12, gives_all=False)
 
                     nursery.start_soon(ask)
     check(crowd.found)

@@ -55,7 +55,8 @@ from store import (
 )
 from store.avatars import NO_AVATAR
 from store.device_uses import DeviceUses
-from store.errors import DatabaseError, Refused, ResetUnknown, TooManyExports
+from store.errors import DatabaseError, Refused, ResetUnknown, StaleDevices, TooManyExports
+from store.key_claims import KeyClaims
 from store.latencies import add_latencies
 from store.marks import Mark, mark
 from store.messages import send
@@ -437,7 +438,8 @@ class Traffic:
         await keys.status(self.pool, device)
         await keys.devices_of(self.pool, self.other, [user, self.other])
         for _ in range(2):
-            await keys.claim(self.pool, user, [user, self.other], ["otk"])
+            await KeyClaims(self.pool).claim(user, [user, self.other], ["otk"])
+        await KeyClaims(self.pool).list_changed(user, bytes(16), StaleDevices(1, [user]))
         await keys.low_since(self.pool, ago_s=1)
         await keys.forget_claims(self.pool, limit=10)
         await keys.small_changes(self.pool, [user])

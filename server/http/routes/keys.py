@@ -66,7 +66,7 @@ async def claim_keys(identity: Identity, request: Request[ClaimKeys]) -> Answer:
     body = request.body
     users = [each.bytes for each in body.users]
     after = None if body.after is None else body.after.bytes
-    page = await keys.claim(request.services.pool, identity.user, users, body.kinds, after=after)
+    page = await request.services.key_claims.claim(identity.user, users, body.kinds, after=after)
     devices = [listed_body(each, request.encoding) for each in page.devices]
     return Answer(ClaimedKeysAnswer(devices, page.more))
 

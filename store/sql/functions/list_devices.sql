@@ -12,7 +12,7 @@ begin
     from (
         select d.user_id, d.id, d.identity, d.identity_revision,
                sum(octet_length(d.identity)) over (order by d.id) - octet_length(d.identity) < p_bytes as fits
-        from key_owners(p_user, p_users) o
+        from key_owners(array[p_user], array_fill(1::bigint, array[cardinality(p_users)]), p_users) o
         -- The limit, which no user comes near to, makes Postgres look up the devices of each user.
         cross join lateral (
             select d.user_id, d.id, d.identity, d.identity_revision from devices d

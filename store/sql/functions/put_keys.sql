@@ -42,7 +42,8 @@ begin
     if p_identity is not null and device.identity is distinct from p_identity then
         update devices d set identity = p_identity, identity_revision = d.identity_revision + 1 where d.id = p_device;
         delete from one_time_keys k where k.device_id = p_device;
-        update key_pools p set last_resort = null, is_given = false, low = null where p.device_id = p_device;
+        update key_pools p set last_resort = null, is_given = false, low = null, low_from = 0
+        where p.device_id = p_device;
     end if;
     if given = '{}' then
         return 'put';
@@ -82,7 +83,17 @@ begin
     ), changes as (
         select p.kind, greatest(h.highest_number, s.highest) as highest, h.count + coalesce(s.count, 0) as count,
                greatest(s.bytes, octet_length(l.key)) as bytes, l.number, l.key,
-               coalesce(l.number > p.last_resort_number, false) as is_later
+               coalesce(l.number > p.last_resort_number, false) as is_later,
+               -- Of the greatest numbers, which claims take last.
+               coalesce((
+                   select k.number from (
+                       (select t.number from taken t where t.kind = p.kind)
+                       union all
+                       (select k.number from one_time_keys k where k.device_id = p.device_id and k.kind = p.kind
+                        order by k.number desc limit p_few)
+                   ) k
+                   order by k.number desc offset p_few - 1 limit 1
+               ), 0) as low_from
         from key_pools p join held h on h.kind = p.kind
         left join sums s on s.kind = p.kind left join last l on l.kind = p.kind
         where p.device_id = p_device
@@ -92,6 +103,7 @@ begin
         last_resort_number = case when c.is_later then c.number else p.last_resort_number end,
         last_resort = case when c.is_later then c.key else p.last_resort end,
         is_given = p.is_given and not c.is_later,
+        low_from = c.low_from,
         low = case when c.count < p_few or p.is_given and not c.is_later then p.low end
     from changes c where p.device_id = p_device and p.kind = c.kind;
     return 'put';

@@ -114,6 +114,8 @@ create table key_pools (
     history bigint not null,
     -- The greatest size of a key that the pool has had.
     most_bytes int not null default 0,
+    -- A claim of a key with this number, or with a greater one, leaves few keys.
+    low_from bigint not null default 0,
     -- Since when few keys are left, or the last-resort key has been handed out: the device is told. Null: neither.
     low timestamptz,
     primary key (device_id, kind)

@@ -24,6 +24,7 @@ from protocol.frames import (
 from protocol.limits import FEW_KEYS, MAX_IDENTITY_BYTES, MAX_KEY_KINDS, MAX_LISTED_USERS, PROTOCOL_VERSION
 from server.gateway import low_keys
 from store import keys
+from store.key_claims import KeyClaims
 from store.postgres.pool import Pool
 from tests.people import new_device
 from tests.server.node_world import open_node
@@ -153,7 +154,7 @@ async def test_a_connected_device_is_told_that_its_keys_run_low_whatever_process
             if claims_here:
                 await claimer.devices([bob.user], kinds=[KIND])
             else:
-                await keys.claim(pool, alice.user, [bob.user], [KIND])
+                await KeyClaims(pool).claim(alice.user, [bob.user], [KIND])
 
         await claim()
         await claim()
@@ -169,7 +170,7 @@ async def test_a_device_that_connects_is_told_after_its_welcome_until_it_has_upl
 ) -> None:
     tablet = await new_device(pool, bob.user)
     await upload(pool, bob.device, [], [a_last_resort(1)])
-    await keys.claim(pool, alice.user, [bob.user], [KIND])
+    await KeyClaims(pool).claim(alice.user, [bob.user], [KIND])
     async with open_node(pool.url, redis_url) as node:
 
         async def first_frames(device: Credentials) -> list[type]:

@@ -92,7 +92,7 @@ async def test_one_deadline_ends_all_waits_of_a_gateway_while_postgres_is_silent
 
             nursery.start_soon(refused, talk)
             await wait_until(
-                lambda: proxy.is_deaf and node.gateway.pool.reads.statistics().reading, "a read is under way"
+                lambda: proxy.is_deaf and node.gateway.pool.reads.statistics().under_way, "a read is under way"
             )
             node.gateway.stop()
             await node.wait_event("stopped")

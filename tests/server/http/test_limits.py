@@ -296,9 +296,9 @@ async def test_a_user_over_a_limit_is_refused_before_anything_is_read(
 ) -> None:
     phone = api.of(alice.token)
     assert await statuses(phone, "GET", "/v1/conversations") == [200] * 3 + [429] * 2
-    before = pool.reads.statistics().reads
+    before = pool.reads.statistics().items
     assert await statuses(phone, "GET", "/v1/conversations") == [429] * 5
-    assert pool.reads.statistics().reads == before
+    assert pool.reads.statistics().items == before
 
 
 async def test_an_address_that_has_shown_a_good_token_is_familiar(

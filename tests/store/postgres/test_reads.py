@@ -17,6 +17,7 @@ from store.postgres.columns import BIGINT, TEXT
 from store.postgres.driver import Read, connected
 from store.postgres.pool import Pool
 from store.postgres.reads import Reads
+from store.postgres.shared import SharedStatistics
 from store.postgres.statement import Statement
 from tests.store.store_world import is_waiting_for, silent_server
 from tests.waiting import wait_until
@@ -68,7 +69,7 @@ async def test_reads_that_queue_while_connections_are_busy_share_a_round_trip(nu
     trips.release.release()
     await trio.testing.wait_all_tasks_blocked()
     assert sorted(trips.found) == list(range(7))
-    assert trips.reads.statistics() == reads_module.ReadsStatistics(0, 7, 3, 0)
+    assert trips.reads.statistics() == SharedStatistics(0, 7, 3, 0)
 
 
 async def test_a_round_trip_is_bounded(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
