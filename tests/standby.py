@@ -8,12 +8,15 @@ from pathlib import Path
 import psycopg
 
 from embedded.ports import LOOPBACK
-from embedded.postgres import PostgresServer
+from embedded.postgres import NOT_DURABLE, PostgresServer
 from embedded.programs import Programs
 from tests.waiting import wait_until_blocking
 
 NAME = "standby"
 """Its name at the primary."""
+
+NOT_FSYNCED = {**NOT_DURABLE, "synchronous_commit": "on"}
+"""Settings of both: a commit waits for the standby, if there must be one, and for no disk."""
 
 
 class Standby(PostgresServer):
@@ -38,12 +41,26 @@ class Standby(PostgresServer):
             ended = "select not exists (select from pg_stat_wal_receiver where status = 'streaming')"
             wait_until_blocking(lambda: connection.execute(ended).fetchone() == (True,), "replication has ended")
 
+    def wait_replayed(self) -> None:
+        """Return once this standby has everything that the primary has committed."""
+        with psycopg.connect(self._primary.url, autocommit=True) as connection:
+            lsn = connection.execute("select pg_current_wal_lsn()").fetchone()
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            arrived = "select pg_last_wal_replay_lsn() >= %s"
+            wait_until_blocking(lambda: connection.execute(arrived, lsn).fetchone() == (True,), "the standby has all")
+
     def _create_command(self, programs: Programs, data: str) -> list[str]:
         primary = f"host={LOOPBACK} port={self._primary.port} user=postgres application_name={NAME}"
         return [
             *(str(programs.path.with_name("pg_basebackup")), "--pgdata", data, "--dbname", primary),
             *("--write-recovery-conf", "--wal-method", "stream", "--checkpoint", "fast", "--no-sync"),
         ]
+
+
+def either(*hosts: int) -> str:
+    """A DSN of several hosts, which asks for the one that takes writes."""
+    where = ",".join(f"{LOOPBACK}:{port}" for port in hosts)
+    return f"postgresql://postgres@{where}/postgres?target_session_attrs=read-write"
 
 
 def await_standby(primary: PostgresServer) -> None:

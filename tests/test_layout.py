@@ -47,6 +47,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "consent": "requests of strangers",
         "device_sets": "changed device sets, live and as the refusal of a send",
         "full_redis": "Redis without memory",
+        "key_fail_over": "keys while Postgres fails over",
         "outages": "Postgres or Redis away",
         "own_devices": "which of a user's devices wrote or read",
         "own_settings": "a user's settings on several devices",

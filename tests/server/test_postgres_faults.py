@@ -15,8 +15,7 @@ import trio
 
 from client.connection import ClientConnection, connect
 from client.errors import NoReply, RequestRefused
-from embedded.ports import LOOPBACK
-from embedded.postgres import NOT_DURABLE, PostgresServer
+from embedded.postgres import PostgresServer
 from protocol.codes import ErrorCode
 from protocol.frames import Sent
 from store.errors import ForeignCursor, PoolerRefused
@@ -28,15 +27,13 @@ from store.postgres.driver import connect as connect_postgres
 from store.postgres.pool import Pool
 from store.sync import sync
 from tests.conftest import migrated_postgres
-from tests.memory import in_memory
 from tests.pg_proxy import open_proxy
 from tests.processes import open_cluster
 from tests.server.node_world import open_node
 from tests.server.test_outages import retry, talk_through, two_who_chat
-from tests.standby import Standby, await_standby
+from tests.standby import Standby, await_standby, either
 from tests.waiting import let_pass, wait_until
 
-NOT_FSYNCED = {**NOT_DURABLE, "synchronous_commit": "on"}
 LATE = {ErrorCode.UNAVAILABLE.value, ErrorCode.OVERLOADED.value}
 
 
@@ -50,30 +47,6 @@ def durable_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
     """A Postgres that waits for the disk at each commit."""
     with migrated_postgres(tmp_path / "durable", {}) as postgres:
         yield postgres
-
-
-@pytest.fixture
-def primary(tmp_path: Path) -> Iterator[PostgresServer]:
-    """A Postgres with commits that wait for its standby, if it must have one."""
-    with in_memory(tmp_path) as folder, migrated_postgres(folder / "primary", NOT_FSYNCED) as postgres:
-        yield postgres
-
-
-@pytest.fixture
-def standby(primary: PostgresServer, tmp_path: Path) -> Iterator[Standby]:
-    with in_memory(tmp_path) as folder:
-        standby = Standby(folder / "standby", primary, settings=NOT_FSYNCED)
-        standby.start()
-        try:
-            yield standby
-        finally:
-            standby.stop()
-
-
-def either(*hosts: int) -> str:
-    """A DSN of several hosts, which asks for the one that takes writes."""
-    where = ",".join(f"{LOOPBACK}:{port}" for port in hosts)
-    return f"postgresql://postgres@{where}/postgres?target_session_attrs=read-write"
 
 
 async def insist(
@@ -141,11 +114,7 @@ async def test_fail_over_to_an_asynchronous_standby_loses_what_it_had_not_receiv
     alice, bob, conversation = await two_who_chat(pool)
     kept = [await commit(pool, conversation, alice.user, b"kept %d" % n) for n in range(3)]
     before = (await sync(pool, bob.user, None)).cursor
-    with psycopg.connect(primary.url, autocommit=True) as connection:
-        lsn = connection.execute("select pg_current_wal_lsn()").fetchone()
-        with psycopg.connect(standby.url, autocommit=True) as other:
-            arrived = "select pg_last_wal_replay_lsn() >= %s"
-            await wait_until(lambda: other.execute(arrived, lsn).fetchone() == (True,), "the standby has all")
+    await in_thread(standby.wait_replayed)
     await in_thread(standby.cut_off)
     for n in range(5):
         await commit(pool, conversation, alice.user, b"lost %d" % n)
