@@ -17,13 +17,14 @@ import trio
 
 from client.http import Credentials
 from jobs.tasks.retention import announce_floors
-from store import accounts, conversations
+from store import accounts, conversations, devices, keys
 from store.avatars import NO_AVATAR
 from store.errors import Unavailable
 from store.postgres.pool import Pool
 from store.redis.client import Redis
 from store.retention import move_floors, unannounced
 from tests.checker.devices import CheckedDevice, EventRecorder, listen, picked
+from tests.checker.encrypting import ComingDevices, EncryptingDevice, begin_to_note_sets, read_answer
 from tests.checker.history import Blocked, Fault, Opened, ParticipantChange, Shown
 from tests.checker.plan import DEVICES, NODES, USERS, Kind, Step
 from tests.faults import flush_redis
@@ -82,6 +83,9 @@ class CheckerWorld:
         self._proxies: list[Proxy] = []
         """Proxies to Postgres: one for each node, and one for the process that serves HTTP."""
         self._people: list[Credentials] = []
+        self.encrypting: list[EncryptingDevice] = []
+        """One of each user; `coming` are its devices that come and go."""
+        self._coming: list[ComingDevices] = []
         self._contents = count(1)
         self._stock: dict[int, list[bytes]] = {}
         self._stock_lock = trio.Lock()
@@ -110,6 +114,7 @@ class CheckerWorld:
             nursery.start_soon(self._start_web)
             nursery.start_soon(self._start_nodes)
             nursery.start_soon(self._make_people)
+        await begin_to_note_sets(self._pool)
         for number, participants in enumerate(GROUPS):
             await self._open_group(f"group{number}", participants)
         others = [await accounts.add_user(self._pool, f"other{number}", "-") for number in range(MANY)]
@@ -179,6 +184,9 @@ class CheckerWorld:
             Kind.FLUSH: self._flush,
             Kind.UNKNOWN: self._lose_answer,
             Kind.LIFETIME: self._set_lifetime,
+            Kind.ENCRYPT: self._encrypt,
+            Kind.PUBLISH: self._publish,
+            Kind.REVOKE: self._revoke,
         }
         await steps[step.kind](step)
 
@@ -322,6 +330,31 @@ class CheckerWorld:
         participants = (step.user, *sorted(others - {step.user}))
         await self._open_group(f"group{next(self._contents)}", participants)
 
+    # Messages for a set of devices, and the devices that come and go meanwhile.
+
+    async def _encrypt(self, step: Step) -> None:
+        place, device, urls = self._place(step), self.encrypting[step.user], self._order(step.place)
+        sent = await device.send(urls, place.id, self._content())
+        if sent is not None and step.flag:
+            await device.edit(urls, place.id, sent.seq, self._content())
+
+    async def _publish(self, step: Step) -> None:
+        coming, url = self._coming[step.user], self.urls[step.place % NODES]
+        await (coming.come(url) if step.flag else coming.change(url, step.pick))
+
+    async def _revoke(self, step: Step) -> None:
+        device = self._coming[step.user].go(step.pick)
+        if device is not None:
+            await devices.revoke_device(self._pool, self._people[step.user].user, device)
+
+    async def _read_set(self, user: int, conversation: bytes) -> tuple[int, list[bytes]] | None:
+        url = f"{self._cluster.http_url}/v1/conversations/{UUID(bytes=conversation)}"
+        with suppress(httpx.HTTPError):
+            answer = await self._http.get(url, headers={"Authorization": f"Bearer {self._people[user].token}"})
+            if answer.status_code == 200:
+                return read_answer(answer.json())
+        return None
+
     # Devices and processes.
 
     async def _away(self, step: Step) -> None:
@@ -460,6 +493,11 @@ class CheckerWorld:
             person = await new_user(self._pool, f"user{number}")
             self._people.append(person)
             self.recorder.name(person.user, f"user{number}")
+            device = await new_device(self._pool, person.user)
+            await keys.put(self._pool, device.device, b"identity")
+            self.recorder.name(device.device, f"user{number}.e")
+            self.encrypting.append(EncryptingDevice(number, device, self.recorder, self._read_set))
+            self._coming.append(ComingDevices(f"user{number}.c", person.user, self._pool, self.recorder))
         for n, person in enumerate(self._people):
             await make_contacts(self._pool, person, *self._people[n + 1 :])
 

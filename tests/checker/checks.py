@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from tests.checker.history import (
     Acked,
+    Addressed,
     Blocked,
     Came,
     ConversationView,
@@ -30,6 +31,7 @@ from tests.checker.history import (
     Opened,
     ParticipantChange,
     Pushed,
+    SetAt,
     Shown,
     Stored,
     Tried,
@@ -100,6 +102,24 @@ def check_edits(history: History) -> Found:
         held = stored.get((each.conversation, each.seq))
         if each.for_everyone and held is not None and not held.is_deleted:
             yield "edit", f"{each.conversation} {each.seq} was deleted, and is there"
+
+
+def check_device_sets(history: History) -> Found:
+    """A message for one version of the device set is accepted only if the devices are those at its place (P14)."""
+    addressed = {each.content: each for each in history.of(Addressed)}
+    sets = {(each.conversation, each.seq, each.revision): each.devices for each in history.of(SetAt)}
+    accepted = [(each, 0) for each in history.of(Acked)]
+    for each, revision in [*accepted, *((edit, edit.revision) for edit in history.of(Edited))]:
+        meant = addressed.get(each.content)
+        if meant is None:
+            continue
+        where = f"{each.conversation} {each.seq}, revision {revision}"
+        found = sets.get((each.conversation, each.seq, revision))
+        if found is None:
+            yield "devices", f"{where}: no set was noted"
+        elif found != meant.devices:
+            missing, more = sorted(found - meant.devices), sorted(meant.devices - found)
+            yield "devices", f"{where} is for version {meant.version}, without {missing}, and with {more}"
 
 
 def check_writers(history: History) -> Found:
@@ -319,6 +339,7 @@ def check_views(history: History) -> Found:
 CHECKS: Final[tuple[Callable[[History], Found], ...]] = (
     check_acks,
     check_edits,
+    check_device_sets,
     check_writers,
     check_logs,
     check_pushes,

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from tests.checker.history import (
     Acked,
+    Addressed,
     Blocked,
     Came,
     ConversationView,
@@ -18,6 +19,7 @@ from tests.checker.history import (
     Marked,
     ParticipantChange,
     Pushed,
+    SetAt,
     Stored,
     View,
 )
@@ -42,6 +44,7 @@ def small_plan() -> list[Step]:
 
     for turn in range(9):
         add(turn * 0.05, Kind.SEND, turn % 3, group[turn % 3])
+    add(1.0, Kind.ENCRYPT, 0, group[0])
     add(1.5, Kind.EDIT, 0, group[0])
     add(1.5, Kind.READ, 1, group[1], pick=0.9)
     add(1.5, Kind.BLOCK, 0, 0)
@@ -99,6 +102,16 @@ def _leaked(history: History) -> History:
     sent = _some(history, Acked, lambda each: each.began > removed.at)
     leak = Logged(sent.at, "user2.0", REMOVED, GROUP, sent.seq, sent.message, sent.user, sent.content, 0)
     return _after(history, sent, leak)
+
+
+def _for_another_set(history: History) -> History:
+    """The server accepted an edit for a device set, and a device had come meanwhile."""
+    meant = _some(history, Addressed)
+    edit = _some(history, Edited, lambda each: each.content in {other.content for other in history.of(Addressed)})
+    place = (edit.conversation, edit.seq, edit.revision)
+    found = _some(history, SetAt, lambda each: (each.conversation, each.seq, each.revision) == place)
+    assert meant.devices == found.devices
+    return _with(history, found, replace(found, devices=found.devices | {("user1.c.1", 1)}))
 
 
 def _written_by_a_stranger(history: History) -> History:
@@ -172,6 +185,7 @@ DOCTORINGS: Final[dict[str, tuple[Callable[[History], History], str]]] = {
     "two are swapped on a device": (_swapped_on_a_device, "order"),
     "two are pushed the wrong way round": (_swapped_on_the_wire, "order"),
     "one leaks to who was removed": (_leaked, "leak"),
+    "one is for another device set": (_for_another_set, "devices"),
     "one is taken from who was removed": (_written_by_a_stranger, "stranger"),
     "one comes to who blocks its sender": (_heard_though_blocked, "blocked"),
     "a mark goes back": (_mark_back, "marks"),

@@ -214,6 +214,33 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Addressed:
+    """A device is about to send or edit a message for the devices of one version of a conversation's device set.
+
+    :ivar devices: (device, identity revision) of each, all that it knows of.
+    """
+
+    at: float
+    user: str
+    conversation: str
+    content: bytes
+    version: int
+    devices: frozenset[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class SetAt:
+    """The devices of the participants, (device, identity revision) of each, as Postgres had them in the transaction
+    that stored a message or a revision of it."""
+
+    at: float
+    conversation: str
+    seq: int
+    revision: int
+    devices: frozenset[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """A message in the database at the end of the run."""
 
@@ -324,6 +351,8 @@ Event: TypeAlias = (
     | Gone
     | Came
     | Fault
+    | Addressed
+    | SetAt
     | Stored
     | View
 )

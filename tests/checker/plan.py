@@ -55,6 +55,9 @@ class Kind(StrEnum):
         "unknown"  # place: a node, or the process for HTTP: it loses the next answer of Postgres, to any statement
     )
     LIFETIME = "lifetime"  # flag: messages disappear after a time; in groups and direct conversations
+    ENCRYPT = "encrypt"  # a message for exactly the devices of the participants; flag: and an edit of it
+    PUBLISH = "publish"  # flag: a device that others encrypt for comes; else one (pick) has another identity
+    REVOKE = "revoke"  # pick: such a device
 
 
 WEIGHTS: Final = {
@@ -83,6 +86,9 @@ WEIGHTS: Final = {
     Kind.FLUSH: 2,
     Kind.UNKNOWN: 8,
     Kind.LIFETIME: 5,
+    Kind.ENCRYPT: 50,
+    Kind.PUBLISH: 25,
+    Kind.REVOKE: 15,
 }
 """How often each kind comes, relative to the others."""
 

@@ -15,6 +15,7 @@ from store.postgres.pool import Pool
 from tests.checker.checker_world import CheckerWorld
 from tests.checker.checks import Finding, differences, verify
 from tests.checker.devices import CheckedDevice
+from tests.checker.encrypting import read_sets
 from tests.checker.history import Acked, Edited, Fault, History, Stored, View, When
 from tests.checker.plan import Step
 from tests.checker.views import fetch, view_of
@@ -73,6 +74,8 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
     counts["edits acked"] = sum(1 for _ in history.of(Edited))
     counts["messages stored"] = sum(1 for _ in history.of(Stored))
     counts["refused"] = sum(device.refused for device in devices)
+    counts["accepted for a device set"] = sum(each.accepted for each in world.encrypting)
+    counts["refused for another device set"] = sum(each.stale for each in world.encrypting)
     counts["resumes"] = sum(device.resumed for device in devices)
     counts["views compared"] = sum(view.when != "fresh" for view in history.of(View))
     counts["events"] = len(history.events)
@@ -171,6 +174,7 @@ def _differ(seen: Sequence[View], world: CheckerWorld) -> bool:
 async def _read_stored(world: CheckerWorld, pool: Pool) -> None:
     names = world.recorder
     for place in world.places:
+        await read_sets(pool, place.id, names)
         rows = await pool.fetch(
             "select seq, id, sender_id, (extract(epoch from created) * 1000000)::bigint, content, revision,"
             " deleted is not null, is_silent from messages where conversation_id = %s::uuid order by seq",

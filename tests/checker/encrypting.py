@@ -1,0 +1,242 @@
+"""Devices that others encrypt for: they come, change their identities and are revoked, while messages are sent for
+exactly the devices of one version of a conversation's device set."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from itertools import count
+from typing import Any, Final, TypeVar
+from uuid import UUID, uuid4
+
+from client.connection import ClientConnection, connect
+from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
+from client.http import Credentials
+from client.known_devices import all_devices
+from protocol.frames import ListedDevice, Revised, Sent
+from store.postgres.driver import uuid
+from store.postgres.pool import Pool
+from tests.checker.devices import EventRecorder, picked
+from tests.checker.history import Acked, Addressed, Edited, SetAt, Tried, TriedEdit
+from tests.people import new_device
+from tests.waiting import let_pass
+
+_T = TypeVar("_T")
+
+MOST: Final = 4
+"""Devices of a user that come and go, at a time."""
+
+ROUNDS: Final = 25
+"""After so many attempts a device gives its message up, unless the server may have stored it."""
+
+WITNESS: Final = (
+    "create table checker_sets (conversation_id uuid, seq bigint, revision int, devices uuid[], revisions int[])",
+    """create function note_checker_set() returns trigger language plpgsql as $$ begin
+        insert into checker_sets
+        select new.conversation_id, new.seq, new.revision, array_agg(d.id), array_agg(d.identity_revision)
+        from shown_participants p join devices d on d.user_id = p.user_id and d.identity is not null
+        where p.conversation_id = new.conversation_id;
+        return null;
+    end $$""",
+    """create trigger checker_set after insert or update of revision on messages for each row
+        execute function note_checker_set()""",
+)
+"""Notes the devices in the transaction of each message and of each edit. The conversation is locked there, and each
+change of a device locks it, too: so these are the devices at the place of the message, whatever the versions say."""
+
+ReadSet = Callable[[int, bytes], Awaitable[tuple[int, list[bytes]] | None]]
+"""Reads a conversation over HTTP, for a user: the version of its device set, and its participants. None: no answer, or
+it does not show all participants."""
+
+
+class EncryptingDevice:
+    """A device with an identity, which sends over connections of its own. It is never revoked.
+
+    Like a client, it keeps what it knows of a conversation's devices for the next message, however old that is then.
+
+    :ivar accepted, stale: messages and edits for a version that the server has accepted, and refused as stale.
+    """
+
+    def __init__(self, user: int, credentials: Credentials, recorder: EventRecorder, read_set: ReadSet) -> None:
+        self._user = user
+        self._credentials = credentials
+        self._recorder = recorder
+        self._read_set = read_set
+        self._known: dict[bytes, tuple[int, list[ListedDevice]]] = {}
+        self.accepted = 0
+        self.stale = 0
+
+    async def send(self, urls: Sequence[str], conversation: bytes, content: bytes) -> Sent | None:
+        """Send a message for the present device set, until the server has accepted it, or refused it for good."""
+        recorder, where = self._recorder, self._recorder.name_of(conversation)
+        began, temp_id = recorder.now(), uuid4().bytes
+        recorder.add(Tried(began, self._name, where, content))
+
+        async def send(connection: ClientConnection, version: int) -> Sent:
+            return await connection.send(
+                conversation, content, temp_id=temp_id, is_quiet=True, devices_version=version, wants_devices=True
+            )
+
+        sent = await self._insist(urls, conversation, content, send)
+        if sent is not None:
+            id_ = sent.message.hex()
+            recorder.add(Acked(recorder.now(), began, self._name, where, content, sent.seq, id_, sent.created))
+        return sent
+
+    async def edit(self, urls: Sequence[str], conversation: bytes, seq: int, content: bytes) -> None:
+        """Edit its message for the device set of then."""
+        recorder, where = self._recorder, self._recorder.name_of(conversation)
+        began = recorder.now()
+        recorder.add(TriedEdit(began, self._name, where, seq, content))
+
+        async def edit(connection: ClientConnection, version: int) -> Revised:
+            return await connection.edit(
+                conversation, seq, content, revision=0, devices_version=version, wants_devices=True
+            )
+
+        revised = await self._insist(urls, conversation, content, edit)
+        if revised is not None:
+            recorder.add(Edited(recorder.now(), began, self._name, where, seq, content, revised.revision))
+
+    @property
+    def _name(self) -> str:
+        return self._recorder.name_of(self._credentials.user)
+
+    async def _insist(
+        self,
+        urls: Sequence[str],
+        conversation: bytes,
+        content: bytes,
+        ask: Callable[[ClientConnection, int], Awaitable[_T]],
+    ) -> _T | None:
+        """Without a reply it asks for the same again; only a refusal makes it encrypt for other devices."""
+        is_unsure = False
+        for turn in count():
+            try:
+                async with connect(urls[turn % len(urls)], self._credentials.token) as connection:
+                    if conversation not in self._known:
+                        await self._read(connection, conversation)
+                    while conversation in self._known:
+                        self._note(conversation, content)
+                        is_unsure = True
+                        answer = await self._ask(connection, conversation, ask)
+                        is_unsure = False
+                        if answer is not None:
+                            return answer
+            except (ConnectionLost, Unreachable, NoReply):
+                pass
+            except RequestRefused as refused:
+                if refused.retry_after_ms is None:
+                    self._known.pop(conversation, None)
+                    return None
+            if turn >= ROUNDS and not is_unsure:
+                return None
+            await let_pass(0.1, why="a device waits before it tries again")
+        raise AssertionError("it never ends")
+
+    async def _ask(
+        self,
+        connection: ClientConnection,
+        conversation: bytes,
+        ask: Callable[[ClientConnection, int], Awaitable[_T]],
+    ) -> _T | None:
+        """The answer; None if other devices have to be known first, as they are from now on, or are read again."""
+        known = self._known[conversation]
+        try:
+            answer = await ask(connection, known[0])
+        except RequestRefused as refused:
+            if refused.code != "devices_changed":
+                raise
+            self.stale += 1
+            del self._known[conversation]
+            if (after := _after(known, refused)) is not None:
+                self._known[conversation] = after
+            return None
+        self.accepted += 1
+        return answer
+
+    async def _read(self, connection: ClientConnection, conversation: bytes) -> None:
+        """The version, and then the devices, which are those of that version or a later one (SPEC 19.10)."""
+        found = await self._read_set(self._user, conversation)
+        if found is not None:
+            version, users = found
+            self._known[conversation] = version, await all_devices(connection, users)
+
+    def _note(self, conversation: bytes, content: bytes) -> None:
+        recorder, (version, devices) = self._recorder, self._known[conversation]
+        set_ = frozenset((recorder.name_of(each.device), each.identity_revision) for each in devices)
+        where = recorder.name_of(conversation)
+        recorder.add(Addressed(recorder.now(), self._name, where, content, version, set_))
+
+
+def _after(known: tuple[int, list[ListedDevice]], refused: RequestRefused) -> tuple[int, list[ListedDevice]] | None:
+    """The devices as the refusal says they are now, without a further round trip; None: the device has to ask."""
+    error = refused.error
+    if error.devices is None or error.more:
+        return None
+    assert error.devices_version is not None
+    changed = set(error.changed_users or ())
+    kept = [each for each in known[1] if each.user not in changed]
+    return error.devices_version, kept + error.devices
+
+
+class ComingDevices:
+    """The devices of one user that come and go; they are never connected for long."""
+
+    def __init__(self, name: str, user: bytes, pool: Pool, recorder: EventRecorder) -> None:
+        self._name = name
+        self._user = user
+        self._pool = pool
+        self._recorder = recorder
+        self._devices: list[Credentials] = []
+        self._numbers = count(1)
+
+    async def come(self, url: str) -> None:
+        """A device with an identity comes, unless there are many."""
+        if len(self._devices) < MOST:
+            device = await new_device(self._pool, self._user)
+            self._recorder.name(device.device, f"{self._name}.{next(self._numbers)}")
+            self._devices.append(device)
+            await self.publish(url, device)
+
+    async def change(self, url: str, pick: float) -> None:
+        """A device gets another identity."""
+        if self._devices:
+            await self.publish(url, picked(self._devices, pick))
+
+    async def publish(self, url: str, device: Credentials) -> None:
+        """Publish the next identity. If there is no reply, it may have been published or not."""
+        with suppress(ConnectionLost, Unreachable, NoReply, RequestRefused):
+            async with connect(url, device.token) as connection:
+                await connection.put_keys(b"identity %d" % next(self._numbers))
+
+    def go(self, pick: float) -> bytes | None:
+        """The device to be revoked; None if there is none. From now on it does nothing."""
+        if not self._devices:
+            return None
+        device = picked(self._devices, pick)
+        self._devices.remove(device)
+        return device.device
+
+
+async def begin_to_note_sets(pool: Pool) -> None:
+    for statement in WITNESS:
+        await pool.fetch(statement)
+
+
+async def read_sets(pool: Pool, conversation: bytes, recorder: EventRecorder) -> None:
+    """Add what was noted of a conversation to the history."""
+    rows: list[tuple[Any, ...]] = await pool.fetch(
+        "select seq, revision, devices, revisions from checker_sets where conversation_id = %s::uuid",
+        (uuid(conversation),),
+    )
+    for seq, revision, devices, revisions in rows:
+        found = zip(devices or (), revisions or (), strict=True)
+        set_ = frozenset((recorder.name_of(device), number) for device, number in found)
+        recorder.add(SetAt(recorder.now(), recorder.name_of(conversation), seq, revision, set_))
+
+
+def read_answer(body: dict[str, Any]) -> tuple[int, list[bytes]] | None:
+    """The set of a conversation as HTTP shows it; None if it does not show all participants."""
+    users = [UUID(each["user"]).bytes for each in body["participants"]]
+    return (body["devices_version"], users) if len(users) == body["participant_count"] else None
