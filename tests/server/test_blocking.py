@@ -19,6 +19,7 @@ from protocol.frames import (
     Conversation,
     Delete,
     Devices,
+    DevicesChanged,
     Edit,
     Frame,
     History,
@@ -28,6 +29,7 @@ from protocol.frames import (
     Ping,
     Presence,
     Profile,
+    PutKeys,
     Receipts,
     Send,
     Settings,
@@ -162,6 +164,12 @@ async def _show_picture(servers: Servers, side: Side, client: RawClient) -> None
     await servers.ask(side, side.actor, "PATCH", "/v1/profile", avatar=await _picture(servers, side))
 
 
+async def _publish(servers: Servers, side: Side, client: RawClient) -> None:
+    """The target's clients have to encrypt for the actor's devices: the target may write, and is read."""
+    for identity in (b"one identity", b"another"):
+        await servers.say(side, client, PutKeys(side.request(), identity))
+
+
 async def _lifetime(servers: Servers, side: Side, client: RawClient) -> None:
     await servers.ask(side, side.actor, "PATCH", f"/v1/conversations/{UUID(bytes=side.direct)}", lifetime_s=3600)
 
@@ -287,6 +295,7 @@ WAYS: Final[dict[str, Way]] = {
     "a display name": Way(_rename, tells=(Profile,), holds_places=True),
     "an avatar": Way(_show_picture, tells=(Profile,), holds_places=True),
     "a lifetime": Way(_lifetime, tells=(Settings,)),
+    "another identity": Way(_publish, tells=(DevicesChanged,)),
     "the direct conversation again": Way(_open),
     "a contact": Way(_know),
     "a new direct conversation": Way(_open_and_write, RELATIONS, needs="nothing"),
@@ -381,6 +390,8 @@ async def test_it_reaches_the_blocker_nowhere_and_cannot_be_noticed(
             for view in (before, after):
                 view["messages"] = [each for each in view["messages"] if each["seq"] != 2]
                 view["frames"] = [each for each in view["frames"] if each[2] != 2]
+        for each in (*before["shown"], *after["shown"]):
+            each["devices_version"] *= DevicesChanged not in way.tells
         if way.holds_places:
             for view in (before, after):
                 _drop_marks(view)
