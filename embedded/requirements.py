@@ -22,8 +22,8 @@ CONFIGURATION = Path("setup.cfg")
 FOLDER = Path("locks")
 
 LOCKS: Mapping[str, tuple[str, ...]] = {
-    "run": ("install_requires", "embedded"),
-    "dev": ("install_requires", "embedded", "tracing", "dev"),
+    "run": ("install_requires", "embedded", "e2ee"),
+    "dev": ("install_requires", "embedded", "e2ee", "tracing", "dev"),
     "tracing": ("install_requires", "tracing"),
     "server": ("install_requires",),
     "contract": ("install_requires", "embedded", "contract"),
