@@ -16,6 +16,7 @@ The content of messages is opaque bytes to the server. This client does not encr
 | `own`, `marks` | the user's own settings and contacts; marks that the server has yet to hear of |
 | `synchronizer`, `mark_sender`, `watcher` | the tasks that keep the mailbox and the server up to date |
 | `session`, `follower` | a device that stays connected and misses nothing: link + mailbox |
+| `send_order` | the order in which its messages go out |
 | `uploads`, `downloads`, `file_parts`, `object_store` | files, in parts, to and from the object store |
 | `http`, `bodies` | accounts, lists and history over HTTP; the bodies of the answers |
 | `errors` | all exceptions of these modules |

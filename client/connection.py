@@ -51,8 +51,10 @@ PAGES_AHEAD: Final = 16
 CLOSE_TIMEOUT_S: Final = 2.0
 """For the closing handshake; the server knows enough when the TCP connection ends."""
 
+ABNORMAL: Final = 1006
+"""The close code of a connection that has ended without a close frame."""
+
 _NORMAL: Final = 1000
-_ABNORMAL: Final = 1006
 _MAX_REASON_BYTES: Final = 123
 
 OnPush: TypeAlias = Callable[[Push], Awaitable[None]]
@@ -281,7 +283,7 @@ class ClientConnection(Requests):
                 self._lose_by(closed)
                 return
             except trio.TooSlowError:
-                self._lose(_ABNORMAL, f"the network took nothing for {WRITE_TIMEOUT_S:g} s")
+                self._lose(ABNORMAL, f"the network took nothing for {WRITE_TIMEOUT_S:g} s")
                 await trio.aclose_forcefully(self._stream)
                 return
 
@@ -312,7 +314,7 @@ class ClientConnection(Requests):
             except trio_websocket.ConnectionClosed as closed:
                 self._lose_by(closed)
         if self._stream.heard_at < tried_at and not self._is_handling:
-            self._lose(_ABNORMAL, f"no byte came, not even a pong within {patience_s:g} s")
+            self._lose(ABNORMAL, f"no byte came, not even a pong within {patience_s:g} s")
             await trio.aclose_forcefully(self._stream)
 
     def _lose(self, close_code: int, reason: str) -> None:
@@ -325,7 +327,7 @@ class ClientConnection(Requests):
 
     def _lose_by(self, closed: trio_websocket.ConnectionClosed) -> ConnectionLost:
         if closed.reason is None:
-            self._lose(_ABNORMAL, "")
+            self._lose(ABNORMAL, "")
         else:
             self._lose(closed.reason.code, closed.reason.reason or "")
         return self._lost()

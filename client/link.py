@@ -210,7 +210,9 @@ class Link:
                 pages=pages,
                 client=self._client,
             ) as connection:
-                await self._use(life, connection, is_resumed=cursor is not None)
+                # A server without the feature ignores the cursor of a hello.
+                is_resumed = cursor is not None and "resume" in connection.features
+                await self._use(life, connection, is_resumed=is_resumed)
         except ConnectionLost as lost:
             if not (lost.reconnect or self._may_retry(lost, shown)):
                 raise

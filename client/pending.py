@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -31,13 +32,22 @@ class Pending:
         self._next = 0
         self._waiters: dict[int, Waiter] = {}
         self._slots = trio.Semaphore(most)
+        self._line = trio.Lock()
 
     def __len__(self) -> int:
         return len(self._waiters)
 
     async def wait_slot(self) -> None:
-        """Wait until the server would accept one more request, or the connection has ended."""
-        await self._slots.acquire()
+        """Wait until the server would accept one more request, or the connection has ended.
+
+        Tasks get their places in the order of their calls, and each goes on at once, before the next one has its place.
+        """
+        if not self._line.locked():
+            with suppress(trio.WouldBlock):
+                self._slots.acquire_nowait()
+                return
+        async with self._line:
+            await self._slots.acquire()
 
     def add(self) -> tuple[int, Waiter]:
         """A free number, and the waiter for its reply; only after `wait_slot`."""

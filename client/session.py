@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from client import backoff
-from client.connection import CLOSE_TIMEOUT_S, NAME, ClientConnection
+from client.connection import ABNORMAL, CLOSE_TIMEOUT_S, NAME, ClientConnection
 from client.downloads import Downloader
 from client.errors import ConnectionLost, NoReply, OutcomeUnknown, Unreachable
 from client.follower import Follower
@@ -33,6 +33,7 @@ from client.mark_sender import MarkSender
 from client.nursery import open_service_nursery
 from client.object_store import ObjectStore
 from client.renewal import LoginStore
+from client.send_order import SendOrder
 from client.signs import Sign
 from client.synchronizer import Synchronizer
 from client.uploads import Uploader
@@ -142,6 +143,7 @@ class Session:
         )
         self._on_link = on_link
         self._on_keys_low = on_keys_low
+        self._send_order = SendOrder()
         self._was_lost = False
         self._is_leaving = False
         self._on_sign = on_sign
@@ -251,8 +253,9 @@ class Session:
     ) -> Sent:
         """Send a message; returns when it is committed, and in the mailbox.
 
-        The session retries with the same `temp_id`, over lost connections and retryable errors. If this is cancelled,
-        the server may or may not store the message; if it does, catching up brings it.
+        The session retries with the same `temp_id`, over lost connections and retryable errors. Messages go out in the
+        order of the calls, on each connection anew; one that waits for a later attempt holds up no other. If this is
+        cancelled, the server may or may not store the message; if it does, catching up brings it.
 
         :param reply_to: the seq of the message that it answers.
         :param attachments: ids of complete uploads of the user's own.
@@ -275,7 +278,12 @@ class Session:
             return Sent(0, held.seq, held.message, held.created, held.device, held.quiet_count)
 
         async def ask(connection: ClientConnection) -> Sent:
-            return came() or await connection.send(
+            if not await turn.wait(connection):
+                raise ConnectionLost(ABNORMAL, "another connection has taken its place")
+            if (held := came()) is not None:
+                return held
+            turn.take(connection)
+            return await connection.send(
                 conversation,
                 content,
                 temp_id=key,
@@ -289,6 +297,7 @@ class Session:
             )
 
         sending[key] = None
+        turn = self._send_order.begin()
         try:
             sent = await self._link.insist(ask, timeout_s)
         except (NoReply, Unreachable) as error:
@@ -297,6 +306,7 @@ class Session:
             sent = held
         finally:
             sending.pop(key, None)
+            self._send_order.end(turn)
         self._apply(
             Message(
                 conversation,

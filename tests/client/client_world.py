@@ -161,7 +161,7 @@ class ClientWorld:
         self.online: set[bytes] = set()
         self.page = 100
         self.lifetime_us = NEVER
-        self.told: dict[str, Any] = {"features": ["pages"]}
+        self.told: dict[str, Any] = {"features": ["pages", "resume"]}
         self.tokens = ["token"]
         self.epoch = 0
         self.subprotocol: str | None = limits.SUBPROTOCOL
@@ -288,7 +288,8 @@ class ClientWorld:
                 link.is_welcomed = True
                 plain = Welcome(frame.request, 1, ME, DEVICE, frame.version, 1 + self.lifetime_us, 30_000)
                 welcome = replace(plain, **self.told)
-                return [welcome, *(self._resume(frame) if frame.cursor is not None else ())]
+                is_resumed = frame.cursor is not None and "resume" in self.told["features"]
+                return [welcome, *(self._resume(frame) if is_resumed else ())]
             case Send() | Edit() | Delete():
                 return [self._change(frame)]
             case MarkDelivered():

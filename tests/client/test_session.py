@@ -15,6 +15,7 @@ from client.http import Credentials
 from client.mailbox import Mailbox
 from client.mark_sender import MARK_INTERVAL_S
 from client.renewal import MemoryLogin
+from client.requests import SYNC_TIMEOUT_S
 from client.session import Session, open_session
 from client.signs import Sign
 from client.synchronizer import GAP_PATIENCE_S
@@ -764,6 +765,18 @@ async def test_a_cursor_that_was_moved_is_what_the_next_hello_gives(
         assert [hello.cursor for hello in hellos] == [None, moved]
         later = world.requests[world.requests.index(hellos[1]) :]
         assert not any(isinstance(frame, Sync) for frame in later), "the server sends news without a sync request"
+
+
+async def test_news_are_asked_for_if_the_server_ignores_the_cursor_of_a_hello(
+    world: ClientWorld, autojump_clock: MockClock
+) -> None:
+    world.told = {"features": []}
+    async with open_caught_up() as session:
+        await take_three(session, world)
+        await world.link.websocket.aclose()
+        world.store(TALK)
+        await take(session, 1)
+        assert trio.current_time() < SYNC_TIMEOUT_S, "the session does not wait for news that never come by themselves"
 
 
 async def test_news_that_do_not_come_by_themselves_are_asked_for(world: ClientWorld, autojump_clock: MockClock) -> None:
