@@ -273,7 +273,24 @@ def test_protocol_imports_nothing_that_does_io() -> None:
         "unicodedata"
     }
     for file in (ROOT / "protocol").rglob("*.py"):
-        assert imports_of(file) <= allowed, file
+        assert KIT in file.parents or imports_of(file) <= allowed, file
+
+
+KIT = ROOT / "protocol" / "conformance"
+
+
+def test_the_conformance_kit_does_its_io_by_trio_and_knows_the_protocol_alone() -> None:
+    """Authors of clients run it without the server: it needs the packages of the protocol, and Trio."""
+    packages = {"cbor2", "msgspec", "protocol", "trio"}
+    for file in KIT.rglob("*.py"):
+        assert imports_of(file) <= packages | sys.stdlib_module_names, file
+
+
+def test_no_other_module_of_the_protocol_knows_the_conformance_kit() -> None:
+    for file in files():
+        if KIT not in file.parents:
+            imported = {node.module for node in nodes_of(file) if isinstance(node, ast.ImportFrom) and node.module}
+            assert not [module for module in imported if module.startswith("protocol.conformance")], file
 
 
 PUSHING = {
@@ -409,8 +426,11 @@ def test_no_test_reaches_into_a_private_attribute() -> None:
     """What a test needs to see of an object is public, a property or in its `statistics()`."""
     for file in sorted((ROOT / "tests").rglob("*.py")):
         private = list(_private(tree_of(file)))
-        assert not private, f"{file.relative_to(ROOT)}: {private}"
+        assert not private or file == WRONG_CLIENTS, f"{file.relative_to(ROOT)}: {private}"
 
+
+WRONG_CLIENTS = ROOT / "tests" / "protocol" / "conformance" / "wrong_clients.py"
+"""A wrong client is a right one with something inside that is wrong. Tests look at it only from outside."""
 
 ALLOWED_PRIVATE = {
     # Public in spite of their names: methods and fields of named tuples.

@@ -37,6 +37,11 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "spec": "the specification, protocol/SPEC.md",
         "tables": "the tables of frames and keys, and the unions of frames",
     },
+    "protocol/conformance": {
+        "command": "the command, as an author of a client types it",
+        "rules": "the rules that hold in every scenario",
+        "wrong_clients": "a wrong client for each scenario",
+    },
     "server": {
         "access": "every route and frame, by every kind of caller",
         "account_deletion": "an account that is deleted",

@@ -1,0 +1,213 @@
+"""The adapter of this client for the conformance kit: `python -m protocol.conformance -- python -m client.conformance`.
+
+It reads commands from its standard input and has a `Session` do them, one JSON object a line in both directions
+(`protocol/conformance/README.md`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+import trio
+
+from client.connection import NAME
+from client.errors import ClientFailure, ConnectionLost, RequestRefused
+from client.http import Credentials
+from client.known_devices import KnownDevices, all_devices
+from client.mailbox import Mailbox
+from client.renewal import MemoryLogin
+from client.session import Session
+from protocol.frames import Message, Ping, Tombstone
+
+CAN: Final = ["edit", "delete", "mark_read", "devices", "unread_count", "name", "devices_version"]
+
+NO_REPLY: Final = "no_reply"
+"""In place of the server's code, if the server has not answered in time."""
+
+Fields: TypeAlias = dict[str, Any]
+
+
+class TestedClient:
+    """A client that can be stopped and started again with what it holds.
+
+    :ivar ended: the close code after which the session does not connect again; None while it goes on.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.ended: int | None = None
+        self._nursery = nursery
+        self._session: Session | None = None
+        self._scope = trio.CancelScope()
+        self._stopped = trio.Event()
+        self._mailbox = Mailbox(b"")
+        self._login = MemoryLogin(Credentials(b"", b"", ""))
+        self._devices = KnownDevices()
+
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            raise ValueError("the client is not running: send `start` first")
+        return self._session
+
+    async def start(self, urls: list[str], token: str, user: str, device: str, *, keep: bool) -> Fields:
+        """Begin to connect; `keep`: with what the client held when it was stopped."""
+        credentials = Credentials(bytes.fromhex(user), bytes.fromhex(device), token)
+        if not keep:
+            self._mailbox, self._devices = Mailbox(credentials.user), KnownDevices()
+            self._login = MemoryLogin(credentials)
+        self.ended, self._scope, self._stopped = None, trio.CancelScope(), trio.Event()
+        self._session = Session(urls, credentials, self._mailbox, self._login)
+        self._nursery.start_soon(self._run, self._session)
+        return {}
+
+    async def _run(self, session: Session) -> None:
+        try:
+            with self._scope:
+                await session.run()
+        except ConnectionLost as lost:
+            self.ended = lost.close_code
+        finally:
+            self._stopped.set()
+
+    async def stop(self) -> Fields:
+        """Say goodbye, and keep what the client holds."""
+        if self._session is not None:
+            await self._session.say_goodbye()
+            self._scope.cancel()
+            await self._stopped.wait()
+            self._session = None
+        return {}
+
+    async def send(
+        self, conversation: str, content: str, *, is_quiet: bool = False, reply_to: int | None = None
+    ) -> Fields:
+        sent = await self.session.send(
+            bytes.fromhex(conversation),
+            bytes.fromhex(content),
+            content_type="text/plain",
+            reply_to=reply_to,
+            is_quiet=is_quiet,
+        )
+        return {"seq": sent.seq}
+
+    async def edit(self, conversation: str, seq: int, content: str) -> Fields:
+        message = self._entry(conversation, seq)
+        if not isinstance(message, Message):
+            raise ValueError(f"message {seq} is deleted")
+        return {"revision": (await self.session.edit(message, bytes.fromhex(content))).revision}
+
+    async def delete(self, conversation: str, seq: int, *, for_everyone: bool) -> Fields:
+        await self.session.delete(self._entry(conversation, seq), for_everyone=for_everyone)
+        return {}
+
+    async def mark_read(self, conversation: str, seq: int) -> Fields:
+        self.session.mark_read(bytes.fromhex(conversation), seq)
+        return {}
+
+    async def devices(self, users: list[str]) -> Fields:
+        """Ask for the devices of users; tells them all, and what has changed since the last time."""
+        asked = [bytes.fromhex(user) for user in users]
+        listed = await all_devices(await self.session.wait_online(), asked)
+        changes = self._devices.take(asked, listed)
+        return {
+            "devices": [[each.device.hex(), each.identity.hex()] for each in listed],
+            "changes": [[change.event, change.device.device.hex()] for change in changes],
+        }
+
+    async def ping(self) -> Fields:
+        """A request and its reply: the client has read everything that the server had sent before."""
+        await (await self.session.wait_online()).request(Ping(0))
+        return {}
+
+    async def state(self) -> Fields:
+        """What the client shows."""
+        told = {id_.hex(): self._conversation(id_) for id_ in self._mailbox.conversations()}
+        return {"state": {"conversations": told, "ended": self.ended}}
+
+    def _conversation(self, id_: bytes) -> Fields:
+        head = self._mailbox.head(id_)
+        assert head is not None
+        return {
+            "kind": head.kind,
+            "name": head.name,
+            "first_seq": head.first_seq,
+            "last_seq": head.last_seq,
+            "unread_count": head.unread_count,
+            "devices_version": head.devices_version or 0,
+            "participants": [each.user.hex() for each in self._mailbox.participants(id_)],
+            "messages": [_shown(entry) for entry in self._mailbox.messages(id_)],
+        }
+
+    def _entry(self, conversation: str, seq: int) -> Message | Tombstone:
+        for entry in self._mailbox.messages(bytes.fromhex(conversation)):
+            if entry.seq == seq:
+                return entry
+        raise ValueError(f"the client does not hold message {seq}")
+
+
+def _shown(entry: Message | Tombstone) -> Fields:
+    if isinstance(entry, Tombstone):
+        return {"seq": entry.seq, "content": None}
+    return {"seq": entry.seq, "content": entry.content.hex()}
+
+
+async def serve(stream: trio.abc.Stream) -> None:
+    """Do the commands that come from a stream, each in a task of its own, until it ends."""
+    lock = trio.Lock()
+
+    async def do(line: bytes) -> None:
+        answer = json.dumps(await _answer(json.loads(line), commands)) + "\n"
+        async with lock:
+            await stream.send_all(answer.encode())
+
+    async with trio.open_nursery() as nursery:
+        tested = TestedClient(nursery)
+        commands: dict[str, Callable[..., Awaitable[Fields]]] = {
+            "about": _about,
+            "start": tested.start,
+            "stop": tested.stop,
+            "send": tested.send,
+            "edit": tested.edit,
+            "delete": tested.delete,
+            "mark_read": tested.mark_read,
+            "devices": tested.devices,
+            "ping": tested.ping,
+            "state": tested.state,
+        }
+        data = b""
+        while received := await stream.receive_some():
+            *lines, data = (data + received).split(b"\n")
+            for line in lines:
+                nursery.start_soon(do, line)
+        nursery.cancel_scope.cancel()
+
+
+async def _about() -> Fields:
+    return {"name": NAME, "can": CAN}
+
+
+async def _answer(command: Fields, commands: dict[str, Callable[..., Awaitable[Fields]]]) -> Fields:
+    """The answer to a command: its fields, the code of the server's refusal, or what is wrong with the command."""
+    number, name = command.pop("id"), command.pop("do")
+    if name not in commands:
+        return {"id": number, "error": f"no command is called '{name}'"}
+    try:
+        return {"id": number, **await commands[name](**command)}
+    except RequestRefused as refused:
+        return {"id": number, "refused": refused.code}
+    except ClientFailure:
+        return {"id": number, "refused": NO_REPLY}
+    except (TypeError, ValueError) as error:
+        return {"id": number, "error": str(error)}
+
+
+def main() -> None:
+    stream = trio.StapledStream(trio.lowlevel.FdStream(os.dup(1)), trio.lowlevel.FdStream(os.dup(0)))
+    trio.run(serve, stream)
+
+
+if __name__ == "__main__":
+    main()
