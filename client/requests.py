@@ -18,6 +18,7 @@ from protocol.frames import (
     Download,
     Downloads,
     Edit,
+    Envelope,
     HeldKeys,
     History,
     KeyStatus,
@@ -83,6 +84,7 @@ class Requests(ABC):
         thumbnail: bytes | None = None,
         is_quiet: bool = False,
         devices_version: int | None = None,
+        envelopes: list[Envelope] | None = None,
         wants_devices: bool = False,
         kinds: list[str] | None = None,
         timeout_s: float = REPLY_TIMEOUT_S,
@@ -96,6 +98,7 @@ class Requests(ABC):
         :param is_quiet: it counts neither as unread nor for notices, such as a message of keys.
         :param devices_version: of the device set for which the content is encrypted. If it is not the present one,
             `RequestRefused` with the code `devices_changed` says what has changed.
+        :param envelopes: pairs (device, bytes for that device alone), 1 to `limits.MAX_ENVELOPES`; none for this one.
         :param wants_devices: then it lists the devices of the changed users, too, with keys of these `kinds`.
         """
         frame = Send(
@@ -111,6 +114,7 @@ class Requests(ABC):
             thumbnail,
             is_quiet or None,
             devices_version,
+            envelopes,
             kinds,
             wants_devices or None,
         )
@@ -143,6 +147,7 @@ class Requests(ABC):
         attachments: list[bytes] | None = None,
         thumbnail: bytes | None = None,
         devices_version: int | None = None,
+        envelopes: list[Envelope] | None = None,
         wants_devices: bool = False,
         kinds: list[str] | None = None,
         timeout_s: float = REPLY_TIMEOUT_S,
@@ -151,7 +156,7 @@ class Requests(ABC):
 
         :param revision: the known one, 0 for a message as it was sent. To retry, give the same.
         :param attachments: of the message from now on: those that it keeps, and new ones; None: none.
-        :param devices_version: as in `send`, with `wants_devices` and `kinds`.
+        :param devices_version: as in `send`, with `envelopes`, `wants_devices` and `kinds`.
         """
         frame = Edit(
             0,
@@ -165,6 +170,7 @@ class Requests(ABC):
             attachments,
             thumbnail,
             devices_version,
+            envelopes,
             kinds,
             wants_devices or None,
         )

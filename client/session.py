@@ -386,7 +386,9 @@ class Session:
                 attachments,
                 thumbnail,
                 message.is_quiet,
+                message.has_envelopes,
                 message.quiet_count,
+                message.envelope,
             )
         )
         return revised

@@ -17,5 +17,6 @@ server, the client and the tests share one implementation.
 | `codes` | error and close codes, each with the receiver's next step |
 | `limits` | every bound, with its unit and its reason |
 | `features` | the names of everything that a server can do beyond the basics |
+| `envelopes` | rules for all envelopes of a frame together |
 | `ids` | UUIDs of version 7 |
 """

@@ -38,6 +38,7 @@ class ErrorCode(Enum):
     MESSAGE_DELETED = "message_deleted"
     REVISION_CONFLICT = "revision_conflict"
     DEVICES_CHANGED = "devices_changed"
+    UNKNOWN_DEVICES = "unknown_devices"
     UNKNOWN_ATTACHMENT = "unknown_attachment"
     ATTACHMENT_INCOMPLETE = "attachment_incomplete"
     ATTACHMENT_USED = "attachment_used"
@@ -94,6 +95,9 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
         "The participants have other devices than at the version you gave: encrypt for those of the changed users, and"
         " send with the version given here.",
         False,
+    ),
+    ErrorCode.UNKNOWN_DEVICES: ErrorInfo(
+        "Some envelopes are for devices that are not of the conversation's device set: leave these out.", False
     ),
     ErrorCode.UNKNOWN_ATTACHMENT: ErrorInfo(
         "An attachment does not exist, is not yours, is gone, or was declared as an avatar: upload the file again.",

@@ -14,6 +14,16 @@ def with_fields(frame: bytes, fields: tuple[int, bytes]) -> bytes:
     return bytes((frame[0] + count,)) + frame[1:] + data
 
 
+def with_envelope(frame: bytes, envelope: bytes) -> bytes:
+    """An encoded `Message` without `envelope`, with this one: its key is the greatest, and the frame has few fields."""
+    size = len(envelope)
+    if size > 0xFF:
+        head = b"\x18\xef\x59" + size.to_bytes(2) if size <= 0xFFFF else b"\x18\xef\x5a" + size.to_bytes(4)
+    else:
+        head = b"\x18\xef\x58" + size.to_bytes(1) if size > 0x17 else b"\x18\xef" + bytes((0x40 + size,))
+    return b"".join((bytes((frame[0] + 1,)), frame[1:], head, envelope))
+
+
 _LONG_MAP: Final = b"\xb8"
 """The first byte of a frame of more than 23 fields; their number is in the second one."""
 

@@ -25,6 +25,10 @@ FEATURES: Final[dict[str, str]] = {
         "`device` in `message` and `sent`: the device that wrote it; in `receipts`: the user's own device that has read"
     ),
     "edit": "`edit`",
+    "envelopes": (
+        "`envelopes` in `send` and `edit`, `has_envelopes` and `envelope` in `message`, `unknown_devices`: bytes for"
+        " each device (19.12)"
+    ),
     "groups": "conversations of the kind `group`; `participants`, `departed`, `settings`",
     "identities": (
         "`put_keys` and `devices`, with `identity`, `identity_revision`, `devices`: what others need in order to"

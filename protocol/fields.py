@@ -151,6 +151,7 @@ _kind: Final = _text(limits.MAX_KEY_KIND_BYTES)
 _one_time_key: Final = _row(
     "[kind, number, key]", _kind, _uint(limits.MAX_SEQ, least=1), _bytes(1, limits.MAX_ONE_TIME_KEY_BYTES)
 )
+_envelope: Final = _row("[device, envelope]", _id, _bytes(1, limits.MAX_ENVELOPE_BYTES))
 _file: Final = _row(
     "[size_bytes, media_type, part_digests, thumbnail]",
     _size,
@@ -235,6 +236,26 @@ def _is_map(value: Any) -> bool:
     return type(value) is dict and set(map(type, value)) <= {int}
 
 
+_slow_envelopes: Final = _array(limits.MAX_ENVELOPES, _envelope, least=1)
+
+
+def _envelopes(value: Any) -> list[tuple[bytes, bytes]]:
+    """As `_slow_envelopes`, in a fifth of its time if nothing is wrong: a send has one for each device."""
+    if type(value) is list and 1 <= len(value) <= limits.MAX_ENVELOPES:
+        most = limits.MAX_ENVELOPE_BYTES
+        for row in value:
+            if type(row) is not list or len(row) != 2:
+                break
+            device, envelope = row
+            if type(device) is not bytes or len(device) != 16 or type(envelope) is not bytes:
+                break
+            if not 1 <= len(envelope) <= most:
+                break
+        else:
+            return [(device, envelope) for device, envelope in value]
+    return _slow_envelopes(value)  # type: ignore[no-any-return]  # it raises
+
+
 CHECKS: Final[dict[Key, Check]] = {
     Key.REQUEST: _uint(limits.MAX_REQUEST),
     Key.CONVERSATION: _id,
@@ -312,6 +333,8 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.URL: _visible(limits.MAX_URL_BYTES),
     Key.IS_QUIET: _bool,
     Key.DEVICES_VERSION: _seq,
+    Key.ENVELOPES: _envelopes,
+    Key.HAS_ENVELOPES: _bool,
     Key.IDENTITY: _bytes(1, limits.MAX_IDENTITY_BYTES),
     Key.IDENTITY_REVISION: _uint(2**31 - 1),
     Key.ONE_TIME_KEYS: _array(limits.MAX_POOL_KEYS, _one_time_key, least=1),
@@ -348,6 +371,8 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.QUIET_COUNTS: _array(2, _quiet_count, least=1),
     Key.CHANGED_USERS: _array(limits.MAX_PARTICIPANTS, _id),
     Key.WANTS_DEVICES: _bool,
+    Key.UNKNOWN_DEVICES: _array(limits.MAX_ENVELOPES, _id),
+    Key.ENVELOPE: _bytes(1, limits.MAX_ENVELOPE_BYTES),
 }
 
 OPTIONAL: Final = frozenset(
@@ -392,6 +417,10 @@ OPTIONAL: Final = frozenset(
         Key.QUIET_COUNT,
         Key.QUIET_COUNTS,
         Key.WANTS_DEVICES,
+        Key.ENVELOPES,
+        Key.HAS_ENVELOPES,
+        Key.UNKNOWN_DEVICES,
+        Key.ENVELOPE,
     }
 )
 """Fields that a frame may leave out; absent and None mean the same."""

@@ -10,6 +10,21 @@ ID_BYTES: Final = 16
 MAX_CONTENT_BYTES: Final = 64 * 1024
 """Ciphertext of one message. Larger things are attachments. Signal's envelope limit is of the same order."""
 
+MAX_ENVELOPES: Final = 256
+MAX_ENVELOPE_BYTES: Final = 64 * 1024
+MAX_ENVELOPES_BYTES: Final = 192 * 1024
+"""Envelopes of a `send` or an `edit`, the bytes of one, and of all of them together: with a content of usual size they
+fit into a WebSocket message. A ciphertext of Signal for a device has some 100 bytes beyond its content; a Welcome of
+MLS has 15 KB with the tree of 50 devices."""
+
+MAX_ENVELOPE_PARTS: Final = 100
+"""Sends and edits with envelopes that one message has had, and whose envelopes are still kept. An edit drops those of
+earlier ones that name no other device, so only a message that is edited for other devices each time comes near to it.
+Protects the operator's storage."""
+
+ENVELOPE_DAYS: Final = 30
+"""Envelopes are deleted after this time: a device that was off for longer is a new one for its senders."""
+
 MAX_CONTENT_TYPE_BYTES: Final = 64
 """A media type or a short name. RFC 6838 allows 127 bytes for each half; clients do not need them."""
 
@@ -238,6 +253,9 @@ COST_OF_MARK: Final = 10
 COST_OF_KEY: Final = 10
 """Further cost of each key that a request uploads or claims."""
 
+COST_OF_ENVELOPE: Final = 10
+"""Further cost of each of the `envelopes` of a request."""
+
 COST_OF_PUSH: Final = 5
 """Further cost of a request for each user to whom it causes a push."""
 
@@ -380,6 +398,12 @@ KEY_KINDS_PER_DEVICE: Final = Limit(
     f"{MAX_KEY_KINDS} kinds of keys that a device has ever uploaded",
     "error `quota_exceeded`",
 )
+ENVELOPE_PARTS_PER_MESSAGE: Final = Limit(
+    "envelope_parts_per_message",
+    MAX_ENVELOPE_PARTS,
+    f"{MAX_ENVELOPE_PARTS} edits whose envelopes are kept, for devices that later ones do not name",
+    "error `quota_exceeded`",
+)
 OPEN_UPLOADS_PER_USER: Final = Limit(
     "open_uploads_per_user",
     MAX_OPEN_UPLOADS,
@@ -408,6 +432,7 @@ NAMED: Final = (
     ATTACHMENT_BYTES_PER_USER,
     AVATAR_BYTES,
     KEY_KINDS_PER_DEVICE,
+    ENVELOPE_PARTS_PER_MESSAGE,
     OPEN_UPLOADS_PER_USER,
 )
 
@@ -436,6 +461,10 @@ SIZES: Final = (
     Size("cost_at_once_per_user", MAX_COST_AT_ONCE, "cost that a user may cause after a rest (11.3)"),
     Size("cursor_days", CURSOR_DAYS, "days for which a cursor is good (6.4)"),
     Size("display_name_bytes", MAX_DISPLAY_NAME_BYTES, "bytes of `display_name`"),
+    Size("envelope_bytes", MAX_ENVELOPE_BYTES, "bytes of an envelope"),
+    Size("envelope_days", ENVELOPE_DAYS, "days for which envelopes are kept (19.14)"),
+    Size("envelopes_bytes", MAX_ENVELOPES_BYTES, "bytes of all `envelopes` of a frame together (19.12)"),
+    Size("envelopes_per_message", MAX_ENVELOPES, "elements of `envelopes`"),
     Size("ephemeral_public_key_bytes", MAX_PUBLIC_KEY_BYTES, "bytes of `ephemeral_public_key`"),
     Size("identity_bytes", MAX_IDENTITY_BYTES, "bytes of `identity`"),
     Size("key_claims_per_hour", CLAIMS_PER_HOUR, "claims of a user for a device in an hour (19.6)"),

@@ -50,7 +50,7 @@ class Key(IntEnum):
     CURSOR = 22
     MORE = 23
     # From here on keys take two bytes. Frames that are sent for each message have only `reply_to`,
-    # `attachments`, `thumbnail`, `is_quiet` and `quiet_count` among these.
+    # `attachments`, `thumbnail`, `is_quiet`, `has_envelopes`, `quiet_count` and `envelope` among these.
     COUNT = 24
     BEFORE = 25
     AFTER = 26
@@ -103,6 +103,8 @@ class Key(IntEnum):
     URL = 73
     IS_QUIET = 74
     DEVICES_VERSION = 75
+    ENVELOPES = 76
+    HAS_ENVELOPES = 77
     PAGES = 80
     IDENTITY = 81
     IDENTITY_REVISION = 82
@@ -140,6 +142,9 @@ class Key(IntEnum):
     QUIET_COUNTS = 118
     CHANGED_USERS = 136
     WANTS_DEVICES = 137
+    UNKNOWN_DEVICES = 138
+    # The greatest key, so that it comes last: the bytes before it are the same for all devices.
+    ENVELOPE = 239
 
 
 class Type(IntEnum):

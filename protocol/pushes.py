@@ -24,7 +24,9 @@ class Message(Struct, frozen=True, gc=False):
     :ivar attachments: ids, in the order that the sender gave; None if it has none.
     :ivar thumbnail: a small ciphertext beside the content; None if it has none.
     :ivar is_quiet: it counts neither as unread nor for notices; None for false.
+    :ivar has_envelopes: it was sent or edited with envelopes, for this device or others; None for false.
     :ivar quiet_count: how many of the conversation's messages up to this one are quiet; None for 0.
+    :ivar envelope: of this device, from the latest edit that names it; None if none does, or it is gone by now.
     """
 
     TYPE: ClassVar = Type.MESSAGE
@@ -45,7 +47,9 @@ class Message(Struct, frozen=True, gc=False):
     attachments: list[bytes] | None = None
     thumbnail: bytes | None = None
     is_quiet: bool | None = None
+    has_envelopes: bool | None = None
     quiet_count: int | None = None
+    envelope: bytes | None = None
 
 
 class Tombstone(Struct, frozen=True, gc=False):

@@ -84,6 +84,8 @@ class Error(Struct, frozen=True, gc=False):
     :ivar devices: of `devices_changed`, if the client has asked for it: the devices of the changed users.
     :ivar changed_users: of `devices_changed`: the users whose devices have changed since the version that the client
         gave. Some may have left, and some may have no device now.
+    :ivar unknown_devices: of the error of that name: those among the devices of the envelopes that are not of the
+        conversation's device set.
     """
 
     TYPE: ClassVar = Type.ERROR
@@ -97,6 +99,7 @@ class Error(Struct, frozen=True, gc=False):
     devices_version: int | None = None
     devices: list[ListedDevice] | None = None
     changed_users: list[bytes] | None = None
+    unknown_devices: list[bytes] | None = None
 
 
 class Welcome(Struct, frozen=True, gc=False):

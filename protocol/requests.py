@@ -11,6 +11,9 @@ from protocol.numbers import Type
 OneTimeKey: TypeAlias = tuple[str, int, bytes]
 """A public key of a device: its kind, its number, which grows from key to key of a kind, and its bytes."""
 
+Envelope: TypeAlias = tuple[bytes, bytes]
+"""Bytes for one device: the device, and the bytes."""
+
 
 class Hello(Struct, frozen=True, gc=False):
     """The first frame of a connection: it says whose device this is. Answered by `Welcome`, or by a close code.
@@ -41,6 +44,7 @@ class Send(Struct, frozen=True, gc=False):
     :ivar is_quiet: it counts neither as unread nor for notices, also after edits; None for false.
     :ivar devices_version: of the conversation's device set, for which the content is encrypted. If it is not the
         present one, the message is refused: `devices_changed`. None: not checked.
+    :ivar envelopes: bytes for some devices of the participants, each of which gets its own alone. None: none.
     :ivar kinds: with `wants_devices`, of keys to claim of each of the devices, as in `Devices`; None: none.
     :ivar wants_devices: `devices_changed` is to list the devices of the changed users; None for false.
     """
@@ -58,6 +62,7 @@ class Send(Struct, frozen=True, gc=False):
     thumbnail: bytes | None = None
     is_quiet: bool | None = None
     devices_version: int | None = None
+    envelopes: list[Envelope] | None = None
     kinds: list[str] | None = None
     wants_devices: bool | None = None
 
@@ -93,6 +98,7 @@ class Edit(Struct, frozen=True, gc=False):
     :ivar attachments: of the message from now on: those that it keeps, and new ones; None: none.
     :ivar thumbnail: as in `Send`, instead of the one before.
     :ivar devices_version: as in `Send`, with `kinds` and `wants_devices`.
+    :ivar envelopes: as in `Send`, for the new content; devices that they do not name keep those of before.
     """
 
     TYPE: ClassVar = Type.EDIT
@@ -107,6 +113,7 @@ class Edit(Struct, frozen=True, gc=False):
     attachments: list[bytes] | None = None
     thumbnail: bytes | None = None
     devices_version: int | None = None
+    envelopes: list[Envelope] | None = None
     kinds: list[str] | None = None
     wants_devices: bool | None = None
 

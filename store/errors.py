@@ -340,6 +340,21 @@ class StaleDevices(Refused):
         self.users = users
 
 
+class UnlistedDevices(Refused):
+    """Envelopes are for devices that are not of the conversation's device set.
+
+    :ivar devices: these.
+    """
+
+    def __init__(self, devices: Sequence[bytes]) -> None:
+        super().__init__(f"{len(devices)} devices are not of the device set")
+        self.devices = devices
+
+
+class TooManyParts(Refused):
+    """The message has as many edits with envelopes as it may: `limits.MAX_ENVELOPE_PARTS`."""
+
+
 class BadUpload(Refused):
     """The declaration of a file contradicts itself, or is beyond the bounds of all deployments.
 

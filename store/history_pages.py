@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.frames import Message, Tombstone
 from store import sql
@@ -57,7 +58,7 @@ class HistoryVersion(NamedTuple):
 class NewestPage(Struct, frozen=True):
     """The newest messages above a seq, newest first.
 
-    :ivar sizes: the bytes of each: content, nonce and key.
+    :ivar sizes: the bytes of each: content, nonce and key, and the envelope if it has one.
     :ivar more: there are further messages above that seq.
     """
 
@@ -65,6 +66,12 @@ class NewestPage(Struct, frozen=True):
     messages: list[Message | Tombstone]
     sizes: list[int]
     more: bool
+
+    def with_envelopes(self, messages: list[Message | Tombstone]) -> NewestPage:
+        """The same page with these messages, which have envelopes beside what the sizes count."""
+        envelopes = [each.envelope if isinstance(each, Message) else None for each in messages]
+        sizes = [size + len(envelope or b"") for size, envelope in zip(self.sizes, envelopes, strict=True)]
+        return replace(self, messages=messages, sizes=sizes)
 
 
 async def history_version_for(pool: Pool, token: str, conversation: bytes) -> tuple[Identity, HistoryVersion]:

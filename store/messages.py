@@ -16,6 +16,7 @@ from protocol import ids
 from protocol.frames import Message, Tombstone
 from protocol.limits import TEMP_ID_DAYS
 from store import sql
+from store.envelopes import EnvelopeTable, PackedEnvelopes, columns_of, page_with_own, tables_of
 from store.errors import (
     ATTACHMENT_OUTCOMES,
     DatabaseError,
@@ -30,6 +31,7 @@ from store.errors import (
     TempIdExpired,
     Unavailable,
     UnknownMessage,
+    UnlistedDevices,
 )
 from store.participant_lists import ParticipantsCache
 from store.postgres.columns import BIGINT, BIGINTS, BOOLS, BYTEAS, INT, TEXTS, UUID, UUIDS
@@ -61,6 +63,11 @@ _SEND: Final = Statement(
         "device": UUIDS,
         "is_quiet": BOOLS,
         "devices_version": BIGINTS,
+        "envelopes": BYTEAS,
+        "envelope_devices": UUIDS,
+        "envelope_ends": BIGINTS,
+        "envelope_of": BIGINTS,
+        "envelope_upto": BIGINTS,
     },
 )
 
@@ -94,6 +101,7 @@ class NewMessage(Struct, frozen=True, gc=False):
     :ivar device: the device that sends it; None only where it is not known.
     :ivar is_quiet: it counts neither as unread nor for notices.
     :ivar devices_version: of the conversation's device set, for which it is encrypted; None: not told.
+    :ivar envelopes: for some devices of the set; None: none.
     """
 
     conversation: bytes
@@ -109,11 +117,17 @@ class NewMessage(Struct, frozen=True, gc=False):
     device: bytes | None = None
     is_quiet: bool = False
     devices_version: int | None = None
+    envelopes: PackedEnvelopes | None = None
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of its content and thumbnail."""
+        """The bytes of its content and thumbnail, which each device gets."""
         return len(self.content) + len(self.thumbnail or b"")
+
+    @property
+    def envelope_bytes(self) -> int:
+        """The bytes of its envelopes, each of which one device gets."""
+        return 0 if self.envelopes is None else len(self.envelopes.body)
 
     def digest(self) -> bytes:
         """A digest of everything that a retry with the same temp_id must repeat, but for the conversation. 32 bytes.
@@ -133,6 +147,8 @@ class NewMessage(Struct, frozen=True, gc=False):
             framed.append(b"t%b" % self.thumbnail)
         if self.is_quiet:
             framed.append(b"q")
+        if self.envelopes is not None:
+            framed.append(b"e%b" % self.envelopes.framed)
         return blake2b(b"".join(framed), digest_size=32).digest()
 
 
@@ -170,7 +186,7 @@ async def send(
 
     One bad message fails alone: where Postgres refuses the batch, each message is tried by itself. Outcomes are
     `Committed`, `NotAParticipant`, `TempIdConflict`, `TempIdExpired`, `UnknownMessage` (to reply to),
-    `UnknownAttachment`, `AttachmentIncomplete`, `AttachmentUsed`, `Unavailable`
+    `UnknownAttachment`, `AttachmentIncomplete`, `AttachmentUsed`, `StaleDevices`, `UnlistedDevices`, `Unavailable`
     (the outcome is unknown; a retry with the same temp_id finds out), `Locked`, `Overloaded`, or `StoreError` for a
     fault.
 
@@ -314,6 +330,7 @@ def _parameters(cache: ParticipantsCache, batch: list[NewMessage]) -> tuple[dict
         "device": [message.device for message in batch],
         "is_quiet": [message.is_quiet for message in batch],
         "devices_version": None,
+        **dict.fromkeys(("envelopes", "envelope_devices", "envelope_ends", "envelope_of", "envelope_upto")),
     }
     if any(message.attachments is not None for message in batch):
         parameters["attachments"] = [
@@ -323,6 +340,8 @@ def _parameters(cache: ParticipantsCache, batch: list[NewMessage]) -> tuple[dict
         parameters["thumbnail"] = [message.thumbnail for message in batch]
     if any(message.devices_version is not None for message in batch):
         parameters["devices_version"] = [message.devices_version for message in batch]
+    if any(message.envelopes is not None for message in batch):
+        parameters |= columns_of([message.envelopes for message in batch])
     return parameters, cached
 
 
@@ -359,6 +378,8 @@ def _outcomes(
             cache.put(message.conversation, *cached[message.conversation])
         if outcome == "devices":
             outcomes.append(StaleDevices(*stale))
+        elif outcome == "unlisted":
+            outcomes.append(UnlistedDevices(stale[1]))
         elif outcome in _REFUSED:
             outcomes.append(_REFUSED[outcome]())
         else:
@@ -390,12 +411,15 @@ async def history(
     before: int | None = None,
     after: int | None = None,
     max_bytes: int | None = None,
+    device: bytes | None = None,
 ) -> HistoryPage:
     """A page of history: newest first, or oldest first if `after` is given.
 
     :param before: only messages with a smaller seq.
     :param after: only messages with a greater seq.
-    :param max_bytes: of all contents, nonces and keys together; the first message is returned even if it has more.
+    :param max_bytes: of all contents, nonces, keys and envelopes together; the first message is returned even if it has
+        more.
+    :param device: of the user; its envelopes come with the messages. None: no envelopes.
     :raises NotAParticipant: if the user may not see the conversation.
     """
     parameters = {
@@ -411,6 +435,7 @@ async def history(
         raise NotAParticipant
     found = [row for row in rows if row[0] is not None]
     page = [message_of(conversation, *row) for row in found[:limit] if row[-1]]
+    page = await page_with_own(pool, device, page, max_bytes)
     return HistoryPage(page, len(page) < len(found), rows[0][-2])
 
 
@@ -423,11 +448,19 @@ class PageAround(Struct, frozen=True):
 
 
 async def history_around(
-    pool: Pool, user: bytes, conversation: bytes, *, around: int, limit: int, max_bytes: int | None = None
+    pool: Pool,
+    user: bytes,
+    conversation: bytes,
+    *,
+    around: int,
+    limit: int,
+    max_bytes: int | None = None,
+    device: bytes | None = None,
 ) -> PageAround:
     """A page of history with `around`, or the place where it would be, in the middle.
 
     :param max_bytes: like in `history`; the messages nearest to `around` are returned first.
+    :param device: as in `history`.
     :raises NotAParticipant: if the user may not see the conversation.
     """
     older, newer = limit // 2 + 1, (limit - 1) // 2
@@ -440,6 +473,9 @@ async def history_around(
     before = [row for row in found if row[0] <= around]
     after = [row for row in found if row[0] > around]
     page = [message_of(conversation, *row) for row in (*before[-older:], *after[:newer]) if row[-1]]
+    page.sort(key=lambda message: (abs(message.seq - around), message.seq))
+    page = await page_with_own(pool, device, page, max_bytes)
+    page.sort(key=lambda message: message.seq)
     has_older = bool(before) and page[0].seq > before[0][0]
     return PageAround(page, has_older, bool(after) and page[-1].seq < after[-1][0])
 
@@ -450,11 +486,13 @@ class MissedMessage(Struct, frozen=True):
     :ivar message: as its sender sees it.
     :ivar holders: the users, among some, whose devices are told it.
     :ivar hiders: those who have deleted it for themselves: their devices are told a tombstone.
+    :ivar envelopes: of all devices; None if it has none.
     """
 
     message: Message | Tombstone
     holders: list[bytes]
     hiders: list[bytes]
+    envelopes: EnvelopeTable | None = None
 
 
 async def messages_between(
@@ -462,9 +500,12 @@ async def messages_between(
 ) -> list[MissedMessage]:
     """Messages with `after < seq <= upto`, oldest first, for a node that missed them and has devices of these users."""
     parameters = {"conversation": conversation, "users": users, "after": after, "upto": upto, "limit": limit}
+    rows = await pool.read(MESSAGES_BETWEEN, parameters)
+    found = [message_of(conversation, *row[:-2]) for row in rows]
+    tables = await tables_of(pool, found)
     return [
-        MissedMessage(message_of(conversation, *row), holders, hiders)
-        for *row, holders, hiders in await pool.read(MESSAGES_BETWEEN, parameters)
+        MissedMessage(message, holders, hiders, table)
+        for message, (*_, holders, hiders), table in zip(found, rows, tables, strict=True)
     ]
 
 

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from protocol.frames import Message, Tombstone
-from protocol.limits import CURSOR_DAYS
+from protocol.frames import Envelope, Message, Tombstone
+from protocol.limits import CURSOR_DAYS, MAX_ENVELOPE_PARTS
 from store import sql
+from store.envelopes import EnvelopeTable, pack
 from store.errors import (
     ATTACHMENT_OUTCOMES,
     MessageDeleted,
@@ -18,7 +19,9 @@ from store.errors import (
     Refused,
     RevisionConflict,
     StaleDevices,
+    TooManyParts,
     UnknownMessage,
+    UnlistedDevices,
 )
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
@@ -31,6 +34,7 @@ _REFUSED: Final[dict[str, type[Refused]]] = {
     "foreign": NotTheSender,
     "deleted": MessageDeleted,
     "conflict": RevisionConflict,
+    "full": TooManyParts,
     **ATTACHMENT_OUTCOMES,
 }
 
@@ -42,12 +46,14 @@ class MessageChange(Struct, frozen=True):
     :ivar participants: users whose devices must be told.
     :ivar hidden_for: the sender's blocker, who gets a tombstone instead.
     :ivar is_new: false for a retry: then the first request tells the devices.
+    :ivar envelopes: of an edited message, for all devices; None if it has none.
     """
 
     message: Message | Tombstone
     participants: list[bytes]
     is_new: bool
     hidden_for: bytes | None = None
+    envelopes: EnvelopeTable | None = None
 
 
 async def edit(
@@ -65,6 +71,7 @@ async def edit(
     *,
     device: bytes | None = None,
     devices_version: int | None = None,
+    envelopes: list[Envelope] | None = None,
 ) -> tuple[MessageChange, int, int]:
     """Replace the content of one of the user's messages; return the change, the new revision, and the time of the edit
     (microseconds).
@@ -74,12 +81,15 @@ async def edit(
     :param attachments: ids, of the message from now on; those that it does not keep are orphaned.
     :param device: the device that edits.
     :param devices_version: of the conversation's device set, for which the content is encrypted; None: not told.
+    :param envelopes: for some devices of the set; None: none. Devices that they do not name keep those of before.
     :raises NotAParticipant: if the user is not a participant of the conversation.
     :raises UnknownMessage: if the message does not exist, or the user may not see it.
     :raises NotTheSender: if it is another user's.
     :raises MessageDeleted: if it was deleted, for everyone or for this user.
     :raises RevisionConflict: if it has another revision.
     :raises StaleDevices: if the device set has another version.
+    :raises UnlistedDevices: if envelopes are for devices that are not of the set.
+    :raises TooManyParts: if it has as many edits with envelopes as it may.
     :raises UnknownAttachment, AttachmentIncomplete, AttachmentUsed: if it cannot have an attachment.
     """
     parameters = {
@@ -95,12 +105,15 @@ async def edit(
         "thumbnail": thumbnail,
         "device": None if device is None else uuid(device),
         "devices_version": devices_version,
+        **_envelope_parameters(envelopes),
     }
-    [(outcome, *columns, present, changed)] = await pool.fetch(_sql.edit, parameters)
+    [(outcome, *columns, present, refused_for)] = await pool.fetch(_sql.edit, parameters)
     if outcome == "devices":
-        raise StaleDevices(present, changed)
+        raise StaleDevices(present, refused_for)
+    if outcome == "unlisted":
+        raise UnlistedDevices(refused_for)
     message, created, new, edited, participants, *rest = columns
-    reply_to, hidden_for, temp_id, is_quiet, quiet_count = rest
+    reply_to, hidden_for, temp_id, is_quiet, quiet_count, has_envelopes, devices, bodies = rest
     if outcome not in ("edited", "again"):
         raise _REFUSED[outcome]
     revised = Message(
@@ -121,9 +134,20 @@ async def edit(
         attachments,
         thumbnail,
         is_quiet or None,
+        has_envelopes or None,
         quiet_count,
     )
-    return MessageChange(revised, participants or [], outcome == "edited", hidden_for), new, edited
+    table = None if devices is None else dict(zip(devices, bodies, strict=True))
+    return MessageChange(revised, participants or [], outcome == "edited", hidden_for, table), new, edited
+
+
+def _envelope_parameters(envelopes: list[Envelope] | None) -> dict[str, Any]:
+    names = ("envelope_devices", "envelope_ends", "envelopes", "envelope_digest")
+    packed = pack(envelopes)
+    if packed is None:
+        return {**dict.fromkeys(names), "envelope_parts": MAX_ENVELOPE_PARTS}
+    values = (uuids(packed.devices), packed.ends, packed.body, packed.digest())
+    return {**dict(zip(names, values, strict=True)), "envelope_parts": MAX_ENVELOPE_PARTS}
 
 
 async def delete_for_everyone(pool: Pool, user: bytes, conversation: bytes, seq: int) -> MessageChange:

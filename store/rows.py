@@ -57,6 +57,7 @@ def message_of(
     quiet_count: int | None,
     is_gone: bool,
     deleted_by: bytes | None,
+    has_envelopes: bool,
     *_: Any,
 ) -> Message | Tombstone:
     """A message, or its tombstone if it was deleted for everyone or for the reader; columns in this order."""
@@ -80,6 +81,7 @@ def message_of(
         attachments,
         thumbnail,
         is_quiet or None,
+        has_envelopes or None,
         quiet_count,
     )
 
@@ -149,19 +151,19 @@ class Entry(NamedTuple):
     @property
     def avatar(self) -> bytes | None:
         """As `avatar_of` takes it."""
-        avatar: bytes | None = self.head[39]
+        avatar: bytes | None = self.head[40]
         return avatar
 
     @property
     def devices_version(self) -> int | None:
         """None for 0."""
-        version: int | None = self.head[40]
+        version: int | None = self.head[41]
         return version
 
     @property
     def last_message(self) -> Row | None:
         """The columns of the last message, as `message_of` takes them; None if the user may read none."""
-        return None if self.head[20] is None else self.head[20:39]
+        return None if self.head[20] is None else self.head[20:40]
 
     def participants(self) -> Iterator[Row]:
         """The columns of each participant, as `participant_of` takes them."""
@@ -185,7 +187,7 @@ def entries_of(rows: Iterable[Row]) -> list[Entry]:
         if kind == _PARTICIPANT:
             shown.setdefault(row[1:3], []).append(row)
         elif kind == _PROFILE:
-            profiles[row[3]] = (*row[5:8], row[39])
+            profiles[row[3]] = (*row[5:8], row[40])
         elif kind == _CONVERSATION:
             heads.append(row)
         elif kind == _STAY:

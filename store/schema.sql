@@ -559,6 +559,8 @@ create table messages (
     device_id uuid,
     -- It counts neither as unread nor for notices; and how many of the messages up to this one are so.
     is_quiet boolean not null default false,
+    -- It was sent or edited with envelopes, which may be gone by now.
+    has_envelopes boolean not null default false,
     quiet_count bigint not null default 0,
     -- The ids of its attachments, in the sender's order, and a small thumbnail, which is ciphertext. Null: none.
     attachments uuid[],
@@ -574,6 +576,30 @@ create index messages_uncounted on messages (conversation_id, seq) where (delete
     is_quiet;
 create trigger messages_orphan after update of deleted on messages for each row when (old.deleted is null and
     new.deleted is not null) execute function orphan_attachments();
+
+-- Bytes that were sent with a message, or with an edit of it, each for one device: one row for all of them, since a row
+-- for each device costs three times as much. Written with the message, and deleted with it or after some days
+-- (forget_envelopes in envelopes.sql). Without foreign keys, as messages.
+create table envelopes (
+    conversation_id uuid not null,
+    seq bigint not null,
+    -- In the order in which they were written; of several parts that name a device the last one counts.
+    part int not null,
+    -- The revision of the message to which they belong: a reader of an earlier one does not get them.
+    revision int not null,
+    -- The devices, and the end of each one's envelope in the body.
+    devices uuid[] not null,
+    ends bigint[] not null,
+    body bytea not null,
+    created timestamptz not null,
+    constraint envelopes_pkey primary key (conversation_id, seq, part),
+    constraint envelopes_numbers check (seq >= 1 and part >= 0 and revision >= 0),
+    constraint envelopes_sizes check (cardinality(devices) >= 1 and cardinality(devices) <= 256 and cardinality(ends) =
+        cardinality(devices) and length(body) >= 1 and length(body) <= 196608 and ends[cardinality(ends)] =
+        length(body))
+);
+-- Ciphertext does not compress, and a device's part of it is read without the rest.
+create index envelopes_created on envelopes (created);
 
 -- Messages that were edited, or deleted for everyone: the transaction and the time of the last change.
 create table revisions (
@@ -1271,16 +1297,18 @@ create table migrations (
 -- have ended.
 -- drop_keys_of_ended() returns trigger
 
--- A digest of the content of an edit: a retry has the same.
+-- A digest of the content of an edit, with that of its envelopes: a retry has the same.
 -- edit_digest(p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_attachments uuid[],
---     p_thumbnail bytea) returns bytea
+--     p_thumbnail bytea, p_envelope_digest bytea) returns bytea
 
 -- Replaces the content of a message, and its attachments: those that it does not keep are orphaned.
 -- edit_message(p_user uuid, p_conversation uuid, p_seq bigint, p_revision bigint, p_content_type text, p_content bytea,
 --     p_nonce bytea, p_ephemeral_public_key bytea, p_attachments uuid[], p_thumbnail bytea, p_device uuid,
---     p_devices_version bigint, out outcome text, out id uuid, out created bigint, out revision bigint, out edited
---     bigint, out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id uuid, out is_quiet
---     boolean, out quiet_count bigint, out devices_version bigint, out changed_devices uuid[]) returns record
+--     p_devices_version bigint, p_envelopes bytea, p_envelope_devices uuid[], p_envelope_ends bigint[],
+--     p_envelope_digest bytea, p_parts int, out outcome text, out id uuid, out created bigint, out revision bigint, out
+--     edited bigint, out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id uuid, out
+--     is_quiet boolean, out quiet_count bigint, out devices_version bigint, out refused_for uuid[], out has_envelopes
+--     boolean, out envelope_devices uuid[], out envelope_bodies bytea[]) returns record
 
 -- Records the ends of runs.
 -- end_jobs(p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[], p_tracebacks
@@ -1379,6 +1407,10 @@ create table migrations (
 -- What the server holds of a device: a row for each kind; one row without a kind if there is none.
 -- key_status(p_device uuid) returns table(identity bytea, identity_revision int, history bigint, kind text, count
 --     bigint, first bigint, highest bigint, digest bytea, last_resort bigint, is_given boolean)
+
+-- The envelopes of a message as of a revision: each device with the bytes from the last part that names it.
+-- latest_envelopes(p_conversation uuid, p_seq bigint, p_revision int, out devices uuid[], out bodies bytea[]) returns
+--     record
 
 -- A step of the deletion of an account: the user leaves some groups, and the conversation of the user's own devices,
 -- and the other user of some direct conversations can send no more.
@@ -1499,8 +1531,8 @@ create table migrations (
 -- readable_messages(p_conversation uuid, p_user uuid, p_floor bigint) returns table(seq bigint, id uuid, sender_id
 --     uuid, created timestamptz, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision
 --     int, edited timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea, temp_id uuid, device_id uuid,
---     is_quiet boolean, quiet_count bigint, is_gone boolean, deleted_by uuid, deleted timestamptz, is_silent boolean,
---     size int)
+--     is_quiet boolean, quiet_count bigint, is_gone boolean, deleted_by uuid, has_envelopes boolean, deleted
+--     timestamptz, is_silent boolean, size int)
 
 -- The recipients of a message, and their marks: all users who took part when it was sent, other than its sender.
 -- recipients_of(p_conversation uuid, p_seq bigint, p_sender uuid) returns table(user_id uuid, delivered_seq bigint,
@@ -1535,17 +1567,18 @@ create table migrations (
 -- send_batch(p_lock_ms int, p_conversations uuid[], p_conversation uuid[], p_known_version bigint[], p_id uuid[],
 --     p_sender uuid[], p_temp_id uuid[], p_digest bytea[], p_content_type text[], p_content bytea[], p_nonce bytea[],
 --     p_ephemeral_public_key bytea[], p_reply_to bigint[], p_attachments text[], p_thumbnail bytea[], p_device uuid[],
---     p_is_quiet boolean[], p_devices_version bigint[]) returns table(n bigint, outcome text, seq bigint, id uuid,
---     created bigint, device uuid, quiet_count bigint, recipients_version bigint, participant_ids uuid[],
---     devices_version bigint, changed_devices uuid[])
+--     p_is_quiet boolean[], p_devices_version bigint[], p_envelopes bytea[], p_envelope_devices uuid[], p_envelope_ends
+--     bigint[], p_envelope_of bigint[], p_envelope_upto bigint[]) returns table(n bigint, outcome text, seq bigint, id
+--     uuid, created bigint, device uuid, quiet_count bigint, recipients_version bigint, participant_ids uuid[],
+--     devices_version bigint, refused_for uuid[])
 
 -- Commits a batch of one send.
 -- send_one(p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
 --     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to
---     bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_is_quiet boolean, p_devices_version bigint, out
---     outcome text, out seq bigint, out id uuid, out created bigint, out device uuid, out quiet_count bigint, out
---     recipients_version bigint, out participant_ids uuid[], out devices_version bigint, out changed_devices uuid[])
---     returns record
+--     bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_is_quiet boolean, p_devices_version bigint,
+--     p_envelopes bytea, p_envelope_devices uuid[], p_envelope_ends bigint[], out outcome text, out seq bigint, out id
+--     uuid, out created bigint, out device uuid, out quiet_count bigint, out recipients_version bigint, out
+--     participant_ids uuid[], out devices_version bigint, out refused_for uuid[]) returns record
 
 -- A user blocks another user, or ends the block.
 -- set_blocked(p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean, out outcome text, out shown uuid[],
@@ -1604,6 +1637,10 @@ create table migrations (
 -- user, or sent by a user whom they blocked.
 -- uncounted_seqs(p_conversation uuid, p_user uuid, p_after bigint, p_upto bigint) returns setof bigint
 
+-- Those of some devices that are not of the device set of a conversation: that have no identity, or whose user does not
+-- take part, as the participants are shown.
+-- unlisted_devices(p_conversation uuid, p_devices uuid[]) returns uuid[]
+
 -- The number of messages that a participant has not read, without counting messages.
 -- unread_count(c conversations, p participants) returns bigint
 
@@ -1619,7 +1656,7 @@ create table migrations (
 --     p_limit int, p_bytes bigint) returns table(conversation uuid, seq bigint, id uuid, created bigint, sender uuid,
 --     content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision int, edited bigint, reply_to
 --     bigint, attachments uuid[], thumbnail bytea, temp_id uuid, device uuid, is_quiet boolean, quiet_count bigint,
---     is_gone boolean, deleted_by uuid, is_beyond boolean)
+--     is_gone boolean, deleted_by uuid, has_envelopes boolean, is_beyond boolean)
 
 -- The form in which the name of a deleted user is kept.
 -- username_hash(p_username text) returns bytea

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import cbor2
 import msgspec
@@ -25,6 +25,7 @@ from protocol.frames import Conversation, Departed, Message, OwnSettings, Partic
 from protocol.limits import COUNTED, CURSOR_DAYS, MAX_SHOWN
 from store import sql
 from store.conversations import some_of
+from store.envelopes import size_of, with_own
 from store.errors import ExpiredCursor, ForeignCursor
 from store.own_settings import own_settings_of_all
 from store.postgres.columns import BIGINT, BIGINTS, BOOL, INT, TEXT, TEXTS, UUID, UUIDS
@@ -192,13 +193,16 @@ def _unpack(numbers: tuple[int, ...]) -> Snapshot | None:
     return Snapshot(numbers[0], numbers[1:]) if numbers else None
 
 
-async def sync(pool: Pool, user: bytes, cursor: bytes | None, *, newest: int | None = None) -> SyncPage:
+async def sync(
+    pool: Pool, user: bytes, cursor: bytes | None, *, newest: int | None = None, device: bytes | None = None
+) -> SyncPage:
     """A page of changes since `cursor`; without a cursor, a page of all conversations, each with its last message.
 
     It runs several queries, each at a later moment: a late change may be sent twice, on this page or a later one, but
     no change is missed.
 
     :param newest: the most new messages of each conversation, the last ones. Edits and deletions are not counted.
+    :param device: of the user; its envelopes come with the messages. None: no envelopes.
     :raises ForeignCursor: if the cursor was not issued to this user by this server's current database.
     :raises ExpiredCursor: if it is so old that the changes since are no longer known.
     """
@@ -230,7 +234,7 @@ async def sync(pool: Pool, user: bytes, cursor: bytes | None, *, newest: int | N
     changed = [_Changed(*row) for row in zip(*columns, strict=True)]
     target = first_target or _durable(now, last, base)
     goes_on = bool(changed) and changed[0].conversation == held.conversation
-    page = _Page(pool, user, base, marks, newest, held.after if goes_on else -1)
+    page = _Page(pool, user, device, base, marks, newest, held.after if goes_on else -1)
     if is_own_new and first_target is None:
         page.pushes += (await own_settings_of_all(pool, [user])).values()
     rest = await page.fill(changed)
@@ -330,6 +334,7 @@ class _Page:
         self,
         pool: Pool,
         user: bytes,
+        device: bytes | None,
         base: Snapshot | None,
         marks: Snapshot | None,
         newest: int | None,
@@ -337,6 +342,7 @@ class _Page:
     ) -> None:
         self._pool = pool
         self._user = user
+        self._device = device
         self._base = base
         self._marks = marks
         self._newest = newest
@@ -356,7 +362,7 @@ class _Page:
             [self._base_of(each) for each in some],
             self._marks and str(self._marks),
         )
-        by_id = {conversation.conversation: conversation for conversation in found}
+        by_id = await self._with_last_envelopes(some, found)
         told: list[list[SyncPush]] = []
         size = 0
         for each in some:
@@ -378,6 +384,20 @@ class _Page:
         for each, pushes in zip(some, told, strict=True):
             pushes += departed.get(each.conversation, ())
         return await self._add_messages(some, told, max(MAX_BYTES - size, 0)) or rest
+
+    async def _with_last_envelopes(
+        self, changed: Sequence[_Changed], found: Sequence[Conversation]
+    ) -> dict[bytes, Conversation]:
+        """These conversations by id, with the device's envelopes in those last messages that are told."""
+        by_id = {conversation.conversation: conversation for conversation in found}
+        if self._device is not None:
+            shown = [
+                by_id[each.conversation]
+                for each in changed
+                if (self._base is None or each.news == "came") and each.conversation in by_id
+            ]
+            by_id |= {each.conversation: each for each in await with_own(self._pool, self._device, shown)}
+        return by_id
 
     def _base_of(self, changed: _Changed) -> str | None:
         """The snapshot since which participants must have changed to be sent; None: all are sent."""
@@ -422,21 +442,40 @@ class _Page:
             "bytes": max_bytes,
         }
         rows = await self._pool.read(PAGE_MESSAGES, parameters)
-        messages: dict[bytes, list[tuple[Any, ...]]] = {}
-        for row in rows:
-            messages.setdefault(row[0], []).append(row)
+        beyond = rows.pop()[0] if rows and rows[-1][-1] else None
+        found = [message_of(*row) for row in rows]
+        if self._device is not None:
+            told_with = await with_own(self._pool, self._device, found)
+            if told_with is not found:
+                # The query has counted all bytes but those of the envelopes.
+                found, cut_off = _within(told_with, max_bytes)
+                beyond = cut_off or beyond
+        messages: dict[bytes, list[Message | Tombstone]] = {}
+        for message in found:
+            messages.setdefault(message.conversation, []).append(message)
         for n, each in enumerate(changed):
             # The page before has sent a conversation that continues on this one.
             if n > 0 or self._after < 0:
                 self.pushes += told[n]
             is_departed = any(isinstance(push, Departed) for push in told[n])
-            for row in messages.get(each.conversation, ()):
-                if row[-1]:
-                    return n, after[n]
-                after[n] = row[1]
+            for message in messages.get(each.conversation, ()):
+                after[n] = message.seq
                 if not is_departed:
-                    self.pushes.append(message_of(*row))
+                    self.pushes.append(message)
+            if each.conversation == beyond:
+                return n, after[n]
         return None
+
+
+def _within(messages: list[Message | Tombstone], max_bytes: int) -> tuple[list[Message | Tombstone], bytes | None]:
+    """The first of these messages, as many as a page has room for with their envelopes, but at least one; and the
+    conversation of the next one, if there is one."""
+    size = 0
+    for n, message in enumerate(messages):
+        size += size_of(message)
+        if n and size > max_bytes:
+            return messages[:n], message.conversation
+    return messages, None
 
 
 def _told(conversation: Conversation, news: str, *, is_fresh: bool) -> list[SyncPush]:
@@ -465,5 +504,5 @@ def _size(push: SyncPush) -> int:
     if isinstance(push, Conversation):
         size += _STAY_BYTES * len(push.former or ()) + _SEQ_BYTES * len(push.uncounted_seqs or ())
         if isinstance(push.last_message, Message):
-            size += len(push.last_message.content)
+            size += size_of(push.last_message)
     return size

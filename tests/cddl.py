@@ -43,6 +43,7 @@ STRICTER = (
     (re.compile(r"quiet-upto = \[seq, seq\]"), "quiet-upto = {0: seq, 1: seq}"),
     (re.compile(r"allowed = \[limit, limit-value\]"), "allowed = {0: limit, 1: limit-value}"),
     (re.compile(r"avatar = \[id, size, digest\]"), "avatar = {0: id, 1: size, 2: digest}"),
+    (re.compile(r"envelope = \[id, envelope-bytes\]"), "envelope = {0: id, 1: envelope-bytes}"),
     (
         re.compile(r"one-time-key = \[key-kind, key-number, key-bytes\]"),
         "one-time-key = {0: key-kind, 1: key-number, 2: key-bytes}",
@@ -128,7 +129,7 @@ ROWS |= {
     Key.PARTICIPANTS: 0,
     Key.CONVERSATIONS: 0,
 }
-ROWS |= {Key.ONE_TIME_KEYS: 3, Key.LAST_RESORT_KEYS: 3, Key.POOLS: 7, Key.DEVICES: 0}
+ROWS |= {Key.ENVELOPES: 2, Key.ONE_TIME_KEYS: 3, Key.LAST_RESORT_KEYS: 3, Key.POOLS: 7, Key.DEVICES: 0}
 """Field whose value is an array of arrays, or an array, or has such fields -> the number of elements of each array."""
 
 

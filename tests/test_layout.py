@@ -51,6 +51,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "changes": "each change, live and as a fresh fetch",
         "consent": "requests of strangers",
         "device_sets": "changed device sets, live and as the refusal of a send",
+        "envelopes": "bytes of messages for single devices, by every way in which a device meets a message",
         "full_redis": "Redis without memory",
         "key_fail_over": "keys while Postgres fails over",
         "outages": "Postgres or Redis away",

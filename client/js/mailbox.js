@@ -210,5 +210,7 @@ function quietCountAt({ entries, quiet }, seq) {
 
 function supersedes(frame, held) {
   if (held.type === 'tombstone') return false
-  return frame.type === 'tombstone' || (frame.revision ?? 0) > (held.revision ?? 0)
+  if (frame.type === 'tombstone') return true
+  const newer = (frame.revision ?? 0) - (held.revision ?? 0)
+  return newer > 0 || (newer === 0 && frame.envelope !== undefined && held.envelope === undefined) // 19.13
 }

@@ -1,6 +1,7 @@
 """The tasks `forget`, `expired_tokens` and `old_security_events` delete what nothing needs.
 
-These are idempotency keys so old that retries are refused, changes so old that a cursor from before them is refused,
+These are idempotency keys so old that retries are refused, envelopes of old messages, changes so old that a cursor from
+before them is refused,
 names of deleted users that others may take, invitations that have expired, jobs that died long ago, counts of mails
 and of claims before their window, tokens that ended long ago, and security events older than the deployment keeps them.
 """
@@ -13,6 +14,7 @@ from jobs.engine.job import Job
 from jobs.tasks.batches import in_batches
 from store.account_deletions import forget_usernames
 from store.emails import forget_mailboxes, forget_sent
+from store.envelopes import forget_envelopes
 from store.invitations import forget_invitations
 from store.jobs import forget_dead
 from store.keys import end_expired_identities, forget_claims
@@ -25,6 +27,9 @@ from store.tokens import forget_tokens
 
 BATCH: Final = 2000
 """Keys in one transaction: some 20 ms."""
+
+ENVELOPES: Final = 200
+"""Rows of envelopes in one transaction: each may have 192 KiB, in some 100 pieces of its own table."""
 
 TOKENS: Final = 500
 """Devices in one transaction. Each write of a device writes its indexes too."""
@@ -44,8 +49,8 @@ class Forgetting:
         self._events_days = events_days
 
     async def forget(self, job: Job) -> None:
-        """Delete old keys, changes, names, invitations, dead jobs, counts of mails and of claims, and the identities of
-        expired devices, until none are left or the time is over."""
+        """Delete old keys, envelopes, changes, names, invitations, dead jobs, counts of mails and of claims, and the
+        identities of expired devices, until none are left or the time is over."""
         await in_batches(job, self._forget_some, "rows checked")
 
     async def expired_tokens(self, job: Job) -> None:
@@ -60,6 +65,7 @@ class Forgetting:
         return (
             await forget_temp_ids(self._pool, limit=BATCH)
             + await forget_revisions(self._pool, limit=BATCH)
+            + await forget_envelopes(self._pool, limit=ENVELOPES)
             + await forget_resets(self._pool, limit=BATCH)
             + await forget_usernames(self._pool, limit=BATCH)
             + await forget_invitations(self._pool, limit=BATCH)

@@ -34,6 +34,7 @@ from server.delivery.broadcast import Broadcast, push_of, tombstone_of
 from server.delivery.hub import Hub
 from server.delivery.receipt_counts import ReceiptCounter
 from store.conversations import some_of
+from store.envelopes import tables_of
 from store.errors import StoreError
 from store.messages import ActiveConversation, active_conversations, current_participants, messages_between
 from store.own_settings import changed_since as own_changed_since
@@ -126,8 +127,10 @@ class CatchUp:
             for active in await active_conversations(self._pool, some, ago_s=ago_s):
                 pushed += await self._push_missed(active)
             # Clients recognise an edit or a deletion that they already have by its revision.
-            for revised, concerned in await revised_since(self._pool, some, ago_s=ago_s):
-                self._broadcast.push_found(push_of(revised, concerned))
+            revised = await revised_since(self._pool, some, ago_s=ago_s)
+            tables = await tables_of(self._pool, [message for message, _ in revised])
+            for (message, concerned), envelopes in zip(revised, tables, strict=True):
+                self._broadcast.push_found(push_of(message, concerned, envelopes=envelopes))
                 pushed += 1
             await self._push_other_changes(some)
             self._broadcast.flush()
@@ -207,7 +210,7 @@ class CatchUp:
         found = await messages_between(self._pool, conversation, users, after=after, upto=upto, limit=MAX_CATCH_UP)
         for missed in found:
             message = missed.message
-            self._broadcast.push_found(push_of(message, missed.holders, seq=message.seq))
+            self._broadcast.push_found(push_of(message, missed.holders, seq=message.seq, envelopes=missed.envelopes))
             if missed.hiders:
                 left = encode(tombstone_of(message))
                 self._broadcast.push_found(AddressedPush(conversation, 0, left, missed.hiders))

@@ -8,7 +8,7 @@ reach the devices of one node only.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -81,14 +81,23 @@ def tombstone_of(message: Message | Tombstone) -> Tombstone:
 
 
 def push_of(
-    message: Message | Tombstone, users: Collection[bytes], *, seq: int = 0, origin: HubConnection | None = None
+    message: Message | Tombstone,
+    users: Collection[bytes],
+    *,
+    seq: int = 0,
+    origin: HubConnection | None = None,
+    envelopes: Mapping[bytes, bytes] | None = None,
 ) -> AddressedPush:
     """The push of a message as its sender sees it.
 
     :param seq: the message's, if the message is new; else 0.
+    :param envelopes: device -> its envelope; the message itself has none.
     """
     conversation = message.conversation
-    if isinstance(message, Tombstone) or message.temp_id is None:
+    if isinstance(message, Tombstone):
         return AddressedPush(conversation, seq, encode(message), users, origin, cause=message.sender)
-    frame = encode(replace(message, temp_id=None))
-    return AddressedPush(conversation, seq, frame, users, origin, cause=message.sender, temp_id=message.temp_id)
+    temp_id = message.temp_id
+    frame = encode(message if temp_id is None else replace(message, temp_id=None))
+    return AddressedPush(
+        conversation, seq, frame, users, origin, cause=message.sender, temp_id=temp_id, envelopes=envelopes
+    )

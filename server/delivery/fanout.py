@@ -92,7 +92,7 @@ class Fanout:
         if self._is_alone():
             return
         if len(self._waiting) < MAX_WAITING:
-            self._waiting.put(push, len(push.frame) + 16 * len(push.users), trio.current_time())
+            self._waiting.put(push, push.size_bytes + 16 * len(push.users), trio.current_time())
         elif push.key is None:
             self.miss("too many pushes wait for Redis")
 

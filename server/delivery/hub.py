@@ -21,7 +21,7 @@ import structlog
 import trio
 
 from protocol.codes import CloseCode
-from protocol.encoded import type_mark, with_temp_id
+from protocol.encoded import type_mark, with_envelope, with_temp_id
 from server.delivery.push_queue import PushQueue
 from server.delivery.sequencer import SequenceGap, Sequencer
 from server.transport.outbox import Outbox
@@ -50,7 +50,7 @@ _QUANTUM: Final = 16
 def _cost_of(push: AddressedPush) -> int:
     """In deliveries of a small frame: the recipients, more for large frames, and the memory of the frame."""
     size = len(push.frame)
-    return len(push.users) * (1 + (size >> 13)) + (size >> 8)
+    return len(push.users) * (1 + (size >> 13)) + (push.size_bytes >> 8)
 
 
 class HubConnection(Protocol):
@@ -310,11 +310,14 @@ class Hub:
         self._offered += len(targets)
         if key is None:
             self.counts.offered[type_mark(frame)] += len(targets)
-        sender, own = push.cause, self._own_frame(push)
+        sender, own, envelopes = push.cause, self._own_frame(push), push.envelopes
         for connection in targets:
             outbox = connection.outbox
             if key is None:
-                outbox.push(frame if own is None or connection.user != sender else own)
+                told = frame if own is None or connection.user != sender else own
+                if envelopes is not None and (envelope := envelopes.get(connection.device)) is not None:
+                    told = with_envelope(told, envelope)
+                outbox.push(told)
             else:
                 outbox.push_latest(key, frame)
             if not outbox.is_touched:

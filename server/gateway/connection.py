@@ -24,6 +24,7 @@ from protocol import limits, websocket
 from protocol.codec import decode_from_client, encode
 from protocol.codes import CloseCode, ErrorCode
 from protocol.encoded import with_fields
+from protocol.envelopes import fault_of
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.frames import (
     Abort,
@@ -462,6 +463,7 @@ class Connection:
             if isinstance(frame, RequestError):
                 raise frame
             self._machine.receive(frame)
+            self._check_envelopes(frame)
             match frame:
                 case Send():
                     self._count(frame.request)
@@ -537,6 +539,17 @@ class Connection:
             self._is_excessive = True
             self.budget.charge(self.heard_at, limits.COST_OF_REFUSAL + unpaid)
             raise in_debt(frame.request, self.budget.debt_s(self.heard_at))
+
+    def _check_envelopes(self, frame: Request) -> None:
+        """Charge the user for the envelopes of a request, if it has some.
+
+        :raises RequestError: if there is something wrong with them.
+        """
+        if isinstance(frame, (Send, Edit)) and frame.envelopes is not None:
+            self.budget.charge(self.heard_at, limits.COST_OF_ENVELOPE * len(frame.envelopes))
+            fault = fault_of(frame.envelopes, self.device)
+            if fault is not None:
+                raise RequestError(frame.request, ErrorCode.INVALID_FRAME, fault)
 
     def _charge_control_frame(self) -> None:
         self.budget.charge(self.heard_at, limits.COST_OF_REFUSAL)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from protocol.frames import Error
+from protocol.limits import ENVELOPE_PARTS_PER_MESSAGE
 from store.errors import (
     AccountSuspended,
     AttachmentIncomplete,
@@ -34,9 +35,11 @@ from store.errors import (
     TokenRenewed,
     TokenReused,
     TokenUnknown,
+    TooManyParts,
     Unavailable,
     UnknownAttachment,
     UnknownMessage,
+    UnlistedDevices,
 )
 from store.redis.client import RedisError
 
@@ -59,6 +62,8 @@ _CODES: Final[dict[type[Any], ErrorCode]] = {
     MessageDeleted: ErrorCode.MESSAGE_DELETED,
     RevisionConflict: ErrorCode.REVISION_CONFLICT,
     StaleDevices: ErrorCode.DEVICES_CHANGED,
+    UnlistedDevices: ErrorCode.UNKNOWN_DEVICES,
+    TooManyParts: ErrorCode.QUOTA_EXCEEDED,
     NoObjectStore: ErrorCode.NO_OBJECT_STORE,
     UnknownAttachment: ErrorCode.UNKNOWN_ATTACHMENT,
     AttachmentIncomplete: ErrorCode.ATTACHMENT_INCOMPLETE,
@@ -103,6 +108,9 @@ def store_error_reply(request: int, error: StoreError) -> Error:
     if code is ErrorCode.INTERNAL:
         # The reply tells the client that the error has been logged.
         log.error("request_failed", exc_info=error)
+    if isinstance(error, TooManyParts):
+        limit = ENVELOPE_PARTS_PER_MESSAGE
+        return error_reply(RequestError(request, code, f"limit {limit.name}: {limit.shown}", limit=limit))
     reply = error_reply(RequestError(request, code, ""))
     if isinstance(error, StaleDevices):
         return replace(
@@ -112,4 +120,6 @@ def store_error_reply(request: int, error: StoreError) -> Error:
             devices=error.devices,
             changed_users=list(error.users),
         )
+    if isinstance(error, UnlistedDevices):
+        return replace(reply, unknown_devices=list(error.devices))
     return reply

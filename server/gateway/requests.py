@@ -55,6 +55,7 @@ from server.gateway.keys import KeyHandler, KeyRequest
 from server.gateway.transfers import TransferHandler
 from server.transport.outbox import ROOM_BYTES, Whole
 from store import conversations, messages, revisions, tokens
+from store.envelopes import with_own
 from store.errors import DatabaseError, ForeignCursor, Refused, StaleDevices, StoreError
 from store.marks import message_status
 from store.page_cursor import InvalidCursor, decode_cursor, encode_cursor
@@ -171,6 +172,7 @@ class RequestHandler:
                 frame.thumbnail,
                 device=connection.device,
                 devices_version=frame.devices_version,
+                envelopes=frame.envelopes,
             )
         except StaleDevices as changed:
             if frame.wants_devices:
@@ -187,7 +189,8 @@ class RequestHandler:
     def _push_change(self, connection: Connection, change: revisions.MessageChange) -> None:
         if change.is_new:
             message = change.message
-            self._push(connection, push_of(message, change.participants, origin=connection))
+            told = push_of(message, change.participants, origin=connection, envelopes=change.envelopes)
+            self._push(connection, told)
             if change.hidden_for is not None:
                 stone = tombstone_of(message)
                 self._push(connection, AddressedPush(message.conversation, 0, encode(stone), [change.hidden_for]))
@@ -232,7 +235,7 @@ class RequestHandler:
     async def _page(self, connection: Connection, cursor: bytes | None, newest: int | None) -> SyncPage:
         # First pushes, then the look-up: changes committed in between come twice, and none are missed.
         connection.outbox.resume()
-        page = await sync(self._pool, connection.user, cursor, newest=newest)
+        page = await sync(self._pool, connection.user, cursor, newest=newest, device=connection.device)
         if not page.more:
             connection.outbox.note_synced(page.marks)
         return page
@@ -259,6 +262,7 @@ class RequestHandler:
             before=frame.before,
             after=frame.after,
             max_bytes=limits.MAX_PAGE_BYTES,
+            device=connection.device,
         )
         downloads = None
         if frame.wants_downloads:
@@ -280,7 +284,7 @@ class RequestHandler:
         )
         page: list[Conversation] = []
         size = 0
-        for conversation in found[:count]:
+        for conversation in await with_own(self._pool, connection.device, found[:count]):
             size += len(encode(conversation))
             if page and size > limits.MAX_PAGE_BYTES:
                 break

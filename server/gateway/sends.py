@@ -12,7 +12,7 @@ import trio
 
 from protocol.codec import encode
 from protocol.errors import RequestError
-from protocol.frames import Message, Send, Sent
+from protocol.frames import Envelope, Message, Send, Sent
 from server.delivery.broadcast import Broadcast
 from server.delivery.hub import Hub
 from server.delivery.message_traces import MessageTraces, SendTrace
@@ -22,6 +22,7 @@ from server.gateway.delivery_hops import DeliveryHops
 from server.gateway.replies import error_name
 from store.batching.two_lanes import Lanes
 from store.clock import Clock
+from store.envelopes import pack
 from store.errors import Locked, Overloaded, StaleDevices, StoreError, Unavailable
 from store.messages import Committed, NewMessage, Outcome, send
 from store.participant_lists import ParticipantsCache, participant_counts
@@ -50,6 +51,7 @@ class PendingSend:
     :ivar trace: None unless it is sampled.
     :ivar wants_devices: if the device set has changed, the reply lists the devices of the changed users.
     :ivar kinds: of keys to claim of each of these devices; None: none.
+    :ivar envelopes: as `message` has them packed; None: none.
     """
 
     connection: Connection
@@ -60,6 +62,7 @@ class PendingSend:
     trace: SendTrace | None = None
     wants_devices: bool = False
     kinds: list[str] | None = None
+    envelopes: list[Envelope] | None = None
 
 
 class Sends:
@@ -95,7 +98,7 @@ class Sends:
             "the send queue",
             self._commit,
             self._settle,
-            lambda pending: pending.message.size_bytes + 256,
+            lambda pending: pending.message.size_bytes + pending.message.envelope_bytes + 256,
             source_of=lambda pending: pending.message.sender,
             key_of=lambda pending: pending.message.conversation,
         )
@@ -124,6 +127,7 @@ class Sends:
             connection.device,
             bool(frame.is_quiet),
             frame.devices_version,
+            pack(frame.envelopes),
         )
         users = self._participants.size_for(frame.conversation, connection.user)
         charged = cost_of_pushes(users, message.size_bytes)
@@ -131,7 +135,15 @@ class Sends:
         wants_devices = frame.wants_devices is True
         self.lanes.submit_nowait(
             PendingSend(
-                connection, frame.request, message, connection.heard_at, charged, trace, wants_devices, frame.kinds
+                connection,
+                frame.request,
+                message,
+                connection.heard_at,
+                charged,
+                trace,
+                wants_devices,
+                frame.kinds,
+                frame.envelopes,
             )
         )
         connection.budget.charge(connection.heard_at, charged)
@@ -258,6 +270,7 @@ class Sends:
                 attachments=message.attachments,
                 thumbnail=message.thumbnail,
                 is_quiet=message.is_quiet or None,
+                has_envelopes=None if message.envelopes is None else True,
                 quiet_count=committed.quiet_count,
             )
         )
@@ -271,6 +284,7 @@ class Sends:
             temp_id=message.temp_id,
             committed_us=now_us,
             trace=None if pending.trace is None else pending.trace.span.context,
+            envelopes=None if pending.envelopes is None else dict(pending.envelopes),
         )
         self._broadcast.push(push)
 

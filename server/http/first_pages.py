@@ -35,6 +35,7 @@ from server.http.owners import Owners
 from server.http.queries import HistoryQuery
 from server.http.versioned_cache import CacheStatistics, Key, VersionedCache
 from store import history_pages, list_pages
+from store.envelopes import with_own
 from store.history_pages import NewestPage
 from store.list_pages import NO_DIGEST, ListState
 from store.postgres.pool import Pool
@@ -175,12 +176,14 @@ class FirstPages:
             identity, found = await history_pages.newest_for(
                 self._pool, token, conversation, limit=limit, max_bytes=MAX_CONTENT_BYTES
             )
-            return identity, self._keep_history(history, identity.user, conversation, limit, encoding, found)
+            return identity, await self._history(history, identity, conversation, limit, encoding, found)
         identity, version = await history_pages.history_version_for(self._pool, token, conversation)
         key = (conversation, version.view(identity.user), limit, encoding)
         tag = self._tags.of(history, "history", *key, version)
-        if (shown := held_tag(if_none_match, tag)) is not None:
-            return identity, HeldPage(shown)
+        if if_none_match:
+            for each in (tag, self._tags.of(history, "history", *key, identity.device, version)):
+                if (shown := held_tag(if_none_match, each)) is not None:
+                    return identity, HeldPage(shown)
         held = None
         if tag is not None:
             cached = self._histories.get(key, history.epoch, version)
@@ -193,7 +196,7 @@ class FirstPages:
         if held is not None and not found.version.follows(held.page.parts.version):
             # There was another commit than of messages between the two queries.
             held, found = None, await self._newest(identity.user, conversation, limit, None)
-        return identity, self._keep_history(history, identity.user, conversation, limit, encoding, found, held)
+        return identity, await self._history(history, identity, conversation, limit, encoding, found, held)
 
     async def _newest(
         self, user: bytes, conversation: bytes, limit: int, held: CachedPage[HistoryParts] | None
@@ -218,7 +221,9 @@ class FirstPages:
         # New messages do not change the pages before a cursor.
         state = version if before is None else version._replace(last_seq=0)
         bounds = (query.limit, query.cursor, query.after_seq, query.around_seq)
-        tag = self._tags.of(history, "older", conversation, version.view(identity.user), bounds, encoding, state)
+        view = version.view(identity.user)
+        # With the device, which has envelopes of its own.
+        tag = self._tags.of(history, "older", conversation, view, identity.device, bounds, encoding, state)
         return identity, OlderPage(tag, before, query.after_seq if after is None else after)
 
     def _keep_list(
@@ -229,18 +234,27 @@ class FirstPages:
         _keep(self._lists, key, history, page.parts.version, cached, is_mended=is_mended)
         return cached
 
-    def _keep_history(
+    async def _history(
         self,
         history: ReadHistory,
-        user: bytes,
+        identity: Identity,
         conversation: bytes,
         limit: int,
         encoding: Encoding,
         found: NewestPage,
         held: CachedPage[HistoryParts] | None = None,
     ) -> CachedPage[HistoryParts]:
+        """The page of these messages. It is kept, unless it has envelopes: then it is for this device alone."""
+        key = (conversation, found.version.view(identity.user), limit, encoding)
+        told = await with_own(self._pool, identity.device, found.messages)
+        if told is not found.messages:
+            # Pages that are kept have no message with envelopes.
+            found = found.with_envelopes(told)
+            page = history_page(conversation, found, limit, encoding, held.page if held else None)
+            self._histories.missed()
+            tag = self._tags.of(history, "history", *key, identity.device, found.version)
+            return CachedPage(page, tag, CompressedForms())
         page = history_page(conversation, found, limit, encoding, held.page if held else None)
-        key = (conversation, found.version.view(user), limit, encoding)
         cached = CachedPage(page, self._tags.of(history, "history", *key, found.version), CompressedForms())
         _keep(self._histories, key, history, found.version, cached, is_mended=held is not None)
         return cached

@@ -14,7 +14,7 @@ A node ignores other kinds, which a later version may write: its next catch-up o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import cbor2
@@ -40,6 +40,8 @@ class AddressedPush(NamedTuple):
     :ivar temp_id: of a message, for the devices of its sender. The frame, which all others get, has none.
     :ivar committed_us: when a new message was committed, by Postgres' clock, in microseconds since 1970; 0: not known.
     :ivar trace: of a sampled message, the context of the span that the push belongs to, 24 bytes.
+    :ivar envelopes: of a message, device -> its envelope, which that device alone gets. The frame, which all others
+        get, has none. None: no device gets one.
     """
 
     conversation: bytes
@@ -52,6 +54,13 @@ class AddressedPush(NamedTuple):
     temp_id: bytes | None = None
     committed_us: int = 0
     trace: bytes | None = None
+    envelopes: Mapping[bytes, bytes] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of the frame and of all envelopes."""
+        size = len(self.frame)
+        return size if self.envelopes is None else size + sum(map(len, self.envelopes.values()))
 
 
 class CatchUpRequest(NamedTuple):
@@ -143,14 +152,19 @@ def decode_entry(entry: bytes) -> Iterator[EntryItem]:
         yield DrainRequest()
     elif kind == _PUSHES:
         for conversation, seq, frame, key, joined, cause, committed_us, *rest in body:
-            temp_id, trace = (*rest, None, None)[:2]
+            temp_id, trace, envelopes = (*rest, None, None, None)[:3]
             users = _split(joined)
-            yield AddressedPush(conversation, seq, frame, users, None, key, cause, temp_id, committed_us, trace)
+            yield AddressedPush(
+                conversation, seq, frame, users, None, key, cause, temp_id, committed_us, trace, envelopes
+            )
 
 
-def _for_few(push: AddressedPush, users: Sequence[bytes]) -> tuple[bytes | None, ...]:
-    """What few pushes have: the temp_id, for the devices of a message's sender if the node holds some; the trace."""
+def _for_few(push: AddressedPush, users: Sequence[bytes]) -> tuple[bytes | Mapping[bytes, bytes] | None, ...]:
+    """What few pushes have: the temp_id, for the devices of a message's sender if the node holds some; the trace; the
+    envelopes, of which the node finds those of its devices."""
     temp_id = push.temp_id if push.cause in users else None
+    if push.envelopes is not None:
+        return temp_id, push.trace, push.envelopes
     if push.trace is not None:
         return temp_id, push.trace
     return () if temp_id is None else (temp_id,)

@@ -46,7 +46,7 @@ on conflict (task) do update set upto = greatest(progress.upto, excluded.upto);
 -- name: note_storage
 -- Notes the bytes of tables and indexes, those of messages apart; the last look of a day counts.
 with relation as (
-    select c.relname in ('messages', 'sends', 'outbox', 'revisions', 'hidden', 'attachments') as is_of_messages,
+    select c.relname in ('messages', 'envelopes', 'sends', 'outbox', 'revisions', 'hidden', 'attachments') as is_of_messages,
            pg_table_size(c.oid) as table_bytes, pg_indexes_size(c.oid) as index_bytes
     from pg_class c
     where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'm')

@@ -106,7 +106,7 @@ case when me.quiet_count > 0 then array[me.base_seq, me.base_quiet_count, me.las
 m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
 m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
 m.attachments, m.thumbnail, m.temp_id, m.device_id, m.is_quiet,
-nullif(m.quiet_count, 0), m.is_gone, m.deleted_by,
+nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.has_envelopes,
 (select v.told from avatars v where v.id = me.avatar), nullif(me.devices_version, 0)
 
 -- name: of_heads
@@ -119,13 +119,13 @@ from page me left join lateral readable_messages(me.conversation_id, me.user_id,
 1, s.viewer, s.conversation_id, s.user_id, s.actor_id, null, null, s.joined_seq, s.since_seq, s.delivered_seq, s.read_seq,
 null, null, null, null, null, null, s.is_admin, null,
 null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, s.is_blocked,
-null, null, null
+null, null, null, null
 
 -- name: profiles
 -- 2: the profile of a user who is shown as a participant, once for all conversations.
 2, null, null, u.id, null, u.username, u.display_name, u.profile_revision,
 null, null, null, null, null, null, null, null, null, null, null,
-null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
 (select v.told from avatars v where v.id = u.avatar), null
 
 -- name: former
@@ -136,7 +136,7 @@ select 3, me.viewer, me.conversation_id, f.user_id, coalesce(f.removed_by, f.use
        case when me.size <= %(most)s then f.read_seq else -1 end,
        (extract(epoch from f.departed) * 1000000)::bigint, null, null, null, null, null, null, null,
        null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
-       null, null, null
+       null, null, null, null
 from page me
 cross join lateral (
     select * from former_stays(me.conversation_id) s

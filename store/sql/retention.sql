@@ -36,7 +36,8 @@ select e.conversation_id, e.wants_archive from expiries e where not e.is_cleared
 -- bytes (message_bytes), or the first message. They do not change again.
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
-       m.attachments, m.thumbnail, null::uuid, m.device_id, m.is_quiet, nullif(m.quiet_count, 0), m.deleted is not null, m.deleted_by
+       m.attachments, m.thumbnail, null::uuid, m.device_id, m.is_quiet, nullif(m.quiet_count, 0), m.deleted is not null, m.deleted_by,
+       m.has_envelopes
 from (
     select oldest.*, sum(oldest.size) over (order by oldest.seq) as bytes,
            row_number() over (order by oldest.seq) as n
@@ -70,6 +71,8 @@ with target as (
     from batch b where a.conversation_id = b.conversation_id and a.seq = b.seq
 ), unrevised as (
     delete from revisions r using batch b where r.conversation_id = b.conversation_id and r.seq = b.seq
+), unsealed as (
+    delete from envelopes e using batch b where e.conversation_id = b.conversation_id and e.seq = b.seq
 ), unhidden as (
     delete from hidden h using batch b where h.conversation_id = b.conversation_id and h.seq = b.seq
 ), ended as (

@@ -94,6 +94,7 @@ one_time_keys = st.tuples(
 pools = st.tuples(
     texts(limits.MAX_KEY_KIND_BYTES), st.integers(0, limits.MAX_POOL_KEYS), seqs, seqs, digests, seqs, st.booleans()
 )
+envelopes = st.tuples(ids, st.binary(min_size=1, max_size=64))
 marks = arrays(st.tuples(ids, seqs), 1, limits.MAX_MARKS)
 stored = st.deferred(lambda: records(Message) | records(Tombstone))
 
@@ -210,6 +211,10 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "devices_version": seqs,
     "changed_users": arrays(ids, 0, limits.MAX_PARTICIPANTS),
     "wants_devices": st.booleans(),
+    "envelopes": arrays(envelopes, 1, limits.MAX_ENVELOPES),
+    "has_envelopes": st.booleans(),
+    "unknown_devices": arrays(ids, 0, limits.MAX_ENVELOPES),
+    "envelope": binaries(limits.MAX_ENVELOPE_BYTES).filter(bool),
 }
 
 
@@ -316,6 +321,10 @@ def full(struct_: type[Record]) -> Any:
         "devices_version": 4,
         "changed_users": [b"\x66" * 16],
         "wants_devices": True,
+        "envelopes": [(b"\xaa" * 16, b"\xe1"), (b"\xbb" * 16, b"\xe2\xe2")],
+        "has_envelopes": True,
+        "unknown_devices": [b"\xbb" * 16],
+        "envelope": b"\xe2\xe2",
     }
     samples |= {"quiet_count": 3}
     samples |= dict.fromkeys(("seq", "before", "after", "first_seq", "last_seq", "unread_count"), 7)

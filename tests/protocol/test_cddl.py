@@ -149,6 +149,12 @@ KEYS = [
     *([[*POOL[:4], bytes(31), *POOL[5:]]], [[*POOL[:6], 1]], [POOL[:6]], [[*POOL, 1]], POOL),
     *(["otk"] * count for count in (1, 8, 9)),
 ]
+ENVELOPE = [ID, b"e"]
+ENVELOPES = [
+    *([ENVELOPE] * count for count in (1, 256, 257)),
+    *([[ID, bytes(size)]] for size in (0, 65_536, 65_537)),
+    *([[bytes(15), b"e"]], [[ID, "e"]], [ENVELOPE[:1]], [[*ENVELOPE, 1]], ENVELOPE, [{17: ID, 239: b"e"}]),
+]
 VALUES = [
     *(None, True, False, 0.0, 1.5, cbor2.undefined),
     *(-(2**64), -1, 0, 1, 100, 101, 2**16 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1),
@@ -172,6 +178,7 @@ VALUES = [
     *FILES,
     *PART_REQUESTS,
     *KEYS,
+    *ENVELOPES,
     *([ID] * count for count in (10, 11)),
 ]
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from protocol import items, limits
 from protocol.codec import decode_from_client, decode_from_server, encode, encode_fields, encode_request
 from protocol.codes import CloseCode, ErrorCode
-from protocol.encoded import head_of, is_push, with_fields, with_temp_id
+from protocol.encoded import head_of, is_push, with_envelope, with_fields, with_temp_id
 from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestError
 from protocol.fields import OPTIONAL, OPTIONAL_IN
 from protocol.frames import (
@@ -211,7 +211,7 @@ unknown_values = (
 )
 
 
-@given(requests, st.dictionaries(unknown_keys, unknown_values, max_size=12))
+@given(requests, st.dictionaries(unknown_keys, unknown_values, max_size=6))
 def test_unknown_keys_are_ignored(frame: Request, unknown: dict[int, Any]) -> None:
     """A peer of a later version may send more keys; up to MAX_FIELDS in all."""
     assert list(decode_from_client(cbor2.dumps(as_map(frame) | unknown))) == [frame]
@@ -529,6 +529,21 @@ def test_a_message_of_too_many_frames_is_refused() -> None:
 def test_a_temp_id_is_put_into_an_encoded_message(message: Message, temp_id: bytes) -> None:
     """The bytes equal those of the message encoded with its temp_id, for any other fields."""
     assert with_temp_id(encode(replace(message, temp_id=None)), temp_id) == encode(replace(message, temp_id=temp_id))
+
+
+@given(records(Message), records(Message))
+def test_an_envelope_is_put_behind_an_encoded_message(message: Message, other: Message) -> None:
+    """The bytes before it are those of the message for all other devices, but for the number of the fields."""
+    envelope = other.envelope or b"e"
+    told, shared = encode(replace(message, envelope=envelope)), encode(replace(message, envelope=None))
+    assert with_envelope(shared, envelope) == told
+    assert told[1:].startswith(shared[1:])
+
+
+@pytest.mark.parametrize("size", [1, 23, 24, 255, 256, 65_535, 65_536])
+def test_an_envelope_of_any_length_is_encoded_in_the_shortest_way(size: int) -> None:
+    message = replace(full(Message), envelope=None)
+    assert with_envelope(encode(message), bytes(size)) == reference_frame(replace(message, envelope=bytes(size)))
 
 
 @pytest.mark.parametrize("data", ["a10107f5", "a20018a500f5", "a1", "a10101a10101a1", "a10101a10101a10101"])

@@ -129,7 +129,7 @@ def test_every_key_of_a_frame_that_is_sent_for_each_message_takes_one_byte() -> 
     may take two bytes."""
     for struct in (Send, Sent, Message, Tombstone, MarkDelivered, MarkRead, Done, Edit, Revised, Sync, Synced):
         few = {"reply_to", "attachments", "thumbnail", "is_quiet", "quiet_count", "count", "pages", "actor"}
-        few |= {"devices_version", "kinds", "wants_devices"}
+        few |= {"devices_version", "kinds", "wants_devices", "envelopes", "has_envelopes", "envelope"}
         assert max(Key[name.upper()] for name in struct.__struct_fields__ if name not in few) <= 23, struct
 
 
@@ -157,8 +157,14 @@ def test_the_largest_frames_fit_into_one_websocket_message() -> None:
         *[getattr(send, name) for name in ("content_type", "content", "nonce", "ephemeral_public_key")],
         attachments=send.attachments,
         thumbnail=send.thumbnail,
+        has_envelopes=True,
+        envelope=bytes(limits.MAX_ENVELOPE_BYTES),
     )
     assert len(encode(push)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES
+    envelope = limits.MAX_ENVELOPES_BYTES // limits.MAX_ENVELOPES
+    envelopes = [(b"d" * 16, bytes(envelope))] * limits.MAX_ENVELOPES
+    small = replace(send, content=bytes(32 * 1024), thumbnail=None, envelopes=envelopes)
+    assert len(encode(small)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES
     marks = MarkDelivered(limits.MAX_REQUEST, [(b"c" * 16, limits.MAX_SEQ)] * limits.MAX_MARKS)
     assert len(encode(marks)) <= limits.MAX_WEBSOCKET_MESSAGE_BYTES
     lag = Lag([(b"c" * 16, limits.MAX_SEQ)] * limits.MAX_HEADS)

@@ -51,6 +51,7 @@ NO_COUNTS: list[Any] = [
 
 FILE: list[Any] = [70_000, "image/png", bytes(32), [2000, bytes(32)]]
 AVATAR: list[Any] = [b"a" * 16, 40_000, bytes(32)]
+ENVELOPE: list[Any] = [b"d" * 16, b"e"]
 POOL: list[Any] = ["otk", 84, 17, 100, bytes(32), 1, False]
 PART_REQUEST: list[Any] = [1, "https://files.example.org/a", [["content-length", "70000"]]]
 
@@ -205,6 +206,14 @@ WRONG: dict[Key, list[Any]] = {
     Key.DEVICES_VERSION: NO_SEQ,
     Key.CHANGED_USERS: [{}, 5, [b"c" * 16] * 1001, *([each] for each in NO_ID)],
     Key.WANTS_DEVICES: NO_BOOL,
+    Key.ENVELOPES: [
+        *(5, {}, [], ENVELOPE, [None], [[b"d" * 16, b"e" * 8]] * 257, [ENVELOPE[:1]], [[*ENVELOPE, 1]]),
+        *([[device, b"e"]] for device in NO_ID),
+        *([[b"d" * 16, each]] for each in no_bytes(1, 65536)),
+    ],
+    Key.HAS_ENVELOPES: NO_BOOL,
+    Key.UNKNOWN_DEVICES: [{}, 5, [b"c" * 16] * 257, *([each] for each in NO_ID)],
+    Key.ENVELOPE: no_bytes(1, 65536),
     Key.IDENTITY: no_bytes(1, 4096),
     Key.IDENTITY_REVISION: [-1, 2**31, True, 1.0],
     Key.ONE_TIME_KEYS: no_keys(200),

@@ -64,7 +64,7 @@ class Answer:
 
 
 _IDS = {"user", "asked_by", "device", "conversation", "message", "sender", "notifier"}
-_BYTES = {"content", "nonce", "ephemeral_public_key"}
+_BYTES = {"content", "nonce", "ephemeral_public_key", "envelope"}
 
 
 def _natural(value: Any) -> Any:

@@ -58,6 +58,11 @@ IMPOSSIBLE = {
     ),
     "a message before the first": "insert into messages {message} values ('{group}', 0, {rest}, null, null)",
     "an answer to what is not there yet": "insert into messages {message} values ('{group}', 1, {rest}, 1, null)",
+    "envelopes of nobody": "insert into envelopes values ('{group}', 1, 0, 0, '{{}}', '{{}}', 'x', now())",
+    "an envelope without bytes": "insert into envelopes values ('{group}', 1, 0, 0, {a_device}, '{{0}}', '', now())",
+    "envelopes of another length": "insert into envelopes values ('{group}', 1, 0, 0, {a_device}, '{{2}}', 'x', now())",
+    "an envelope without an end": "insert into envelopes values ('{group}', 1, 0, 0, {a_device}, '{{}}', 'x', now())",
+    "envelopes of no message": "insert into envelopes values ('{group}', 0, 0, 0, {a_device}, '{{1}}', 'x', now())",
     "a deleted message with content": "insert into messages {message} values ('{group}', 1, {rest}, null, now())",
     "a verified address that is none": "insert into emails (user_id, verified) values ('{alice}', now())",
     "a mailbox by its name": "insert into mailboxes (mailbox_hash) values ('bob@alo.example')",
@@ -239,6 +244,9 @@ OF_ALICE = "gen_random_uuid(), '{alice}', '{{}}'"
 REST = "gen_random_uuid(), '{alice}', now(), 'text', 'x'"
 
 
+A_DEVICE = "array[gen_random_uuid()]"
+
+
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 async def test_impossible_state_is_refused(pool: Pool, alice: Credentials, bob: Credentials, name: str) -> None:
     await new_direct(pool, alice, bob)
@@ -251,6 +259,7 @@ async def test_impossible_state_is_refused(pool: Pool, alice: Credentials, bob: 
         good=GOOD.format(**ids),
         notifier=NOTIFIER,
         of_alice=OF_ALICE.format(**ids),
+        a_device=A_DEVICE,
     )
     with pytest.raises(DatabaseError) as refused:
         await pool.fetch(statement)

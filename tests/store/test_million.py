@@ -355,6 +355,7 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "jobs_due",  # relay
         "dead_jobs_task",  # dead_jobs, replay
         "dead_jobs_died",  # forget_dead
+        "envelopes_created",  # forget_envelopes
         "revisions_changed",  # sync
         "revisions_at",  # revised_since
         "hidden_at",  # revised_since

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from protocol import ids
+from protocol.frames import Message
 from store import (
     account_deletions,
     accounts,
@@ -25,6 +26,7 @@ from store import (
     database_checks,
     devices,
     emails,
+    envelopes,
     exported,
     exports,
     history_pages,
@@ -114,6 +116,8 @@ insert into messages (conversation_id, seq, id, sender_id, created, content_type
     from generate_series(0, {MESSAGES - 1}) n;
 insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
     select sender_id, gen_random_uuid(), conversation_id, 'x', seq, id, created from messages;
+insert into envelopes (conversation_id, seq, part, revision, devices, ends, body, created)
+    select conversation_id, seq, 0, 0, array[sender_id], array[1], 'x', created from messages;
 insert into revisions (conversation_id, seq, at) select conversation_id, seq, created from messages;
 insert into hidden (user_id, conversation_id, seq, at) select sender_id, conversation_id, seq, created from messages;
 insert into emails (user_id, address, verified, wants_digest, next_digest, seed, verification_hash,
@@ -236,6 +240,26 @@ class Traffic:
         )
         await sync(self.pool, user, cursor)
 
+    async def envelop(self, user: bytes, here: bytes, there: bytes) -> None:
+        """Sends alone and in a batch, edits, and all ways to read envelopes."""
+        rows = await self.pool.fetch(
+            "select id from devices where user_id = %(user)s::uuid and identity is not null", {"user": uuid(user)}
+        )
+        device = rows[0][0] if rows else user
+        given = [(device, b"envelope")]
+        for places in ([here], [here, there]):
+            await send(
+                self.pool, self.cache, [a_message(place, user, envelopes=envelopes.pack(given)) for place in places]
+            )
+        shown = (await messages.history(self.pool, user, here, limit=2, device=device)).messages
+        if rows:
+            await revisions.edit(
+                self.pool, user, here, shown[0].seq, 0, "text", b"x", None, None, device=device, envelopes=given
+            )
+        message = Message(here, 1, here, 0, user, "text", b"", None, None, has_envelopes=True)
+        await envelopes.with_own(self.pool, device, [message])
+        await envelopes.tables_of(self.pool, [message])
+
     async def clear(self) -> None:
         """A batch of each kind, for conversations with messages whose lifetime has ended."""
         await retention.note_announced(
@@ -272,6 +296,7 @@ class Traffic:
             lambda: revisions.delete_for_everyone(pool, user, here, 1),
             lambda: revisions.delete_for_me(pool, user, here, 2),
             lambda: revisions.revised_since(pool, [user], ago_s=5),
+            lambda: self.envelop(user, here, there),
             lambda: self.sync(user, here),
             lambda: accounts.add_user(pool, f"new{self.turn}", "x"),
             lambda: self.invite(),
@@ -394,6 +419,7 @@ class Traffic:
             lambda: messages.history_around(pool, user, here, around=3, limit=4),
             lambda: messages.forget_temp_ids(pool, limit=10),
             lambda: revisions.forget_revisions(pool, limit=10),
+            lambda: envelopes.forget_envelopes(pool, limit=10),
             lambda: orphans.remove(pool, [orphans.Orphan(user, "attachments/x", None)]),
             lambda: self.upload(user),
             lambda: self.sweep(),

@@ -7,9 +7,10 @@ import { decode, encode } from '../codec.js'
 
 const BYTES = new Set([
   'conversation', 'message', 'sender', 'content', 'nonce', 'ephemeral_public_key', 'temp_id', 'user', 'device', 'cursor',
-  'actor', 'asked_by', 'thumbnail', 'attachment', 'thumbnail_of', 'digest', 'identity', 'key_history',
+  'actor', 'asked_by', 'thumbnail', 'attachment', 'thumbnail_of', 'digest', 'identity', 'key_history', 'envelope',
 ])
-const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users', 'receipts', 'attachments', 'wanted', 'avatar', 'changed_users'])
+const ARRAYS_OF_BYTES = new Set(['marks', 'heads', 'users', 'receipts', 'attachments', 'wanted', 'avatar', 'changed_users', 'envelopes',
+  'unknown_devices'])
 const ARRAYS_OF_MAPS = new Set(['messages', 'conversations', 'participants', 'former', 'tickets', 'downloads', 'devices'])
 const KEYS = new Set(['one_time_keys', 'last_resort_keys'])
 

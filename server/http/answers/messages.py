@@ -15,14 +15,15 @@ from store.marks import MessageStatus
 from store.messages import HistoryPage
 
 MAX_PAGE_BYTES: Final = 1024 * 1024
-"""The most of an answer. One message has at most 114 KB, one conversation 152 KB."""
+"""The most of an answer. One message has at most 203 KB, one conversation 152 KB."""
 
 MESSAGE_BYTES: Final = 1536
-"""The most of a message in JSON, but for the base64 of its content, thumbnail, nonce and key. The content type has 64
-bytes, and JSON escapes some with six; ten ids of attachments take 350."""
+"""The most of a message in JSON, but for the base64 of its content, thumbnail, nonce, key and envelope. The content
+type has 64 bytes, and JSON escapes some with six; ten ids of attachments take 350."""
 
 MAX_CONTENT_BYTES: Final = (MAX_PAGE_BYTES - (MAX_LIMIT + 1) * MESSAGE_BYTES) * 3 // 4
-"""The most of the contents, thumbnails, nonces and keys of a page of history: base64 makes four bytes of three."""
+"""The most of the contents, thumbnails, nonces, keys and envelopes of a page of history: base64 makes four bytes of
+three."""
 
 
 class MessageAnswer(Struct, frozen=True, gc=False):
@@ -39,6 +40,8 @@ class MessageAnswer(Struct, frozen=True, gc=False):
     :ivar reply_to: the `seq` of the message that it answers.
     :ivar attachments: the ids of its attachments; null: it has none.
     :ivar thumbnail: a small preview beside the content, which is ciphertext, too.
+    :ivar has_envelopes: it was sent or edited with bytes for each of some devices.
+    :ivar envelope: the bytes for this device; null: none, or they are gone by now. Pages of history alone have them.
     """
 
     conversation: Ident
@@ -59,6 +62,8 @@ class MessageAnswer(Struct, frozen=True, gc=False):
     reply_to: int | None = None
     attachments: list[Ident] | None = None
     thumbnail: bytes | None = None
+    has_envelopes: bool = False
+    envelope: bytes | None = None
 
 
 class HistoryAnswer(Struct, frozen=True):
@@ -125,6 +130,8 @@ def message_body(message: Message | Tombstone, encoding: Encoding) -> MessageAns
         reply_to=message.reply_to,
         attachments=None if message.attachments is None else [ident(each) for each in message.attachments],
         thumbnail=message.thumbnail,
+        has_envelopes=bool(message.has_envelopes),
+        envelope=message.envelope,
     )
 
 
@@ -150,6 +157,7 @@ def message_answer(
     _quiet_count: int | None,
     is_gone: bool,
     deleted_by: bytes | None,
+    has_envelopes: bool,
 ) -> MessageAnswer:
     """The body of the message or tombstone that `store.rows.message_of` makes of the same columns."""
     if is_gone:
@@ -176,6 +184,7 @@ def message_answer(
         reply_to,
         None if attachments is None else [ident(each) for each in attachments],
         thumbnail,
+        has_envelopes,
     )
 
 
@@ -205,5 +214,5 @@ def status_body(status: MessageStatus, seq: int, encoding: Encoding) -> StatusAn
 
 def most_bytes_of(message: MessageAnswer) -> int:
     """The most that a message has in JSON, which is more than in CBOR."""
-    parts = (message.content, message.nonce, message.ephemeral_public_key, message.thumbnail)
+    parts = (message.content, message.nonce, message.ephemeral_public_key, message.thumbnail, message.envelope)
     return MESSAGE_BYTES + sum((len(part) + 2) // 3 * 4 for part in parts if part is not None)

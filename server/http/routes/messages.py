@@ -63,17 +63,18 @@ async def get_history(
     """
     if not isinstance(page, OlderPage):
         return page
-    user, query, headers = identity.user, request.query, tag_headers(page.tag)
+    query, headers = request.query, tag_headers(page.tag)
     if query.around_seq is not None:
-        return await _history_around(user, request, conversation.bytes, query.around_seq, headers)
+        return await _history_around(identity, request, conversation.bytes, query.around_seq, headers)
     found = await messages.history(
         request.services.pool,
-        user,
+        identity.user,
         conversation.bytes,
         limit=query.limit,
         before=page.before,
         after=page.after,
         max_bytes=MAX_CONTENT_BYTES,
+        device=identity.device,
     )
     direction: Literal["before", "after"] = "before" if page.after is None else "after"
     body = history_body(found, conversation.bytes, direction, request.encoding)
@@ -81,11 +82,17 @@ async def get_history(
 
 
 async def _history_around(
-    user: bytes, request: Request[HistoryQuery], conversation: bytes, around: int, headers: Mapping[str, str]
+    identity: Identity, request: Request[HistoryQuery], conversation: bytes, around: int, headers: Mapping[str, str]
 ) -> Answer:
     limit = request.query.limit
     page = await messages.history_around(
-        request.services.pool, user, conversation, around=around, limit=limit, max_bytes=MAX_CONTENT_BYTES
+        request.services.pool,
+        identity.user,
+        conversation,
+        around=around,
+        limit=limit,
+        max_bytes=MAX_CONTENT_BYTES,
+        device=identity.device,
     )
     older = cursors.cursor_text("before", conversation, page.messages[0].seq) if page.has_older else None
     newer = cursors.cursor_text("after", conversation, page.messages[-1].seq) if page.has_newer else None

@@ -12,6 +12,9 @@ begin
     set content_type = '', content = '', nonce = null, ephemeral_public_key = null, attachments = null,
         thumbnail = null, device_id = null, deleted = clock_timestamp(), deleted_by = p_by
     where e.conversation_id = c.id and e.seq = m.seq;
+    if m.has_envelopes then
+        delete from envelopes e where e.conversation_id = c.id and e.seq = m.seq;
+    end if;
     perform note_revision(c.id, m.seq);
     told := array(select h.user_id from holders_of(c, m) h);
     -- For all other participants it did not count as unread before; nor did a quiet one for any.

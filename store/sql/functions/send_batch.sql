@@ -15,23 +15,28 @@
 --   'unknown': p_reply_to is not a message that the sender may read
 --   'unattachable', 'incomplete', 'used': it cannot have its attachments (refused_attachment)
 --   'devices': p_devices_version is neither null nor the present version
+--   'unlisted': some of p_envelope_devices are not of the conversation's device set
 --   'stranger': the sender takes no part, or the conversation does not exist
 --   'closed': the conversation is direct, and its other user is deleted
 --   'locked': nothing was done
 -- device: of a retry, the device that wrote the message.
 -- quiet_count: how many of the messages up to this one are quiet; null: a retry of one that is gone.
 -- participant_ids: the participants of the conversation, if p_known_version is neither null nor current.
--- devices_version, changed_devices: of 'devices', the present version, and the users whose devices have changed since the
---     one given (changed_devices). p_devices_version is null as p_attachments is.
+-- devices_version, refused_for: of 'devices', the present version, and the users whose devices have changed since the one
+--     given (changed_devices). refused_for, of 'unlisted': these devices. p_devices_version is null as p_attachments is.
+-- p_envelopes: the bodies of envelopes; null as p_attachments is. p_envelope_devices, p_envelope_ends: those of all sends, one
+--     after the other; p_envelope_of: the number of the send to which each of them belongs; p_envelope_upto: how many of them
+--     belong to the sends up to this one.
 create or replace function send_batch(
     p_lock_ms int, p_conversations uuid[],
     p_conversation uuid[], p_known_version bigint[], p_id uuid[], p_sender uuid[], p_temp_id uuid[], p_digest bytea[],
     p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[], p_reply_to bigint[],
     p_attachments text[], p_thumbnail bytea[], p_device uuid[],
-    p_is_quiet boolean[], p_devices_version bigint[]
+    p_is_quiet boolean[], p_devices_version bigint[], p_envelopes bytea[], p_envelope_devices uuid[],
+    p_envelope_ends bigint[], p_envelope_of bigint[], p_envelope_upto bigint[]
 ) returns table (
     n bigint, outcome text, seq bigint, id uuid, created bigint, device uuid, quiet_count bigint, recipients_version bigint,
-    participant_ids uuid[], devices_version bigint, changed_devices uuid[]
+    participant_ids uuid[], devices_version bigint, refused_for uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '200ms' as $$
 -- Planning the statement below costs more than running it, and its arguments do not change the plan.
 -- PostgresConnection.query in store/postgres/driver.py says how plans that were made for small tables are replaced.
@@ -42,6 +47,8 @@ declare
     named uuid[];
     takeable uuid[];
     refused text[];
+    unlisted_of bigint[];
+    unlisted uuid[];
 begin
     if p_lock_ms > 0 then
         perform set_config('lock_timeout', p_lock_ms::text, true);
@@ -53,7 +60,7 @@ begin
             p_lock_ms, p_conversation[1], p_known_version[1], p_id[1], p_sender[1], p_temp_id[1], p_digest[1],
             p_content_type[1], p_content[1], p_nonce[1], p_ephemeral_public_key[1], p_reply_to[1],
             p_attachments[1]::uuid[], p_thumbnail[1], p_device[1], p_is_quiet[1],
-            p_devices_version[1]) o;
+            p_devices_version[1], p_envelopes[1], p_envelope_devices, p_envelope_ends) o;
         return;
     end if;
     -- In id order, so that batches of two nodes never wait for each other in a circle.
@@ -79,14 +86,18 @@ begin
             select i.n, o.*
             from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type, p_content,
                         p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail, p_device,
-                        p_is_quiet, p_devices_version)
+                        p_is_quiet, p_devices_version, p_envelopes, p_envelope_upto)
                 with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
                                      content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail,
-                                     device_id, is_quiet, devices_version, n)
+                                     device_id, is_quiet, devices_version, envelopes, envelope_upto, n)
             cross join lateral send_one(
                 p_lock_ms, i.conversation_id, i.known_version, i.id, i.sender_id, i.temp_id, i.digest, i.content_type,
                 i.content, i.nonce, i.ephemeral_public_key, i.reply_to, i.attachments::uuid[], i.thumbnail,
-                i.device_id, i.is_quiet, i.devices_version) o
+                i.device_id, i.is_quiet, i.devices_version, i.envelopes,
+                case when i.envelopes is not null then
+                    p_envelope_devices[coalesce(p_envelope_upto[i.n - 1], 0) + 1 : i.envelope_upto] end,
+                case when i.envelopes is not null then
+                    p_envelope_ends[coalesce(p_envelope_upto[i.n - 1], 0) + 1 : i.envelope_upto] end) o
             order by i.n;
             return;
         end if;
@@ -96,16 +107,30 @@ begin
             from unnest(p_sender, p_attachments) with ordinality as i(sender_id, attachments, n) order by i.n
         );
     end if;
+    if p_envelopes is not null then
+        -- The limit and the offsets make Postgres look up each by its key.
+        select array_agg(i.n order by i.n), array_agg(i.id order by i.n) into unlisted_of, unlisted
+        from unnest(p_envelope_of, p_envelope_devices) i(n, id)
+        left join lateral (
+            select d.user_id from devices d where d.id = i.id and d.identity is not null limit 1
+        ) d on true
+        where not exists (
+            select from participants p
+            where p.conversation_id = p_conversation[i.n] and p.user_id = d.user_id offset 0
+        ) and not exists (
+            select from withheld w where w.conversation_id = p_conversation[i.n] and w.user_id = d.user_id offset 0
+        );
+    end if;
     stamp := clock_timestamp();
     -- This statement has a new snapshot: it sees commits from while we waited for the locks, and so each duplicate.
     return query
     with input as (
         select * from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type,
                              p_content, p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail,
-                             p_device, p_is_quiet, p_devices_version)
+                             p_device, p_is_quiet, p_devices_version, p_envelopes, p_envelope_upto)
             with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
                                  content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail, device_id,
-                                 is_quiet, devices_version, n)
+                                 is_quiet, devices_version, envelopes, envelope_upto, n)
     ), duplicate as (
         select i.n, s.seq, s.message_id, s.created,
                s.digest = i.digest and s.conversation_id = i.conversation_id as same
@@ -124,20 +149,27 @@ begin
           and (i.reply_to is null or i.reply_to > floor_of(c, p) and i.reply_to <= c.last_seq)
           and refused[i.n] is null
           and (i.devices_version is null or i.devices_version = c.devices_version)
+          and (unlisted_of is null or i.n <> all(unlisted_of))
         window in_conversation as (partition by i.conversation_id order by i.n)
     ), to_messages as (
         insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
                               ephemeral_public_key, reply_to, is_silent, temp_id, device_id, is_quiet, quiet_count,
-                              attachments, thumbnail)
+                              attachments, thumbnail, has_envelopes)
         select b.conversation_id, b.seq, b.id, b.sender_id, b.created, b.content_type, b.content, b.nonce,
                b.ephemeral_public_key, b.reply_to, b.blocker_id is not null, b.temp_id, b.device_id, b.is_quiet,
-               b.quiet_count, b.attachments::uuid[], b.thumbnail
+               b.quiet_count, b.attachments::uuid[], b.thumbnail, b.envelopes is not null
         from numbered b
     ), to_sends as (
         -- In key order, so that two nodes that retry the same sends never deadlock.
         insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
         select b.sender_id, b.temp_id, b.conversation_id, b.digest, b.seq, b.id, b.created
         from numbered b order by b.sender_id, b.temp_id
+    ), to_envelopes as (
+        insert into envelopes (conversation_id, seq, part, revision, devices, ends, body, created)
+        select b.conversation_id, b.seq, 0, 0,
+               p_envelope_devices[coalesce(p_envelope_upto[b.n - 1], 0) + 1 : b.envelope_upto],
+               p_envelope_ends[coalesce(p_envelope_upto[b.n - 1], 0) + 1 : b.envelope_upto], b.envelopes, b.created
+        from numbered b where b.envelopes is not null
     ), to_outbox as (
         insert into outbox (conversation_id, seq, created) select b.conversation_id, b.seq, b.created from numbered b
     ), moved as (
@@ -195,10 +227,12 @@ begin
                 when d.same then 'again' when d.n is not null then 'conflict'
                 when i.conversation_id = any(locked) then 'locked'
                 when i.reply_to is not null or c.is_closed or refused[i.n] is not null or i.devices_version is not null
+                     or i.n = any(unlisted_of)
                     then coalesce((
                         select case when c.is_closed then 'closed' when refused[i.n] is not null then refused[i.n]
                                     when i.reply_to <= floor_of(c, p) or i.reply_to > c.last_seq then 'unknown'
-                                    else 'devices' end
+                                    when i.devices_version <> c.devices_version then 'devices'
+                                    else 'unlisted' end
                         from participants p where p.conversation_id = i.conversation_id and p.user_id = i.sender_id
                     ), 'stranger')
                 else 'stranger' end,
@@ -211,7 +245,10 @@ begin
            c.recipients_version,
            case when i.known_version <> c.recipients_version then
                (select array_agg(p.user_id) from participants p where p.conversation_id = i.conversation_id) end,
-           stale.devices_version, stale.changed_devices
+           stale.devices_version,
+           case when stale.changed_devices is not null then stale.changed_devices
+                when i.n = any(unlisted_of) then array(
+                    select u.id from unnest(unlisted_of, unlisted) u(n, id) where u.n = i.n) end
     from input i
     left join numbered b on b.n = i.n
     left join duplicate d on d.n = i.n

@@ -3,9 +3,9 @@ create or replace function send_one(
     p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
     p_reply_to bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_is_quiet boolean,
-    p_devices_version bigint,
+    p_devices_version bigint, p_envelopes bytea, p_envelope_devices uuid[], p_envelope_ends bigint[],
     out outcome text, out seq bigint, out id uuid, out created bigint, out device uuid, out quiet_count bigint,
-    out recipients_version bigint, out participant_ids uuid[], out devices_version bigint, out changed_devices uuid[]
+    out recipients_version bigint, out participant_ids uuid[], out devices_version bigint, out refused_for uuid[]
 ) language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
     conversation record;
@@ -70,8 +70,21 @@ begin
     ) then
         outcome := 'devices';
         devices_version := conversation.devices_version;
-        changed_devices := changed_devices(p_conversation, p_devices_version, devices_version);
+        refused_for := changed_devices(p_conversation, p_devices_version, devices_version);
         return;
+    end if;
+    if p_envelopes is not null then
+        refused_for := unlisted_devices(p_conversation, p_envelope_devices);
+        if refused_for is not null then
+            outcome := 'unlisted';
+            if not exists (
+                select from participants p where p.conversation_id = p_conversation and p.user_id = p_sender
+            ) then
+                outcome := 'stranger';
+                refused_for := null;
+            end if;
+            return;
+        end if;
     end if;
     seq := conversation.last_seq + 1;
     -- A sender has accepted a request, and has read the conversation, unless the message is quiet: a client may send such
@@ -98,12 +111,16 @@ begin
     quiet_count := conversation.quiet_count + p_is_quiet::int;
     insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
                           ephemeral_public_key, reply_to, is_silent, temp_id, device_id, is_quiet, quiet_count, attachments,
-                          thumbnail)
+                          thumbnail, has_envelopes)
     values (p_conversation, send_one.seq, p_id, p_sender, stamp, p_content_type, p_content, p_nonce,
             p_ephemeral_public_key, p_reply_to, silent, p_temp_id, p_device, p_is_quiet, send_one.quiet_count,
-            p_attachments, p_thumbnail);
+            p_attachments, p_thumbnail, p_envelopes is not null);
     if p_attachments is not null then
         perform take_attachments(p_conversation, send_one.seq, p_attachments);
+    end if;
+    if p_envelopes is not null then
+        insert into envelopes (conversation_id, seq, part, revision, devices, ends, body, created)
+        values (p_conversation, send_one.seq, 0, 0, p_envelope_devices, p_envelope_ends, p_envelopes, stamp);
     end if;
     insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
     values (p_sender, p_temp_id, p_conversation, p_digest, send_one.seq, p_id, stamp);

@@ -13,7 +13,8 @@ create or replace function unseen_messages(
 ) returns table (
     conversation uuid, seq bigint, id uuid, created bigint, sender uuid, content_type text, content bytea, nonce bytea,
     ephemeral_public_key bytea, revision int, edited bigint, reply_to bigint, attachments uuid[], thumbnail bytea,
-    temp_id uuid, device uuid, is_quiet boolean, quiet_count bigint, is_gone boolean, deleted_by uuid, is_beyond boolean
+    temp_id uuid, device uuid, is_quiet boolean, quiet_count bigint, is_gone boolean, deleted_by uuid, has_envelopes boolean,
+    is_beyond boolean
 ) language plpgsql stable as $$
 declare
     first bigint;
@@ -80,6 +81,7 @@ begin
             quiet_count := nullif(m.quiet_count, 0);
             is_gone := m.is_gone;
             deleted_by := m.deleted_by;
+            has_envelopes := m.has_envelopes;
             is_beyond := false;
             return next;
         end loop;

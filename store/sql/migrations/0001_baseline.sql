@@ -456,6 +456,8 @@ create table messages (
     device_id uuid,
     -- It counts neither as unread nor for notices; and how many of the messages up to this one are so.
     is_quiet boolean not null default false,
+    -- It was sent or edited with envelopes, which may be gone by now.
+    has_envelopes boolean not null default false,
     quiet_count bigint not null default 0,
     -- The ids of its attachments, in the sender's order, and a small thumbnail, which is ciphertext. Null: none.
     attachments uuid[],
@@ -470,6 +472,31 @@ create table messages (
 -- keeps its place here. Quiet messages, of which a conversation may have many, are counted by quiet_count.
 create index messages_uncounted on messages (conversation_id, seq)
     where (deleted is not null or is_silent) and not is_quiet;
+
+-- Bytes that were sent with a message, or with an edit of it, each for one device: one row for all of them, since a row
+-- for each device costs three times as much. Written with the message, and deleted with it or after some days
+-- (forget_envelopes in envelopes.sql). Without foreign keys, as messages.
+create table envelopes (
+    conversation_id uuid not null,
+    seq bigint not null,
+    -- In the order in which they were written; of several parts that name a device the last one counts.
+    part int not null,
+    -- The revision of the message to which they belong: a reader of an earlier one does not get them.
+    revision int not null,
+    -- The devices, and the end of each one's envelope in the body.
+    devices uuid[] not null,
+    ends bigint[] not null,
+    body bytea not null,
+    created timestamptz not null,
+    primary key (conversation_id, seq, part),
+    constraint envelopes_numbers check (seq >= 1 and part >= 0 and revision >= 0),
+    constraint envelopes_sizes check (
+        cardinality(devices) between 1 and 256 and cardinality(ends) = cardinality(devices)
+        and length(body) between 1 and 196608 and ends[cardinality(ends)] = length(body))
+);
+-- Ciphertext does not compress, and a device's part of it is read without the rest.
+alter table envelopes alter body set storage external;
+create index envelopes_created on envelopes (created);
 
 -- Messages that were edited, or deleted for everyone: the transaction and the time of the last change.
 create table revisions (

@@ -93,6 +93,8 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, encoding:
             "attachments": None,
             "thumbnail": None,
             "is_quiet": False,
+            "has_envelopes": False,
+            "envelope": None,
         }
         assert history.body == {"messages": [message], "cursor": None}
         assert one.body["last_message"] == message

@@ -265,6 +265,8 @@ def test_a_conversation_and_a_message_count_at_least_as_many_bytes_as_they_have(
         reply_to=great,
         attachments=[user] * MAX_ATTACHMENTS,
         thumbnail=b"x",
+        has_envelopes=True,
+        envelope=b"x",
     )
     tombstone = Tombstone(user, great, user, great, user, None, user)
     avatar = (user, great, bytes(32))
