@@ -23,6 +23,7 @@ Each program prints JSON lines to standard output, and text for people to standa
 | `attachments`, `transfers` | files of a folder, beside nginx and beside sends; clients that upload and download |
 | `attack`, `attackers`, `well_behaved` | attackers on a web process, beside users that behave |
 | `sends`, `depth`, `hits`, `keys` | the store: group commit, ten million messages, caches, one-time keys |
+| `envelopes` | sends with envelopes, beside plain ones |
 | `moving_in` | an import of the database of the service before this one |
 | `queue`, `queue_ours` | the job queue, beside BullMQ |
 """
