@@ -26,7 +26,7 @@ _INSTRUCTIONS: Final = {
     "ping": "Wait a second.",
 }
 
-CAN: Final = frozenset({"edit", "delete", "mark_read", "unread_count"})
+CAN: Final = frozenset({"edit", "delete", "mark_read", "unread_count", "retry_after"})
 
 
 class ByHand:
