@@ -42,6 +42,7 @@ from tests.protocol.strategies import (
     reference_frame,
     requests,
 )
+from tests.rows import checked_rows
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
 CHECKS = {"from_client": check_from_client, "from_server": check_from_server}
@@ -67,9 +68,8 @@ BEYOND_A_GRAMMAR = (
 """`alo.cddl` says that it leaves these rules out: encoding of values, contents of unknown fields, NUL in texts."""
 
 
-def vectors(name: str) -> list[Any]:
-    found = json.loads((VECTORS / f"{name}.json").read_text())
-    return [pytest.param(vector, id=vector["name"]) for vector in found if "state" not in vector]
+def vectors(name: str) -> list[dict[str, Any]]:
+    return [vector for vector in json.loads((VECTORS / f"{name}.json").read_text()) if "state" not in vector]
 
 
 def fits(direction: str, data: bytes) -> bool:
@@ -80,22 +80,28 @@ def fits(direction: str, data: bytes) -> bool:
     return True
 
 
-@pytest.mark.parametrize("vector", vectors("valid"))
-def test_valid_vectors_fit_the_grammar_of_their_direction_alone(vector: dict[str, Any]) -> None:
-    data = bytes.fromhex(vector["hex"])
-    assert [direction for direction in CHECKS if fits(direction, data)] == [vector["direction"]]
+def test_valid_vectors_fit_the_grammar_of_their_direction_alone() -> None:
+    with checked_rows() as rows:
+        for vector in vectors("valid"):
+            with rows.row(vector["name"]):
+                data = bytes.fromhex(vector["hex"])
+                assert [direction for direction in CHECKS if fits(direction, data)] == [vector["direction"]]
 
 
-@pytest.mark.parametrize("vector", vectors("ignored"))
-def test_ignored_vectors_fit_unless_they_are_of_a_later_version(vector: dict[str, Any]) -> None:
-    is_later = vector["name"].startswith(OF_LATER_VERSIONS)
-    assert fits(vector["direction"], bytes.fromhex(vector["hex"])) != is_later
+def test_ignored_vectors_fit_unless_they_are_of_a_later_version() -> None:
+    with checked_rows() as rows:
+        for vector in vectors("ignored"):
+            with rows.row(vector["name"]):
+                is_later = vector["name"].startswith(OF_LATER_VERSIONS)
+                assert fits(vector["direction"], bytes.fromhex(vector["hex"])) != is_later
 
 
-@pytest.mark.parametrize("vector", vectors("invalid"))
-def test_invalid_vectors_do_not_fit_unless_it_is_beyond_a_grammar(vector: dict[str, Any]) -> None:
-    is_beyond = any(what in vector["name"] for what in BEYOND_A_GRAMMAR)
-    assert fits(vector["direction"], bytes.fromhex(vector["hex"])) == is_beyond
+def test_invalid_vectors_do_not_fit_unless_it_is_beyond_a_grammar() -> None:
+    with checked_rows() as rows:
+        for vector in vectors("invalid"):
+            with rows.row(vector["name"]):
+                is_beyond = any(what in vector["name"] for what in BEYOND_A_GRAMMAR)
+                assert fits(vector["direction"], bytes.fromhex(vector["hex"])) == is_beyond
 
 
 @given(requests)

@@ -62,6 +62,7 @@ from tests.protocol.strategies import (
     requests_numbers,
 )
 from tests.protocol.wrong_frames import WRONG
+from tests.rows import checked_rows
 
 HELLO = Hello(1, "token", 1)
 SEND = Send(7, b"c" * 16, "text", b"content", None, None, b"t" * 16)
@@ -239,11 +240,13 @@ def test_a_type_that_is_no_integer_is_an_unknown_frame(type_: Any) -> None:
     assert (error.request, error.code) == (5, ErrorCode.UNKNOWN_FRAME)
 
 
-@pytest.mark.parametrize("struct", [*REPLIES, *PUSHES])
-def test_a_frame_of_the_other_direction_is_unexpected(struct: type[Frame]) -> None:
-    [error] = decode_from_client(cbor2.dumps({0: int(struct.TYPE), 1: 5}))
-    assert isinstance(error, RequestError)
-    assert (error.request, error.code) == (5, ErrorCode.UNEXPECTED_FRAME)
+def test_a_frame_of_the_other_direction_is_unexpected() -> None:
+    with checked_rows() as rows:
+        for struct in (*REPLIES, *PUSHES):
+            with rows.row(struct):
+                [error] = decode_from_client(cbor2.dumps({0: int(struct.TYPE), 1: 5}))
+                assert isinstance(error, RequestError)
+                assert (error.request, error.code) == (5, ErrorCode.UNEXPECTED_FRAME)
 
 
 def refusal(struct: type[Frame], item: dict[int, Any]) -> str:
@@ -265,16 +268,24 @@ def refusal(struct: type[Frame], item: dict[int, Any]) -> str:
 FIELDS = [(struct, name) for struct in (*REQUESTS, *REPLIES, *PUSHES) for name in struct.__struct_fields__]
 
 
-@pytest.mark.parametrize(("struct", "name"), FIELDS)
-def test_a_field_out_of_bounds_is_named(struct: type[Frame], name: str) -> None:
-    key = Key[name.upper()]
-    for value in WRONG[key]:
-        assert f"{name} (key {int(key)})" in refusal(struct, as_map(full(struct)) | {int(key): value}), value
+def test_a_field_out_of_bounds_is_named() -> None:
+    with checked_rows() as rows:
+        for struct, name in FIELDS:
+            key = Key[name.upper()]
+            for value in WRONG[key]:
+                with rows.row((struct, name, value)):
+                    assert f"{name} (key {int(key)})" in refusal(struct, as_map(full(struct)) | {int(key): value})
 
 
-@pytest.mark.parametrize(("struct", "name"), FIELDS)
-def test_a_missing_field_is_named_unless_it_is_optional(struct: type[Frame], name: str) -> None:
+def test_a_missing_field_is_named_unless_it_is_optional() -> None:
     """Absent and null mean the same; a field may be absent if the annotation of its struct allows None."""
+    with checked_rows() as rows:
+        for struct, name in FIELDS:
+            with rows.row((struct, name)):
+                check_missing(struct, name)
+
+
+def check_missing(struct: type[Frame], name: str) -> None:
     key = Key[name.upper()]
     fields = as_map(full(struct))
     without = {k: v for k, v in fields.items() if k != key}
@@ -298,13 +309,15 @@ def test_a_fault_in_a_frame_within_a_frame_is_named_with_its_way_there() -> None
     assert "conversations (key 28): last_message (key 40): seq (key 3) is missing" in refusal(Conversations, item)
 
 
-@pytest.mark.parametrize("kind", [bare, full])
-@pytest.mark.parametrize("struct", [*REQUESTS, *REPLIES, *PUSHES])
-def test_fields_that_may_be_absent_are_absent_or_there(struct: type[Frame], kind: Callable[[Any], Any]) -> None:
-    frame = kind(struct)
-    decode = decode_from_client if struct in REQUESTS else decode_from_server
-    assert list(decode(reference_frame(frame))) == [frame]
-    assert encode(frame) == reference_frame(frame)
+def test_fields_that_may_be_absent_are_absent_or_there() -> None:
+    with checked_rows() as rows:
+        for struct in (*REQUESTS, *REPLIES, *PUSHES):
+            decode = decode_from_client if struct in REQUESTS else decode_from_server
+            for kind in (bare, full):
+                with rows.row((struct, kind)):
+                    frame = kind(struct)
+                    assert list(decode(reference_frame(frame))) == [frame]
+                    assert encode(frame) == reference_frame(frame)
 
 
 def test_the_tables_of_optional_fields_agree_with_the_annotations() -> None:
@@ -321,18 +334,20 @@ def test_head_of_finds_what_decoding_finds(frame: Frame) -> None:
 
 
 @pytest.mark.parametrize("struct", [Message, Tombstone])
-@pytest.mark.parametrize("seq", [0, 1, 23, 24, 255, 256, 2**16 - 1, 2**16, 2**32 - 1, 2**32, 2**53, limits.MAX_SEQ])
-def test_head_of_reads_a_seq_of_any_width(struct: type[Message | Tombstone], seq: int) -> None:
-    for kind in (bare, full):
-        assert head_of(encode(replace(kind(struct), seq=seq))) == (b"\x11" * 16, seq)
+def test_head_of_reads_a_seq_of_any_width(struct: type[Message | Tombstone]) -> None:
+    for seq in (0, 1, 23, 24, 255, 256, 2**16 - 1, 2**16, 2**32 - 1, 2**32, 2**53, limits.MAX_SEQ):
+        for kind in (bare, full):
+            assert head_of(encode(replace(kind(struct), seq=seq))) == (b"\x11" * 16, seq)
 
 
-@pytest.mark.parametrize("struct", [*REQUESTS, *REPLIES, *PUSHES])
-def test_is_push_says_what_the_type_says(struct: type[Frame]) -> None:
-    for kind in (bare, full):
-        data = encode(kind(struct))
-        assert is_push(data) == (struct in PUSHES)
-        assert (head_of(data) is None) == (struct not in (Message, Tombstone))
+def test_is_push_says_what_the_type_says() -> None:
+    with checked_rows() as rows:
+        for struct in (*REQUESTS, *REPLIES, *PUSHES):
+            for kind in (bare, full):
+                with rows.row((struct, kind)):
+                    data = encode(kind(struct))
+                    assert is_push(data) == (struct in PUSHES)
+                    assert (head_of(data) is None) == (struct not in (Message, Tombstone))
 
 
 @pytest.mark.parametrize("fields", range(4, limits.MAX_FIELDS + 1))

@@ -6,16 +6,16 @@ import itertools
 import json
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 
 from protocol.codec import decode_from_client, decode_from_server
 from protocol.codes import CLOSES, ERRORS
 from protocol.errors import RemoteProtocolError, RequestError
-from protocol.frames import PUSHES, REPLIES, REQUESTS, Frame, Request, name_of
+from protocol.frames import PUSHES, REPLIES, REQUESTS, Request, name_of
 from protocol.states import State, StateMachine
 from protocol.websocket import WebSocketError, WebSocketReceiver
 from tests.protocol.strategies import cbor_items, frame_like, full, mutated
+from tests.rows import checked_rows
 from tests.sentences import fault_of
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
@@ -41,11 +41,13 @@ def check(said: list[str]) -> None:
 INVALID = [each for each in json.loads((VECTORS / "invalid.json").read_text()) if "state" not in each]
 
 
-@pytest.mark.parametrize("vector", INVALID, ids=lambda vector: vector["name"])
-def test_the_reason_for_each_invalid_vector_is_a_sentence(vector: dict[str, str]) -> None:
-    said = reasons_for(vector["direction"], bytes.fromhex(vector["hex"]))
-    assert said
-    check(said)
+def test_the_reason_for_each_invalid_vector_is_a_sentence() -> None:
+    with checked_rows() as rows:
+        for vector in INVALID:
+            with rows.row(vector["name"]):
+                said = reasons_for(vector["direction"], bytes.fromhex(vector["hex"]))
+                assert said
+                check(said)
 
 
 @given(frame_like() | mutated() | cbor_items)
@@ -54,10 +56,12 @@ def test_the_reason_for_any_other_bytes_is_a_sentence(data: bytes) -> None:
         check(reasons_for(direction, data))
 
 
-@pytest.mark.parametrize(("state", "kind"), list(itertools.product(State, REQUESTS)))
-def test_the_reason_for_a_frame_in_the_wrong_state_names_it(state: State, kind: type[Request]) -> None:
-    assert all(name_of(kind) in sentence for sentence in refusals(state, kind))
-    check(refusals(state, kind))
+def test_the_reason_for_a_frame_in_the_wrong_state_names_it() -> None:
+    with checked_rows() as rows:
+        for state, kind in itertools.product(State, REQUESTS):
+            with rows.row((state, kind)):
+                assert all(name_of(kind) in sentence for sentence in refusals(state, kind))
+                check(refusals(state, kind))
 
 
 def refusals(state: State, kind: type[Request]) -> list[str]:
@@ -70,10 +74,12 @@ def refusals(state: State, kind: type[Request]) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize("kind", [*REQUESTS, *REPLIES, *PUSHES])
-def test_a_frame_has_the_name_that_it_has_in_the_specification(kind: type[Frame]) -> None:
-    assert name_of(kind) == name_of(full(kind))
-    assert name_of(kind).upper() == kind.TYPE.name
+def test_a_frame_has_the_name_that_it_has_in_the_specification() -> None:
+    with checked_rows() as rows:
+        for kind in (*REQUESTS, *REPLIES, *PUSHES):
+            with rows.row(kind):
+                assert name_of(kind) == name_of(full(kind))
+                assert name_of(kind).upper() == kind.TYPE.name
 
 
 def test_the_meanings_of_codes_are_sentences() -> None:

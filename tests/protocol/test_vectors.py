@@ -15,10 +15,7 @@ from protocol.states import TRANSITIONS, State, StateMachine
 from tests.protocol.make_vectors import FILES, VECTORS, text_of
 from tests.protocol.meaning import meaning
 from tests.protocol.strategies import bare, full, optional_fields
-
-
-def load(name: str) -> list[Any]:
-    return [pytest.param(vector, id=vector["name"]) for vector in vectors(name)]
+from tests.rows import checked_rows
 
 
 def vectors(name: str) -> list[dict[str, Any]]:
@@ -48,23 +45,29 @@ def outcome_of(vector: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-@pytest.mark.parametrize("vector", load("valid"))
-def test_valid_messages_mean_what_the_vectors_say_and_are_encoded_to_the_same_bytes(vector: dict[str, Any]) -> None:
-    frames = decoded(vector)
-    assert [meaning(frame) for frame in frames] == vector["frames"]
-    assert b"".join(map(encode, frames)).hex() == vector["hex"]
+def test_valid_messages_mean_what_the_vectors_say_and_are_encoded_to_the_same_bytes() -> None:
+    with checked_rows() as rows:
+        for vector in vectors("valid"):
+            with rows.row(vector["name"]):
+                frames = decoded(vector)
+                assert [meaning(frame) for frame in frames] == vector["frames"]
+                assert b"".join(map(encode, frames)).hex() == vector["hex"]
 
 
-@pytest.mark.parametrize("vector", load("ignored"))
-def test_messages_in_another_encoding_or_of_a_later_version_are_read_all_the_same(vector: dict[str, Any]) -> None:
-    frames = decoded(vector)
-    assert [meaning(frame) for frame in frames] == vector["frames"]
-    assert b"".join(map(encode, frames)).hex() != vector["hex"]
+def test_messages_in_another_encoding_or_of_a_later_version_are_read_all_the_same() -> None:
+    with checked_rows() as rows:
+        for vector in vectors("ignored"):
+            with rows.row(vector["name"]):
+                frames = decoded(vector)
+                assert [meaning(frame) for frame in frames] == vector["frames"]
+                assert b"".join(map(encode, frames)).hex() != vector["hex"]
 
 
-@pytest.mark.parametrize("vector", load("invalid"))
-def test_invalid_messages_have_the_outcome_that_the_vectors_say(vector: dict[str, Any]) -> None:
-    assert outcome_of(vector) == vector["outcome"]
+def test_invalid_messages_have_the_outcome_that_the_vectors_say() -> None:
+    with checked_rows() as rows:
+        for vector in vectors("invalid"):
+            with rows.row(vector["name"]):
+                assert outcome_of(vector) == vector["outcome"]
 
 
 @pytest.mark.parametrize("name", FILES)

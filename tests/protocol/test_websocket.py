@@ -281,10 +281,10 @@ def test_control_frames_have_bounds_of_their_own() -> None:
     assert read(pinged, WebSocketReceiver(1, 1)) == [Ping(b"p" * 125), Close(None, "")]
 
 
-@pytest.mark.parametrize("code", range(990, 1025))
-def test_close_codes_are_those_that_are_registered(code: int) -> None:
+def test_close_codes_are_those_that_are_registered() -> None:
     registered = {1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014}
-    assert read([close(code)]) == ([Close(code, "")] if code in registered else [1002])
+    for code in range(990, 1025):
+        assert read([close(code)]) == ([Close(code, "")] if code in registered else [1002]), code
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+"""Tables of cheap cases (`tests/rows.py`)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rows import MOST_SHOWN, CheckedRows, checked_rows
+
+
+def check_numbers(*numbers: int) -> None:
+    with checked_rows() as rows:
+        for number in numbers:
+            with rows.row(f"number {number}"):
+                assert number % 2 == 0
+                with pytest.raises(ZeroDivisionError):
+                    _ = number / (number if number == 4 else 0)
+
+
+def test_a_table_whose_rows_are_right_passes() -> None:
+    check_numbers(2, 6)
+
+
+def test_each_wrong_row_is_named_with_its_line_and_its_error() -> None:
+    with pytest.raises(AssertionError) as failed:
+        check_numbers(2, 1, 4, 6)
+    head, odd, *rest = str(failed.value).splitlines()
+    first_line = check_numbers.__code__.co_firstlineno
+    assert head == "2 of 4 rows are wrong"
+    assert odd.startswith(f"number 1: AssertionError in check_numbers, line {first_line + 4}: assert (1 % 2) == 0")
+    assert [line for line in rest if line.startswith("number")] == [rest[-1]]
+    assert rest[-1].startswith("number 4: Failed in ")
+    assert "DID NOT RAISE" in rest[-1]
+    assert str(failed.value.__cause__).startswith("assert (1 % 2) == 0")
+
+
+def test_a_table_with_many_wrong_rows_names_the_first_ones_and_counts_all() -> None:
+    with pytest.raises(AssertionError) as failed:
+        check_numbers(*range(1, 2 * MOST_SHOWN + 7, 2))
+    said = str(failed.value)
+    assert said.startswith(f"{MOST_SHOWN + 3} of {MOST_SHOWN + 3} rows are wrong")
+    assert said.count("number ") == MOST_SHOWN
+
+
+def test_the_name_of_a_row_is_short() -> None:
+    rows = CheckedRows()
+    with rows.row((int, "seq", b"x" * 100)):
+        assert not rows
+    with pytest.raises(AssertionError, match=r"\nint seq b'x{78}\.\.\.: AssertionError in "):
+        rows.check()
+
+
+def test_a_table_without_rows_fails() -> None:
+    with pytest.raises(AssertionError, match="no rows"):
+        check_numbers()
+
+
+def fail_between_the_rows() -> None:
+    with checked_rows() as rows:
+        with rows.row("wrong"):
+            raise ValueError
+        raise KeyError
+
+
+def test_an_error_between_the_rows_is_that_of_the_test() -> None:
+    with pytest.raises(KeyError):
+        fail_between_the_rows()
