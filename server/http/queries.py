@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, quote
 
@@ -120,10 +120,7 @@ def query_reader(struct: type[_T]) -> Callable[[str], _T]:
     It raises `InvalidQuery` also for a parameter that the struct does not have, and for one that is given twice: such a
     request means something that it would not get.
     """
-    info = inspect.type_info(struct)
-    assert isinstance(info, inspect.StructType)
-    readers = {each.encode_name: (each.name, _reader(each.encode_name, each.type)) for each in info.fields}
-    required = [each.encode_name for each in info.fields if each.default is NODEFAULT]
+    readers, required = _readers(struct)
     names = " and ".join(", ".join(f"`{name}`" for name in readers).rsplit(", ", 1))
 
     def read(text: str) -> _T:
@@ -143,6 +140,16 @@ def query_reader(struct: type[_T]) -> Callable[[str], _T]:
 
     kept = lru_cache(KEPT_QUERIES)(read)
     return lambda text: (kept if len(text) <= MAX_KEPT_CHARACTERS else read)(text)
+
+
+@cache
+def _readers(struct: type[Struct]) -> tuple[dict[str, tuple[str, Callable[[str], Any]]], list[str]]:
+    """For each parameter its attribute and the function that reads it; and the parameters that are required. Many
+    routes have the same struct."""
+    info = inspect.type_info(struct)
+    assert isinstance(info, inspect.StructType)
+    readers = {each.encode_name: (each.name, _reader(each.encode_name, each.type)) for each in info.fields}
+    return readers, [each.encode_name for each in info.fields if each.default is NODEFAULT]
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
