@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from importlib import resources
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 import trio
 
+from embedded.postgres import PostgresServer
 from protocol import ids
 from protocol.frames import Message
 from store import (
@@ -71,6 +73,7 @@ from store.postgres.driver import Backend, PostgresConnection, connected, uuid
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 from store.sync import RECEIPT_COUNTS, history_id, sync, take_cursor_snapshot
+from tests.conftest import TEMPLATE, database_of
 from tests.store.attachment_world import a_file
 from tests.store.store_world import a_message
 
@@ -192,8 +195,28 @@ def single(database_url: str) -> Iterator[Pool]:
     pool.close()
 
 
-async def fill(pool: Pool) -> None:
-    async with connected(pool.url) as connection:
+@pytest.fixture(scope="module")
+def filled(postgres_with_template: PostgresServer) -> Iterator[str]:
+    """A database with rows in each table that grows, to copy from: to insert them takes seconds."""
+    with psycopg.connect(postgres_with_template.url, autocommit=True) as admin:
+        admin.execute(f"create database filled template {TEMPLATE}")
+        trio.run(fill, database_of(postgres_with_template, "filled"))
+        yield "filled"
+        admin.execute("drop database filled with (force)")
+
+
+@pytest.fixture
+def full(postgres_with_template: PostgresServer, filled: str) -> Iterator[Pool]:
+    """One connection to a full database."""
+    with psycopg.connect(postgres_with_template.url, autocommit=True) as admin:
+        admin.execute(f"create database full_copy template {filled} strategy file_copy")
+        with closing(Pool(database_of(postgres_with_template, "full_copy"), 1)) as pool:
+            yield pool
+        admin.execute("drop database full_copy with (force)")
+
+
+async def fill(url: str) -> None:
+    async with connected(url) as connection:
         await connection.script(FILL)
 
 
@@ -637,20 +660,18 @@ async def tables_read_in_sequence(pool: Pool, traffic: Traffic) -> set[str]:
     return {table for table in after if after[table] - before[table] > 100 and table not in SMALL}
 
 
-async def test_full_tables_are_not_read_from_end_to_end(single: Pool) -> None:
-    await fill(single)
-    await single.fetch("analyze")
-    assert await tables_read_in_sequence(single, Traffic(single)) == set()
+async def test_full_tables_are_not_read_from_end_to_end(full: Pool) -> None:
+    await full.fetch("analyze")
+    assert await tables_read_in_sequence(full, Traffic(full)) == set()
 
 
 READ_WITHOUT_STATISTICS = {"conversations", "expiries", "key_claims", "key_pools", "withheld"}
 """Tables whose plan depends on how many rows match: until autovacuum runs, a minute after an import."""
 
 
-async def test_the_largest_tables_are_not_scanned_even_without_statistics(single: Pool) -> None:
+async def test_the_largest_tables_are_not_scanned_even_without_statistics(full: Pool) -> None:
     """As after an import, before autovacuum runs."""
-    await fill(single)
-    assert await tables_read_in_sequence(single, Traffic(single)) <= READ_WITHOUT_STATISTICS
+    assert await tables_read_in_sequence(full, Traffic(full)) <= READ_WITHOUT_STATISTICS
 
 
 async def test_plans_made_on_empty_tables_do_not_outlive_them(single: Pool) -> None:
@@ -658,7 +679,7 @@ async def test_plans_made_on_empty_tables_do_not_outlive_them(single: Pool) -> N
     traffic = Traffic(single)
     for _ in range(8):
         await traffic.all_once()
-    await fill(single)
+    await fill(single.url)
     for _ in range(10):  # more than as many queries again
         await traffic.all_once()
     assert await tables_read_in_sequence(single, traffic) <= READ_WITHOUT_STATISTICS
@@ -679,13 +700,12 @@ SMALL = {
 """Tables that do not grow: statements may scan them, and they need not be full here."""
 
 
-async def test_every_table_that_grows_is_full_here(single: Pool) -> None:
+async def test_every_table_that_grows_is_full_here(full: Pool) -> None:
     """On an empty table every plan is a good one."""
-    await fill(single)
-    tables = await single.fetch(
+    tables = await full.fetch(
         "select relname::text from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace"
     )
-    counts = {table: (await single.fetch(f"select count(*) from {table}"))[0][0] for (table,) in tables}
+    counts = {table: (await full.fetch(f"select count(*) from {table}"))[0][0] for (table,) in tables}
     assert {table for table, count in counts.items() if count < 900} == set(SMALL)
 
 
@@ -708,7 +728,7 @@ UNSEEN = {
 """Statements that are not run here, and why."""
 
 
-async def test_every_statement_is_run_here(single: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_statement_is_run_here(full: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each query in store/sql/ is run here, or named above."""
     run: set[str] = set()
     query, run_encoded, run_all = PostgresConnection.query, PostgresConnection.run_encoded, PostgresConnection.run_all
@@ -728,8 +748,7 @@ async def test_every_statement_is_run_here(single: Pool, monkeypatch: pytest.Mon
     monkeypatch.setattr(PostgresConnection, "query", noted_query)
     monkeypatch.setattr(PostgresConnection, "run_all", noted_all)
     monkeypatch.setattr(PostgresConnection, "run_encoded", noted_run)
-    await fill(single)
-    traffic = Traffic(single)
+    traffic = Traffic(full)
     for _ in range(3):
         await traffic.all_once()
     files = sorted(file.name.removesuffix(".sql") for file in resources.files(sql).iterdir() if file.is_file())
