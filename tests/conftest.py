@@ -8,6 +8,7 @@ asks for by name; each that asks for `redis_url` finds Redis empty. Tests that b
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from itertools import count
@@ -162,22 +163,39 @@ def redis_url(shared_services: RunningServices) -> str:
     return shared_services.redis.url
 
 
+@pytest.fixture(scope="session")
+def migrated_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data of a migrated Postgres that has stopped, to copy from: to make them takes seconds. All copies have one
+    system identifier: tests about that make their own clusters."""
+    with in_memory(tmp_path_factory.mktemp("migrated")) as folder:
+        postgres = PostgresServer(folder / "postgres", settings=NOT_DURABLE)
+        postgres.start()
+        try:
+            trio.run(migrate, postgres.url)
+        finally:
+            postgres.stop()
+        yield postgres.data
+
+
 @contextmanager
-def migrated_postgres(folder: Path, settings: Mapping[str, str]) -> Iterator[PostgresServer]:
-    """A migrated Postgres of the test's own; its database is `postgres`. It blocks: a fixture enters it."""
+def migrated_postgres(data: Path, folder: Path, settings: Mapping[str, str]) -> Iterator[PostgresServer]:
+    """A Postgres of the test's own; its database is `postgres`. It blocks: a fixture enters it.
+
+    :param data: `migrated_data`.
+    """
     postgres = PostgresServer(folder, settings=settings)
+    shutil.copytree(data, postgres.data)
     postgres.start()
     try:
-        trio.run(migrate, postgres.url)
         yield postgres
     finally:
         postgres.stop()
 
 
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def own_postgres(tmp_path: Path, migrated_data: Path) -> Iterator[PostgresServer]:
     """A migrated Postgres that the test may kill; its database is `postgres`."""
-    with in_memory(tmp_path) as folder, migrated_postgres(folder / "postgres", NOT_DURABLE) as postgres:
+    with in_memory(tmp_path) as folder, migrated_postgres(migrated_data, folder / "postgres", NOT_DURABLE) as postgres:
         yield postgres
 
 

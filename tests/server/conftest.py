@@ -19,9 +19,9 @@ use_quick_hashes()
 
 
 @pytest.fixture
-def primary(tmp_path: Path) -> Iterator[PostgresServer]:
+def primary(tmp_path: Path, migrated_data: Path) -> Iterator[PostgresServer]:
     """A Postgres with commits that wait for its standby, if it must have one."""
-    with in_memory(tmp_path) as folder, migrated_postgres(folder / "primary", NOT_FSYNCED) as postgres:
+    with in_memory(tmp_path) as folder, migrated_postgres(migrated_data, folder / "primary", NOT_FSYNCED) as postgres:
         yield postgres
 
 

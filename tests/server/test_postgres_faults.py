@@ -43,9 +43,9 @@ async def in_thread(call: object) -> None:
 
 
 @pytest.fixture
-def durable_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def durable_postgres(tmp_path: Path, migrated_data: Path) -> Iterator[PostgresServer]:
     """A Postgres that waits for the disk at each commit."""
-    with migrated_postgres(tmp_path / "durable", {}) as postgres:
+    with migrated_postgres(migrated_data, tmp_path / "durable", {}) as postgres:
         yield postgres
 
 

@@ -35,11 +35,13 @@ class CursorKeeper:
         self.direct = await new_direct(pool, self.alice, self.bob)
         pool.close()
 
-    async def say(self, count: int) -> None:
+    async def say(self, count: int, *, times: int = 1) -> None:
+        """Send `count` messages in one transaction, `times` times."""
         pool = Pool(self._database.url, 2)
-        batch = [a_message(self.direct, self.bob.user, b"%d" % n) for n in range(count)]
-        outcomes = await messages.send(pool, ParticipantsCache(), batch)
-        assert [each for each in outcomes if not isinstance(each, messages.Committed)] == []
+        for _ in range(times):
+            batch = [a_message(self.direct, self.bob.user, b"%d" % n) for n in range(count)]
+            outcomes = await messages.send(pool, ParticipantsCache(), batch)
+            assert [each for each in outcomes if not isinstance(each, messages.Committed)] == []
         pool.close()
 
     async def sync(self, *, anew: bool = False) -> SyncPage:

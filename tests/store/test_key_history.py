@@ -68,9 +68,9 @@ class KeyOwner:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[BackedUpCluster]:
+def cluster(tmp_path: Path, migrated_data: Path) -> Iterator[BackedUpCluster]:
     with in_memory(tmp_path) as folder:
-        cluster = BackedUpCluster(folder)
+        cluster = BackedUpCluster(folder, migrated_data)
         yield cluster
         cluster.close()
 

@@ -118,11 +118,10 @@ class DyingCluster:
 
 @pytest.mark.long
 async def test_no_key_is_handed_out_twice_while_gateways_and_postgres_are_killed(
-    tmp_path: Path, redis_url: str
+    tmp_path: Path, migrated_data: Path, redis_url: str
 ) -> None:
     with in_memory(tmp_path) as folder:
-        # It starts an event loop of its own.
-        context = migrated_postgres(folder / "postgres", WITHOUT_FSYNC)
+        context = migrated_postgres(migrated_data, folder / "postgres", WITHOUT_FSYNC)
         postgres = await trio.to_thread.run_sync(context.__enter__)
         try:
             await _run(postgres, redis_url)

@@ -26,9 +26,9 @@ StartWorker = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture
-def crashing_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def crashing_postgres(tmp_path: Path, migrated_data: Path) -> Iterator[PostgresServer]:
     """Its commits survive SIGKILL, but not a crash of the machine."""
-    with migrated_postgres(tmp_path / "postgres", {"fsync": "off"}) as postgres:
+    with migrated_postgres(migrated_data, tmp_path / "postgres", {"fsync": "off"}) as postgres:
         yield postgres
 
 
