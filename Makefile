@@ -16,7 +16,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/$(CACHE)/pip
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test again check lint types bench faults generated fuzz contract js browser nginx ops lock clean
+.PHONY: help run demo test again check lint types bench guard faults generated fuzz contract js browser nginx ops lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -45,6 +45,9 @@ types: .venv/dev.installed
 
 bench: .venv/dev.installed  ## run the benchmarks
 	$(PYTHON) -m bench
+
+guard: .venv/dev.installed  ## compare the cost of the hot path's pieces with the stored one
+	$(PYTHON) -m bench.guard
 
 faults: .venv/dev.installed  ## run the slow tests, which `make test` leaves out: long faults, whole benchmarks, many examples
 	@status=0; \

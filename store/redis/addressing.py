@@ -36,9 +36,20 @@ async def address_pushes(
     """
     users = list({user for push in pushes for user in push.users})
     nodes_of = dict(zip(users, await locate(redis, users), strict=True))
+    return entries_by_node(pushes, nodes_of, without=own)
+
+
+def entries_by_node(
+    pushes: Sequence[AddressedPush], nodes_of: Mapping[bytes, Iterable[bytes]], *, without: bytes = b""
+) -> list[tuple[bytes, bytes]]:
+    """One entry for each node that holds a user of these pushes: pairs (node, entry).
+
+    :param nodes_of: for each user the nodes.
+    :param without: a node that is left out.
+    """
     by_node: defaultdict[bytes, list[tuple[AddressedPush, list[bytes]]]] = defaultdict(list)
     for push in pushes:
-        for node, there in group_by_node(push.users, nodes_of, without=own).items():
+        for node, there in group_by_node(push.users, nodes_of, without=without).items():
             by_node[node].append((push, there))
     return [(node, encode_pushes(some)) for node, some in by_node.items()]
 
