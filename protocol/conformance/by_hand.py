@@ -60,7 +60,7 @@ class ByHand:
 
 
 def instruction(command: str, fields: Fields) -> str:
-    """What a person has to do for a command."""
+    """The words of a command, for a person."""
     shown: dict[str, Any] = {name: show(each).removeprefix("text:") for name, each in fields.items()}
     shown["keep"] = " again, with what it has stored" if fields.get("keep") else ", with nothing stored"
     return _INSTRUCTIONS[command].format_map(shown)

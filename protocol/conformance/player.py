@@ -24,7 +24,7 @@ _TURNS: Final = 10
 
 
 class Result(Struct, frozen=True):
-    """What has become of a scenario.
+    """The verdict on a scenario.
 
     :ivar reason: why it failed or was left out; empty if it passed.
     :ivar step: the number of the step that failed, from 1; None if none did.

@@ -17,7 +17,7 @@ STEPS: Final = frozenset({"client", "outcome", "await", "never", "count", "label
 """The first key of a step says what it is."""
 
 ONE_MESSAGE: Final[Fields] = {"talk": {"messages": ["one"]}}
-"""A direct conversation with one message of the other user, `bob`: what a scenario begins with, unless it says else."""
+"""A direct conversation with one message of the other user, `bob`: each scenario begins with it, or with its own."""
 
 
 class WrongScenario(ValueError):
