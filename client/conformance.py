@@ -22,7 +22,17 @@ from client.renewal import MemoryLogin
 from client.session import Session
 from protocol.frames import Message, Ping, Tombstone
 
-CAN: Final = ["edit", "delete", "mark_read", "devices", "unread_count", "name", "devices_version", "retry_after"]
+CAN: Final = [
+    "edit",
+    "delete",
+    "mark_read",
+    "devices",
+    "unread_count",
+    "name",
+    "participants",
+    "devices_version",
+    "retry_after",
+]
 
 NO_REPLY: Final = "no_reply"
 """In place of the server's code, if the server has not answered in time."""

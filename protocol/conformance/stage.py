@@ -110,6 +110,10 @@ class Stage:
     def rename(self, conversation: bytes, name: str, *, pushed: bool = True) -> None:
         self.push(self.talk(conversation).rename(name), pushed=pushed)
 
+    def join(self, conversation: bytes, user: bytes, *, pushed: bool = True) -> None:
+        """An administrator adds a user to a group."""
+        self.push(self.talk(conversation).join(user), pushed=pushed)
+
     def raise_floor(self, conversation: bytes, first_seq: int, *, pushed: bool = True) -> None:
         self.push(self.talk(conversation).raise_floor(first_seq), pushed=pushed)
 
@@ -220,6 +224,7 @@ _ACTS: Final[dict[str, Callable[..., None]]] = {
     "drain": Stage.drain,
     "edit": Stage.edit,
     "expire_cursors": Stage.expire_cursors,
+    "join": Stage.join,
     "lag": Stage.lag,
     "list_devices": Stage.list_devices,
     "move": Stage.move,

@@ -14,6 +14,7 @@ from protocol.frames import (
     DevicesChanged,
     Message,
     Participant,
+    Participants,
     Push,
     Receipts,
     Settings,
@@ -187,6 +188,13 @@ class Talk:
         """The user's own marks."""
         return Receipts(self.id, DEVICE, [(ME, self.delivered_seq, self.read_seq)], self._quiet_counts())
 
+    def join(self, user: bytes) -> Participants:
+        """An administrator adds a user."""
+        self.others.append(user)
+        self.version += 1
+        self.changes.append(Change("talk"))
+        return Participants(self.id, [self._participant(user)], self.version)
+
     def rename(self, name: str) -> Settings:
         """An administrator renames the group."""
         self.name = name
@@ -240,7 +248,7 @@ class Talk:
         :param is_new: to the client; else it comes without the last message.
         """
         last = self._last_loud() if is_new else None
-        others = [Participant(user, None, _username(user), 0, 0, 0) for user in self.others]
+        others = [self._participant(user) for user in self.others]
         own = Participant(ME, None, "me", 0, self.delivered_seq, self.read_seq, since_seq=self.since_seq or None)
         uncounted = [entry.seq for entry in self.entries if isinstance(entry, Tombstone) and entry.seq > self.base]
         return Conversation(
@@ -259,6 +267,9 @@ class Talk:
             uncounted_seqs=[seq for seq in uncounted if not self.entries[seq - 1].is_quiet] or None,
             quiet_counts=self._quiet_counts(),
         )
+
+    def _participant(self, user: bytes) -> Participant:
+        return Participant(user, None, _username(user), 0, 0, 0)
 
     def _last_loud(self) -> Entry | None:
         """The last message that is not quiet, of those that the user may read."""

@@ -30,7 +30,7 @@ def test_the_python_client_passes_all_scenarios_as_a_process_of_its_own(tmp_path
     assert {each["name"]: each["reason"] for each in told["scenarios"] if each["verdict"] != "passed"} == {}
     assert (result.returncode, result.stderr) == (0, "")
     assert [each["name"] for each in told["scenarios"]] == [each.name for each in load_scenarios()]
-    assert "51 passed, 0 failed, 0 left out" in result.stdout
+    assert f"{len(load_scenarios())} passed, 0 failed, 0 left out" in result.stdout
     assert set(told["sections"].values()) == {"passed"}
 
 

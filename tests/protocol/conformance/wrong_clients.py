@@ -19,6 +19,7 @@ from client.held import HeldConversation
 from client.link import Link
 from client.mailbox import Mailbox
 from client.mark_sender import MarkSender
+from client.participants import ParticipantList
 from client.send_order import SendTurn
 from client.session import Session
 from client.stream import HeardStream
@@ -206,6 +207,10 @@ def taking_the_last_version(take: Any, talk: HeldConversation, push: Any) -> Non
         talk.devices_version = push.devices_version
 
 
+def without_versions(remove: Any, listed: ParticipantList, users: Any, _: int) -> None:
+    remove(listed, users, 2**62)
+
+
 async def with_the_old_token(store: Any, credentials: Any, ask: Any) -> Any:
     return replace(await ask(credentials), token=credentials.token)
 
@@ -266,6 +271,7 @@ WRONG: Final[dict[str, WrongClient]] = {
     "outgoing_order": WrongClient(instead(SendTurn, "wait", last_first), no_frame % "send, content: text:three"),
     "own_delete": WrongClient(around(Session, "_apply", without_own_tombstones), "the client's state is"),
     "pages": WrongClient(around(ClientConnection, "sync", content_with_pages), "the client's state is"),
+    "participants": WrongClient(around(ParticipantList, "remove", without_versions), "`participants` is"),
     "pings": WrongClient(
         instead(trio_websocket.WebSocketConnection, "_handle_ping_event", not_at_all), no_frame % "websocket_pong"
     ),
