@@ -6,9 +6,12 @@
 //   await avatars.set(blob, { conversation })  // of a group whose administrator the user is
 //   await avatars.clear({ conversation })
 
-const NONE = Buffer.alloc(16) // removes an avatar
+import { uuid } from './bytes.js'
+
+const NONE = new Uint8Array(16) // removes an avatar
 
 export class AvatarRefused extends Error {
+  /** @param {{ code: string, detail: string }} problem */
   constructor({ code, detail }) {
     super(`${code}: ${detail}`)
     this.code = code
@@ -21,16 +24,18 @@ export class Avatars {
   #token
   #fetch
 
-  // `token`: a function that returns the present one.
-  constructor(files, httpUrl, token, fetch = globalThis.fetch) {
+  /** @param {import('./files.js').Files} files @param {string} httpUrl @param {() => string} token the present one
+   * @param {import('./http.js').Fetch} fetch */
+  constructor(files, httpUrl, token, fetch = (url, init) => globalThis.fetch(url, init)) {
     this.#files = files
     this.#httpUrl = httpUrl
     this.#token = token
     this.#fetch = fetch
   }
 
-  // `blob`: ciphertext; or, if the server lists the feature public_avatars, a picture with its `mediaType`. Returns the id of
-  // its attachment. Rejects with AvatarRefused, for users who are no administrators for example.
+  /** `blob`: ciphertext; or, if the server lists the feature public_avatars, a picture with its `mediaType`. Returns the id of
+   * its attachment. Rejects with AvatarRefused, for users who are no administrators for example. @param {Blob} blob
+   * @param {{ conversation?: Uint8Array, mediaType?: string }} options */
   async set(blob, { conversation, mediaType } = {}) {
     const [upload] = await this.#files.declare([{ blob, mediaType }], { isAvatar: true })
     await this.#files.finish(upload, { blob })
@@ -38,13 +43,16 @@ export class Avatars {
     return upload.attachment
   }
 
+  /** @param {{ conversation?: Uint8Array }} options */
   async clear({ conversation } = {}) {
     await this.#patch(conversation, NONE)
   }
 
+  /** @param {Uint8Array | undefined} conversation @param {Uint8Array} attachment */
   async #patch(conversation, attachment) {
     const path = conversation ? `/v1/conversations/${uuid(conversation)}` : '/v1/profile'
-    const answer = await this.#fetch(this.#httpUrl + path, {
+    const fetch = this.#fetch
+    const answer = await fetch(this.#httpUrl + path, {
       method: 'PATCH',
       headers: { authorization: `Bearer ${this.#token()}`, 'content-type': 'application/json' },
       body: JSON.stringify({ avatar: uuid(attachment) }),
@@ -52,8 +60,4 @@ export class Avatars {
     if (!answer.ok) throw new AvatarRefused(await answer.json())
     await answer.body?.cancel()
   }
-}
-
-function uuid(id) {
-  return id.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
 }

@@ -1,60 +1,113 @@
-// A device that stays connected, sends messages, and misses none. Written from protocol/SPEC.md; the numbers in comments
-// are its sections. Events:
-//   entry (message | tombstone)   new or changed, once each; `mailbox` holds all of them
+// A device that stays connected, sends messages, and misses none. Written from protocol/SPEC.md; the numbers in comments are
+// its sections. Events:
+//   entry (message | tombstone)   new or changed; `mailbox` holds all of them
+//   plaintext (message, says)     decrypted; `mailbox.plaintexts` holds it
 //   push (frame)                  any push that is not an entry, a conversation or about the connection, to be shown
 //   online (welcome)              the server has welcomed this device
 //   current ()                    `mailbox` holds everything up to the welcome
-//   token (token, expires, came)  replaces the old token: a listener stores it, and when it came, before it returns
+//   offline (code, reason)        the connection is lost; the client connects again by itself
+//   refused (draft, error)        a message cannot be sent, also one from before a start of the program
+//   token (token, expires, came)  has replaced the old token
+//   failed (error)                the store, or the encryption: the client has stopped
 //   end (code, reason)            for good: something has to change before another attempt
 // `features` is a Set and `limits` a Map: the features and limits of the server's welcome (11).
 
-import { randomBytes } from 'node:crypto'
-import { EventEmitter } from 'node:events'
-import WebSocket from 'ws'
-import { decode, encode } from './codec.js'
+import { Backoff } from './backoff.js'
+import { equal, uuid7 } from './bytes.js'
+import { Connection } from './connection.js'
+import { ConnectionLost } from './errors.js'
+import { Events } from './events.js'
+import { Journal } from './journal.js'
 import { Mailbox } from './mailbox.js'
-import { CLOSE_DELAYS_MS, CURSOR_ERRORS, FINAL_CLOSES, LIMITS, SOCKET_PATH, SUBPROTOCOL, VERSION } from './tables.js'
+import { MarkSender } from './mark_sender.js'
+import { Outbox } from './outbox.js'
+import { Renewal } from './renewal.js'
+import { Synchronizer } from './synchronizer.js'
+import { FINAL_CLOSES, VERSION } from './tables.js'
+import { Timers } from './timers.js'
+
+export { ConnectionLost, RequestRefused } from './errors.js'
+
+/** @typedef {import('./codec.js').Frame} Frame */
+/** @typedef {import('./http.js').Login} Login */
+/**
+ * @typedef {object} Options
+ * @property {typeof globalThis.WebSocket} [WebSocket] the global one if left out; Node before 22 has none
+ * @property {string} [name] of the program, and its version
+ * @property {number} [came]
+ * @property {Journal} [journal] of the store
+ * @property {(client: Client) => import('./e2ee/encryption.js').Encryption} [encryption]
+ */
 
 const NAME = 'alo-js/0.1.0' // 3.2
-const MARK_INTERVAL_MS = 1000 // 5.5
-const PAGES_AHEAD = 16 // 6.2
-const GAP_PATIENCE_MS = 300 // 5.3
-const RENEW_MS = 86_400_000 // 13.1
-const FIRST_DELAY_MS = 500
-const MAX_DELAY_MS = 60_000
 
-export class RequestRefused extends Error {
-  constructor(error) {
-    super(`${error.code}: ${error.detail}`)
-    Object.assign(this, error)
-  }
-}
-
-export class ConnectionLost extends Error {}
-
-export class Client extends EventEmitter {
-  #socket
-  #isOpen = false
+export class Client extends Events {
+  /** @type {Connection | undefined} the one that was welcomed last */
+  #connection
   #isLeaving = false
   #hasEnded = false
   #turn = 0
-  #failures = 0
-  #nextRequest = 0
-  #waiting = new Map() // request -> { frame, resolve, reject }
-  #sends = [] // not acknowledged yet, in order
-  #timers = new Map() // name -> timer
-  #isSyncing = false
-  #isStale = false // frames are missing that only a sync brings
-  #heardAt = 0
-  #moveAt = 0 // the time before which it must not connect again
+  #timers = new Timers()
+  #backoff = new Backoff()
+  #renewal = new Renewal(this)
+  #marks = new MarkSender(this)
   #ahead = 0 // the ms by which the server's clock is ahead of this one
+  /** @type {Connection | undefined} */
+  #opening
+  #WebSocket
+  #synchronizer
+  #outbox
+  #encryption
 
-  // `urls`: the addresses of gateways, tried in turn, such as ws://127.0.0.1:8001.
-  // `name`: the name of the program, and its version.
-  // `came`: when the token came, by Date.now(); 0: not known.
-  constructor(urls, token, mailbox = new Mailbox(), name = NAME, came = 0) {
+  /**
+   * @param {string[]} urls of gateways, tried in turn, such as ws://127.0.0.1:8001
+   * @param {string} token
+   * @param {Options} options
+   */
+  constructor(urls, token, { WebSocket = globalThis.WebSocket, name = NAME, came = 0, journal = new Journal(), encryption } = {}) {
     super()
-    Object.assign(this, { urls, token, mailbox, name, came, features: new Set(), limits: new Map() })
+    this.urls = urls
+    this.token = token
+    this.came = came
+    this.name = name
+    this.journal = journal
+    this.mailbox = new Mailbox(journal)
+    this.#WebSocket = WebSocket
+    this.features = /** @type {Set<string>} */ (new Set())
+    this.limits = /** @type {Map<string, number>} */ (new Map())
+    this.user = this.device = /** @type {Uint8Array | undefined} */ (undefined)
+    this.#encryption = encryption?.(this)
+    this.#synchronizer = new Synchronizer(this.mailbox, {
+      connection: () => this.#connection,
+      hasPages: () => this.features.has('pages'),
+      page: (conversation, page) => this.#tell(this.mailbox.takePage(conversation, page)),
+      changed: () => this.changed(),
+      current: () => { this.#outbox.release(); this.emit('current') },
+    })
+    this.#outbox = new Outbox(journal, {
+      connection: () => this.#connection,
+      sent: (entry, plaintext) => this.#sent(entry, plaintext),
+      refused: (draft, error) => this.emit('refused', draft, error),
+      failed: (error) => this.fail(error),
+      sender: this.#encryption?.sender,
+    })
+  }
+
+  /**
+   * A client with everything that a store holds; the store keeps all that comes. `login` is for a store that is empty, or
+   * that has the login of the same device; the stored one counts.
+   * @param {string[]} urls
+   * @param {Options & { store: import('./journal.js').Store, login?: Login }} options
+   */
+  static async open(urls, { store, login, ...options }) {
+    const items = await store.load()
+    const stored = items.find(([key]) => key === 'login')?.[1]
+    const chosen = stored ?? login
+    if (!chosen) throw new Error('the store has no login: log in first')
+    if (login && !equal(login.device, chosen.device)) throw new Error('the store belongs to another device: take another store, or empty it')
+    const client = new Client(urls, chosen.token, { ...options, came: chosen.came, journal: new Journal(store) })
+    await client.#restore(items, chosen)
+    return client
   }
 
   // Whether it has left or has ended for good, so that it does not connect again by itself.
@@ -62,288 +115,239 @@ export class Client extends EventEmitter {
     return this.#isLeaving || this.#hasEnded
   }
 
+  // Whether the server has welcomed it, and the connection is open.
+  get isOnline() {
+    return this.#connection !== undefined
+  }
+
+  // The time on the server's clock, in ms.
+  get now() {
+    return Date.now() + this.#ahead
+  }
+
+  // The messages that are not committed yet, also those from before a start of the program.
+  get drafts() {
+    return this.#outbox.drafts
+  }
+
   connect() {
     this.#hasEnded = false
-    const url = this.urls[this.#turn++ % this.urls.length]
-    this.#socket = new WebSocket(`${url}${SOCKET_PATH}`, [SUBPROTOCOL], { perMessageDeflate: false }) // 1.1, 1.2
-    this.#heardAt = Date.now()
-    this.#socket.on('open', () => this.#hello())
-    this.#socket.on('message', (data, isBinary) => isBinary && this.#receive(data))
-    for (const sign of ['message', 'ping', 'pong']) this.#socket.on(sign, () => (this.#heardAt = Date.now()))
-    this.#socket.on('error', () => {}) // `close` comes after it
-    this.#socket.on('close', (code, reason) => this.#closed(code, reason.toString()))
+    this.#open(this.urls[this.#turn++ % this.urls.length])
+    return this
   }
 
-  // Returns the `sent` once the message is committed, over as many connections as it takes (4.2, 4.3).
-  // `attachments`: ids of complete uploads of the user's own (18.6).
-  // `isQuiet`: it counts neither as unread nor for notices (4.8).
+  /**
+   * Returns the `sent` once the message is committed, over as many connections as it takes (4.2, 4.3). Rejects with
+   * RequestRefused.
+   * @param {Uint8Array} conversation
+   * @param {any} content ciphertext; with encryption the plaintext, as it takes it
+   * @param {{ contentType?: string, nonce?: Uint8Array, key?: Uint8Array, replyTo?: number, attachments?: Uint8Array[],
+   *   thumbnail?: Uint8Array, isQuiet?: boolean, tempId?: Uint8Array }} options `attachments`: ids of complete uploads of the
+   *   user's own (18.6); `isQuiet`: it counts neither as unread nor for notices (4.8)
+   * @returns {Promise<any>}
+   */
   send(conversation, content, options = {}) {
-    const { contentType = 'text/plain', nonce, key, replyTo, attachments, thumbnail, isQuiet, tempId = this.#newTempId() } = options
-    const frame = {
-      type: 'send', conversation, content_type: contentType, content, nonce, ephemeral_public_key: key, temp_id: tempId,
-      reply_to: replyTo, attachments, thumbnail, is_quiet: isQuiet || undefined,
+    const { contentType = 'text/plain', nonce, key, replyTo, attachments, thumbnail, isQuiet, tempId = this.newTempId() } = options
+    const fields = {
+      content_type: contentType, nonce, ephemeral_public_key: key, temp_id: tempId, reply_to: replyTo, attachments, thumbnail,
+      is_quiet: isQuiet || undefined,
     }
-    return new Promise((resolve, reject) => {
-      const send = { frame, resolve, reject, isOut: false }
-      this.#sends.push(send)
-      this.#pump()
-    })
+    return this.#outbox.add({ conversation, plaintext: content, fields })
   }
 
-  // A UUID of version 7 by the server's clock: its time lets the server forget it some day (4.2).
-  #newTempId() {
-    const id = randomBytes(16)
-    id.writeUIntBE(Math.max(0, Math.round(Date.now() + this.#ahead)), 0, 6)
-    id[6] = (id[6] & 0x0f) | 0x70
-    id[8] = (id[8] & 0x3f) | 0x80
-    return id
+  // An id for a message, by the server's clock (4.2).
+  newTempId() {
+    return uuid7(this.now)
   }
 
-  // Makes any other request, on this connection. Returns its reply, or rejects with RequestRefused or ConnectionLost.
+  /** Makes any other request. Returns its reply, or rejects with RequestRefused or ConnectionLost. @param {Frame} frame
+   * @returns {Promise<any>} */
   request(frame) {
-    if (!this.#isOpen && frame.type !== 'hello') return Promise.reject(new ConnectionLost('not connected'))
-    while (this.#waiting.has(this.#nextRequest)) this.#nextRequest = (this.#nextRequest + 1) % 2 ** 32
-    const request = this.#nextRequest
-    this.#nextRequest = (this.#nextRequest + 1) % 2 ** 32
-    return new Promise((resolve, reject) => {
-      this.#waiting.set(request, { resolve, reject })
-      this.#socket.send(encode({ ...frame, request }))
-    })
+    return this.#connection?.request(frame) ?? Promise.reject(new ConnectionLost('not connected'))
   }
 
-  // Leaves: the server answers the requests in flight, then closes with 1000 (3).
+  /** The messages before those that are held (7.1); returns how many came. @param {Uint8Array} conversation @param {number} count */
+  async loadOlder(conversation, count = 50) {
+    const before = this.mailbox.olderBefore(conversation)
+    if (before === undefined) return 0
+    const page = await this.request({ type: 'history', conversation, before, count })
+    this.#tell(this.mailbox.takePage(conversation, page))
+    this.changed()
+    return page.messages.length
+  }
+
+  /** The user has read up to a message (5.6). @param {Uint8Array} conversation @param {number} seq */
+  markRead(conversation, seq) {
+    this.mailbox.markRead(conversation, seq)
+    this.changed()
+  }
+
+  // Leaves: sends the marks that are due; the server answers the requests in flight, then closes (3).
   async bye() {
     this.#isLeaving = true
-    const ended = new Promise((resolve) => this.#socket.once('close', resolve))
-    await this.request({ type: 'bye' }).catch(() => this.#socket.terminate())
-    if (this.#socket.readyState !== WebSocket.CLOSED) await ended
+    this.#stopTimers()
+    const connection = this.#connection
+    if (!connection) return this.#opening?.abandon('leaving')
+    const marks = this.mailbox.marks()
+    await this.journal.flush()
+    this.#marks.ask(marks)
+    await connection.bye()
+    await this.journal.flush()
   }
 
-  async #hello() {
-    try {
-      const hello = { type: 'hello', token: this.token, version: VERSION, client: this.name }
-      this.#opened(await this.request(hello))
-    } catch {
-      this.#socket.terminate()
-    }
+  /** @param {string} url */
+  #open(url) {
+    const former = this.#connection
+    const connection = this.#opening = new Connection(url, this.#WebSocket)
+    connection.on('push', (frame) => this.#pushes[frame.type]?.(frame, connection))
+    connection.on('closed', (code, reason) => this.#closed(connection, code, reason))
+    const hello = { type: 'hello', token: this.token, version: VERSION, client: this.name }
+    connection.hello(hello).then((welcome) => this.#opened(connection, welcome, former), () => connection.abandon('no welcome'))
   }
 
-  #opened(welcome) {
-    this.#isOpen = true
-    if (welcome.version !== VERSION) return this.#end(4503, `the server speaks version ${welcome.version}`)
+  /** @param {Connection} connection @param {any} welcome @param {Connection} [former] */
+  #opened(connection, welcome, former) {
+    if (connection.isClosed) return
+    if (this.isOver) return connection.bye()
+    if (welcome.version !== VERSION) return this.#end(connection, 4503, `the server speaks version ${welcome.version}`)
+    if (this.device && !equal(this.device, welcome.device)) return this.#end(connection, 4501, 'the token is another device\'s')
+    this.#connection = connection
+    this.#opening = undefined
     this.features = new Set(welcome.features)
     this.limits = new Map(welcome.limits)
-    this.#failures = 0
+    this.#backoff.reset()
     this.user = this.mailbox.user = welcome.user
     this.device = welcome.device // a message of the user with another `device` was written on another one (4.5)
     this.#ahead = welcome.created / 1000 - Date.now()
-    this.#keepAlive(welcome.keep_alive_ms)
-    this.#renewAfter((welcome.expires - welcome.created) / 1000, Date.now() - this.came)
+    this.#renewal.begin((welcome.expires - welcome.created) / 1000, Date.now() - this.came)
     this.emit('online', welcome)
-    this.#sync()
-    this.#pump()
+    this.#synchronizer.begin(connection, former)
+    former?.bye()
+    this.#encryption?.online()
   }
 
   // The effect of each push (17.3). decode() leaves out the types that are not in the tables.
+  /** @type {Record<string, (frame: any, connection: Connection) => void>} */
   #pushes = {
-    message: (frame) => this.#apply(frame),
+    message: (frame) => { this.#outbox.came(frame); this.#apply(frame) },
     tombstone: (frame) => this.#apply(frame),
-    conversation: (frame) => this.#apply(frame),
+    conversation: (frame) => { if (frame.last_message) this.#outbox.came(frame.last_message); this.#apply(frame) },
     departed: (frame) => this.#apply(frame),
-    participants: (frame) => { this.mailbox.takeParticipants(frame); this.emit('push', frame) },
-    receipts: (frame) => { this.mailbox.takeParticipants(frame); this.emit('push', frame) },
-    settings: (frame) => { this.mailbox.takeSettings(frame); this.emit('push', frame) },
-    receipt_counts: (frame) => this.emit('push', frame),
-    profile: (frame) => this.emit('push', frame),
-    own_settings: (frame) => this.emit('push', frame),
+    participants: (frame) => this.#show(frame),
+    receipts: (frame) => this.#show(frame),
+    settings: (frame) => this.#show(frame),
+    receipt_counts: (frame) => this.#show(frame),
+    profile: (frame) => this.#show(frame),
+    own_settings: (frame) => this.#show(frame),
     contact: (frame) => this.emit('push', frame),
-    keys_low: (frame) => this.emit('push', frame),
-    devices_changed: (frame) => { this.mailbox.takeDevices(frame); this.emit('push', frame) },
+    keys_low: (frame) => { this.#encryption?.keysLow(); this.emit('push', frame) },
+    devices_changed: (frame) => this.#show(frame),
     typing: (frame) => this.emit('push', frame),
     presence: (frame) => this.emit('push', frame),
-    cursor: (frame) => this.#moved(frame), // 6.5
-    lag: () => this.#sync(), // 10.1
-    move: (frame) => this.#move(frame.retry_after_ms), // 13.4
+    cursor: (frame, connection) => { this.#synchronizer.moved(connection, frame); this.changed() }, // 6.5
+    lag: (_, connection) => connection === this.#connection && this.#synchronizer.sync(), // 10.1
+    move: (frame, connection) => connection === this.#connection && this.#move(frame.retry_after_ms), // 13.4
   }
 
-  #receive(data) {
-    for (const frame of decode(data)) {
-      if (this.#waiting.has(frame.request)) this.#answered(frame)
-      else this.#pushes[frame.type]?.(frame)
-    }
-  }
-
-  // The mailbox holds all frames before it on this connection. During a sync, its own cursors say how far it has come.
-  #moved({ cursor, more }) {
-    if (this.#isSyncing ? more : !this.#isStale) this.mailbox.cursor = cursor // all its pages except the last have more
-    if (more && !this.#isSyncing) this.#sync()
-  }
-
-  // The node is about to stop: say bye at the time that it gave, which answers the requests in flight first. A client may
-  // connect again before that, so that it is never offline; this one does not.
-  #move(ms) {
-    const socket = this.#socket
-    this.#moveAt = Date.now() + ms
-    setTimeout(() => {
-      if (socket === this.#socket && this.#isOpen) this.request({ type: 'bye' }).catch(() => {})
-    }, ms)
-  }
-
-  #answered(frame) {
-    const { resolve, reject } = this.#waiting.get(frame.request)
-    this.#waiting.delete(frame.request)
-    if (frame.type === 'error') reject(new RequestRefused(frame))
-    else resolve(frame)
-    this.#pump()
-  }
-
+  /** @param {Frame} frame */
   #apply(frame) {
-    // A lost `sent`: the message comes with the other missed ones (4.6).
-    const { temp_id, seq, message, created, device, quiet_count } = frame.last_message ?? frame
-    const send = temp_id && this.#sends.find((each) => each.frame.temp_id.equals(temp_id))
-    if (send) {
-      this.#settle(send)
-      send.resolve({ type: 'sent', seq, message, created, device, quiet_count })
-    }
-    for (const entry of this.mailbox.apply(frame)) this.emit('entry', entry)
-    if (this.mailbox.hasUnknown && !this.#isSyncing) this.#sync() // 5.4
-    if (this.mailbox.gaps().length) this.#after('gaps', GAP_PATIENCE_MS, () => this.#fillGaps())
-    if (this.mailbox.marks().length) this.#after('marks', MARK_INTERVAL_MS, () => this.#mark())
+    this.#tell(this.mailbox.apply(frame))
+    this.changed()
   }
 
-  // Sends the waiting messages, in order, as far as there is room.
-  #pump() {
-    if (!this.#isOpen) return
-    for (const send of this.#sends) {
-      if (send.isOut) continue
-      if (this.#waiting.size >= LIMITS.requests_in_flight - 16) return
-      send.isOut = true
-      this.request(send.frame).then(
-        (sent) => this.#sent(send, sent),
-        (error) => this.#notSent(send, error),
-      )
-    }
+  /** @param {Frame} frame */
+  #show(frame) {
+    this.#apply(frame)
+    this.emit('push', frame)
   }
 
-  #sent(send, sent) {
-    this.#settle(send)
-    const { request, ...content } = send.frame
-    const { seq, message, created, device = this.device, quiet_count } = sent
-    // Own messages are pushed to other devices only (4.5).
-    this.#apply({ ...content, type: 'message', seq, message, created, sender: this.user, device, quiet_count })
-    send.resolve(sent)
+  /** @param {Frame[]} entries */
+  #tell(entries) {
+    for (const entry of entries) this.emit('entry', entry)
   }
 
-  #notSent(send, error) {
-    if (error instanceof ConnectionLost) send.isOut = false // the next connection sends it again
-    else if (error.retry_after_ms !== undefined) {
-      setTimeout(() => { send.isOut = false; this.#pump() }, error.retry_after_ms)
-    } else {
-      this.#settle(send)
-      send.reject(error)
-    }
+  // Stores what has changed, and does what is due because of it.
+  changed() {
+    this.journal.flush().catch((error) => this.fail(error))
+    this.#synchronizer.look()
+    this.#encryption?.wake()
+    this.#marks.look()
   }
 
-  #settle(send) {
-    const at = this.#sends.indexOf(send)
-    if (at >= 0) this.#sends.splice(at, 1)
+  /** Own messages are pushed to other devices only (4.5). @param {any} entry @param {any} plaintext */
+  #sent({ device = this.device, ...entry }, plaintext) {
+    const own = { ...entry, sender: this.user, device }
+    if (this.#encryption && plaintext !== undefined) this.mailbox.plaintexts.keep(own, plaintext)
+    this.#apply(own)
   }
 
-  // 6: the news since the cursor come as pushes, then `synced`.
-  async #sync() {
-    this.#isStale = true
-    if (this.#isSyncing || !this.#isOpen) return
-    this.#isSyncing = true
-    try {
-      for (let more = true; more || this.#isStale; ) {
-        this.#isStale = false
-        const pages = this.features.has('pages') ? PAGES_AHEAD : undefined
-        const synced = await this.request({ type: 'sync', cursor: this.mailbox.cursor, pages })
-        this.mailbox.cursor = synced.cursor
-        more = synced.more
-        if (!more) this.mailbox.forgetUnknown()
-        this.mailbox.isFresh &&= more
-      }
-      this.emit('current')
-    } catch (error) {
-      if (CURSOR_ERRORS.has(error.code)) this.mailbox.drop() // 6.4
-      if (this.#isOpen) this.#after('sync', error.retry_after_ms ?? FIRST_DELAY_MS, () => this.#sync())
-    } finally {
-      this.#isSyncing = false
-    }
+  /** @param {[string, any][]} items @param {Login} login */
+  async #restore(items, login) {
+    Object.assign(this, { user: login.user, device: login.device })
+    this.mailbox.user = login.user
+    this.mailbox.restore(items)
+    this.#outbox.restore(items)
+    await this.#encryption?.restore(items)
+    this.journal.put('login', { ...login })
+    await this.journal.flush()
   }
 
-  // Client and server do not fit together: connecting again would not help (3.1).
-  #end(code, reason) {
-    this.bye()
+  /** The node is about to stop: open another connection at the time that it gave, then say bye here. @param {number} ms */
+  #move(ms) {
+    this.#backoff.move(ms)
+    this.#timers.after('move', ms, () => !this.isOver && !this.#opening && this.connect())
+  }
+
+  /** The device has another token from now on; returns whether it is stored. @param {string} token @param {number} expires */
+  async replaceToken(token, expires) {
+    const came = Date.now()
+    this.journal.put('login', { user: this.user, device: this.device, token, came })
+    const isStored = await this.journal.flush().then(() => true, (error) => this.fail(error))
+    if (!isStored) return false
+    Object.assign(this, { token, came })
+    this.emit('token', token, expires, came)
+    return true
+  }
+
+  /** Client and server do not fit together: connecting again would not help (3.1). @param {Connection} connection
+   * @param {number} code @param {string} reason */
+  #end(connection, code, reason) {
+    this.#hasEnded = true
+    connection.bye()
     this.emit('end', code, reason)
   }
 
-  async #fillGaps() {
-    for (const { conversation, after, before } of this.mailbox.gaps()) {
-      const history = { type: 'history', conversation, after, before, count: LIMITS.page_entries }
-      const page = await this.request(history).catch(() => null)
-      if (page?.first_seq) this.mailbox.raiseFloor(conversation, page.first_seq) // 5.3
-      for (const entry of page?.messages ?? []) this.#apply(entry)
-    }
+  /** What is in memory may not be stored: only another start can go on from the store. @param {any} error */
+  fail(error) {
+    if (this.#hasEnded) return
+    this.#hasEnded = true
+    this.#stopTimers()
+    for (const each of [this.#connection, this.#opening]) each?.abandon('the client has failed')
+    this.emit('failed', error)
   }
 
-  async #mark() {
-    const marks = this.mailbox.marks()
-    if (!marks.length) return
-    const done = await this.request({ type: 'mark_delivered', marks }).catch(() => null)
-    if (done) this.mailbox.marked(marks)
-  }
-
-  // 10.4: any byte is a sign of life.
-  #keepAlive(intervalMs) {
-    const quietMs = Date.now() - this.#heardAt
-    if (quietMs >= 2 * intervalMs) return this.#socket.terminate()
-    if (quietMs >= intervalMs) this.#socket.ping()
-    this.#after('alive', quietMs < intervalMs ? intervalMs - quietMs : intervalMs / 2, () => this.#keepAlive(intervalMs))
-  }
-
-  // 13.1: once the token is a day old, or half of its life is over.
-  #renewAfter(leftMs, ageMs = 0) {
-    this.#after('token', Math.max(0, Math.min(RENEW_MS - ageMs, (leftMs - ageMs) / 2)), () => this.#renew())
-  }
-
-  async #renew() {
-    const askedAt = Date.now()
-    const fresh = await this.request({ type: 'refresh', token: this.token }).catch(() => null)
-    if (!fresh) return this.#isOpen && this.#after('token', MAX_DELAY_MS, () => this.#renew())
-    const came = Date.now()
-    this.emit('token', fresh.token, fresh.expires, came)
-    Object.assign(this, { token: fresh.token, came }) // only now: it is stored before a server sees it
-    this.#renewAfter(fresh.expires / 1000 - askedAt - this.#ahead)
-  }
-
-  #closed(code, reason) {
-    this.#isOpen = false
-    for (const timer of this.#timers.values()) clearTimeout(timer)
+  #stopTimers() {
     this.#timers.clear()
-    const waiting = [...this.#waiting.values()]
-    this.#waiting.clear()
-    for (const { reject } of waiting) reject(new ConnectionLost(`${code} ${reason}`))
-    if (this.#isLeaving) return
+    this.#renewal.stop()
+    this.#marks.stop()
+    this.#synchronizer.stop()
+  }
+
+  /** @param {Connection} connection @param {number} code @param {string} reason */
+  #closed(connection, code, reason) {
+    const wasOnline = connection === this.#connection
+    if (!wasOnline && connection !== this.#opening) return // one that this client has moved away from
+    if (wasOnline) {
+      this.#connection = undefined
+      this.#stopTimers()
+      this.#outbox.hold()
+      this.emit('offline', code, reason)
+    } else this.#opening = undefined
+    if (this.isOver || this.#connection || this.#opening) return
     if (code >= 4500 || FINAL_CLOSES.has(code)) {
       this.#hasEnded = true
-      this.emit('end', code, reason)
-    } else {
-      const moveMs = this.#moveAt - Date.now()
-      const isMove = this.#moveAt && moveMs > -MAX_DELAY_MS
-      const delayMs = isMove ? Math.max(moveMs, 0) : this.#delayMs(CLOSE_DELAYS_MS[code] ?? FIRST_DELAY_MS)
-      this.#moveAt = 0
-      this.#after('again', delayMs, () => this.connect())
+      return this.emit('end', code, reason)
     }
-  }
-
-  #delayMs(firstMs) {
-    return Math.random() * Math.min(MAX_DELAY_MS, firstMs * 2 ** this.#failures++)
-  }
-
-  #after(name, ms, act) {
-    if (this.#timers.has(name)) return
-    this.#timers.set(name, setTimeout(() => { this.#timers.delete(name); act() }, ms))
+    this.#timers.after('again', this.#backoff.next(code), () => this.connect())
   }
 }

@@ -1,216 +1,347 @@
-// Everything that a device holds: messages by (conversation, seq), in any order and any number of times (SPEC 5.2).
+// Everything that a device holds: messages by (conversation, seq), in any order and any number of times (SPEC 5.2, 17). Each
+// call is one step: what it changes goes into the journal, for one transaction of the store.
 
+import { equal, hex } from './bytes.js'
+import { Held, noConversation } from './held.js'
+import { Journal } from './journal.js'
 import { Plaintexts } from './plaintexts.js'
 import { LIMITS } from './tables.js'
 
+/** @typedef {import('./codec.js').Frame} Frame */
+
 export class Mailbox {
-  constructor() {
-    this.plaintexts = new Plaintexts()
-    this.drop()
+  /** @type {Map<string, Held>} by conversation in hex */
+  #held = new Map()
+  /** @type {Map<string, number>} conversation in hex -> the participants_version with which this user left */
+  #departed = new Map()
+  /** @type {Map<string, Frame[]>} frames of conversations that are not known, in their order (6.6.1) */
+  #early = new Map()
+  /** @type {Uint8Array | undefined} */
+  #cursor
+
+  /** @param {Journal} journal */
+  constructor(journal = new Journal()) {
+    this.journal = journal
+    this.plaintexts = new Plaintexts(journal)
+    /** @type {Uint8Array} */
+    this.user = new Uint8Array()
+    /** @type {any} the latest `own_settings` */
+    this.own = undefined
+    this.isFresh = true // it holds nothing from before the sync that is under way
+    this.isHandled = false // whether messages are to be decrypted before they are marked
   }
 
-  // Drops the order of the messages and all marks: the server's history is not the one that these came from. Plaintexts stay
-  // (6.4).
+  // The cursor up to which all frames are held.
+  get cursor() {
+    return this.#cursor
+  }
+
+  set cursor(cursor) {
+    this.#cursor = cursor
+    this.journal.put('cursor', cursor)
+  }
+
+  // Drops the order of the messages, the marks, and what else came from the server's history; keeps the plaintexts (6.4).
   drop() {
     this.plaintexts.loseOrder()
+    for (const key of [...this.#held.keys()]) this.#remove(key)
+    for (const key of this.#departed.keys()) this.journal.remove(`departed/${key}`)
+    this.#departed.clear()
+    this.#early.clear()
+    this.own = undefined
+    this.journal.remove('own')
     this.cursor = undefined
-    // id in hex -> { told, participants, entries: seq -> entry, uncounted, quiet: seq -> count, first, floor, upTo, marked,
-    // devicesVersion }
-    this.conversations = new Map()
-    this.departed = new Map() // id in hex -> the participants_version with which this user left
     this.isFresh = true
   }
 
-  // Takes a conversation, message, tombstone or departure; returns the entries that are new or changed.
+  /** Takes what a store has. @param {[string, any][]} items */
+  restore(items) {
+    this.take(new Map(items))
+    this.isFresh = this.#cursor === undefined
+  }
+
+  /** Takes changes from the journal of another mailbox, whose copy this one is; returns the entries among them. The keys of
+   * others are ignored. @param {Map<string, any>} changes @returns {Frame[]} */
+  take(changes) {
+    const parts = [...changes].map(([path, value]) => ({ path: path.split('/'), value }))
+    const kinds = ['conversation', 'departed', 'own', 'cursor', 'plaintext', 'entry'] // an entry needs its conversation
+    for (const each of kinds) {
+      for (const { path: [kind, key, id], value } of parts) if (kind === each) this.#takeItem(kind, key, id, value)
+    }
+    return parts.filter(({ path, value }) => path[0] === 'entry' && value).map(({ value }) => value)
+  }
+
+  /** @param {string} kind @param {string} key @param {string} id @param {any} value undefined: it is gone */
+  #takeItem(kind, key, id, value) {
+    if (kind === 'own') this.own = value
+    else if (kind === 'cursor') this.#cursor = value
+    else if (kind === 'departed') value === undefined ? this.#departed.delete(key) : this.#departed.set(key, value)
+    else if (kind === 'plaintext') this.plaintexts.take(key, id, value)
+    else if (kind === 'conversation' && value === undefined) this.#held.delete(key)
+    else if (kind === 'conversation') {
+      const held = this.#newHeld(value)
+      held.entries = this.#held.get(key)?.entries ?? held.entries
+      this.#held.set(key, held)
+    } else if (value === undefined) this.#held.get(key)?.entries.delete(Number(id))
+    else {
+      this.#held.get(key)?.entries.set(value.seq, value)
+      this.plaintexts.place(value)
+    }
+  }
+
+  /** Takes a push of any kind, or a frame from elsewhere; returns the messages and tombstones that are new or changed.
+   * @param {Frame} frame @returns {Frame[]} */
   apply(frame) {
+    if (frame.type === 'profile') return this.#rename(frame)
+    if (frame.type === 'own_settings') return this.#takeOwn(frame)
+    if (!(frame.conversation instanceof Uint8Array)) return []
     if (frame.type === 'conversation') return this.#learn(frame)
-    if (frame.type === 'departed') return this.#depart(frame)
-    if (this.departed.has(frame.conversation.toString('hex'))) return [] // 6.6
-    const state = this.#state(frame.conversation)
-    const held = state.entries.get(frame.seq)
-    if (frame.type === 'tombstone') this.plaintexts.forget(frame)
-    else if (frame.seq >= state.floor) this.plaintexts.place(frame)
-    if (held && !supersedes(frame, held)) return []
-    if (frame.seq < state.floor) return []
-    if (frame.type === 'tombstone' && !frame.is_quiet) state.uncounted.add(frame.seq)
-    // Edits of messages that this device never loaded are not for it.
-    if (state.first !== undefined && frame.seq < state.first && !held) return []
-    state.entries.set(frame.seq, frame)
-    this.#advance(state)
-    return [frame]
+    if (frame.type === 'departed' && frame.users.some((/** @type {Uint8Array} */ user) => equal(this.user, user))) {
+      return this.#depart(frame)
+    }
+    const key = hex(frame.conversation)
+    const held = this.#held.get(key)
+    if (!held) {
+      if (['typing', 'presence'].includes(frame.type)) return []
+      this.#early.set(key, [...(this.#early.get(key) ?? []), frame])
+      return []
+    }
+    if (frame.type === 'message' || frame.type === 'tombstone') return this.#put(held, frame) ? [frame] : []
+    held.take(frame)
+    this.#changed(held)
+    return []
   }
 
-  // The entries of a conversation, by seq.
-  entries(conversation) {
-    const { entries } = this.#state(conversation)
-    return [...entries.values()].sort((one, other) => one.seq - other.seq)
+  /** Takes a page of `history`: its floor, and its messages, which may be earlier than those that are held.
+   * @param {Uint8Array} conversation @param {{ first_seq?: number, messages: Frame[] }} page @returns {Frame[]} */
+  takePage(conversation, { first_seq, messages }) {
+    const held = this.#held.get(hex(conversation))
+    if (!held) return []
+    if (first_seq) held.raiseFloor(first_seq)
+    held.lowerTo(messages.map(({ seq }) => seq).sort((one, other) => one - other))
+    const changed = messages.filter((entry) => this.#put(held, entry))
+    this.#changed(held)
+    return changed
   }
 
-  // Whether there are conversations whose `conversation` frame has yet to come, with a sync.
-  get hasUnknown() {
-    return [...this.conversations.values()].some((state) => state.first === undefined)
+  /** The first seq of a conversation has risen (5.3). @param {Uint8Array} conversation @param {number} first_seq */
+  raiseFloor(conversation, first_seq) {
+    const held = this.#held.get(hex(conversation))
+    if (!held) return
+    held.raiseFloor(first_seq)
+    this.#changed(held)
   }
 
   // A sync is over, or a cursor has come: frames of conversations that are not known by now are not for this user (6.6.1).
   forgetUnknown() {
-    for (const [key, state] of this.conversations) if (state.first === undefined) this.conversations.delete(key)
+    this.#early.clear()
     if (!this.isFresh) return
-    for (const key of this.plaintexts.conversations()) if (!this.conversations.has(key)) this.plaintexts.forgetConversation(key)
+    for (const key of this.plaintexts.conversations()) if (!this.#held.has(key)) this.plaintexts.forgetConversation(key)
   }
 
-  // Messages that exist and are missing: those between `after` and `before`, the first gap of each conversation.
-  gaps() {
-    const found = []
-    for (const state of this.conversations.values()) {
-      if (state.first === undefined) continue
-      const above = [...state.entries.keys()].filter((seq) => seq > state.upTo)
-      if (above.length) found.push({ conversation: state.id, after: state.upTo, before: Math.min(...above) })
-    }
-    return found
+  // Whether there are messages of conversations whose `conversation` has yet to come, with a sync (5.4).
+  get hasUnknown() {
+    return [...this.#early].some(([key, frames]) => {
+      return !this.#departed.has(key) && frames.some(({ type }) => ['message', 'tombstone'].includes(type))
+    })
   }
 
-  // The number of messages that the user has not read (5.6).
+  // The ids of the known conversations.
+  get conversations() {
+    return [...this.#held.values()].map(({ state }) => state.id)
+  }
+
+  /** A conversation as it is now, without messages; undefined if it is not known. @param {Uint8Array} conversation */
+  head(conversation) {
+    return this.#held.get(hex(conversation))?.shown
+  }
+
+  /** Its messages and tombstones that can be read, by seq: a run without a gap. @param {Uint8Array} conversation */
+  entries(conversation) {
+    return this.#held.get(hex(conversation))?.messages ?? []
+  }
+
+  /** A message or tombstone, also one above a gap. @param {Uint8Array} conversation @param {number} seq */
+  entry(conversation, seq) {
+    return this.#held.get(hex(conversation))?.entries.get(seq)
+  }
+
+  /** How far the run reaches, and how far its messages were handled: see Client. @param {Uint8Array} conversation */
+  held(conversation) {
+    return this.#held.get(hex(conversation))
+  }
+
+  /** The seq below which there are messages to load; undefined if all are held. @param {Uint8Array} conversation */
+  olderBefore(conversation) {
+    const state = this.#held.get(hex(conversation))?.state
+    return state && state.begin > state.floor ? state.begin : undefined
+  }
+
+  /** The number of messages that the user has not read (5.6). @param {Uint8Array} conversation */
   unreadCount(conversation) {
-    const state = this.#state(conversation)
-    const { entries, floor, participants, told, uncounted } = state
-    const { read_seq = 0, since_seq = 0 } = participants.get(this.user?.toString('hex')) ?? {}
-    const isRead = ({ sender, is_quiet }) => this.user?.equals(sender) && !is_quiet // 5.6
-    const own = [...entries.values()].filter(isRead).map(({ seq }) => seq)
-    const read = Math.max(read_seq, since_seq, floor - 1, ...own)
-    const last = Math.max(told?.last_seq ?? 0, ...entries.keys())
-    const unread = last - read - [...uncounted].filter((seq) => seq > read && seq <= last).length
-    return unread > 0 ? Math.max(unread - quietCountAt(state, last) + quietCountAt(state, read), 0) : 0
+    return this.#held.get(hex(conversation))?.unreadCount ?? 0
   }
 
-  // The up-to marks that are due.
+  /** Whether all recipients have a message, or have read it (5.7.2). @param {Frame} entry */
+  status(entry) {
+    return this.#held.get(hex(entry.conversation))?.status(entry) ?? 'sent'
+  }
+
+  // Messages that exist and are missing: the first gap of each conversation.
+  gaps() {
+    return [...this.#held.values()].map((held) => held.gap).filter((gap) => gap !== undefined)
+  }
+
+  /** Gives up what is missing, and what waits above it: the server says that it is not for this user.
+   * @param {Uint8Array} conversation */
+  forgetMissing(conversation) {
+    const held = this.#held.get(hex(conversation))
+    if (!held) return
+    held.forgetMissing()
+    this.#changed(held)
+  }
+
+  /** The seq of the next message to decrypt: those of the run in order, then those that have changed or have come later.
+   * @param {Uint8Array} conversation @returns {number | undefined} */
+  nextToHandle(conversation) {
+    const state = this.#held.get(hex(conversation))?.state
+    return state && (state.handled < state.upTo ? state.handled + 1 : [...state.again][0])
+  }
+
+  /** The message is decrypted, or cannot be. @param {Uint8Array} conversation @param {number} seq @param {string} [reason] */
+  handled(conversation, seq, reason) {
+    const held = this.#held.get(hex(conversation))
+    if (!held) return
+    const { state } = held
+    state.again.delete(seq)
+    if (seq === state.handled + 1) state.handled = seq
+    if (reason) state.reasons.set(seq, reason)
+    else state.reasons.delete(seq)
+    this.#changed(held)
+  }
+
+  /** Why a message has no plaintext; undefined if it has, or needs none. @param {Uint8Array} conversation @param {number} seq */
+  reason(conversation, seq) {
+    return this.#held.get(hex(conversation))?.state.reasons.get(seq)
+  }
+
+  // The up-to marks that are due: of messages that are held, and of those that the user has read.
   marks() {
-    const due = [...this.conversations.values()].filter((state) => state.upTo > state.marked)
-    return due.slice(0, LIMITS.marks_per_request).map((state) => [state.id, state.upTo])
+    const states = [...this.#held.values()].map(({ state }) => state)
+    const due = (/** @type {any[]} */ marks) => marks.slice(0, LIMITS.marks_per_request)
+    return {
+      delivered: due(states.map((state) => ({ state, seq: this.isHandled ? state.handled : state.upTo }))
+        .filter(({ state, seq }) => seq > state.delivered).map(({ state, seq }) => [state.id, seq])),
+      read: due(states.filter((state) => state.read > state.readNoted).map((state) => [state.id, state.read])),
+    }
   }
 
-  // The server has noted these delivered marks: they are the user's own (17.3).
-  marked(marks) {
+  /** The user has read up to a message. @param {Uint8Array} conversation @param {number} seq */
+  markRead(conversation, seq) {
+    const held = this.#held.get(hex(conversation))
+    if (!held || seq <= held.state.read) return
+    held.state.read = seq
+    this.#changed(held)
+  }
+
+  /** The server has noted these marks: they are the user's own (17.3).
+   * @param {'delivered' | 'read'} kind @param {[Uint8Array, number][]} marks */
+  marked(kind, marks) {
     for (const [conversation, seq] of marks) {
-      const state = this.#state(conversation)
-      state.marked = seq
-      const own = state.participants.get(this.user?.toString('hex'))
-      if (own && own.delivered_seq < seq) own.delivered_seq = seq
+      const held = this.#held.get(hex(conversation))
+      if (!held) continue
+      const counted = Math.min(seq, held.state.lastSeq)
+      if (kind === 'delivered') held.state.delivered = Math.max(held.state.delivered, seq)
+      else held.state.readNoted = Math.max(held.state.readNoted, seq)
+      held.participants.mark(this.user, counted, kind === 'read' ? counted : undefined)
+      this.#changed(held)
     }
   }
 
-  // Takes marks of participants: user in hex -> { delivered_seq, read_seq, since_seq }; they never go back (5.7).
-  takeParticipants(frame) {
-    const { participants, quiet } = this.#state(frame.conversation)
-    for (const [seq, count] of frame.quiet_counts ?? []) quiet.set(seq, count)
-    const told = frame.participants?.map(({ user, delivered_seq, read_seq, joined_seq, since_seq = joined_seq }) => [
-      user, delivered_seq, read_seq, since_seq,
-    ])
-    for (const [user, delivered_seq = 0, read_seq = 0, since_seq = 0] of told ?? frame.receipts) {
-      const held = participants.get(user.toString('hex')) ?? { delivered_seq: 0, read_seq: 0, since_seq: 0 }
-      const most = (one, other) => (one > other ? one : other)
-      participants.set(user.toString('hex'), {
-        delivered_seq: most(held.delivered_seq, delivered_seq),
-        read_seq: most(held.read_seq, read_seq),
-        since_seq: most(held.since_seq, since_seq),
-      })
-    }
+  /** @param {Held} held @param {Frame} entry */
+  #put(held, entry) {
+    const isNews = held.put(entry)
+    if (entry.type === 'tombstone') this.plaintexts.forget(/** @type {any} */ (entry))
+    if (held.entries.has(entry.seq)) this.plaintexts.place(held.entries.get(entry.seq))
+    if (isNews) this.journal.put(pathOf(entry), entry)
+    this.#changed(held)
+    return isNews
   }
 
-  // Takes the settings of a conversation, if they are newer, and its floor (6.6).
-  takeSettings({ conversation, name, first_seq, participants_version, joiners_see_all, lifetime_s, avatar, quiet_counts }) {
-    if (this.departed.has(conversation.toString('hex'))) return
-    const state = this.#state(conversation)
-    if (state.told && participants_version > state.told.participants_version) {
-      state.told = { ...state.told, name, joiners_see_all, lifetime_s, avatar, participants_version }
-    }
-    for (const [seq, count] of quiet_counts ?? []) state.quiet.set(seq, count)
-    this.raiseFloor(conversation, first_seq)
+  /** @param {any} told @returns {Frame[]} */
+  #learn(told) {
+    const key = hex(told.conversation)
+    if (told.participants_version <= (this.#departed.get(key) ?? -1)) return []
+    if (this.#departed.delete(key)) this.journal.remove(`departed/${key}`)
+    const held = this.#held.get(key) ?? this.#newHeld(noConversation(told.conversation))
+    this.#held.set(key, held)
+    held.learn(told, this.isFresh)
+    this.#changed(held)
+    const early = this.#early.get(key) ?? []
+    this.#early.delete(key)
+    const more = told.last_message ? [...early, told.last_message] : early
+    return more.flatMap((frame) => this.apply(frame))
   }
 
-  // Takes the version of a device set (19.10); the greatest counts.
-  takeDevices({ conversation, devices_version = 0 }) {
-    const state = this.#state(conversation)
-    if (devices_version > state.devicesVersion) state.devicesVersion = devices_version
+  /** If this user has left, the conversation is dropped, and no older frame brings it back. @param {Frame} frame
+   * @returns {Frame[]} */
+  #depart({ conversation, participants_version: version }) {
+    const key = hex(conversation)
+    if (version < (this.#held.get(key)?.state.head.participants_version ?? -1) || version < (this.#departed.get(key) ?? -1)) return []
+    this.#departed.set(key, version)
+    this.journal.put(`departed/${key}`, version)
+    this.#remove(key)
+    this.#early.delete(key)
+    this.plaintexts.forgetConversation(key)
+    return []
   }
 
-  // Messages below a first seq are gone, or not for this user (5.3).
-  raiseFloor(conversation, first_seq) {
-    const state = this.#state(conversation)
-    if (first_seq <= state.floor) return
-    state.floor = first_seq
-    this.plaintexts.forgetBelow(conversation, first_seq)
-    for (const seq of state.entries.keys()) if (seq < first_seq) state.entries.delete(seq)
-    if (state.first !== undefined) {
-      state.first = Math.max(state.first, first_seq)
-      state.upTo = Math.max(state.upTo, first_seq - 1)
-      this.#advance(state)
-    }
-  }
-
-  // If this user has left, the conversation is dropped, and no older frame brings it back.
-  #depart({ conversation, users, participants_version }) {
-    const key = conversation.toString('hex')
-    const version = this.conversations.get(key)?.told?.participants_version ?? -1
-    if (users.some((user) => this.user?.equals(user)) && participants_version >= version) {
-      this.departed.set(key, participants_version)
-      this.conversations.delete(key)
-      this.plaintexts.forgetConversation(key)
+  /** How a user is shown from now on, in all conversations. @param {Frame} profile @returns {Frame[]} */
+  #rename(profile) {
+    for (const held of this.#held.values()) {
+      if (!held.participants.of(profile.user) || !(held.participants.areShown || equal(profile.user, this.user))) continue
+      held.participants.rename(profile)
+      this.#changed(held)
     }
     return []
   }
 
-  #state(id) {
-    const key = id.toString('hex')
-    if (!this.conversations.has(key)) {
-      const maps = { participants: new Map(), entries: new Map(), uncounted: new Set(), quiet: new Map() }
-      this.conversations.set(key, { id, told: undefined, ...maps, first: undefined, floor: 1, upTo: 0, marked: 0, devicesVersion: 0 })
-    }
-    return this.conversations.get(key)
+  /** @param {Frame} settings @returns {Frame[]} */
+  #takeOwn(settings) {
+    const isOlder = this.own && [settings.revision, settings.contacts_revision].some((value, at) => {
+      return value < [this.own.revision, this.own.contacts_revision][at]
+    })
+    if (isOlder) return []
+    this.own = settings
+    this.journal.put('own', settings)
+    return []
   }
 
-  #learn(told) {
-    const key = told.conversation.toString('hex')
-    if (told.participants_version <= (this.departed.get(key) ?? -1)) return []
-    this.departed.delete(key)
-    const state = this.#state(told.conversation)
-    state.told = { ...told, participants: told.participants ?? state.told?.participants }
-    this.takeDevices(told)
-    if (told.participants) this.takeParticipants(told)
-    for (const seq of told.uncounted_seqs ?? []) state.uncounted.add(seq)
-    for (const [seq, count] of told.quiet_counts ?? []) state.quiet.set(seq, count)
-    this.raiseFloor(told.conversation, told.first_seq)
-    if (state.first === undefined) {
-      // The server tells this device only the last message of a new conversation (6.3): it begins there.
-      state.first = told.last_message ? told.last_message.seq : this.isFresh ? told.last_seq + 1 : told.first_seq
-      state.upTo = state.first - 1
-    }
-    const changed = told.last_message ? this.apply(told.last_message) : []
-    this.#advance(state)
-    return changed
+  /** @param {ReturnType<typeof noConversation>} state */
+  #newHeld(state) {
+    return new Held(state, this.user, (entry) => {
+      this.journal.remove(pathOf(entry))
+      this.plaintexts.forget(entry)
+    })
   }
 
-  #advance(state) {
-    if (state.first === undefined) return
-    while (state.entries.has(state.upTo + 1)) state.upTo += 1
-    if (state.first > state.floor || state.upTo < state.told.last_seq || !this.plaintexts.isIncomplete(state.id)) return
-    if (state.upTo >= Math.max(...state.entries.keys())) this.plaintexts.forgetPlaceless(state.id)
+  /** Lets the run grow, and puts the conversation into the journal. @param {Held} held */
+  #changed(held) {
+    held.advance()
+    const { id, begin, floor, upTo, lastSeq } = held.state
+    const key = hex(id)
+    this.journal.put(`conversation/${key}`, held.state)
+    if (begin <= floor && upTo >= lastSeq && this.plaintexts.isIncomplete(key)) this.plaintexts.forgetPlaceless(key)
+  }
+
+  /** @param {string} key a conversation in hex, all of whose messages go */
+  #remove(key) {
+    for (const entry of this.#held.get(key)?.entries.values() ?? []) this.journal.remove(pathOf(entry))
+    if (this.#held.delete(key)) this.journal.remove(`conversation/${key}`)
   }
 }
 
-// How many messages up to a seq are quiet (5.6.2): the server tells it for each base and each last message. Without that,
-// the number up to an earlier message.
-function quietCountAt({ entries, quiet }, seq) {
-  const next = entries.get(seq + 1)
-  if (entries.has(seq)) return entries.get(seq).quiet_count ?? 0
-  if (next) return (next.quiet_count ?? 0) - (next.is_quiet ? 1 : 0)
-  if (quiet.has(seq)) return quiet.get(seq)
-  const held = [...entries.values()].map((entry) => [entry.seq, entry.quiet_count ?? 0])
-  return Math.max(0, ...[...held, ...quiet].filter(([at]) => at < seq).map(([, count]) => count))
-}
-
-function supersedes(frame, held) {
-  if (held.type === 'tombstone') return false
-  if (frame.type === 'tombstone') return true
-  const newer = (frame.revision ?? 0) - (held.revision ?? 0)
-  return newer > 0 || (newer === 0 && frame.envelope !== undefined && held.envelope === undefined) // 19.13
+/** @param {any} entry */
+function pathOf({ conversation, seq }) {
+  return `entry/${hex(conversation)}/${String(seq).padStart(19, '0')}`
 }

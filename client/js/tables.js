@@ -6,6 +6,7 @@ export const SOCKET_PATH = '/v1/socket' // 1.1
 export const SUBPROTOCOL = 'alo.v1' // 1.1
 
 // 2.3
+/** @type {Record<string, number>} */
 export const TYPES = {
   hello: 1, send: 2, mark_delivered: 3, mark_read: 4, edit: 5, delete: 6, set_typing: 7, watch: 8, sync: 9,
   history: 10, list: 11, refresh: 12, ping: 13, bye: 14, status: 15, upload: 20, parts: 21, complete: 22,
@@ -19,6 +20,7 @@ export const TYPES = {
 }
 
 // 2.1
+/** @type {Record<string, number>} */
 export const KEYS = {
   type: 0, request: 1, conversation: 2, seq: 3, message: 4, created: 5, sender: 6, content_type: 7, content: 8,
   nonce: 9, ephemeral_public_key: 10, temp_id: 11, code: 12, detail: 13, retry_after_ms: 14, token: 15, user: 16,
@@ -49,4 +51,5 @@ export const CURSOR_ERRORS = new Set(['cursor_foreign', 'cursor_expired'])
 export const FINAL_CLOSES = new Set([1002, 1003, 1007, 1009])
 
 // The close codes after which it waits up to another time than the 5 s of all others (13.3).
+/** @type {Record<number, number>} */
 export const CLOSE_DELAYS_MS = { 1012: 2000, 4003: 60_000 }

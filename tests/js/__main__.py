@@ -1,4 +1,5 @@
-"""Starts a server with two gateways, then runs `node --test` in client/js; the exit status is that of the tests."""
+"""Checks the types of client/js, starts a server with two gateways, then runs `node --test` there; the exit status is
+that of the first of them that fails."""
 
 from __future__ import annotations
 
@@ -16,6 +17,9 @@ TIMEOUT_S: Final = 600 if os.environ.get("ALO_LONG") else 180
 
 
 def main() -> int:
+    types = subprocess.run(["node", "node_modules/typescript/bin/tsc"], cwd=FOLDER, timeout=TIMEOUT_S, check=False)
+    if types.returncode:
+        return types.returncode
     with tempfile.TemporaryDirectory(prefix="alo-js-") as folder, open_cluster(Path(folder)) as cluster:
         environment = {
             **os.environ,

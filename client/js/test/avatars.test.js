@@ -3,7 +3,9 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import test from 'node:test'
+import WebSocket from 'ws'
 import { AvatarRefused, Avatars } from '../avatars.js'
+import { equal, textOf, unhex } from '../bytes.js'
 import { Client, RequestRefused } from '../client.js'
 import { Files } from '../files.js'
 
@@ -23,7 +25,7 @@ async function ask(method, path, body, token) {
 async function logIn(username) {
   await ask('POST', '/v1/users', { username, password: PASSWORD })
   const login = await ask('POST', '/v1/devices', { username, password: PASSWORD, name: 'test' })
-  const client = new Client([NODE], login.token, undefined, undefined, Date.now())
+  const client = new Client([NODE], login.token, { WebSocket, came: Date.now() })
   client.connect()
   await once(client, 'current')
   return { ...login, client }
@@ -47,23 +49,22 @@ test('an avatar of a user and of a group is told, downloaded, replaced and remov
   const group = { kind: 'group', name: 'pictures', participants: [ivan.user] }
   const { conversation } = await ask('POST', '/v1/conversations', group, heidi.token)
   await ask('POST', `/v1/conversations/${conversation}/accept`, undefined, ivan.token)
-  const id = Buffer.from(conversation.replaceAll('-', ''), 'hex')
+  const id = unhex(conversation)
   const of = ({ client, token }) => new Avatars(new Files(client), ALO_HTTP_URL, () => token)
 
   const told = pushed(ivan.client, 'profile')
   const attachment = await of(heidi).set(new Blob(['ciphertext']))
   const { avatar } = await told
-  assert.ok(avatar[0].equals(attachment))
+  assert.ok(equal(avatar[0], attachment))
   assert.equal(avatar[1], 10)
   const file = sink()
   await new Files(ivan.client).download(attachment, file)
-  assert.equal(file.chunks.get(0).toString(), 'ciphertext')
+  assert.equal(textOf(file.chunks.get(0)), 'ciphertext')
 
   const settings = pushed(ivan.client, 'settings')
   const ofGroup = await of(heidi).set(new Blob(['another']), { conversation: id })
-  assert.ok((await settings).avatar[0].equals(ofGroup))
-  const key = id.toString('hex')
-  assert.ok(ivan.client.mailbox.conversations.get(key).told.avatar[0].equals(ofGroup))
+  assert.ok(equal((await settings).avatar[0], ofGroup))
+  assert.ok(equal(ivan.client.mailbox.head(id).avatar[0], ofGroup))
   await assert.rejects(of(ivan).set(new Blob(['mine']), { conversation: id }), AvatarRefused)
   await assert.rejects(of(heidi).set(new Blob(['x']), { mediaType: 'text/html' }), RequestRefused)
 

@@ -2,12 +2,13 @@
 
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { hex, utf8 } from '../bytes.js'
 import { KnownDevices, allDevices } from '../devices.js'
 
-const BOB = Buffer.alloc(16, 2)
+const BOB = new Uint8Array(16).fill(2)
 
 function device(number, identity = `device ${number}`, identity_revision = 1, user = BOB) {
-  return { user, device: Buffer.alloc(16, number), identity: Buffer.from(identity), identity_revision }
+  return { user, device: new Uint8Array(16).fill(number), identity: utf8(identity), identity_revision }
 }
 
 test('a device notices new devices, gone devices and changed identities, once each', () => {
@@ -22,7 +23,7 @@ test('a device notices new devices, gone devices and changed identities, once ea
 })
 
 test('all devices come page by page, for as many users at a time as may be asked about', async () => {
-  const users = Array.from({ length: 5 }, (_, n) => Buffer.alloc(16, n + 1))
+  const users = Array.from({ length: 5 }, (_, n) => new Uint8Array(16).fill(n + 1))
   const devices = users.map((user, n) => device(n + 1, 'x', 1, user))
   const asked = []
   const client = {
@@ -31,7 +32,7 @@ test('all devices come page by page, for as many users at a time as may be asked
       assert.equal(type, 'devices')
       asked.push(some.length)
       const found = devices.filter((each) => {
-        return some.includes(each.user) && (!after || Buffer.compare(each.device, after) > 0)
+        return some.includes(each.user) && (!after || hex(each.device) > hex(after))
       })
       return { devices: found.slice(0, 1), more: found.length > 1 }
     },

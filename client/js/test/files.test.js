@@ -5,7 +5,8 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import test, { after, before } from 'node:test'
-import { WebSocketServer } from 'ws'
+import WebSocket, { WebSocketServer } from 'ws'
+import { equal, unhex, utf8 } from '../bytes.js'
 import { Client, ConnectionLost } from '../client.js'
 import { decode, encode } from '../codec.js'
 import { AttachmentGone, digestsOf, Files, PART_BYTES, WrongDigest } from '../files.js'
@@ -28,10 +29,6 @@ async function ask(method, path, body, token) {
   return answer && JSON.parse(answer)
 }
 
-function idOf(text) {
-  return Buffer.from(text.replaceAll('-', ''), 'hex')
-}
-
 async function connected(client) {
   client.connect()
   await once(client, 'current')
@@ -42,7 +39,7 @@ before(async () => {
   for (const username of ['carol', 'dave']) {
     await ask('POST', '/v1/users', { username, password: PASSWORD })
     const login = await ask('POST', '/v1/devices', { username, password: PASSWORD, name: 'test' })
-    const client = await connected(new Client([NODE], login.token, undefined, undefined, Date.now()))
+    const client = await connected(new Client([NODE], login.token, { WebSocket, came: Date.now() }))
     people[username] = { ...login, client }
   }
   const group = { kind: 'group', name: 'files', participants: [people.dave.user] }
@@ -111,7 +108,7 @@ for (const size of process.env.ALO_LONG ? [SIZE, 300_000_000] : [SIZE]) {
     assert.deepEqual(told.at(-1), [size, size])
 
     const arrives = once(dave.client, 'entry')
-    await carol.client.send(idOf(talk), Buffer.from('noise.bin'), { attachments: [opened.attachment] })
+    await carol.client.send(unhex(talk), utf8('noise.bin'), { attachments: [opened.attachment] })
     const [{ attachments }] = await arrives
     assert.deepEqual(attachments, [opened.attachment])
 
@@ -135,7 +132,7 @@ test('a file may have a thumbnail, which comes by its own id', options, async ()
   const { carol, dave } = people
   const outgoing = { blob: new Blob(['a picture']), thumbnail: new Blob(['small']) }
   const opened = await upload(carol.client, outgoing)
-  await carol.client.send(idOf(talk), Buffer.from('a.jpg'), { attachments: [opened.attachment] })
+  await carol.client.send(unhex(talk), utf8('a.jpg'), { attachments: [opened.attachment] })
   for (const [id, text] of [[opened.attachment, 'a picture'], [opened.thumbnail, 'small']]) {
     const saved = sink()
     await new Files(dave.client).download(id, saved)
@@ -146,7 +143,7 @@ test('a file may have a thumbnail, which comes by its own id', options, async ()
 test('bytes that are not those of the file are thrown away, and the next call fetches them anew', options, async () => {
   const { carol, dave } = people
   const { attachment } = await upload(carol.client, { blob: new Blob(['the truth']) })
-  await carol.client.send(idOf(talk), Buffer.from('b'), { attachments: [attachment] })
+  await carol.client.send(unhex(talk), utf8('b'), { attachments: [attachment] })
   const saved = sink()
   const lying = async () => new Response('the fraud', { status: 206 })
   await assert.rejects(new Files(dave.client, lying).download(attachment, saved), WrongDigest)
@@ -158,7 +155,7 @@ test('a range that was not asked for is refused, and leaves what has come', opti
   const { carol, dave } = people
   const outgoing = { blob: new Blob([randomBytes(PART_BYTES + 5)]) }
   const { attachment } = await upload(carol.client, outgoing)
-  await carol.client.send(idOf(talk), Buffer.from('r'), { attachments: [attachment] })
+  await carol.client.send(unhex(talk), utf8('r'), { attachments: [attachment] })
   const saved = sink()
   await assert.rejects(new Files(dave.client, limited(1)).download(attachment, saved), { name: 'AbortError' })
   const lying = async () => new Response('01234', {
@@ -185,7 +182,7 @@ test('a file that somebody else has not attached, or a participant who was remov
   const { carol, dave } = people
   const { attachment } = await upload(carol.client, { blob: new Blob(['for the two of us']) })
   await assert.rejects(new Files(dave.client).download(attachment, sink()), AttachmentGone)
-  await carol.client.send(idOf(talk), Buffer.from('c'), { attachments: [attachment] })
+  await carol.client.send(unhex(talk), utf8('c'), { attachments: [attachment] })
   await new Files(dave.client).download(attachment, sink())
   await ask('DELETE', `/v1/conversations/${talk}/participants/${dave.user}`, undefined, carol.token)
   await assert.rejects(new Files(dave.client).download(attachment, sink()), AttachmentGone)
@@ -194,16 +191,16 @@ test('a file that somebody else has not attached, or a participant who was remov
 test('the digests of a file are those of its parts', async () => {
   const digests = await digestsOf(new Blob([new Uint8Array(PART_BYTES + 1)]))
   assert.equal(digests.length, 2)
-  assert.ok((await digestsOf(new Blob(['\0'])))[0].equals(digests[1]))
+  assert.ok(equal((await digestsOf(new Blob(['\0'])))[0], digests[1]))
 })
 
 test('a transfer ends with a client that ends for good', options, async () => {
   const server = new WebSocketServer({ port: 0, host: '127.0.0.1', handleProtocols: () => 'alo.v1' })
   await once(server, 'listening')
-  const welcome = { type: 'welcome', version: 1, created: 1, user: Buffer.alloc(16), device: Buffer.alloc(16) }
+  const welcome = { type: 'welcome', version: 1, created: 1, user: new Uint8Array(16), device: new Uint8Array(16) }
   const answers = {
     hello: { ...welcome, expires: 90 * 86_400_000_000, keep_alive_ms: 30_000 },
-    sync: { type: 'synced', cursor: Buffer.from('c'), more: false },
+    sync: { type: 'synced', cursor: utf8('c'), more: false },
   }
   server.on('connection', (socket) => socket.on('message', (data) => {
     for (const { type, request } of decode(data)) {
@@ -211,7 +208,7 @@ test('a transfer ends with a client that ends for good', options, async () => {
       else socket.send(encode({ ...answers[type], request }))
     }
   }))
-  const client = await connected(new Client([`ws://127.0.0.1:${server.address().port}`], 'token'))
+  const client = await connected(new Client([`ws://127.0.0.1:${server.address().port}`], 'token', { WebSocket }))
   const files = new Files(client)
   const outgoing = [{ blob: new Blob(['x']) }]
   await assert.rejects(files.declare(outgoing), ConnectionLost)

@@ -4,14 +4,14 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import { Mailbox } from '../mailbox.js'
 
-const ME = Buffer.alloc(16, 1)
-const BOB = Buffer.alloc(16, 2)
-const TALK = Buffer.alloc(16, 3)
-const GROUP = Buffer.alloc(16, 4)
+const ME = new Uint8Array(16).fill(1)
+const BOB = new Uint8Array(16).fill(2)
+const TALK = new Uint8Array(16).fill(3)
+const GROUP = new Uint8Array(16).fill(4)
 
 function message(number, more) {
-  const id = Buffer.alloc(16, number)
-  return { type: 'message', conversation: TALK, seq: number, message: id, sender: BOB, content: Buffer.from([number]), ...more }
+  const id = new Uint8Array(16).fill(number)
+  return { type: 'message', conversation: TALK, seq: number, message: id, sender: BOB, content: Uint8Array.of(number), ...more }
 }
 
 function told(last, more) {
@@ -81,7 +81,7 @@ test('the plaintext of a deleted message goes, before and after the order was dr
 
 test('plaintexts go with messages below the floor, but not by the seq of another history', () => {
   const [mailbox, held] = known(1, 2, 3)
-  mailbox.takeSettings({ conversation: TALK, first_seq: 2, participants_version: 1 })
+  mailbox.apply({ type: 'settings', conversation: TALK, first_seq: 2, participants_version: 1 })
   assert.deepEqual(shown(mailbox, held), [undefined, 'says 2', 'says 3'])
   mailbox.drop()
   const moved = held.map((each) => ({ ...each, seq: each.seq + 5 }))

@@ -3,8 +3,10 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import test, { after, before } from 'node:test'
+import WebSocket from 'ws'
+import { hex, textOf, unhex, utf8 } from '../bytes.js'
 import { Client, RequestRefused } from '../client.js'
-import { Mailbox } from '../mailbox.js'
+import { MemoryStore } from '../stores/memory.js'
 
 const { ALO_HTTP_URL, ALO_SOCKET_URLS, ALO_GATEWAY_PIDS } = process.env
 const [first, second] = ALO_SOCKET_URLS.split(',')
@@ -21,17 +23,14 @@ async function ask(method, path, body, token) {
   return answer
 }
 
-function idOf(text) {
-  return Buffer.from(text.replaceAll('-', ''), 'hex')
-}
-
 async function logIn(username, name) {
-  return ask('POST', '/v1/devices', { username, password: PASSWORD, name })
+  const { user, device, token } = await ask('POST', '/v1/devices', { username, password: PASSWORD, name })
+  return { user: unhex(user), device: unhex(device), token, came: Date.now(), id: user }
 }
 
 // A device that is connected and current; `seen` has each entry that it got, once.
-async function device(token, urls, mailbox = new Mailbox()) {
-  const client = new Client(urls, token, mailbox, undefined, Date.now())
+async function device(login, urls, store = new MemoryStore()) {
+  const client = await Client.open(urls, { login, store, WebSocket })
   client.seen = []
   client.on('entry', (entry) => client.seen.push(entry))
   clients.push(client)
@@ -46,7 +45,7 @@ async function until(client, holds) {
 }
 
 function texts(client) {
-  return client.mailbox.entries(talk).map((entry) => entry.content?.toString() ?? entry.type)
+  return client.mailbox.entries(talk).map((entry) => (entry.content ? textOf(entry.content) : entry.type))
 }
 
 before(async () => {
@@ -54,8 +53,8 @@ before(async () => {
     await ask('POST', '/v1/users', { username: name, password: PASSWORD })
     people[name] = await logIn(name, 'test')
   }
-  const body = { kind: 'direct', participants: [people.bob.user] }
-  talk = idOf((await ask('POST', '/v1/conversations', body, people.alice.token)).conversation)
+  const body = { kind: 'direct', participants: [people.bob.id] }
+  talk = unhex((await ask('POST', '/v1/conversations', body, people.alice.token)).conversation)
 })
 
 after(async () => {
@@ -65,22 +64,22 @@ after(async () => {
 const options = { timeout: 30_000 }
 
 test('hello, send, receive, edit, delete; then resume on another node after the first was killed', options, async () => {
-  const alice = await device(people.alice.token, [second])
-  const bob = await device(people.bob.token, [first, second])
-  assert.equal(alice.user.toString('hex'), idOf(people.alice.user).toString('hex'))
+  const alice = await device(people.alice, [second])
+  const bob = await device(people.bob, [first, second])
+  assert.equal(hex(alice.user), hex(people.alice.user))
 
-  const sent = await alice.send(talk, Buffer.from('one'))
+  const sent = await alice.send(talk, utf8('one'))
   assert.equal(sent.seq, 1)
   await until(bob, () => bob.seen.length === 1)
   const [received] = bob.seen
   assert.deepEqual([received.message, received.created], [sent.message, sent.created])
   assert.equal(received.content_type, 'text/plain')
 
-  const again = { tempId: Buffer.alloc(16, 7) }
-  const [once_, twice] = await Promise.all([1, 2].map(() => alice.send(talk, Buffer.from('two'), again)))
+  const again = { tempId: new Uint8Array(16).fill(7) }
+  const [once_, twice] = await Promise.all([1, 2].map(() => alice.send(talk, utf8('two'), again)))
   assert.deepEqual([once_.seq, once_.message], [twice.seq, twice.message])
 
-  const content = Buffer.from('uno')
+  const content = utf8('uno')
   const edit = { type: 'edit', conversation: talk, seq: 1, content_type: 'text/plain', content, revision: 0 }
   assert.equal((await alice.request(edit)).revision, 1)
   await alice.request({ type: 'delete', conversation: talk, seq: 2, for_everyone: true })
@@ -92,20 +91,21 @@ test('hello, send, receive, edit, delete; then resume on another node after the 
   const seenBefore = bob.seen.length
   process.kill(Number(ALO_GATEWAY_PIDS.split(',')[0]), 'SIGKILL')
   const many = Array.from({ length: 50 }, (_, n) => `while away ${n}`)
-  await Promise.all(many.map((text) => alice.send(talk, Buffer.from(text))))
+  await Promise.all(many.map((text) => alice.send(talk, utf8(text))))
   await until(bob, () => texts(bob).length === 52)
   assert.deepEqual(texts(bob).slice(2), many)
   assert.deepEqual(bob.seen.slice(seenBefore).map((entry) => entry.seq).sort((one, other) => one - other), many.map((_, n) => n + 3))
   assert.deepEqual(texts(alice).slice(2), many)
 
-  await bob.send(talk, Buffer.from('back again'))
+  await bob.send(talk, utf8('back again'))
   await until(alice, () => texts(alice).at(-1) === 'back again')
 })
 
 test('a device that held something gets the rest, and one that held nothing the last message and history', options, async () => {
   const alice = clients[0]
-  const kept = new Mailbox()
-  const tablet = await device((await logIn('bob', 'tablet')).token, [second], kept)
+  const kept = new MemoryStore()
+  const tabletLogin = await logIn('bob', 'tablet')
+  const tablet = await device(tabletLogin, [second], kept)
   assert.deepEqual(texts(tablet), ['back again'])
   const page = await tablet.request({ type: 'history', conversation: talk, count: 2, before: 3 })
   assert.deepEqual(page.messages.map((entry) => entry.type), ['tombstone', 'message'])
@@ -113,14 +113,14 @@ test('a device that held something gets the rest, and one that held nothing the 
   assert.equal(list.conversations.length, 1)
   await tablet.bye()
 
-  await alice.send(talk, Buffer.from('missed'))
-  const resumed = await device(people.bob.token, [second], kept)
+  await alice.send(talk, utf8('missed'))
+  const resumed = await device({ ...tabletLogin, token: undefined }, [second], kept)
   assert.deepEqual(texts(resumed), ['back again', 'missed'])
-  assert.deepEqual(resumed.seen.map((entry) => entry.content.toString()), ['missed'])
+  assert.deepEqual(resumed.seen.map((entry) => textOf(entry.content)), ['missed'])
 })
 
 test('an unknown token ends for good', options, async () => {
-  const nobody = new Client([second], 'x'.repeat(43))
+  const nobody = new Client([second], 'x'.repeat(43), { WebSocket })
   nobody.connect()
   const [code, reason] = await once(nobody, 'end')
   assert.equal(code, 4501)

@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import test from 'node:test'
+import { hex, unhex as bytesOf } from '../bytes.js'
+import { NotCbor } from '../cbor.js'
 import { decode, encode } from '../codec.js'
 
 const BYTES = new Set([
@@ -27,7 +29,7 @@ function number(value) {
 
 function unhex(value) {
   if (Array.isArray(value)) return value.map(unhex)
-  return typeof value === 'string' ? Buffer.from(value, 'hex') : value
+  return typeof value === 'string' ? bytesOf(value) : value
 }
 
 // A frame as the vectors show it, with its byte strings as bytes.
@@ -48,8 +50,30 @@ for (const name of ['valid', 'ignored']) {
   for (const vector of vectors(name)) {
     test(`${name}: ${vector.name}`, () => {
       const frames = vector.frames.map(frameOf)
-      assert.deepEqual(decode(Buffer.from(vector.hex, 'hex')), frames)
-      if (name === 'valid') assert.equal(encode(...frames).toString('hex'), vector.hex)
+      assert.deepEqual(decode(bytesOf(vector.hex)), frames)
+      if (name === 'valid') assert.equal(hex(encode(...frames)), vector.hex)
     })
   }
 }
+
+// What is no sequence of frames at all; this client does not check the values of fields.
+const BROKEN = [
+  'no bytes from a server', 'a number from a server', 'a number after a frame from a server', 'a frame of indefinite length from a server',
+  'bytes of indefinite length in a field from a server', 'a tag before a frame from a server', 'a tag in a field from a server',
+  'the type twice from a server', 'a text as key from a server', 'false in place of key 0 from a server',
+  'a text that is no UTF-8 from a server', 'a frame that is cut from a server', 'a second frame that is cut from a server',
+  'no type from a server', 'a type that is true from a server', 'a type that is a text from a server',
+]
+
+const invalid = JSON.parse(readFileSync(new URL('../../../protocol/vectors/invalid.json', import.meta.url), 'utf8'))
+
+for (const vector of invalid.filter((each) => BROKEN.includes(each.name))) {
+  test(`invalid: ${vector.name}`, () => {
+    assert.throws(() => decode(bytesOf(vector.hex)), NotCbor)
+  })
+}
+
+test('there is a vector for each way in which bytes are no frames', () => {
+  const there = new Set(invalid.map(({ name }) => name))
+  assert.deepEqual(BROKEN.filter((name) => !there.has(name)), [])
+})

@@ -1,0 +1,185 @@
+// Encrypts what a client sends, and decrypts what it gets, by a protocol behind an interface: MLS is in `mls.js`. It sees to what
+// every protocol needs: one step after the other, messages in order of seq, the state after a step in the transaction of what the
+// step has made (SPEC 20.4), device sets, keys at the server.
+//
+//   const client = await Client.open(urls, { store, login, encryption: (client) => new Encryption(client, new Mls(…)) })
+
+import { hex } from '../bytes.js'
+import { ConnectionLost } from '../errors.js'
+import { DeviceSets } from './device_sets.js'
+import { KeyPool } from './key_pool.js'
+import { Turns } from './turns.js'
+
+/** @typedef {import('../outbox.js').Draft} Draft */
+/** @typedef {import('./device_sets.js').DeviceSet} DeviceSet */
+/** @typedef {{ frame: any, isControl: boolean, commit: () => void }} Prepared */
+/** @typedef {{ plaintext?: any, reason?: string, commit: () => void }} Received `reason`: why there is no plaintext; a control
+ * message has neither */
+/**
+ * A protocol. Its methods change nothing; `commit` of what they return changes the state, and puts it into the journal, at once.
+ * @typedef {object} Protocol
+ * @property {string} kind of its one-time keys
+ * @property {(journal: import('../journal.js').Journal, items: [string, any][]) => Promise<void>} start with what a store holds
+ * @property {(own: { user: Uint8Array, device: Uint8Array }) => void} own
+ * @property {() => Uint8Array} identity
+ * @property {import('./key_pool.js').KeyMaker['makeKeys']} makeKeys
+ * @property {(conversation: Uint8Array, set: DeviceSet) => import('../devices.js').Device[]} missing the devices whose keys
+ *   `prepare` needs
+ * @property {(draft: Draft, set: DeviceSet, keys: Map<string, Uint8Array>, tempId: Uint8Array) => Promise<Prepared>} prepare `keys`:
+ *   device in hex -> a claimed key; `tempId`: for a control message, which comes before the draft
+ * @property {(frame: any, error: any) => (() => void) | undefined} refused what changes if it can be sent in another way
+ * @property {(message: any) => Promise<Received>} receive
+ */
+
+export class Encryption {
+  #client
+  #protocol
+  #turns = new Turns()
+  #sets
+  #pool
+  #isHandling = false
+  #isDue = false
+  /** @type {Promise<void> | undefined} */
+  #started
+
+  /** @param {import('../client.js').Client} client @param {Protocol} protocol */
+  constructor(client, protocol) {
+    this.#client = client
+    this.#protocol = protocol
+    this.#sets = new DeviceSets(client, (changes) => client.emit('devices', changes))
+    this.#pool = new KeyPool(client, { kind: protocol.kind, identity: () => protocol.identity(), makeKeys: (...given) => protocol.makeKeys(...given) })
+    client.mailbox.isHandled = true
+    this.sender = {
+      prepare: (/** @type {Draft} */ draft, /** @type {Accept} */ accept) => this.#prepare(draft, accept),
+      refused: (/** @type {any} */ frame, /** @type {any} */ error, /** @type {() => void} */ again) => this.#refused(frame, error, again),
+    }
+  }
+
+  /** @param {[string, any][]} items of the store */
+  async restore(items) {
+    this.#sets.restore(items)
+    this.#pool.restore(items)
+    await this.#start(items)
+  }
+
+  // The server has welcomed this device.
+  online() {
+    this.#start([]).then(() => this.#fill(), (error) => this.#client.fail(error))
+  }
+
+  keysLow() {
+    this.#fill()
+  }
+
+  // Messages have come: decrypts them.
+  wake() {
+    this.#isDue = true
+    if (!this.#isHandling) this.#handle().catch((error) => this.#client.fail(error))
+  }
+
+  /** @param {[string, any][]} items */
+  #start(items) {
+    this.#protocol.own({ user: /** @type {Uint8Array} */ (this.#client.user), device: /** @type {Uint8Array} */ (this.#client.device) })
+    this.#started ??= this.#protocol.start(this.#client.journal, items)
+    return this.#started
+  }
+
+  #fill() {
+    this.#pool.fill().catch((error) => {
+      if (!(error instanceof ConnectionLost)) this.#client.emit('keys_refused', error)
+    })
+  }
+
+  /** @typedef {(frame: any, isControl: boolean) => void} Accept */
+  /** Encrypts, once all that is known to have come is decrypted. @param {Draft} draft @param {Accept} accept takes the frame in the
+   * step that changes the state */
+  async #prepare(draft, accept) {
+    await this.#started
+    const { conversation } = draft
+    for (let isAccepted = false; !isAccepted;) {
+      await this.#isHandledThrough(conversation)
+      const set = await this.#sets.of(conversation)
+      const keys = await this.#claim(this.#protocol.missing(conversation, set))
+      isAccepted = await this.#turns.take(async () => {
+        if (!this.#isUpToDate(conversation)) return false
+        const { frame, isControl, commit } = await this.#protocol.prepare(draft, set, keys, this.#client.newTempId())
+        commit()
+        accept(frame, isControl)
+        return true
+      })
+    }
+  }
+
+  /** @param {any} frame @param {any} error @param {() => void} again @returns {Promise<boolean>} whether it is sent in another way */
+  #refused(frame, error, again) {
+    return this.#turns.take(async () => {
+      if (['devices_changed', 'unknown_devices'].includes(error.code)) this.#sets.forget(frame.conversation, error)
+      const commit = this.#protocol.refused(frame, error)
+      if (!commit) return false
+      commit()
+      again()
+      return true
+    })
+  }
+
+  /** @param {import('../devices.js').Device[]} devices @returns {Promise<Map<string, Uint8Array>>} */
+  async #claim(devices) {
+    const keys = new Map()
+    if (!devices.length) return keys
+    const wanted = new Set(devices.map(({ device }) => hex(device)))
+    const users = [...new Map(devices.map(({ user }) => [hex(user), user])).values()]
+    const claim = { type: 'devices', kinds: [this.#protocol.kind] }
+    for (let more = true, device = /** @type {any} */ (undefined); more;) {
+      const page = await this.#client.request({ ...claim, users, device })
+      for (const each of page.devices) {
+        const [key] = [...(each.one_time_keys ?? []), ...(each.last_resort_keys ?? [])]
+        if (key && wanted.has(hex(each.device))) keys.set(hex(each.device), key[2])
+      }
+      more = page.more
+      device = page.devices.at(-1)?.device
+    }
+    return keys
+  }
+
+  /** @param {Uint8Array} conversation */
+  #isUpToDate(conversation) {
+    const state = this.#client.mailbox.held(conversation)?.state
+    return !state || (state.handled >= state.lastSeq && !state.again.size)
+  }
+
+  /** @param {Uint8Array} conversation */
+  async #isHandledThrough(conversation) {
+    while (!this.#isUpToDate(conversation)) await this.#client.next('handled')
+  }
+
+  async #handle() {
+    this.#isHandling = true
+    await this.#started
+    while (this.#isDue) {
+      this.#isDue = false
+      for (const conversation of this.#client.mailbox.conversations) {
+        let isMore = true
+        while (isMore) isMore = await this.#turns.take(() => this.#handleNext(conversation))
+      }
+    }
+    this.#isHandling = false
+  }
+
+  /** @param {Uint8Array} conversation @returns {Promise<boolean>} whether there was a message */
+  async #handleNext(conversation) {
+    const { mailbox } = this.#client
+    const seq = mailbox.nextToHandle(conversation)
+    if (seq === undefined) return false
+    const entry = mailbox.entry(conversation, seq)
+    const isKnown = !entry || entry.type === 'tombstone' || mailbox.plaintexts.of(entry) !== undefined
+    const received = isKnown ? undefined : await this.#protocol.receive(entry)
+    const present = mailbox.entry(conversation, seq)
+    if (received) received.commit()
+    if (received?.plaintext !== undefined && present === entry) mailbox.plaintexts.keep(entry, received.plaintext)
+    mailbox.handled(conversation, seq, received?.reason)
+    this.#client.journal.flush().catch((error) => this.#client.fail(error))
+    if (received?.plaintext !== undefined) this.#client.emit('plaintext', entry, received.plaintext)
+    this.#client.emit('handled', conversation, seq)
+    return true
+  }
+}

@@ -1,0 +1,196 @@
+// What a client does around a protocol of encryption (SPEC 19, 20.4, 20.6): order, one transaction for a step and its state, the same
+// bytes again, changed device sets, keys at the server. The protocol of this test is no cryptography: it counts.
+
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import test from 'node:test'
+import { concat, hex, textOf, utf8 } from '../bytes.js'
+import { Encryption } from '../e2ee/encryption.js'
+import { MemoryStore } from '../stores/memory.js'
+import { BOB, ME, TALK, device, message, serve, synced, told } from './local_server.js'
+
+const options = { timeout: 10_000 }
+const OTHER = new Uint8Array(16).fill(8)
+const participants = [ME, BOB].map((user) => ({ user, username: 'x', joined_seq: 0, delivered_seq: 0, read_seq: 0 }))
+const talk = { ...told, participants, devices_version: 1 }
+
+// The key of each message is the next number, which must never encrypt two of them.
+class Counting {
+  kind = 'counting'
+  count = 0
+  made = 0
+  received = []
+
+  async start(journal, items) {
+    this.journal = journal
+    this.count = items.find(([key]) => key === 'crypto/count')?.[1] ?? 0
+  }
+
+  own() {}
+
+  identity() {
+    return utf8('identity')
+  }
+
+  async makeKeys(numbers) {
+    return { keys: numbers.map((number) => [number, utf8(`key ${number}`)]), commit: () => this.journal.put('crypto/made', (this.made += numbers.length)) }
+  }
+
+  missing() {
+    return []
+  }
+
+  async prepare({ conversation, plaintext, fields }, { version, devices }) {
+    const count = this.count + 1
+    await new Promise((resolve) => setImmediate(resolve))
+    const content = concat(utf8(`${count} for ${devices.length}: `), plaintext)
+    const frame = { type: 'send', conversation, content, devices_version: version, ...fields }
+    return { frame, isControl: false, commit: () => this.journal.put('crypto/count', (this.count = count)) }
+  }
+
+  refused(_, { code }) {
+    return code === 'devices_changed' ? () => {} : undefined
+  }
+
+  async receive({ seq, content }) {
+    this.received.push(seq)
+    await new Promise((resolve) => setImmediate(resolve))
+    if (seq === 3) return { reason: 'before', commit() {} }
+    return { plaintext: textOf(content).toUpperCase(), commit: () => this.journal.put(`crypto/read/${seq}`, true) }
+  }
+}
+
+// A server with one conversation; `devices` is the device set.
+async function world(more = {}) {
+  const devices = [ME, BOB].map((user) => ({ user, device: user, identity: user, identity_revision: 1 }))
+  let seq = 4
+  const answers = {
+    sync: ({ cursor }) => (cursor ? [synced('b')] : [{ ...talk, last_seq: 4, last_message: message(2) }, message(4), message(3), synced('a')]),
+    devices: () => [{ type: 'device_list', devices, more: false }],
+    key_status: () => [{ type: 'keys', key_history: utf8('h'), pools: [] }],
+    put_keys: () => [{ type: 'keys', key_history: utf8('h'), pools: [] }],
+    send: () => [{ type: 'sent', seq: ++seq, message: new Uint8Array(16).fill(seq), created: seq }],
+    ...more,
+  }
+  return { server: await serve(answers), devices }
+}
+
+async function encrypted(server, store = new MemoryStore()) {
+  const protocol = new Counting()
+  const client = await device(server, { store, encryption: (each) => new Encryption(each, protocol) })
+  return { client, protocol, store }
+}
+
+const sends = (server) => server.heard.filter(({ type }) => type === 'send').map(({ content }) => textOf(content))
+
+test('messages are decrypted in order of seq, once, and marked delivered only then; what cannot be decrypted says why', options, async () => {
+  const { server } = await world()
+  const { client, protocol, store } = await encrypted(server)
+  const said = []
+  client.on('plaintext', (entry, plaintext) => said.push([entry.seq, plaintext]))
+  client.on('handled', () => assert.ok(client.mailbox.marks().delivered.every(([, mark]) => mark <= Math.max(...protocol.received))))
+  while (client.mailbox.held(TALK)?.state.handled !== 4) await once(client, 'handled')
+  assert.deepEqual(protocol.received, [2, 3, 4])
+  assert.deepEqual(said, [[2, 'SAYS 2'], [4, 'SAYS 4']])
+  assert.deepEqual([2, 3, 4].map((seq) => client.mailbox.reason(TALK, seq)), [undefined, 'before', undefined])
+  server.push(message(2, { revision: 1, content: utf8('edited') }))
+  await once(client, 'plaintext')
+  assert.equal(client.mailbox.plaintexts.of(client.mailbox.entry(TALK, 2)), 'EDITED')
+  await client.bye()
+
+  const again = await encrypted(server, store)
+  await once(again.client, 'current')
+  assert.deepEqual(again.protocol.received, [], 'the plaintexts are in the store')
+  assert.equal(again.client.mailbox.plaintexts.of(again.client.mailbox.entry(TALK, 4)), 'SAYS 4')
+  await again.client.bye()
+  server.close()
+})
+
+test('what a step has made and the state after it are in one transaction, whenever the program is killed', options, async () => {
+  const { server } = await world({ send: () => [] })
+  const store = new MemoryStore()
+  const commits = []
+  const { client } = await encrypted(server, { load: () => store.load(), commit: (changes) => (commits.push(structuredClone(changes)), store.commit(changes)) })
+  await once(client, 'current')
+  client.send(TALK, utf8('x')).catch(() => {})
+  while (!sends(server).length) await new Promise((resolve) => setImmediate(resolve))
+  for (const changes of commits) {
+    const outgoing = [...changes].find(([key, value]) => key.startsWith('outgoing/') && value?.frame)
+    assert.equal(changes.has('crypto/count'), Boolean(outgoing))
+    for (const seq of [2, 4]) {
+      const isRead = changes.has(`crypto/read/${seq}`)
+      assert.equal(isRead, [...changes.keys()].some((key) => key.startsWith('plaintext/') && key.endsWith(hex(message(seq).message))))
+      if (isRead) assert.ok(changes.get(`conversation/${hex(TALK)}`).handled >= seq)
+    }
+  }
+  await client.bye()
+  const same = await world()
+  const { client: again, protocol } = await encrypted(same.server, store)
+  while (again.drafts.length) await once(again, 'entry')
+  assert.deepEqual(sends(same.server), sends(server), 'the same bytes')
+  assert.equal(protocol.count, 1)
+  assert.equal((await again.send(TALK, utf8('y'))).seq, 6)
+  assert.deepEqual(sends(same.server).at(-1), '2 for 2: y')
+  assert.equal(textOf(again.mailbox.plaintexts.of(again.mailbox.entry(TALK, 6))), 'y')
+  await again.bye()
+  server.close()
+  same.server.close()
+})
+
+test('after devices_changed the user is told, and the message is encrypted for the new set, with the same temp_id', options, async () => {
+  let isStale = true
+  const { server, devices } = await world({
+    send: ({ devices_version }) => {
+      if (!isStale) return [{ type: 'sent', seq: 5, message: ME, created: 5 }]
+      isStale = false
+      assert.equal(devices_version, 1)
+      devices.push({ user: BOB, device: OTHER, identity: OTHER, identity_revision: 1 })
+      return [{ type: 'error', code: 'devices_changed', detail: 'because', devices_version: 2, changed_users: [BOB] }]
+    },
+  })
+  const { client } = await encrypted(server)
+  await once(client, 'current')
+  const isTold = once(client, 'devices')
+  await client.send(TALK, utf8('x'))
+  const [[[event, added]]] = await isTold
+  assert.deepEqual([event, added.device], ['new', OTHER])
+  assert.deepEqual(sends(server), ['1 for 2: x', '2 for 3: x'])
+  const [first, second] = server.heard.filter(({ type }) => type === 'send')
+  assert.deepEqual([second.temp_id, second.devices_version], [first.temp_id, 2])
+  await client.bye()
+  server.close()
+})
+
+test('messages of a conversation are encrypted one after the other, and another error gives the message back', options, async () => {
+  const { server } = await world({ send: () => [{ type: 'error', code: 'not_a_participant', detail: 'because' }] })
+  const { client, protocol } = await encrypted(server)
+  await once(client, 'current')
+  const refused = []
+  client.on('refused', (draft, { code }) => refused.push([textOf(draft.plaintext), code]))
+  await Promise.allSettled(['a', 'b', 'c'].map((text) => client.send(TALK, utf8(text))))
+  assert.deepEqual(sends(server), ['1 for 2: a', '2 for 2: b', '3 for 2: c'])
+  assert.deepEqual(refused, ['a', 'b', 'c'].map((text) => [text, 'not_a_participant']))
+  assert.equal(protocol.count, 3)
+  await client.bye()
+  server.close()
+})
+
+test('keys are stored before they are uploaded, with growing numbers, and again when they run low', options, async () => {
+  let pools = []
+  const { server } = await world({ key_status: () => [{ type: 'keys', key_history: utf8('h'), pools }] })
+  const { client, store } = await encrypted(server)
+  const uploads = () => server.heard.filter(({ type }) => type === 'put_keys')
+  while (uploads().length < 1) await new Promise((resolve) => setImmediate(resolve))
+  const [first] = uploads()
+  assert.deepEqual(first.one_time_keys.map(([, number]) => number), Array.from({ length: 50 }, (_, at) => at + 1))
+  assert.deepEqual(first.last_resort_keys.map(([kind, number]) => [kind, number]), [['counting', 51]])
+  assert.deepEqual([textOf(first.identity), textOf(first.key_history)], ['identity', 'h'])
+  assert.equal(Object.fromEntries(await store.load())['crypto/made'], 51)
+  pools = [['counting', 10, 41, 50, new Uint8Array(32), 51, false]]
+  server.push({ type: 'keys_low', kinds: ['counting'] })
+  while (uploads().length < 2) await new Promise((resolve) => setImmediate(resolve))
+  assert.deepEqual(uploads()[1].one_time_keys.map(([, number]) => number), Array.from({ length: 40 }, (_, at) => at + 52))
+  assert.equal(uploads()[1].last_resort_keys, undefined)
+  await client.bye()
+  server.close()
+})
