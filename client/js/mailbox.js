@@ -192,6 +192,14 @@ export class Mailbox {
     return [...this.#held.values()].map((held) => held.gap).filter((gap) => gap !== undefined)
   }
 
+  /** The server has told of a message up to this seq: what is missing is a gap. @param {Uint8Array} conversation @param {number} seq */
+  expect(conversation, seq) {
+    const held = this.#held.get(hex(conversation))
+    if (!held || seq <= held.state.lastSeq) return
+    held.state.lastSeq = seq
+    this.#changed(held)
+  }
+
   /** Gives up what is missing, and what waits above it: the server says that it is not for this user.
    * @param {Uint8Array} conversation */
   forgetMissing(conversation) {

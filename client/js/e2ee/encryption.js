@@ -19,6 +19,7 @@ import { Turns } from './turns.js'
  * A protocol. Its methods change nothing; `commit` of what they return changes the state, and puts it into the journal, at once.
  * @typedef {object} Protocol
  * @property {string} kind of its one-time keys
+ * @property {string[]} features of the server, without which it does not work
  * @property {(journal: import('../journal.js').Journal, items: [string, any][]) => Promise<void>} start with what a store holds
  * @property {(own: { user: Uint8Array, device: Uint8Array }) => void} own
  * @property {() => Uint8Array} identity
@@ -95,6 +96,8 @@ export class Encryption {
    * step that changes the state */
   async #prepare(draft, accept) {
     await this.#started
+    const missing = this.#protocol.features.filter((name) => !this.#client.features.has(name))
+    if (missing.length) throw new Error(`the server cannot do what this encryption needs: ${missing.join(', ')}`)
     const { conversation } = draft
     for (let isAccepted = false; !isAccepted;) {
       await this.#isHandledThrough(conversation)
@@ -114,6 +117,7 @@ export class Encryption {
   #refused(frame, error, again) {
     return this.#turns.take(async () => {
       if (['devices_changed', 'unknown_devices'].includes(error.code)) this.#sets.forget(frame.conversation, error)
+      if (error.control_seq) this.#client.mailbox.expect(frame.conversation, error.control_seq)
       const commit = this.#protocol.refused(frame, error)
       if (!commit) return false
       commit()

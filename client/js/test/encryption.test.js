@@ -17,6 +17,7 @@ const talk = { ...told, participants, devices_version: 1 }
 // The key of each message is the next number, which must never encrypt two of them.
 class Counting {
   kind = 'counting'
+  features = ['pages']
   count = 0
   made = 0
   received = []
@@ -191,6 +192,17 @@ test('keys are stored before they are uploaded, with growing numbers, and again 
   while (uploads().length < 2) await new Promise((resolve) => setImmediate(resolve))
   assert.deepEqual(uploads()[1].one_time_keys.map(([, number]) => number), Array.from({ length: 40 }, (_, at) => at + 52))
   assert.equal(uploads()[1].last_resort_keys, undefined)
+  await client.bye()
+  server.close()
+})
+
+test('a server that lacks what the encryption needs gets no message', options, async () => {
+  const { server } = await world()
+  const { client, protocol } = await encrypted(server)
+  protocol.features = ['pages', 'envelopes', 'control']
+  await once(client, 'current')
+  await assert.rejects(client.send(TALK, utf8('x')), /envelopes, control/)
+  assert.deepEqual(sends(server), [])
   await client.bye()
   server.close()
 })
