@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import uuid4
 
 import pytest
+import trio
 from msgspec.structs import replace
 
 from client.http import Credentials
+from embedded.postgres import PostgresServer
 from protocol.frames import Conversation, Envelope, Message, Tombstone
 from protocol.limits import ENVELOPE_DAYS, MAX_ENVELOPE_BYTES, MAX_ENVELOPE_PARTS
 from store import contacts, devices, envelopes, keys, messages, participants, retention, revisions
 from store.envelopes import pack
 from store.errors import (
     DatabaseError,
+    Locked,
     NotAParticipant,
+    Overloaded,
     RevisionConflict,
     StoreError,
     TempIdConflict,
     TooManyParts,
+    Unavailable,
     UnlistedDevices,
 )
 from store.messages import Committed, NewMessage, Outcome, send
@@ -29,9 +36,11 @@ from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.sync import MAX_BYTES, sync
 from tests.ageing import age
-from tests.people import make_contacts, new_device, new_group
+from tests.conftest import migrated_postgres
+from tests.people import make_contacts, new_device, new_group, new_user
 from tests.planted import PLANTED
 from tests.store.store_world import a_message
+from tests.waiting import let_pass, wait_until
 
 IDENTITY: Final = b"identity"
 
@@ -484,3 +493,64 @@ async def test_if_an_edits_envelopes_cannot_be_written_the_message_stays_as_it_w
         await scene.edit(seq, 0, *scene.named, turn=1)
     assert await scene.read(scene.bob) == before
     assert await scene.stored() == (1, 1)
+
+
+DEATHS: Final = 4
+SENDERS: Final = 8
+
+
+async def test_a_message_and_its_envelopes_survive_the_death_of_postgres_together_or_not_at_all(
+    tmp_path: Path,
+) -> None:
+    """Senders repeat each message with the same bytes until it is acknowledged, over kill -9 of Postgres. Each message
+    is there once, with the envelopes that were given, and none is without."""
+    # It starts an event loop of its own.
+    context = migrated_postgres(tmp_path / "postgres", {"fsync": "off"})
+    postgres = await trio.to_thread.run_sync(context.__enter__)
+    try:
+        with closing(Pool(postgres.url, 4)) as pool:
+            await _send_through_deaths(pool, postgres)
+    finally:
+        await trio.to_thread.run_sync(context.__exit__, None, None, None)
+
+
+async def _send_through_deaths(pool: Pool, postgres: PostgresServer) -> None:
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    group = await new_group(pool, alice, bob)
+    await keys.put(pool, bob.device, IDENTITY)
+    given: dict[int, bytes] = {}
+    has_ended, lost = trio.Event(), 0
+
+    async def talk(sender: int) -> None:
+        nonlocal lost
+        number = 0
+        while not has_ended.is_set():
+            number += 1
+            envelope = b"%d of %d" % (number, sender)
+            message = a_message(group, alice.user, b"", envelopes=pack([(bob.device, envelope)]))
+            while True:
+                [outcome] = await send(pool, ParticipantsCache(), [message])
+                if isinstance(outcome, Committed):
+                    assert outcome.seq not in given
+                    given[outcome.seq] = envelope
+                    break
+                assert isinstance(outcome, Unavailable | Overloaded | Locked), outcome
+                lost += 1
+                await let_pass(0.05, why="a client tries again after a moment")
+
+    async with trio.open_nursery() as nursery:
+        for sender in range(SENDERS):
+            nursery.start_soon(talk, sender)
+        for _ in range(DEATHS):
+            sent = len(given)
+            await wait_until(lambda sent=sent: len(given) > sent + 20, "messages are sent")  # type: ignore[misc]
+            await trio.to_thread.run_sync(postgres.kill)
+            await trio.to_thread.run_sync(postgres.start)
+        has_ended.set()
+    assert lost >= DEATHS, "no death met a send"
+    rows = await pool.fetch(
+        "select m.seq, e.body from messages m full join envelopes e"
+        " on e.conversation_id = m.conversation_id and e.seq = m.seq and m.has_envelopes"
+    )
+    assert dict(rows) == given
+    assert len(rows) == len(given)

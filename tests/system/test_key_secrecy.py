@@ -1,11 +1,11 @@
-"""Identities and keys of devices are where others may claim them, and in no log, metric, job or push (P19)."""
+"""Identities, keys and envelopes of devices come to those who may have them, and are in no log, metric or job (P19)."""
 
 from __future__ import annotations
 
 import json
 from base64 import b64encode
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -16,9 +16,11 @@ from client.http import Credentials
 from embedded.ports import free_port, is_free
 from embedded.redis import RedisServer
 from protocol.codec import encode
-from protocol.frames import KeysLow, Push
+from protocol.frames import KeysLow, Message, Push
+from store import keys
 from store.postgres.pool import Pool
 from store.redis.client import Redis
+from tests.people import new_device
 from tests.planted import PLANTED
 from tests.processes import open_cluster
 from tests.store.key_world import IDENTITY, KIND, a_last_resort, some_keys
@@ -124,5 +126,54 @@ async def test_keys_are_in_no_log_metric_job_push_or_other_table(
                 assert page.status_code == 200
                 assert not has_secret(page.content)
             assert await columns_with_secrets(pool) == ALLOWED
+            async with running(own_redis.url) as redis:
+                assert not has_secret(await in_redis(redis))
+
+
+ENVELOPE: Final = PLANTED.encode() + b" envelope"
+
+
+async def test_envelopes_are_in_no_log_metric_job_error_or_other_table(
+    pool: Pool, own_redis: RedisServer, alice: Credentials, bob: Credentials, direct: bytes
+) -> None:
+    """Beside their own column they are in the streams of nodes that hold their device, as contents are."""
+    while not all(is_free((first := free_port()) + step) for step in range(3)):
+        pass
+    second = await new_device(pool, bob.user)
+    for device in (bob.device, second.device):
+        await keys.put(pool, device, b"identity")
+    pushes: list[Push] = []
+
+    async def note(push: Push) -> None:
+        pushes.append(push)
+
+    async with (
+        open_cluster(pool.url, own_redis.url, METRICS_PORT=str(first), LOG_LEVEL="debug") as cluster,
+        httpx.AsyncClient() as http,
+    ):
+        await cluster.start_web()
+        _, url = await cluster.start_socket()
+        await cluster.start_worker()
+        async with connect(url, alice.token) as phone, connect(url, bob.token, on_push=note):
+            given = [(bob.device, ENVELOPE + b" of bob"), (second.device, ENVELOPE + b" of another")]
+            await phone.send(direct, b"", temp_id=uuid4().bytes, envelopes=given)
+            await phone.edit(direct, 1, b"edited", revision=0, envelopes=given)
+            for bad in ([(uuid4().bytes, ENVELOPE)], [(bob.device, ENVELOPE)] * 2, [(alice.device, ENVELOPE)]):
+                with pytest.raises(RequestRefused) as refused:
+                    await phone.send(direct, b"", temp_id=uuid4().bytes, envelopes=bad)
+                assert not has_secret(str(refused.value).encode())
+            told = lambda: sum(isinstance(each, Message) for each in pushes) == 2  # noqa: E731
+            await wait_until(told, "the device is told")
+            assert not [push for push in pushes if given[1][1] in encode(push)]
+            history = await http.get(
+                f"{cluster.http_url}/v1/conversations/{UUID(bytes=direct)}/messages",
+                headers={"Authorization": f"Bearer {bob.token}"},
+            )
+            assert b64encode(given[0][1]) in history.content
+            for step in range(3):
+                page = await http.get(f"http://127.0.0.1:{first + step}/metrics")
+                assert page.status_code == 200
+                assert not has_secret(page.content)
+            assert await columns_with_secrets(pool) == {("envelopes", "body")}
             async with running(own_redis.url) as redis:
                 assert not has_secret(await in_redis(redis))
