@@ -32,7 +32,7 @@ select outcome from send_batch(
     p_nonce => array[%(nonce)s], p_ephemeral_public_key => array[null]::bytea[], p_reply_to => array[null]::bigint[],
     p_attachments => null, p_thumbnail => null, p_device => array[null]::uuid[], p_is_quiet => array[false],
     p_devices_version => null, p_envelopes => null, p_envelope_devices => null, p_envelope_ends => null,
-    p_envelope_of => null, p_envelope_upto => null)
+    p_envelope_of => null, p_envelope_upto => null, p_follows => null)
 """
 
 _PLANS: Final = """

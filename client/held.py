@@ -50,6 +50,7 @@ class HeldConversation:
 
     :ivar head: the latest `Conversation` frame that counts; the attributes below are newer. None before the first one.
     :ivar participants: its participants.
+    :ivar control_seq: the last control message that is known, from whatever frame.
     :ivar devices_version: the greatest known version of the device set, whatever frame told it.
     :ivar entries: the entry of each seq that counts, within the run or not.
     :ivar first_seq: messages below it are not for this user.
@@ -66,6 +67,7 @@ class HeldConversation:
         "_uncounted",
         "_user",
         "begin",
+        "control_seq",
         "devices_version",
         "entries",
         "first_seq",
@@ -80,6 +82,7 @@ class HeldConversation:
     def __init__(self, id_: bytes, user: bytes) -> None:
         self.id = id_
         self.head: Conversation | None = None
+        self.control_seq = 0
         self.devices_version = 0
         self.participants = ParticipantList(user)
         self.entries: dict[int, Entry] = {}
@@ -105,6 +108,7 @@ class HeldConversation:
         if self.head is None or told.participants_version >= self.head.participants_version:
             self._take_head(told)
         self.devices_version = max(self.devices_version, told.devices_version or 0)
+        self.control_seq = max(self.control_seq, told.control_seq or 0)
         own_version = told.participants_version, told.own_revision or 0
         if own_version >= self._own_version:
             self._own_version, self._muted_until = own_version, told.muted_until
@@ -156,6 +160,8 @@ class HeldConversation:
         self._note_written(entry)
         if entry.sender == self._user and self.head is not None and entry.seq > self.head.last_seq:
             self._accept()
+        if isinstance(entry, Message) and entry.follows is not None:
+            self.control_seq = max(self.control_seq, entry.seq)
         if entry.seq < self.first_seq:
             return False
         if isinstance(entry, Tombstone) and not entry.is_quiet:
@@ -305,6 +311,7 @@ class HeldConversation:
             participants=self.participants.all,
             last_message=None,
             devices_version=self.devices_version or None,
+            control_seq=self.control_seq or None,
             muted_until=self._muted_until,
             own_revision=self._own_version[1] or None,
             uncounted_seqs=None,

@@ -85,6 +85,7 @@ class Requests(ABC):
         is_quiet: bool = False,
         devices_version: int | None = None,
         envelopes: list[Envelope] | None = None,
+        follows: int | None = None,
         wants_devices: bool = False,
         kinds: list[str] | None = None,
         timeout_s: float = REPLY_TIMEOUT_S,
@@ -99,6 +100,8 @@ class Requests(ABC):
         :param devices_version: of the device set for which the content is encrypted. If it is not the present one,
             `RequestRefused` with the code `devices_changed` says what has changed.
         :param envelopes: pairs (device, bytes for that device alone), 1 to `limits.MAX_ENVELOPES`; none for this one.
+        :param follows: of a control message: the seq of the one before it, 0 for the first. If another one has come,
+            `RequestRefused` has the code `control_conflict`.
         :param wants_devices: then it lists the devices of the changed users, too, with keys of these `kinds`.
         """
         frame = Send(
@@ -115,6 +118,7 @@ class Requests(ABC):
             is_quiet or None,
             devices_version,
             envelopes,
+            follows,
             kinds,
             wants_devices or None,
         )

@@ -387,6 +387,7 @@ class Session:
                 thumbnail,
                 message.is_quiet,
                 message.has_envelopes,
+                message.follows,
                 message.quiet_count,
                 message.envelope,
             )

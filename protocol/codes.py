@@ -39,6 +39,7 @@ class ErrorCode(Enum):
     REVISION_CONFLICT = "revision_conflict"
     DEVICES_CHANGED = "devices_changed"
     UNKNOWN_DEVICES = "unknown_devices"
+    CONTROL_CONFLICT = "control_conflict"
     UNKNOWN_ATTACHMENT = "unknown_attachment"
     ATTACHMENT_INCOMPLETE = "attachment_incomplete"
     ATTACHMENT_USED = "attachment_used"
@@ -98,6 +99,11 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
     ),
     ErrorCode.UNKNOWN_DEVICES: ErrorInfo(
         "Some envelopes are for devices that are not of the conversation's device set: leave these out.", False
+    ),
+    ErrorCode.CONTROL_CONFLICT: ErrorInfo(
+        "Another control message has come since the one that yours follows: read the history up to `control_seq`, then"
+        " send one that follows it.",
+        False,
     ),
     ErrorCode.UNKNOWN_ATTACHMENT: ErrorInfo(
         "An attachment does not exist, is not yours, is gone, or was declared as an avatar: upload the file again.",

@@ -16,6 +16,7 @@ FEATURES: Final[dict[str, str]] = {
         " `attachments` and `thumbnail` of messages; `wants_downloads` in `history`"
     ),
     "avatars": "`avatar` of users and groups; `is_avatar` in `upload`",
+    "control": "`follows` in `send` and `message`, `control_seq`: a chain of control messages (19.15)",
     "delete": "`delete`, for oneself and for everyone; `tombstone`",
     "device_sets": (
         "`devices_version` in `send`, `edit` and `conversation`, with `wants_devices`; `devices_changed`, with"

@@ -335,6 +335,8 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.DEVICES_VERSION: _seq,
     Key.ENVELOPES: _envelopes,
     Key.HAS_ENVELOPES: _bool,
+    Key.FOLLOWS: _seq,
+    Key.CONTROL_SEQ: _seq,
     Key.IDENTITY: _bytes(1, limits.MAX_IDENTITY_BYTES),
     Key.IDENTITY_REVISION: _uint(2**31 - 1),
     Key.ONE_TIME_KEYS: _array(limits.MAX_POOL_KEYS, _one_time_key, least=1),
@@ -419,6 +421,8 @@ OPTIONAL: Final = frozenset(
         Key.WANTS_DEVICES,
         Key.ENVELOPES,
         Key.HAS_ENVELOPES,
+        Key.FOLLOWS,
+        Key.CONTROL_SEQ,
         Key.UNKNOWN_DEVICES,
         Key.ENVELOPE,
     }

@@ -206,7 +206,7 @@ MAX_FIELDS: Final = 23
 """Fields of a frame from a client, its type among them: the largest map whose head is one byte."""
 
 MAX_SERVER_FIELDS: Final = 47
-"""Fields of a frame from a server: twice as many. The largest frame, `conversation`, has 25."""
+"""Fields of a frame from a server: twice as many. The largest frame, `conversation`, has 26."""
 
 MAX_NESTING: Final = 4
 """Depth of containers in a frame from a client: map, `marks`, mark. Protects the decoder's stack."""

@@ -50,7 +50,7 @@ class Key(IntEnum):
     CURSOR = 22
     MORE = 23
     # From here on keys take two bytes. Frames that are sent for each message have only `reply_to`,
-    # `attachments`, `thumbnail`, `is_quiet`, `has_envelopes`, `quiet_count` and `envelope` among these.
+    # `attachments`, `thumbnail`, `is_quiet`, `has_envelopes`, `follows`, `quiet_count` and `envelope` among these.
     COUNT = 24
     BEFORE = 25
     AFTER = 26
@@ -105,6 +105,8 @@ class Key(IntEnum):
     DEVICES_VERSION = 75
     ENVELOPES = 76
     HAS_ENVELOPES = 77
+    FOLLOWS = 78
+    CONTROL_SEQ = 79
     PAGES = 80
     IDENTITY = 81
     IDENTITY_REVISION = 82

@@ -25,6 +25,7 @@ class Message(Struct, frozen=True, gc=False):
     :ivar thumbnail: a small ciphertext beside the content; None if it has none.
     :ivar is_quiet: it counts neither as unread nor for notices; None for false.
     :ivar has_envelopes: it was sent or edited with envelopes, for this device or others; None for false.
+    :ivar follows: of a control message: the seq of the one before it, 0 for the first; None: it is none.
     :ivar quiet_count: how many of the conversation's messages up to this one are quiet; None for 0.
     :ivar envelope: of this device, from the latest edit that names it; None if none does, or it is gone by now.
     """
@@ -48,6 +49,7 @@ class Message(Struct, frozen=True, gc=False):
     thumbnail: bytes | None = None
     is_quiet: bool | None = None
     has_envelopes: bool | None = None
+    follows: int | None = None
     quiet_count: int | None = None
     envelope: bytes | None = None
 
@@ -135,6 +137,7 @@ class Conversation(Struct, frozen=True):
     :ivar lifetime_s: the time after which messages disappear; None: as long as the server keeps them.
     :ivar devices_version: of the devices for which participants encrypt here; None for 0. The greater one counts,
         whatever the `participants_version`.
+    :ivar control_seq: the last control message; None for 0. The greater one counts.
     :ivar muted_until: until when this user has muted it, in microseconds since 1970; None: it is not muted.
     :ivar own_revision: how often this user has muted or unmuted it; None for 0. At the same `participants_version` the
         greater `own_revision` counts for the user's own settings.
@@ -165,6 +168,7 @@ class Conversation(Struct, frozen=True):
     joiners_see_all: bool | None = None
     lifetime_s: int | None = None
     devices_version: int | None = None
+    control_seq: int | None = None
     muted_until: int | None = None
     own_revision: int | None = None
     participant_count: int | None = None

@@ -81,6 +81,7 @@ class Error(Struct, frozen=True, gc=False):
     :ivar more: of `devices`: those users have further devices, with greater ids; None for false.
     :ivar limit: the name of the limit that was met, if it was one; `limit_value` is its value.
     :ivar devices_version: of `devices_changed`: the present version.
+    :ivar control_seq: of `control_conflict`: the last control message.
     :ivar devices: of `devices_changed`, if the client has asked for it: the devices of the changed users.
     :ivar changed_users: of `devices_changed`: the users whose devices have changed since the version that the client
         gave. Some may have left, and some may have no device now.
@@ -97,6 +98,7 @@ class Error(Struct, frozen=True, gc=False):
     limit: str | None = None
     limit_value: int | None = None
     devices_version: int | None = None
+    control_seq: int | None = None
     devices: list[ListedDevice] | None = None
     changed_users: list[bytes] | None = None
     unknown_devices: list[bytes] | None = None

@@ -45,6 +45,8 @@ class Send(Struct, frozen=True, gc=False):
     :ivar devices_version: of the conversation's device set, for which the content is encrypted. If it is not the
         present one, the message is refused: `devices_changed`. None: not checked.
     :ivar envelopes: bytes for some devices of the participants, each of which gets its own alone. None: none.
+    :ivar follows: it is a control message: the seq of the last one before it, 0 if there is none. If another one has
+        come meanwhile, the message is refused: `control_conflict`. None: it is none.
     :ivar kinds: with `wants_devices`, of keys to claim of each of the devices, as in `Devices`; None: none.
     :ivar wants_devices: `devices_changed` is to list the devices of the changed users; None for false.
     """
@@ -63,6 +65,7 @@ class Send(Struct, frozen=True, gc=False):
     is_quiet: bool | None = None
     devices_version: int | None = None
     envelopes: list[Envelope] | None = None
+    follows: int | None = None
     kinds: list[str] | None = None
     wants_devices: bool | None = None
 

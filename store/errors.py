@@ -351,6 +351,17 @@ class UnlistedDevices(Refused):
         self.devices = devices
 
 
+class ControlConflict(Refused):
+    """The control message follows another one than the last.
+
+    :ivar control_seq: the last one.
+    """
+
+    def __init__(self, control_seq: int) -> None:
+        super().__init__(f"the last control message is {control_seq}")
+        self.control_seq = control_seq
+
+
 class TooManyParts(Refused):
     """The message has as many edits with envelopes as it may: `limits.MAX_ENVELOPE_PARTS`."""
 

@@ -35,7 +35,7 @@ LIST_STATE: Final = OwnRead(
 )
 FIRST_PAGE: Final = conversations.listing("list_pages.first", more=_HASHES)
 CHANGED: Final = conversations.choosing("list_pages.changed", more=_HASHES)
-_STAMP: Final = slice(42, 44)
+_STAMP: Final = slice(44, 46)
 """The columns behind those that `store.rows.Entry` knows: the two hashes of a row's stamps."""
 
 Digest: TypeAlias = tuple[int, int]

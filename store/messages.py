@@ -19,6 +19,7 @@ from store import sql
 from store.envelopes import EnvelopeTable, PackedEnvelopes, columns_of, page_with_own, tables_of
 from store.errors import (
     ATTACHMENT_OUTCOMES,
+    ControlConflict,
     DatabaseError,
     Locked,
     NotAParticipant,
@@ -68,6 +69,7 @@ _SEND: Final = Statement(
         "envelope_ends": BIGINTS,
         "envelope_of": BIGINTS,
         "envelope_upto": BIGINTS,
+        "follows": BIGINTS,
     },
 )
 
@@ -102,6 +104,7 @@ class NewMessage(Struct, frozen=True, gc=False):
     :ivar is_quiet: it counts neither as unread nor for notices.
     :ivar devices_version: of the conversation's device set, for which it is encrypted; None: not told.
     :ivar envelopes: for some devices of the set; None: none.
+    :ivar follows: of a control message: the seq of the one before it, 0 for the first; None: it is none.
     """
 
     conversation: bytes
@@ -118,6 +121,7 @@ class NewMessage(Struct, frozen=True, gc=False):
     is_quiet: bool = False
     devices_version: int | None = None
     envelopes: PackedEnvelopes | None = None
+    follows: int | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -149,6 +153,8 @@ class NewMessage(Struct, frozen=True, gc=False):
             framed.append(b"q")
         if self.envelopes is not None:
             framed.append(b"e%b" % self.envelopes.framed)
+        if self.follows is not None:
+            framed.append(b"f%d" % self.follows)
         return blake2b(b"".join(framed), digest_size=32).digest()
 
 
@@ -186,9 +192,9 @@ async def send(
 
     One bad message fails alone: where Postgres refuses the batch, each message is tried by itself. Outcomes are
     `Committed`, `NotAParticipant`, `TempIdConflict`, `TempIdExpired`, `UnknownMessage` (to reply to),
-    `UnknownAttachment`, `AttachmentIncomplete`, `AttachmentUsed`, `StaleDevices`, `UnlistedDevices`, `Unavailable`
-    (the outcome is unknown; a retry with the same temp_id finds out), `Locked`, `Overloaded`, or `StoreError` for a
-    fault.
+    `UnknownAttachment`, `AttachmentIncomplete`, `AttachmentUsed`, `ControlConflict`, `StaleDevices`, `UnlistedDevices`,
+    `Unavailable` (the outcome is unknown; a retry with the same temp_id finds out), `Locked`, `Overloaded`, or
+    `StoreError` for a fault.
 
     :param lock_wait_s: how long to wait for a conversation that another transaction has locked; 0 does not wait.
     :param now_ms: the time by Postgres' clock, to find temp_ids that are too old; by default this machine's.
@@ -330,7 +336,7 @@ def _parameters(cache: ParticipantsCache, batch: list[NewMessage]) -> tuple[dict
         "device": [message.device for message in batch],
         "is_quiet": [message.is_quiet for message in batch],
         "devices_version": None,
-        **dict.fromkeys(("envelopes", "envelope_devices", "envelope_ends", "envelope_of", "envelope_upto")),
+        **dict.fromkeys(("envelopes", "envelope_devices", "envelope_ends", "envelope_of", "envelope_upto", "follows")),
     }
     if any(message.attachments is not None for message in batch):
         parameters["attachments"] = [
@@ -342,6 +348,8 @@ def _parameters(cache: ParticipantsCache, batch: list[NewMessage]) -> tuple[dict
         parameters["devices_version"] = [message.devices_version for message in batch]
     if any(message.envelopes is not None for message in batch):
         parameters |= columns_of([message.envelopes for message in batch])
+    if any(message.follows is not None for message in batch):
+        parameters["follows"] = [message.follows for message in batch]
     return parameters, cached
 
 
@@ -377,7 +385,9 @@ def _outcomes(
             cached[message.conversation] = (version, tuple(participants))
             cache.put(message.conversation, *cached[message.conversation])
         if outcome == "devices":
-            outcomes.append(StaleDevices(*stale))
+            outcomes.append(StaleDevices(*stale[:2]))
+        elif outcome == "control":
+            outcomes.append(ControlConflict(stale[2]))
         elif outcome == "unlisted":
             outcomes.append(UnlistedDevices(stale[1]))
         elif outcome in _REFUSED:

@@ -113,7 +113,7 @@ async def edit(
     if outcome == "unlisted":
         raise UnlistedDevices(refused_for)
     message, created, new, edited, participants, *rest = columns
-    reply_to, hidden_for, temp_id, is_quiet, quiet_count, has_envelopes, devices, bodies = rest
+    reply_to, hidden_for, temp_id, is_quiet, quiet_count, has_envelopes, follows, devices, bodies = rest
     if outcome not in ("edited", "again"):
         raise _REFUSED[outcome]
     revised = Message(
@@ -135,6 +135,7 @@ async def edit(
         thumbnail,
         is_quiet or None,
         has_envelopes or None,
+        follows,
         quiet_count,
     )
     table = None if devices is None else dict(zip(devices, bodies, strict=True))

@@ -58,6 +58,7 @@ def message_of(
     is_gone: bool,
     deleted_by: bytes | None,
     has_envelopes: bool,
+    follows: int | None,
     *_: Any,
 ) -> Message | Tombstone:
     """A message, or its tombstone if it was deleted for everyone or for the reader; columns in this order."""
@@ -82,6 +83,7 @@ def message_of(
         thumbnail,
         is_quiet or None,
         has_envelopes or None,
+        follows,
         quiet_count,
     )
 
@@ -151,19 +153,25 @@ class Entry(NamedTuple):
     @property
     def avatar(self) -> bytes | None:
         """As `avatar_of` takes it."""
-        avatar: bytes | None = self.head[40]
+        avatar: bytes | None = self.head[41]
         return avatar
 
     @property
     def devices_version(self) -> int | None:
         """None for 0."""
-        version: int | None = self.head[41]
+        version: int | None = self.head[42]
         return version
+
+    @property
+    def control_seq(self) -> int | None:
+        """None for 0."""
+        seq: int | None = self.head[43]
+        return seq
 
     @property
     def last_message(self) -> Row | None:
         """The columns of the last message, as `message_of` takes them; None if the user may read none."""
-        return None if self.head[20] is None else self.head[20:40]
+        return None if self.head[20] is None else self.head[20:41]
 
     def participants(self) -> Iterator[Row]:
         """The columns of each participant, as `participant_of` takes them."""
@@ -187,7 +195,7 @@ def entries_of(rows: Iterable[Row]) -> list[Entry]:
         if kind == _PARTICIPANT:
             shown.setdefault(row[1:3], []).append(row)
         elif kind == _PROFILE:
-            profiles[row[3]] = (*row[5:8], row[40])
+            profiles[row[3]] = (*row[5:8], row[41])
         elif kind == _CONVERSATION:
             heads.append(row)
         elif kind == _STAY:
@@ -216,6 +224,7 @@ def conversation_of(entry: Entry) -> Conversation:
         joiners_see_all or None,
         lifetime_s,
         entry.devices_version,
+        entry.control_seq,
         muted_until,
         own_revision,
         told_count(size),

@@ -336,6 +336,8 @@ create table conversations (
     -- Grows with each change of the devices for which others encrypt here (raise_devices_version), and the transaction of
     -- the last one. 0 and null: the set is as it was at the beginning.
     devices_version bigint not null default 0,
+    -- The last control message; 0: there was none.
+    control_seq bigint not null default 0,
     devices_changed xid8,
     constraint conversations_pkey primary key (id),
     constraint conversations_direct unique (direct_low, direct_high),
@@ -561,6 +563,8 @@ create table messages (
     is_quiet boolean not null default false,
     -- It was sent or edited with envelopes, which may be gone by now.
     has_envelopes boolean not null default false,
+    -- A control message follows the one before, or 0. Null: it is none.
+    follows bigint,
     quiet_count bigint not null default 0,
     -- The ids of its attachments, in the sender's order, and a small thumbnail, which is ciphertext. Null: none.
     attachments uuid[],
@@ -568,7 +572,8 @@ create table messages (
     constraint messages_pkey primary key (conversation_id, seq),
     constraint messages_deleted check (deleted is null or content = '\x'::bytea and nonce is null),
     constraint messages_deleted_by check (deleted_by is null or deleted is not null and deleted_by <> sender_id),
-    constraint messages_numbers check (least(seq, reply_to) >= 1 and reply_to < seq and revision >= 0)
+    constraint messages_numbers check (least(seq, reply_to) >= 1 and reply_to < seq and revision >= 0 and follows >= 0
+        and follows < seq)
 );
 -- The messages that stopped counting as unread, or never counted for a user; a conversation has few. A deleted message
 -- keeps its place here. Quiet messages, of which a conversation may have many, are counted by quiet_count.
@@ -1308,7 +1313,7 @@ create table migrations (
 --     p_envelope_digest bytea, p_parts int, out outcome text, out id uuid, out created bigint, out revision bigint, out
 --     edited bigint, out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id uuid, out
 --     is_quiet boolean, out quiet_count bigint, out devices_version bigint, out refused_for uuid[], out has_envelopes
---     boolean, out envelope_devices uuid[], out envelope_bodies bytea[]) returns record
+--     boolean, out follows bigint, out envelope_devices uuid[], out envelope_bodies bytea[]) returns record
 
 -- Records the ends of runs.
 -- end_jobs(p_ids bigint[], p_versions bigint[], p_outcomes text[], p_delays_ms bigint[], p_reasons text[], p_tracebacks
@@ -1531,8 +1536,8 @@ create table migrations (
 -- readable_messages(p_conversation uuid, p_user uuid, p_floor bigint) returns table(seq bigint, id uuid, sender_id
 --     uuid, created timestamptz, content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision
 --     int, edited timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea, temp_id uuid, device_id uuid,
---     is_quiet boolean, quiet_count bigint, is_gone boolean, deleted_by uuid, has_envelopes boolean, deleted
---     timestamptz, is_silent boolean, size int)
+--     is_quiet boolean, quiet_count bigint, is_gone boolean, deleted_by uuid, has_envelopes boolean, follows bigint,
+--     deleted timestamptz, is_silent boolean, size int)
 
 -- The recipients of a message, and their marks: all users who took part when it was sent, other than its sender.
 -- recipients_of(p_conversation uuid, p_seq bigint, p_sender uuid) returns table(user_id uuid, delivered_seq bigint,
@@ -1568,17 +1573,18 @@ create table migrations (
 --     p_sender uuid[], p_temp_id uuid[], p_digest bytea[], p_content_type text[], p_content bytea[], p_nonce bytea[],
 --     p_ephemeral_public_key bytea[], p_reply_to bigint[], p_attachments text[], p_thumbnail bytea[], p_device uuid[],
 --     p_is_quiet boolean[], p_devices_version bigint[], p_envelopes bytea[], p_envelope_devices uuid[], p_envelope_ends
---     bigint[], p_envelope_of bigint[], p_envelope_upto bigint[]) returns table(n bigint, outcome text, seq bigint, id
---     uuid, created bigint, device uuid, quiet_count bigint, recipients_version bigint, participant_ids uuid[],
---     devices_version bigint, refused_for uuid[])
+--     bigint[], p_envelope_of bigint[], p_envelope_upto bigint[], p_follows bigint[]) returns table(n bigint, outcome
+--     text, seq bigint, id uuid, created bigint, device uuid, quiet_count bigint, recipients_version bigint,
+--     participant_ids uuid[], devices_version bigint, refused_for uuid[], control_seq bigint)
 
 -- Commits a batch of one send.
 -- send_one(p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
 --     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to
 --     bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_is_quiet boolean, p_devices_version bigint,
---     p_envelopes bytea, p_envelope_devices uuid[], p_envelope_ends bigint[], out outcome text, out seq bigint, out id
---     uuid, out created bigint, out device uuid, out quiet_count bigint, out recipients_version bigint, out
---     participant_ids uuid[], out devices_version bigint, out refused_for uuid[]) returns record
+--     p_envelopes bytea, p_envelope_devices uuid[], p_envelope_ends bigint[], p_follows bigint, out outcome text, out
+--     seq bigint, out id uuid, out created bigint, out device uuid, out quiet_count bigint, out recipients_version
+--     bigint, out participant_ids uuid[], out devices_version bigint, out refused_for uuid[], out control_seq bigint)
+--     returns record
 
 -- A user blocks another user, or ends the block.
 -- set_blocked(p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean, out outcome text, out shown uuid[],
@@ -1656,7 +1662,7 @@ create table migrations (
 --     p_limit int, p_bytes bigint) returns table(conversation uuid, seq bigint, id uuid, created bigint, sender uuid,
 --     content_type text, content bytea, nonce bytea, ephemeral_public_key bytea, revision int, edited bigint, reply_to
 --     bigint, attachments uuid[], thumbnail bytea, temp_id uuid, device uuid, is_quiet boolean, quiet_count bigint,
---     is_gone boolean, deleted_by uuid, has_envelopes boolean, is_beyond boolean)
+--     is_gone boolean, deleted_by uuid, has_envelopes boolean, follows bigint, is_beyond boolean)
 
 -- The form in which the name of a deleted user is kept.
 -- username_hash(p_username text) returns bytea

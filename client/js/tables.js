@@ -32,7 +32,7 @@ export const KEYS = {
   receipts: 55, counts: 56, last_seen: 57, lifetime_s: 58, attachments: 59, thumbnail: 60, attachment: 61,
   thumbnail_of: 62, files: 63, tickets: 64, part_requests: 65, stored_parts: 66, wanted: 67, downloads: 68,
   wants_downloads: 69, size_bytes: 70, media_type: 71, digest: 72, url: 73, is_quiet: 74,
-  devices_version: 75, envelopes: 76, has_envelopes: 77, pages: 80, identity: 81, identity_revision: 82, one_time_keys: 83, last_resort_keys: 84, is_anew: 85, kinds: 86, devices: 87,
+  devices_version: 75, envelopes: 76, has_envelopes: 77, follows: 78, control_seq: 79, pages: 80, identity: 81, identity_revision: 82, one_time_keys: 83, last_resort_keys: 84, is_anew: 85, kinds: 86, devices: 87,
   key_history: 88, pools: 89, gives_receipts: 90, shows_presence: 91,
   quiet_hours: 92, contacts_revision: 93, is_contact: 94, is_blocked: 95, muted_until: 96, own_revision: 97,
   participant_count: 98, is_request: 99, asked_by: 100, messages_from: 101, groups_from: 102, client: 105,

@@ -15,6 +15,7 @@ from store.errors import (
     AccountSuspended,
     AttachmentIncomplete,
     AttachmentUsed,
+    ControlConflict,
     DeviceRevoked,
     ExpiredCursor,
     ForeignCursor,
@@ -63,6 +64,7 @@ _CODES: Final[dict[type[Any], ErrorCode]] = {
     RevisionConflict: ErrorCode.REVISION_CONFLICT,
     StaleDevices: ErrorCode.DEVICES_CHANGED,
     UnlistedDevices: ErrorCode.UNKNOWN_DEVICES,
+    ControlConflict: ErrorCode.CONTROL_CONFLICT,
     TooManyParts: ErrorCode.QUOTA_EXCEEDED,
     NoObjectStore: ErrorCode.NO_OBJECT_STORE,
     UnknownAttachment: ErrorCode.UNKNOWN_ATTACHMENT,
@@ -120,6 +122,8 @@ def store_error_reply(request: int, error: StoreError) -> Error:
             devices=error.devices,
             changed_users=list(error.users),
         )
+    if isinstance(error, ControlConflict):
+        return replace(reply, control_seq=error.control_seq)
     if isinstance(error, UnlistedDevices):
         return replace(reply, unknown_devices=list(error.devices))
     return reply

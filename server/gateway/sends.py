@@ -128,6 +128,7 @@ class Sends:
             bool(frame.is_quiet),
             frame.devices_version,
             pack(frame.envelopes),
+            frame.follows,
         )
         users = self._participants.size_for(frame.conversation, connection.user)
         charged = cost_of_pushes(users, message.size_bytes)
@@ -271,6 +272,7 @@ class Sends:
                 thumbnail=message.thumbnail,
                 is_quiet=message.is_quiet or None,
                 has_envelopes=None if message.envelopes is None else True,
+                follows=message.follows,
                 quiet_count=committed.quiet_count,
             )
         )

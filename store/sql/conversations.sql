@@ -21,7 +21,7 @@ c.quiet_count, quiet_at(c, greatest(count_base(me), c.floor_seq)) as base_quiet_
 c.joiners_see_all, c.lifetime_s, c.settings_by, c.avatar, c.participant_count as size, c.changed, floor_of(c, me) as floor,
 unread_count(c, me) as unread, greatest(count_base(me), c.floor_seq) as base_seq, me.uncounted, me.joined, me.asked_by,
 me.own_lifetime_s, me.muted_until, me.own_revision, me.private_delivered_seq, me.private_read_seq,
-me.changed as participant_changed, me.marked, c.devices_version, me.own_changed, me.own_marked, me.own_shown
+me.changed as participant_changed, me.marked, c.devices_version, c.control_seq, me.own_changed, me.own_marked, me.own_shown
 
 -- name: page
 -- The next conversations of a user, or requests, the latest message first.
@@ -89,8 +89,8 @@ where me.size > %(most)s and (
 -- kinds that share the columns. viewer: the user who sees it so; null: the reader.
 -- 0: a conversation, with its last message and the unread count. uuids: the user who asks, and the user who changed the
 --     settings; an actor who is the user stands for no actor. Behind the uncounted seqs: if some messages are quiet, the
---     base and how many up to it are, then the same of the last message. The last columns are the avatar and the
---     devices_version.
+--     base and how many up to it are, then the same of the last message. The last columns are the avatar, the
+--     devices_version and the control_seq.
 0 as kind, me.viewer, me.conversation_id, me.asked_by,
 case when me.own_lifetime_s is null then me.settings_by else me.user_id end, me.kind, me.name,
 (extract(epoch from me.created) * 1000000)::bigint, me.floor + 1, me.last_seq, me.unread,
@@ -106,8 +106,9 @@ case when me.quiet_count > 0 then array[me.base_seq, me.base_quiet_count, me.las
 m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
 m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
 m.attachments, m.thumbnail, m.temp_id, m.device_id, m.is_quiet,
-nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.has_envelopes,
-(select v.told from avatars v where v.id = me.avatar), nullif(me.devices_version, 0)
+nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.has_envelopes, m.follows,
+(select v.told from avatars v where v.id = me.avatar), nullif(me.devices_version, 0),
+nullif(me.control_seq, 0)
 
 -- name: of_heads
 -- Behind the columns of `heads`.
@@ -119,14 +120,14 @@ from page me left join lateral readable_messages(me.conversation_id, me.user_id,
 1, s.viewer, s.conversation_id, s.user_id, s.actor_id, null, null, s.joined_seq, s.since_seq, s.delivered_seq, s.read_seq,
 null, null, null, null, null, null, s.is_admin, null,
 null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, s.is_blocked,
-null, null, null, null
+null, null, null, null, null, null
 
 -- name: profiles
 -- 2: the profile of a user who is shown as a participant, once for all conversations.
 2, null, null, u.id, null, u.username, u.display_name, u.profile_revision,
 null, null, null, null, null, null, null, null, null, null, null,
-null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
-(select v.told from avatars v where v.id = u.avatar), null
+null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+(select v.told from avatars v where v.id = u.avatar), null, null
 
 -- name: former
 -- 3: a former stay, which comes with a whole list of participants: of others, if it holds messages that the user may
@@ -136,7 +137,7 @@ select 3, me.viewer, me.conversation_id, f.user_id, coalesce(f.removed_by, f.use
        case when me.size <= %(most)s then f.read_seq else -1 end,
        (extract(epoch from f.departed) * 1000000)::bigint, null, null, null, null, null, null, null,
        null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
-       null, null, null, null
+       null, null, null, null, null, null
 from page me
 cross join lateral (
     select * from former_stays(me.conversation_id) s

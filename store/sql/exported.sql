@@ -143,7 +143,7 @@ with place as (
     where c.id = %(conversation)s::uuid and c.last_seq > %(after)s::bigint
 ), found as (
     select m.seq, m.id, m.sender_id, m.device_id, m.is_quiet, m.created, m.content_type, m.content, m.nonce, m.ephemeral_public_key,
-           m.revision, m.edited, m.reply_to, m.attachments, m.thumbnail, m.has_envelopes,
+           m.revision, m.edited, m.reply_to, m.attachments, m.thumbnail, m.has_envelopes, m.follows,
            m.is_gone
     from place l cross join lateral readable_messages(
         (l.conversation).id, (l.participant).user_id, floor_of(l.conversation, l.participant)
@@ -151,7 +151,7 @@ with place as (
     where l.takes_part and m.seq > %(after)s::bigint and m.seq <= l.upto
     union all
     select m.seq, m.id, m.sender_id, m.device_id, m.is_quiet, m.created, m.content_type, m.content, m.nonce, m.ephemeral_public_key,
-           m.revision, m.edited, m.reply_to, m.attachments, m.thumbnail, m.has_envelopes,
+           m.revision, m.edited, m.reply_to, m.attachments, m.thumbnail, m.has_envelopes, m.follows,
            m.deleted is not null
     from place l join messages m on m.conversation_id = %(conversation)s::uuid
     where not l.takes_part and m.sender_id = %(user)s::uuid and m.seq > %(after)s::bigint and m.seq <= l.upto
@@ -159,7 +159,7 @@ with place as (
 select f.seq, jsonb_build_object(
     'kind', 'message', 'conversation', %(conversation)s::uuid, 'seq', f.seq, 'message', f.id, 'sender', f.sender_id,
     'device', case when not f.is_gone then f.device_id end, 'is_quiet', f.is_quiet,
-    'has_envelopes', f.has_envelopes,
+    'has_envelopes', f.has_envelopes, 'follows', f.follows,
     'created', f.created, 'is_deleted', f.is_gone, 'content_type', case when not f.is_gone then f.content_type end,
     'content', case when not f.is_gone then translate(encode(f.content, 'base64'), E'\n', '') end,
     'nonce', translate(encode(f.nonce, 'base64'), E'\n', ''),

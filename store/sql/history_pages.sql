@@ -20,7 +20,7 @@ m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.c
 case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
 (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.attachments,
 case when m.fits then m.thumbnail end, m.temp_id, m.device_id, m.is_quiet,
-nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.has_envelopes, m.size, m.fits
+nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.has_envelopes, m.follows, m.size, m.fits
 from participants me
 join conversations c on c.id = me.conversation_id
 left join lateral (

@@ -1,11 +1,11 @@
 -- name: send
 -- A batch of sends in one transaction; see send_batch() in functions/.
 select n, outcome, seq, id, created, device, quiet_count, recipients_version, participant_ids,
-       devices_version, refused_for
+       devices_version, refused_for, control_seq
 from send_batch(%(lock_ms)s, %(conversations)s, %(conversation)s, %(known_version)s, %(id)s, %(sender)s, %(temp_id)s,
                 %(digest)s, %(content_type)s, %(content)s, %(nonce)s, %(ephemeral_public_key)s, %(reply_to)s,
                 %(attachments)s, %(thumbnail)s, %(device)s, %(is_quiet)s, %(devices_version)s,
-                %(envelopes)s, %(envelope_devices)s, %(envelope_ends)s, %(envelope_of)s, %(envelope_upto)s);
+                %(envelopes)s, %(envelope_devices)s, %(envelope_ends)s, %(envelope_of)s, %(envelope_upto)s, %(follows)s);
 
 -- name: sent_before
 -- The first answers to old sends, where they are still known.
@@ -25,7 +25,7 @@ select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        m.attachments, case when m.fits then m.thumbnail end, m.temp_id, m.device_id, m.is_quiet,
-       nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.has_envelopes,
+       nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.has_envelopes, m.follows,
        floor_of(c, p) + 1, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
@@ -46,7 +46,7 @@ select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        m.attachments, case when m.fits then m.thumbnail end, m.temp_id, m.device_id, m.is_quiet,
-       nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.has_envelopes,
+       nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.has_envelopes, m.follows,
        floor_of(c, p) + 1, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
@@ -69,7 +69,7 @@ select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_
        case when m.fits then m.content end, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.attachments,
        case when m.fits then m.thumbnail end, m.temp_id, m.device_id, m.is_quiet,
-       nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.has_envelopes, m.fits
+       nullif(m.quiet_count, 0), m.is_gone, m.deleted_by, m.has_envelopes, m.follows, m.fits
 from participants p
 join conversations c on c.id = p.conversation_id
 left join lateral (
@@ -94,7 +94,7 @@ order by m.seq;
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        m.attachments, m.thumbnail, m.temp_id, m.device_id, m.is_quiet,
-       nullif(m.quiet_count, 0), m.deleted is not null, m.deleted_by, m.has_envelopes,
+       nullif(m.quiet_count, 0), m.deleted is not null, m.deleted_by, m.has_envelopes, m.follows,
        array(select h.user_id from holders_of(c, m) h where h.user_id = any(%(users)s::uuid[])),
        array(select h.user_id from hiders_of(c, m) h where h.user_id = any(%(users)s::uuid[]))
 from conversations c

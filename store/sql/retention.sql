@@ -37,7 +37,7 @@ select e.conversation_id, e.wants_archive from expiries e where not e.is_cleared
 select m.seq, m.id, (extract(epoch from m.created) * 1000000)::bigint, m.sender_id, m.content_type, m.content, m.nonce,
        m.ephemeral_public_key, nullif(m.revision, 0), (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to,
        m.attachments, m.thumbnail, null::uuid, m.device_id, m.is_quiet, nullif(m.quiet_count, 0), m.deleted is not null, m.deleted_by,
-       m.has_envelopes
+       m.has_envelopes, m.follows
 from (
     select oldest.*, sum(oldest.size) over (order by oldest.seq) as bytes,
            row_number() over (order by oldest.seq) as n

@@ -1,7 +1,7 @@
 -- name: edit
 -- See edit_message() in functions/.
 select outcome, id, created, revision, edited, participant_ids, reply_to, hidden_for, temp_id, is_quiet,
-       nullif(quiet_count, 0), has_envelopes, envelope_devices, envelope_bodies, devices_version, refused_for
+       nullif(quiet_count, 0), has_envelopes, follows, envelope_devices, envelope_bodies, devices_version, refused_for
 from edit_message(%(user)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s, %(content_type)s, %(content)s,
                   %(nonce)s, %(ephemeral_public_key)s, %(attachments)s::uuid[], %(thumbnail)s, %(device)s::uuid,
                   %(devices_version)s::bigint, %(envelopes)s::bytea, %(envelope_devices)s::uuid[], %(envelope_ends)s::bigint[],
@@ -32,7 +32,7 @@ select m.conversation_id, m.seq, m.id, (extract(epoch from m.created) * 1000000)
        m.content, m.nonce, m.ephemeral_public_key, nullif(m.revision, 0),
        (extract(epoch from m.edited) * 1000000)::bigint, m.reply_to, m.attachments, m.thumbnail, m.temp_id,
        m.device_id, m.is_quiet, nullif(m.quiet_count, 0), m.deleted is not null or r.user_id is not null, case when r.user_id is null then m.deleted_by end,
-       m.has_envelopes,
+       m.has_envelopes, m.follows,
        concerned.users
 from recent r
 -- The limits make Postgres look up each by its key: without statistics it would read the whole table.

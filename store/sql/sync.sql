@@ -91,7 +91,7 @@ from (select (select u.own_changed from users u where u.id = %(user)s::uuid) as 
 -- See unseen_messages() in functions/.
 select conversation, seq, id, created, sender, content_type, content, nonce, ephemeral_public_key, revision::bigint,
        edited, reply_to, attachments, thumbnail, temp_id, device, is_quiet, quiet_count, is_gone, deleted_by,
-       has_envelopes, is_beyond
+       has_envelopes, follows, is_beyond
 from unseen_messages(%(user)s::uuid, %(conversations)s::uuid[], %(after)s::bigint[], %(newest)s::bigint[],
                      %(bases)s::pg_snapshot[], %(limit)s, %(bytes)s);
 

@@ -300,6 +300,7 @@ class ConversationView:
     joiners_see_all: bool
     lifetime_s: int | None
     devices_version: int | None
+    control_seq: int | None
     muted_until: int | None
     is_request: bool
     asked_by: str | None

@@ -38,6 +38,7 @@ def _conversation(mailbox: Mailbox, id_: bytes, name_of: NameOf) -> Conversation
         head.lifetime_s,
         # Where many take part, devices are not told of changes live.
         head.devices_version if head.participant_count is None else None,
+        head.control_seq,
         head.muted_until,
         bool(head.is_request),
         name_of(head.asked_by) if head.asked_by is not None else None,

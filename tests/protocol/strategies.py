@@ -213,6 +213,8 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "wants_devices": st.booleans(),
     "envelopes": arrays(envelopes, 1, limits.MAX_ENVELOPES),
     "has_envelopes": st.booleans(),
+    "follows": seqs,
+    "control_seq": seqs,
     "unknown_devices": arrays(ids, 0, limits.MAX_ENVELOPES),
     "envelope": binaries(limits.MAX_ENVELOPE_BYTES).filter(bool),
 }
@@ -323,6 +325,8 @@ def full(struct_: type[Record]) -> Any:
         "wants_devices": True,
         "envelopes": [(b"\xaa" * 16, b"\xe1"), (b"\xbb" * 16, b"\xe2\xe2")],
         "has_envelopes": True,
+        "follows": 5,
+        "control_seq": 6,
         "unknown_devices": [b"\xbb" * 16],
         "envelope": b"\xe2\xe2",
     }

@@ -136,7 +136,7 @@ def test_every_key_of_a_frame_that_is_sent_for_each_message_takes_one_byte() -> 
     may take two bytes."""
     for struct in (Send, Sent, Message, Tombstone, MarkDelivered, MarkRead, Done, Edit, Revised, Sync, Synced):
         few = {"reply_to", "attachments", "thumbnail", "is_quiet", "quiet_count", "count", "pages", "actor"}
-        few |= {"devices_version", "kinds", "wants_devices", "envelopes", "has_envelopes", "envelope"}
+        few |= {"devices_version", "kinds", "wants_devices", "envelopes", "has_envelopes", "envelope", "follows"}
         assert max(Key[name.upper()] for name in struct.__struct_fields__ if name not in few) <= 23, struct
 
 

@@ -61,7 +61,7 @@ def every_error() -> list[StoreError]:
         if isinstance(kind, type) and issubclass(kind, StoreError):
             error: Any = kind.__new__(kind)
             Exception.__init__(error, "text")
-            error.version, error.users, error.devices = 1, [], []
+            error.version, error.users, error.devices, error.control_seq = 1, [], [], 1
             made.append(error)
     return made
 

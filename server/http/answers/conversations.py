@@ -56,6 +56,7 @@ class ConversationAnswer(Struct, frozen=True, gc=False):
     :ivar joiners_see_all: users who join see earlier messages.
     :ivar lifetime_s: the seconds that messages live; null: no lifetime.
     :ivar devices_version: of the devices for which participants encrypt here; 0: they are as at the beginning.
+    :ivar control_seq: the `seq` of the last control message; 0: there was none.
     :ivar muted_until: microseconds since 1970-01-01T00:00Z; it may have passed.
     :ivar is_request: `asked_by` asks you to take part, and you have not accepted.
     :ivar asked_by: null unless `is_request`.
@@ -76,6 +77,7 @@ class ConversationAnswer(Struct, frozen=True, gc=False):
     joiners_see_all: bool
     lifetime_s: int | None
     devices_version: int
+    control_seq: int
     muted_until: int | None
     is_request: bool
     asked_by: Ident | None
@@ -124,6 +126,7 @@ def conversation_body(entry: Entry, encoding: Encoding) -> ConversationAnswer:
         joiners_see_all=joiners_see_all,
         lifetime_s=lifetime_s,
         devices_version=entry.devices_version or 0,
+        control_seq=entry.control_seq or 0,
         muted_until=muted_until,
         is_request=asked_by is not None,
         asked_by=ident_or_none(asked_by, encoding),

@@ -41,6 +41,7 @@ class MessageAnswer(Struct, frozen=True, gc=False):
     :ivar attachments: the ids of its attachments; null: it has none.
     :ivar thumbnail: a small preview beside the content, which is ciphertext, too.
     :ivar has_envelopes: it was sent or edited with bytes for each of some devices.
+    :ivar follows: of a control message: the `seq` of the one before it, 0 for the first; null: it is none.
     :ivar envelope: the bytes for this device; null: none, or they are gone by now. Pages of history alone have them.
     """
 
@@ -63,6 +64,7 @@ class MessageAnswer(Struct, frozen=True, gc=False):
     attachments: list[Ident] | None = None
     thumbnail: bytes | None = None
     has_envelopes: bool = False
+    follows: int | None = None
     envelope: bytes | None = None
 
 
@@ -131,6 +133,7 @@ def message_body(message: Message | Tombstone, encoding: Encoding) -> MessageAns
         attachments=None if message.attachments is None else [ident(each) for each in message.attachments],
         thumbnail=message.thumbnail,
         has_envelopes=bool(message.has_envelopes),
+        follows=message.follows,
         envelope=message.envelope,
     )
 
@@ -158,6 +161,7 @@ def message_answer(
     is_gone: bool,
     deleted_by: bytes | None,
     has_envelopes: bool,
+    follows: int | None,
 ) -> MessageAnswer:
     """The body of the message or tombstone that `store.rows.message_of` makes of the same columns."""
     if is_gone:
@@ -185,6 +189,7 @@ def message_answer(
         None if attachments is None else [ident(each) for each in attachments],
         thumbnail,
         has_envelopes,
+        follows,
     )
 
 

@@ -160,6 +160,7 @@ def _conversation(conversation: UUID, last: MessageAnswer | None, *, is_group: b
         joiners_see_all=False,
         lifetime_s=None,
         devices_version=0,
+        control_seq=0,
         muted_until=None,
         is_request=False,
         asked_by=None,

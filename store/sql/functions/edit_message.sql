@@ -32,7 +32,7 @@ create or replace function edit_message(
     out participant_ids uuid[], out reply_to bigint, out hidden_for uuid, out temp_id uuid,
     out is_quiet boolean, out quiet_count bigint,
     out devices_version bigint, out refused_for uuid[],
-    out has_envelopes boolean, out envelope_devices uuid[], out envelope_bodies bytea[]
+    out has_envelopes boolean, out follows bigint, out envelope_devices uuid[], out envelope_bodies bytea[]
 ) language plpgsql as $$
 declare
     target record;
@@ -137,6 +137,7 @@ begin
     temp_id := old.temp_id;
     is_quiet := old.is_quiet;
     quiet_count := old.quiet_count;
+    follows := old.follows;
     has_envelopes := old.has_envelopes or p_envelope_devices is not null;
     created := (extract(epoch from old.created) * 1000000)::bigint;
     revision := p_revision + 1;

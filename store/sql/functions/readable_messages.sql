@@ -15,7 +15,7 @@ create or replace function readable_messages(p_conversation uuid, p_user uuid, p
     seq bigint, id uuid, sender_id uuid, created timestamptz, content_type text, content bytea, nonce bytea,
     ephemeral_public_key bytea, revision int, edited timestamptz, reply_to bigint, attachments uuid[], thumbnail bytea,
     temp_id uuid, device_id uuid, is_quiet boolean, quiet_count bigint, is_gone boolean, deleted_by uuid,
-    has_envelopes boolean, deleted timestamptz, is_silent boolean, size int
+    has_envelopes boolean, follows bigint, deleted timestamptz, is_silent boolean, size int
 ) language sql stable parallel safe as $$
     select m.seq, m.id, m.sender_id, m.created, m.content_type, m.content, m.nonce, m.ephemeral_public_key, m.revision,
            m.edited, m.reply_to, m.attachments, m.thumbnail, case when m.sender_id = p_user then m.temp_id end,
@@ -25,6 +25,6 @@ create or replace function readable_messages(p_conversation uuid, p_user uuid, p
                -- has hidden.
                select from hidden h where h.user_id = p_user and h.conversation_id = p_conversation and h.seq = m.seq
                offset 0
-           ), shown_deleter(m.deleted_by, p_conversation, m.seq, p_user), m.has_envelopes, m.deleted, m.is_silent, message_bytes(m)
+           ), shown_deleter(m.deleted_by, p_conversation, m.seq, p_user), m.has_envelopes, m.follows, m.deleted, m.is_silent, message_bytes(m)
     from messages m where m.conversation_id = p_conversation and m.seq > p_floor
 $$;

@@ -14,6 +14,7 @@
 --   'conflict': the temp_id was used for another message
 --   'unknown': p_reply_to is not a message that the sender may read
 --   'unattachable', 'incomplete', 'used': it cannot have its attachments (refused_attachment)
+--   'control': p_follows is neither null nor the control_seq of the conversation
 --   'devices': p_devices_version is neither null nor the present version
 --   'unlisted': some of p_envelope_devices are not of the conversation's device set
 --   'stranger': the sender takes no part, or the conversation does not exist
@@ -27,16 +28,17 @@
 -- p_envelopes: the bodies of envelopes; null as p_attachments is. p_envelope_devices, p_envelope_ends: those of all sends, one
 --     after the other; p_envelope_of: the number of the send to which each of them belongs; p_envelope_upto: how many of them
 --     belong to the sends up to this one.
+-- p_follows: null as p_attachments is. control_seq: of 'control', the present one.
 create or replace function send_batch(
     p_lock_ms int, p_conversations uuid[],
     p_conversation uuid[], p_known_version bigint[], p_id uuid[], p_sender uuid[], p_temp_id uuid[], p_digest bytea[],
     p_content_type text[], p_content bytea[], p_nonce bytea[], p_ephemeral_public_key bytea[], p_reply_to bigint[],
     p_attachments text[], p_thumbnail bytea[], p_device uuid[],
     p_is_quiet boolean[], p_devices_version bigint[], p_envelopes bytea[], p_envelope_devices uuid[],
-    p_envelope_ends bigint[], p_envelope_of bigint[], p_envelope_upto bigint[]
+    p_envelope_ends bigint[], p_envelope_of bigint[], p_envelope_upto bigint[], p_follows bigint[]
 ) returns table (
     n bigint, outcome text, seq bigint, id uuid, created bigint, device uuid, quiet_count bigint, recipients_version bigint,
-    participant_ids uuid[], devices_version bigint, refused_for uuid[]
+    participant_ids uuid[], devices_version bigint, refused_for uuid[], control_seq bigint
 ) language plpgsql set plan_cache_mode = force_generic_plan set lock_timeout = '200ms' as $$
 -- Planning the statement below costs more than running it, and its arguments do not change the plan.
 -- PostgresConnection.query in store/postgres/driver.py says how plans that were made for small tables are replaced.
@@ -60,7 +62,8 @@ begin
             p_lock_ms, p_conversation[1], p_known_version[1], p_id[1], p_sender[1], p_temp_id[1], p_digest[1],
             p_content_type[1], p_content[1], p_nonce[1], p_ephemeral_public_key[1], p_reply_to[1],
             p_attachments[1]::uuid[], p_thumbnail[1], p_device[1], p_is_quiet[1],
-            p_devices_version[1], p_envelopes[1], p_envelope_devices, p_envelope_ends) o;
+            p_devices_version[1], p_envelopes[1], p_envelope_devices, p_envelope_ends,
+            p_follows[1]) o;
         return;
     end if;
     -- In id order, so that batches of two nodes never wait for each other in a circle.
@@ -80,16 +83,23 @@ begin
     if p_attachments is not null then
         named := array(select unnest(i.attachments::uuid[]) from unnest(p_attachments) as i(attachments));
         takeable := lock_attachments(named);
-        if cardinality(named) > (select count(distinct i.id) from unnest(named) as i(id)) then
-            -- Two sends name one file: whether the second can have it depends on the outcome of the first.
+    end if;
+    -- Two sends name one file, or follow one control message: whether the second can be sent depends on the outcome of the
+    -- first. A batch without files and control messages does not ask.
+    if p_attachments is not null or p_follows is not null then
+        if cardinality(named) > (select count(distinct i.id) from unnest(named) as i(id))
+           or p_follows is not null and exists (
+               select from unnest(p_conversation, p_follows) i(conversation_id, follows)
+               where i.follows is not null group by i.conversation_id having count(*) > 1
+           ) then
             return query
             select i.n, o.*
             from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type, p_content,
                         p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail, p_device,
-                        p_is_quiet, p_devices_version, p_envelopes, p_envelope_upto)
+                        p_is_quiet, p_devices_version, p_envelopes, p_envelope_upto, p_follows)
                 with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
                                      content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail,
-                                     device_id, is_quiet, devices_version, envelopes, envelope_upto, n)
+                                     device_id, is_quiet, devices_version, envelopes, envelope_upto, follows, n)
             cross join lateral send_one(
                 p_lock_ms, i.conversation_id, i.known_version, i.id, i.sender_id, i.temp_id, i.digest, i.content_type,
                 i.content, i.nonce, i.ephemeral_public_key, i.reply_to, i.attachments::uuid[], i.thumbnail,
@@ -97,10 +107,12 @@ begin
                 case when i.envelopes is not null then
                     p_envelope_devices[coalesce(p_envelope_upto[i.n - 1], 0) + 1 : i.envelope_upto] end,
                 case when i.envelopes is not null then
-                    p_envelope_ends[coalesce(p_envelope_upto[i.n - 1], 0) + 1 : i.envelope_upto] end) o
+                    p_envelope_ends[coalesce(p_envelope_upto[i.n - 1], 0) + 1 : i.envelope_upto] end, i.follows) o
             order by i.n;
             return;
         end if;
+    end if;
+    if p_attachments is not null then
         refused := array(
             select case when i.attachments is not null then
                        refused_attachment(i.sender_id, i.attachments::uuid[], takeable, null, null) end
@@ -127,10 +139,10 @@ begin
     with input as (
         select * from unnest(p_conversation, p_known_version, p_id, p_sender, p_temp_id, p_digest, p_content_type,
                              p_content, p_nonce, p_ephemeral_public_key, p_reply_to, p_attachments, p_thumbnail,
-                             p_device, p_is_quiet, p_devices_version, p_envelopes, p_envelope_upto)
+                             p_device, p_is_quiet, p_devices_version, p_envelopes, p_envelope_upto, p_follows)
             with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
                                  content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail, device_id,
-                                 is_quiet, devices_version, envelopes, envelope_upto, n)
+                                 is_quiet, devices_version, envelopes, envelope_upto, follows, n)
     ), duplicate as (
         select i.n, s.seq, s.message_id, s.created,
                s.digest = i.digest and s.conversation_id = i.conversation_id as same
@@ -148,16 +160,17 @@ begin
           and (locked is null or i.conversation_id <> all(locked))
           and (i.reply_to is null or i.reply_to > floor_of(c, p) and i.reply_to <= c.last_seq)
           and refused[i.n] is null
+          and (i.follows is null or i.follows = c.control_seq)
           and (i.devices_version is null or i.devices_version = c.devices_version)
           and (unlisted_of is null or i.n <> all(unlisted_of))
         window in_conversation as (partition by i.conversation_id order by i.n)
     ), to_messages as (
         insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
                               ephemeral_public_key, reply_to, is_silent, temp_id, device_id, is_quiet, quiet_count,
-                              attachments, thumbnail, has_envelopes)
+                              attachments, thumbnail, has_envelopes, follows)
         select b.conversation_id, b.seq, b.id, b.sender_id, b.created, b.content_type, b.content, b.nonce,
                b.ephemeral_public_key, b.reply_to, b.blocker_id is not null, b.temp_id, b.device_id, b.is_quiet,
-               b.quiet_count, b.attachments::uuid[], b.thumbnail, b.envelopes is not null
+               b.quiet_count, b.attachments::uuid[], b.thumbnail, b.envelopes is not null, b.follows
         from numbered b
     ), to_sends as (
         -- In key order, so that two nodes that retry the same sends never deadlock.
@@ -178,11 +191,13 @@ begin
         set last_seq = b.seq, active_at = coalesce(b.shown_at, c.active_at), changed = pg_current_xact_id(),
             quiet_count = b.quiet_count,
             shown_seq = case when b.shown_seq = b.seq then null else coalesce(b.shown_seq, c.shown_seq, c.last_seq) end,
-            last_quiet_at = coalesce(b.last_quiet_at, c.last_quiet_at)
+            last_quiet_at = coalesce(b.last_quiet_at, c.last_quiet_at),
+            control_seq = coalesce(b.control_seq, c.control_seq)
         from (select n.conversation_id, max(n.seq) as seq, max(n.quiet_count) as quiet_count,
                      max(n.seq) filter (where not n.is_quiet) as shown_seq,
                      max(n.created) filter (where not n.is_quiet) as shown_at,
-                     max(n.created) filter (where n.is_quiet) as last_quiet_at
+                     max(n.created) filter (where n.is_quiet) as last_quiet_at,
+                     max(n.seq) filter (where n.follows is not null) as control_seq
               from numbered n group by n.conversation_id) b
         where c.id = b.conversation_id
     ), own_marks as (
@@ -227,10 +242,11 @@ begin
                 when d.same then 'again' when d.n is not null then 'conflict'
                 when i.conversation_id = any(locked) then 'locked'
                 when i.reply_to is not null or c.is_closed or refused[i.n] is not null or i.devices_version is not null
-                     or i.n = any(unlisted_of)
+                     or i.n = any(unlisted_of) or i.follows is not null
                     then coalesce((
                         select case when c.is_closed then 'closed' when refused[i.n] is not null then refused[i.n]
                                     when i.reply_to <= floor_of(c, p) or i.reply_to > c.last_seq then 'unknown'
+                                    when i.follows <> c.control_seq then 'control'
                                     when i.devices_version <> c.devices_version then 'devices'
                                     else 'unlisted' end
                         from participants p where p.conversation_id = i.conversation_id and p.user_id = i.sender_id
@@ -248,7 +264,8 @@ begin
            stale.devices_version,
            case when stale.changed_devices is not null then stale.changed_devices
                 when i.n = any(unlisted_of) then array(
-                    select u.id from unnest(unlisted_of, unlisted) u(n, id) where u.n = i.n) end
+                    select u.id from unnest(unlisted_of, unlisted) u(n, id) where u.n = i.n) end,
+           case when b.n is null and d.n is null and i.follows is not null then c.control_seq end
     from input i
     left join numbered b on b.n = i.n
     left join duplicate d on d.n = i.n

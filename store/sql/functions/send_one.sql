@@ -4,8 +4,10 @@ create or replace function send_one(
     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
     p_reply_to bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_is_quiet boolean,
     p_devices_version bigint, p_envelopes bytea, p_envelope_devices uuid[], p_envelope_ends bigint[],
+    p_follows bigint,
     out outcome text, out seq bigint, out id uuid, out created bigint, out device uuid, out quiet_count bigint,
-    out recipients_version bigint, out participant_ids uuid[], out devices_version bigint, out refused_for uuid[]
+    out recipients_version bigint, out participant_ids uuid[], out devices_version bigint, out refused_for uuid[],
+    out control_seq bigint
 ) language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
     conversation record;
@@ -16,11 +18,13 @@ declare
 begin
     if p_lock_ms > 0 then
         select c.last_seq, c.floor_seq, c.active_at, c.quiet_count, c.last_quiet_at, c.recipients_version, c.direct_low,
-               c.direct_high, c.low_blocks, c.high_blocks, c.is_closed, c.devices_version
+               c.direct_high, c.low_blocks, c.high_blocks, c.is_closed, c.devices_version,
+               c.control_seq
         into conversation from conversations c where c.id = p_conversation for no key update;
     else
         select c.last_seq, c.floor_seq, c.active_at, c.quiet_count, c.last_quiet_at, c.recipients_version, c.direct_low,
-               c.direct_high, c.low_blocks, c.high_blocks, c.is_closed, c.devices_version
+               c.direct_high, c.low_blocks, c.high_blocks, c.is_closed, c.devices_version,
+               c.control_seq
         into conversation from conversations c where c.id = p_conversation for no key update skip locked;
         if not found and exists (select from conversations c where c.id = p_conversation) then
             outcome := 'locked';
@@ -64,6 +68,13 @@ begin
             outcome := 'unknown';
             return;
         end if;
+    end if;
+    if p_follows <> conversation.control_seq and exists (
+        select from participants p where p.conversation_id = p_conversation and p.user_id = p_sender
+    ) then
+        outcome := 'control';
+        control_seq := conversation.control_seq;
+        return;
     end if;
     if p_devices_version <> conversation.devices_version and exists (
         select from participants p where p.conversation_id = p_conversation and p.user_id = p_sender
@@ -111,10 +122,10 @@ begin
     quiet_count := conversation.quiet_count + p_is_quiet::int;
     insert into messages (conversation_id, seq, id, sender_id, created, content_type, content, nonce,
                           ephemeral_public_key, reply_to, is_silent, temp_id, device_id, is_quiet, quiet_count, attachments,
-                          thumbnail, has_envelopes)
+                          thumbnail, has_envelopes, follows)
     values (p_conversation, send_one.seq, p_id, p_sender, stamp, p_content_type, p_content, p_nonce,
             p_ephemeral_public_key, p_reply_to, silent, p_temp_id, p_device, p_is_quiet, send_one.quiet_count,
-            p_attachments, p_thumbnail, p_envelopes is not null);
+            p_attachments, p_thumbnail, p_envelopes is not null, p_follows);
     if p_attachments is not null then
         perform take_attachments(p_conversation, send_one.seq, p_attachments);
     end if;
@@ -129,11 +140,13 @@ begin
         -- It moves the conversation in no list: the last message that lists show stays.
         update conversations c
         set last_seq = send_one.seq, changed = pg_current_xact_id(), quiet_count = send_one.quiet_count,
-            shown_seq = coalesce(c.shown_seq, conversation.last_seq), last_quiet_at = stamp
+            shown_seq = coalesce(c.shown_seq, conversation.last_seq), last_quiet_at = stamp,
+            control_seq = case when p_follows is null then c.control_seq else send_one.seq end
         where c.id = p_conversation;
     else
         update conversations c
-        set last_seq = send_one.seq, active_at = stamp, changed = pg_current_xact_id(), shown_seq = null
+        set last_seq = send_one.seq, active_at = stamp, changed = pg_current_xact_id(), shown_seq = null,
+            control_seq = case when p_follows is null then c.control_seq else send_one.seq end
         where c.id = p_conversation;
     end if;
     outcome := case when silent then 'silent' else 'sent' end;

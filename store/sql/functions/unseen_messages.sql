@@ -14,7 +14,7 @@ create or replace function unseen_messages(
     conversation uuid, seq bigint, id uuid, created bigint, sender uuid, content_type text, content bytea, nonce bytea,
     ephemeral_public_key bytea, revision int, edited bigint, reply_to bigint, attachments uuid[], thumbnail bytea,
     temp_id uuid, device uuid, is_quiet boolean, quiet_count bigint, is_gone boolean, deleted_by uuid, has_envelopes boolean,
-    is_beyond boolean
+    follows bigint, is_beyond boolean
 ) language plpgsql stable as $$
 declare
     first bigint;
@@ -82,6 +82,7 @@ begin
             is_gone := m.is_gone;
             deleted_by := m.deleted_by;
             has_envelopes := m.has_envelopes;
+            follows := m.follows;
             is_beyond := false;
             return next;
         end loop;

@@ -282,6 +282,8 @@ create table conversations (
     -- Grows with each change of the devices for which others encrypt here (raise_devices_version), and the transaction of
     -- the last one. 0 and null: the set is as it was at the beginning.
     devices_version bigint not null default 0,
+    -- The last control message; 0: there was none.
+    control_seq bigint not null default 0,
     devices_changed xid8,
     constraint conversations_direct unique (direct_low, direct_high),
     constraint conversations_kind check (
@@ -458,12 +460,15 @@ create table messages (
     is_quiet boolean not null default false,
     -- It was sent or edited with envelopes, which may be gone by now.
     has_envelopes boolean not null default false,
+    -- A control message follows the one before, or 0. Null: it is none.
+    follows bigint,
     quiet_count bigint not null default 0,
     -- The ids of its attachments, in the sender's order, and a small thumbnail, which is ciphertext. Null: none.
     attachments uuid[],
     thumbnail bytea,
     primary key (conversation_id, seq),
-    constraint messages_numbers check (least(seq, reply_to) >= 1 and reply_to < seq and revision >= 0),
+    constraint messages_numbers check (
+        least(seq, reply_to) >= 1 and reply_to < seq and revision >= 0 and follows >= 0 and follows < seq),
     constraint messages_deleted check (deleted is null or content = '' and nonce is null),
     constraint messages_deleted_by check (deleted_by is null or deleted is not null and deleted_by <> sender_id)
 );

@@ -94,6 +94,7 @@ async def test_from_registering_to_history(pool: Pool, redis_url: str, encoding:
             "thumbnail": None,
             "is_quiet": False,
             "has_envelopes": False,
+            "follows": None,
             "envelope": None,
         }
         assert history.body == {"messages": [message], "cursor": None}

@@ -266,6 +266,7 @@ def test_a_conversation_and_a_message_count_at_least_as_many_bytes_as_they_have(
         attachments=[user] * MAX_ATTACHMENTS,
         thumbnail=b"x",
         has_envelopes=True,
+        follows=great,
         envelope=b"x",
     )
     tombstone = Tombstone(user, great, user, great, user, None, user)
@@ -282,6 +283,7 @@ def test_a_conversation_and_a_message_count_at_least_as_many_bytes_as_they_have(
         participants_version=great,
         joiners_see_all=False,
         devices_version=great,
+        control_seq=great,
         lifetime_s=small,
         muted_until=great,
         is_request=False,

@@ -1,0 +1,82 @@
+"""Control messages over the socket: conflicts over several nodes, and connections that are cut before the ack (P16)."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import uuid4
+
+from msgspec.structs import replace
+
+from client.http import Credentials
+from protocol.frames import Conversation, Error, Message, Send, Sent, Sync
+from store import keys
+from store.postgres.pool import Pool
+from tests.people import new_group
+from tests.server.node_world import open_node, wait_caught_up
+
+CUTS: Final = 40
+
+
+def control(group: bytes, follows: int, temp_id: bytes | None = None) -> Send:
+    return Send(7, group, "text", b"commit", None, None, temp_id or uuid4().bytes, is_quiet=True, follows=follows)
+
+
+async def test_a_loser_is_told_the_winner_and_nothing_of_the_loser_is_shown(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    """On another node than the winner. The devices of all are pushed the winner, with the one that it follows."""
+    alice, bob, carol = people
+    await keys.put(pool, carol.device, b"identity")
+    group = await new_group(pool, *people)
+    async with open_node(pool.url, redis_url) as here, open_node(pool.url, redis_url) as there:
+        await wait_caught_up(here, there)
+        async with here.open_synced(alice) as [one], there.open_synced(bob, carol) as (other, third):
+            for last in range(3):
+                assert isinstance((sent := (await one.ask(control(group, last)))[-1]), Sent)
+                given = [(carol.device, b"lost")]
+                loser = replace(control(group, last), content=b"lost", envelopes=given)
+                refused = (await other.ask(loser))[-1]
+                assert isinstance(refused, Error)
+                assert (refused.code, refused.control_seq, refused.retry_after_ms) == (
+                    "control_conflict",
+                    sent.seq,
+                    None,
+                )
+                message = await third.find(Message)
+                assert (message.seq, message.follows, message.content) == (sent.seq, last, b"commit")
+            await third.nothing_came()
+            told = await third.ask(Sync(9, None))
+            assert [each.control_seq for each in told if isinstance(each, Conversation)] == [3]
+    assert await pool.fetch("select seq, content from messages order by seq") == [(n, b"commit") for n in (1, 2, 3)]
+    assert await pool.fetch("select 1 from envelopes") == []
+
+
+async def test_a_committer_whose_connection_is_cut_before_the_ack_gets_its_own_seq_when_it_tries_again(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
+    """It never loses against itself: on another node, at any moment, and after others have gone on."""
+    group = await new_group(pool, alice, bob)
+    async with open_node(pool.url, redis_url) as here, open_node(pool.url, redis_url) as there:
+        await wait_caught_up(here, there)
+        async with there.open_websocket(bob.token) as other:
+            last = 0
+            for cut in range(CUTS):
+                frame = control(group, last)
+                async with here.open_websocket(alice.token) as client:
+                    await client.send(frame)
+                    if cut % 2:
+                        await client.read(1)
+                    client.reset()
+                async with there.open_websocket(alice.token) as client:
+                    sent = (await client.ask(frame))[-1]
+                    assert isinstance(sent, Sent)
+                    assert sent.seq == last + 1
+                    if cut % 4 == 0:
+                        followed = (await other.ask(control(group, sent.seq)))[-1]
+                        assert isinstance(followed, Sent)
+                        assert (await client.ask(frame))[-1] == sent
+                        last = followed.seq
+                    else:
+                        last = sent.seq
+    found = await pool.fetch("select follows, seq from messages order by seq")
+    assert found == [(seq - 1, seq) for seq in range(1, last + 1)]
