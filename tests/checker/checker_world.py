@@ -495,14 +495,16 @@ class CheckerWorld:
             self.recorder.name(person.user, f"user{number}")
             device = await new_device(self._pool, person.user)
             await keys.put(self._pool, device.device, b"identity")
-            self.recorder.name(device.device, f"user{number}.e")
             self.encrypting.append(EncryptingDevice(number, device, self.recorder, self._read_set))
-            self._coming.append(ComingDevices(f"user{number}.c", person.user, self._pool, self.recorder))
+            self._coming.append(ComingDevices(person.user, self._pool))
         for n, person in enumerate(self._people):
             await make_contacts(self._pool, person, *self._people[n + 1 :])
 
     async def _device(self, user: int, name: str) -> CheckedDevice:
         credentials = await new_device(self._pool, self._people[user].user)
+        if name.startswith(f"user{user}.0"):
+            # Others encrypt for it; not for the user's other device.
+            await keys.put(self._pool, credentials.device, b"identity")
         return CheckedDevice(name, credentials, self.recorder, self._nursery)
 
     async def _files(self, user: int, counts: Sequence[int], content: bytes) -> list[bytes]:

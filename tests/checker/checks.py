@@ -22,6 +22,8 @@ from tests.checker.history import (
     Deleted,
     Dropped,
     Edited,
+    EnvelopeCame,
+    EnvelopeHeld,
     Floor,
     Gone,
     History,
@@ -39,6 +41,14 @@ from tests.checker.history import (
     TriedEdit,
     View,
 )
+
+FOR: Final = b" for "
+
+
+def envelope_for(content: bytes, device: str) -> bytes:
+    """The envelope of a message or an edit for a device."""
+    return content + FOR + device.encode()
+
 
 _RANKS: Final = {"sent": 0, "delivered": 1, "read": 2}
 
@@ -120,6 +130,40 @@ def check_device_sets(history: History) -> Found:
         elif found != meant.devices:
             missing, more = sorted(found - meant.devices), sorted(meant.devices - found)
             yield "devices", f"{where} is for version {meant.version}, without {missing}, and with {more}"
+
+
+def check_envelopes(history: History) -> Found:
+    """Each device that a message or an edit was encrypted for has its envelope, and no other device gets one (P15)."""
+    addressed = {each.content: each for each in history.of(Addressed)}
+    accepted = {(each.conversation, each.seq, 0): each.content for each in history.of(Acked)}
+    accepted |= {(each.conversation, each.seq, each.revision): each.content for each in history.of(Edited)}
+
+    def envelope_of(device: str, conversation: str, seq: int, revision: int) -> bytes | None:
+        """That of the last part that names the device."""
+        for part in range(revision, -1, -1):
+            meant = addressed.get(accepted.get((conversation, seq, part), b""))
+            if meant is not None and meant.sender != device and device in {each for each, _ in meant.devices}:
+                return envelope_for(meant.content, device)
+        return None
+
+    for each in history.of(EnvelopeCame):
+        content, _, device = each.envelope.partition(FOR)
+        meant = addressed.get(content)
+        where = f"{each.conversation} {each.seq}, revision {each.revision}"
+        if meant is None or meant.conversation != each.conversation or device.decode() != each.device:
+            yield "envelope", f"{each.device} got {each.envelope!r} in {where}"
+        elif each.device not in {named for named, _ in meant.devices}:
+            yield "envelope", f"{each.device} got an envelope in {where}, for which it was not addressed"
+    for held in history.of(EnvelopeHeld):
+        expected = envelope_of(held.device, held.conversation, held.seq, held.revision)
+        if held.envelope != expected:
+            yield (
+                "envelope",
+                (
+                    f"{held.device} has {held.envelope!r}, not {expected!r}, in {held.conversation} {held.seq},"
+                    f" revision {held.revision}"
+                ),
+            )
 
 
 def check_writers(history: History) -> Found:
@@ -340,6 +384,7 @@ CHECKS: Final[tuple[Callable[[History], Found], ...]] = (
     check_acks,
     check_edits,
     check_device_sets,
+    check_envelopes,
     check_writers,
     check_logs,
     check_pushes,

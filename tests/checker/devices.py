@@ -27,6 +27,8 @@ from tests.checker.history import (
     Deleted,
     Dropped,
     Edited,
+    EnvelopeCame,
+    EnvelopeHeld,
     Event,
     Floor,
     Gone,
@@ -57,6 +59,12 @@ class EventRecorder:
     def add(self, event: Event) -> None:
         self.events.append(event)
 
+    def add_envelope(self, device: bytes, entry: object) -> None:
+        """Record the envelope of what has come to a device, if it has one."""
+        if isinstance(entry, Message) and entry.envelope is not None:
+            where, revision = self.name_of(entry.conversation), entry.revision or 0
+            self.add(EnvelopeCame(self.now(), device.hex(), where, entry.seq, revision, entry.envelope))
+
     def now(self) -> float:
         return trio.current_time() - self._began
 
@@ -70,8 +78,9 @@ class EventRecorder:
 class RecordedMailbox(Mailbox):
     """A mailbox that records the entries of its log, and the marks that it knows."""
 
-    def __init__(self, user: bytes, device: str, recorder: EventRecorder) -> None:
+    def __init__(self, user: bytes, device: str, recorder: EventRecorder, id_: bytes = b"") -> None:
         self._device = device
+        self._id = id_
         self._recorder = recorder
         self.cursors = 0
         """Cursors that the server pushed: most of them moved this device's cursor. The next push sets `moved`."""
@@ -84,6 +93,8 @@ class RecordedMailbox(Mailbox):
 
     def apply(self, entries: Iterable[Entry]) -> list[Entry]:
         taken = list(entries)
+        for entry in taken:
+            self._recorder.add_envelope(self._id, entry)
         logged = super().apply(taken)
         self._note({entry.conversation for entry in taken})
         return logged
@@ -203,7 +214,7 @@ class CheckedDevice:
     def __init__(self, name: str, credentials: Credentials, recorder: EventRecorder, nursery: trio.Nursery) -> None:
         self.name = name
         self.credentials = credentials
-        self.mailbox = RecordedMailbox(credentials.user, name, recorder)
+        self.mailbox = RecordedMailbox(credentials.user, name, recorder, credentials.device)
         self.session: Session | None = None
         self.drafts: dict[bytes, Draft] = {}
         self.acked: list[Draft] = []
@@ -247,6 +258,16 @@ class CheckedDevice:
         }
         of_session = self.session.statistics() if self.session is not None else {}
         return f"unknown: {unknown}, gaps: {gaps}, due: {due}, {of_session} at {trio.current_time():.1f}"
+
+    def note_envelopes(self) -> None:
+        """Record the envelopes of all messages that it holds."""
+        recorder, device = self._recorder, self.credentials.device.hex()
+        for conversation in self.mailbox.conversations():
+            where = recorder.name_of(conversation)
+            for each in self.mailbox.messages(conversation):
+                if isinstance(each, Message) and each.has_envelopes:
+                    revision = each.revision or 0
+                    recorder.add(EnvelopeHeld(recorder.now(), device, where, each.seq, revision, each.envelope))
 
     async def come(self, urls: Sequence[str]) -> None:
         """Connect to these nodes, tried in this order, with the device's cursor."""
@@ -415,6 +436,7 @@ async def listen(name: str, url: str, credentials: Credentials, recorder: EventR
         number += 1
 
         async def on_push(push: Push, connection: str = f"{name}#{number}") -> None:
+            recorder.add_envelope(credentials.device, push)
             if isinstance(push, Message | Tombstone):
                 content, revision, _ = parts_of(push)
                 whose, where = recorder.name_of(credentials.user), recorder.name_of(push.conversation)

@@ -13,6 +13,8 @@ from tests.checker.history import (
     Came,
     ConversationView,
     Edited,
+    EnvelopeCame,
+    EnvelopeHeld,
     Event,
     History,
     Logged,
@@ -111,7 +113,19 @@ def _for_another_set(history: History) -> History:
     place = (edit.conversation, edit.seq, edit.revision)
     found = _some(history, SetAt, lambda each: (each.conversation, each.seq, each.revision) == place)
     assert meant.devices == found.devices
-    return _with(history, found, replace(found, devices=found.devices | {("user1.c.1", 1)}))
+    return _with(history, found, replace(found, devices=found.devices | {("another device", 1)}))
+
+
+def _envelope_of_another(history: History) -> History:
+    """A device got an envelope of another device."""
+    came = _some(history, EnvelopeCame)
+    other = next(each for each in history.of(EnvelopeCame) if each.device != came.device)
+    return _after(history, came, replace(came, envelope=other.envelope))
+
+
+def _envelope_lost(history: History) -> History:
+    held = _some(history, EnvelopeHeld, lambda each: each.envelope is not None)
+    return _with(history, held, replace(held, envelope=None))
 
 
 def _written_by_a_stranger(history: History) -> History:
@@ -186,6 +200,8 @@ DOCTORINGS: Final[dict[str, tuple[Callable[[History], History], str]]] = {
     "two are pushed the wrong way round": (_swapped_on_the_wire, "order"),
     "one leaks to who was removed": (_leaked, "leak"),
     "one is for another device set": (_for_another_set, "devices"),
+    "a device gets another one's envelope": (_envelope_of_another, "envelope"),
+    "a device lacks its envelope": (_envelope_lost, "envelope"),
     "one is taken from who was removed": (_written_by_a_stranger, "stranger"),
     "one comes to who blocks its sender": (_heard_though_blocked, "blocked"),
     "a mark goes back": (_mark_back, "marks"),

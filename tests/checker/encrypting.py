@@ -6,16 +6,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID, uuid4
 
 from client.connection import ClientConnection, connect
 from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
 from client.http import Credentials
 from client.known_devices import all_devices
-from protocol.frames import ListedDevice, Revised, Sent
+from protocol.frames import ListedDevice, Push, Revised, Sent
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
+from tests.checker.checks import envelope_for
 from tests.checker.devices import EventRecorder, picked
 from tests.checker.history import Acked, Addressed, Edited, SetAt, Tried, TriedEdit
 from tests.people import new_device
@@ -49,6 +50,13 @@ ReadSet = Callable[[int, bytes], Awaitable[tuple[int, list[bytes]] | None]]
 it does not show all participants."""
 
 
+class KnownSet(NamedTuple):
+    """What a device knows of a conversation's devices."""
+
+    version: int
+    devices: list[ListedDevice]
+
+
 class EncryptingDevice:
     """A device with an identity, which sends over connections of its own. It is never revoked.
 
@@ -62,7 +70,7 @@ class EncryptingDevice:
         self._credentials = credentials
         self._recorder = recorder
         self._read_set = read_set
-        self._known: dict[bytes, tuple[int, list[ListedDevice]]] = {}
+        self._known: dict[bytes, KnownSet] = {}
         self.accepted = 0
         self.stale = 0
 
@@ -72,9 +80,15 @@ class EncryptingDevice:
         began, temp_id = recorder.now(), uuid4().bytes
         recorder.add(Tried(began, self._name, where, content))
 
-        async def send(connection: ClientConnection, version: int) -> Sent:
+        async def send(connection: ClientConnection, known: KnownSet) -> Sent:
             return await connection.send(
-                conversation, content, temp_id=temp_id, is_quiet=True, devices_version=version, wants_devices=True
+                conversation,
+                content,
+                temp_id=temp_id,
+                is_quiet=True,
+                devices_version=known.version,
+                envelopes=self._envelopes(content, known),
+                wants_devices=True,
             )
 
         sent = await self._insist(urls, conversation, content, send)
@@ -89,14 +103,28 @@ class EncryptingDevice:
         began = recorder.now()
         recorder.add(TriedEdit(began, self._name, where, seq, content))
 
-        async def edit(connection: ClientConnection, version: int) -> Revised:
+        async def edit(connection: ClientConnection, known: KnownSet) -> Revised:
             return await connection.edit(
-                conversation, seq, content, revision=0, devices_version=version, wants_devices=True
+                conversation,
+                seq,
+                content,
+                revision=0,
+                devices_version=known.version,
+                envelopes=self._envelopes(content, known),
+                wants_devices=True,
             )
 
         revised = await self._insist(urls, conversation, content, edit)
         if revised is not None:
             recorder.add(Edited(recorder.now(), began, self._name, where, seq, content, revised.revision))
+
+    def _envelopes(self, content: bytes, known: KnownSet) -> list[tuple[bytes, bytes]] | None:
+        """One for each other device; None if there is no other."""
+        others = [each.device for each in known.devices if each.device != self._credentials.device]
+        return [(device, envelope_for(content, device.hex())) for device in others] or None
+
+    async def _take(self, push: Push) -> None:
+        self._recorder.add_envelope(self._credentials.device, push)
 
     @property
     def _name(self) -> str:
@@ -107,87 +135,71 @@ class EncryptingDevice:
         urls: Sequence[str],
         conversation: bytes,
         content: bytes,
-        ask: Callable[[ClientConnection, int], Awaitable[_T]],
+        ask: Callable[[ClientConnection, KnownSet], Awaitable[_T]],
     ) -> _T | None:
         """Without a reply it asks for the same again; only a refusal makes it encrypt for other devices."""
-        is_unsure = False
+        meant: KnownSet | None = None
         for turn in count():
             try:
-                async with connect(urls[turn % len(urls)], self._credentials.token) as connection:
-                    if conversation not in self._known:
-                        await self._read(connection, conversation)
-                    while conversation in self._known:
-                        self._note(conversation, content)
-                        is_unsure = True
-                        answer = await self._ask(connection, conversation, ask)
-                        is_unsure = False
-                        if answer is not None:
+                async with connect(urls[turn % len(urls)], self._credentials.token, on_push=self._take) as connection:
+                    while meant := meant or await self._present_set(connection, conversation):
+                        self._note(conversation, content, meant)
+                        try:
+                            answer = await ask(connection, meant)
+                        except RequestRefused as refused:
+                            if refused.retry_after_ms is not None:
+                                break
+                            self._learn(conversation, meant, refused)
+                            if refused.code == "unknown_devices":
+                                raise AssertionError("these are the devices of that version") from refused
+                            if refused.code != "devices_changed":
+                                return None
+                            meant = None
+                        else:
+                            self.accepted += 1
                             return answer
             except (ConnectionLost, Unreachable, NoReply):
                 pass
-            except RequestRefused as refused:
-                if refused.retry_after_ms is None:
-                    self._known.pop(conversation, None)
-                    return None
-            if turn >= ROUNDS and not is_unsure:
+            if turn >= ROUNDS and meant is None:
                 return None
             await let_pass(0.1, why="a device waits before it tries again")
         raise AssertionError("it never ends")
 
-    async def _ask(
-        self,
-        connection: ClientConnection,
-        conversation: bytes,
-        ask: Callable[[ClientConnection, int], Awaitable[_T]],
-    ) -> _T | None:
-        """The answer; None if other devices have to be known first, as they are from now on, or are read again."""
-        known = self._known[conversation]
-        try:
-            answer = await ask(connection, known[0])
-        except RequestRefused as refused:
-            if refused.code != "devices_changed":
-                raise
-            self.stale += 1
-            del self._known[conversation]
-            if (after := _after(known, refused)) is not None:
-                self._known[conversation] = after
-            return None
-        self.accepted += 1
-        return answer
-
-    async def _read(self, connection: ClientConnection, conversation: bytes) -> None:
-        """The version, and then the devices, which are those of that version or a later one (SPEC 19.10)."""
-        found = await self._read_set(self._user, conversation)
-        if found is not None:
+    async def _present_set(self, connection: ClientConnection, conversation: bytes) -> KnownSet | None:
+        """The known set; else the version, and then the devices, which are those of that version or a later one (SPEC
+        19.10)."""
+        if conversation not in self._known:
+            found = await self._read_set(self._user, conversation)
+            if found is None:
+                return None
             version, users = found
-            self._known[conversation] = version, await all_devices(connection, users)
+            self._known[conversation] = KnownSet(version, await all_devices(connection, users))
+        return self._known[conversation]
 
-    def _note(self, conversation: bytes, content: bytes) -> None:
-        recorder, (version, devices) = self._recorder, self._known[conversation]
-        set_ = frozenset((recorder.name_of(each.device), each.identity_revision) for each in devices)
+    def _learn(self, conversation: bytes, known: KnownSet, refused: RequestRefused) -> None:
+        """Know the devices as the refusal says they are now, without a further round trip; or forget them, to ask."""
+        error = refused.error
+        self._known.pop(conversation, None)
+        self.stale += refused.code == "devices_changed"
+        if error.devices is not None and not error.more:
+            assert error.devices_version is not None
+            changed = set(error.changed_users or ())
+            kept = [each for each in known.devices if each.user not in changed]
+            self._known[conversation] = KnownSet(error.devices_version, kept + error.devices)
+
+    def _note(self, conversation: bytes, content: bytes, meant: KnownSet) -> None:
+        recorder, sender = self._recorder, self._credentials.device.hex()
+        set_ = frozenset((each.device.hex(), each.identity_revision) for each in meant.devices)
         where = recorder.name_of(conversation)
-        recorder.add(Addressed(recorder.now(), self._name, where, content, version, set_))
-
-
-def _after(known: tuple[int, list[ListedDevice]], refused: RequestRefused) -> tuple[int, list[ListedDevice]] | None:
-    """The devices as the refusal says they are now, without a further round trip; None: the device has to ask."""
-    error = refused.error
-    if error.devices is None or error.more:
-        return None
-    assert error.devices_version is not None
-    changed = set(error.changed_users or ())
-    kept = [each for each in known[1] if each.user not in changed]
-    return error.devices_version, kept + error.devices
+        recorder.add(Addressed(recorder.now(), self._name, where, content, meant.version, set_, sender))
 
 
 class ComingDevices:
     """The devices of one user that come and go; they are never connected for long."""
 
-    def __init__(self, name: str, user: bytes, pool: Pool, recorder: EventRecorder) -> None:
-        self._name = name
+    def __init__(self, user: bytes, pool: Pool) -> None:
         self._user = user
         self._pool = pool
-        self._recorder = recorder
         self._devices: list[Credentials] = []
         self._numbers = count(1)
 
@@ -195,7 +207,6 @@ class ComingDevices:
         """A device with an identity comes, unless there are many."""
         if len(self._devices) < MOST:
             device = await new_device(self._pool, self._user)
-            self._recorder.name(device.device, f"{self._name}.{next(self._numbers)}")
             self._devices.append(device)
             await self.publish(url, device)
 
@@ -232,7 +243,7 @@ async def read_sets(pool: Pool, conversation: bytes, recorder: EventRecorder) ->
     )
     for seq, revision, devices, revisions in rows:
         found = zip(devices or (), revisions or (), strict=True)
-        set_ = frozenset((recorder.name_of(device), number) for device, number in found)
+        set_ = frozenset((device.hex(), number) for device, number in found)
         recorder.add(SetAt(recorder.now(), recorder.name_of(conversation), seq, revision, set_))
 
 

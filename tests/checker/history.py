@@ -217,7 +217,8 @@ class Fault:
 class Addressed:
     """A device is about to send or edit a message for the devices of one version of a conversation's device set.
 
-    :ivar devices: (device, identity revision) of each, all that it knows of.
+    :ivar devices: (device, identity revision) of each, all that it knows of, the ids in hex.
+    :ivar sender: the id of the device, to which it sends no envelope.
     """
 
     at: float
@@ -226,6 +227,34 @@ class Addressed:
     content: bytes
     version: int
     devices: frozenset[tuple[str, int]]
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeCame:
+    """A message came to a device with an envelope.
+
+    :ivar device: the id, in hex.
+    """
+
+    at: float
+    device: str
+    conversation: str
+    seq: int
+    revision: int
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeHeld:
+    """A message that was sent or edited with envelopes, on a device in the end; the envelope is None if it has none."""
+
+    at: float
+    device: str
+    conversation: str
+    seq: int
+    revision: int
+    envelope: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +382,8 @@ Event: TypeAlias = (
     | Came
     | Fault
     | Addressed
+    | EnvelopeCame
+    | EnvelopeHeld
     | SetAt
     | Stored
     | View

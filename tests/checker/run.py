@@ -16,7 +16,7 @@ from tests.checker.checker_world import CheckerWorld
 from tests.checker.checks import Finding, differences, verify
 from tests.checker.devices import CheckedDevice
 from tests.checker.encrypting import read_sets
-from tests.checker.history import Acked, Edited, Fault, History, Stored, View, When
+from tests.checker.history import Acked, Edited, EnvelopeHeld, Fault, History, Stored, View, When
 from tests.checker.plan import Step
 from tests.checker.views import fetch, view_of
 from tests.processes import open_cluster
@@ -65,6 +65,8 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
             late += await _resume(world, devices, turn)
             late += await _wait_marked(devices)
         await _compare(world, devices, "resumed")
+        for device in devices:
+            device.note_envelopes()
         await _read_stored(world, pool)
         await world.close()
         history = History(tuple(world.recorder.events))
@@ -76,6 +78,7 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
     counts["refused"] = sum(device.refused for device in devices)
     counts["accepted for a device set"] = sum(each.accepted for each in world.encrypting)
     counts["refused for another device set"] = sum(each.stale for each in world.encrypting)
+    counts["envelopes held"] = sum(each.envelope is not None for each in history.of(EnvelopeHeld))
     counts["resumes"] = sum(device.resumed for device in devices)
     counts["views compared"] = sum(view.when != "fresh" for view in history.of(View))
     counts["events"] = len(history.events)

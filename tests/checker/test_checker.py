@@ -30,6 +30,8 @@ async def check(pool: Pool, redis_url: str, seed: int, seconds: float, record: p
     text = report(seed, seconds, outcome)
     record.node.user_properties[-1] = ("checker", text)
     assert not outcome.findings, text
+    for count in ("accepted for a device set", "refused for another device set", "envelopes held"):
+        assert outcome.counts[count], text
 
 
 @pytest.mark.parametrize("seed", [pytest.param(2, marks=pytest.mark.long), 7])
