@@ -72,7 +72,7 @@ contract: .venv/dev.installed .venv/contract.installed  ## run schemathesis agai
 js: .venv/run.installed client/js/node_modules/.installed  ## check the JavaScript client's types, test it against a server; needs node and npm
 	@$(PYTHON) -m tests.js
 
-browser: .venv/dev.installed .venv/browser.installed tests/browser/node_modules/.installed  ## test the operations page and the JavaScript client in Debian's Chromium; needs apt-get, node and npm
+browser: .venv/dev.installed .venv/browser.installed tests/browser/node_modules/.installed client/js/node_modules/.installed  ## test the operations page and the JavaScript client in Debian's Chromium; needs apt-get, node and npm
 	$(PYTHON) -m pytest -m browser --numprocesses 2 --dist worksteal
 
 nginx: .venv/dev.installed .venv/nginx.installed  ## test web behind Debian's nginx; needs apt-get

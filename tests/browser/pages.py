@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
+from hashlib import sha256
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -13,10 +16,18 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 SHOWN: Final = ("/client/js/", "/protocol/vectors/", "/tests/browser/client_pages/")
 
+
+def hash_of_import_map() -> str:
+    """As a policy names it: import maps are within their page, and a browser takes none without its hash."""
+    page = (ROOT / "tests" / "browser" / "client_pages" / "mls.html").read_text()
+    [text] = re.findall(r'<script type="importmap">(.*?)</script>', page, re.DOTALL)
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
 POLICY: Final = "; ".join(
     (
         "default-src 'none'",
-        "script-src 'self'",
+        f"script-src 'self' {hash_of_import_map()}",
         "connect-src 'self' ws://127.0.0.1:*",
         "frame-src 'self'",
         "base-uri 'none'",

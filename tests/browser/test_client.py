@@ -1,5 +1,5 @@
 """The JavaScript client in Chromium, under a strict content security policy: vectors, the scenario of conformance with
-a gateway that is killed, IndexedDB, and tabs that share a device."""
+a gateway that is killed, IndexedDB, MLS, and tabs that share a device."""
 
 from __future__ import annotations
 
@@ -87,6 +87,13 @@ async def test_a_commit_is_strict_and_outlives_the_page_and_one_that_fails_leave
         assert told == {"durabilities": ["strict"] * 3, "refused": "DataCloneError"}
         await load(tab)
         assert await outcome(tab, "kept()") == {"isSame": True, "rest": {"c": 2}, "after": []}
+
+
+async def test_two_devices_encrypt_by_mls_and_keep_their_keys_in_indexeddb(tmp_path: Path) -> None:
+    async with open_page(tmp_path) as tab:
+        await tab.open("/tests/browser/client_pages/mls.html")
+        told = await tab.wait("window.outcome", "the end of the conversation")
+        assert told == {"value": ["from a", "from b", "again"]}
 
 
 async def test_one_tab_holds_the_connection_for_the_others_and_another_one_takes_over(
