@@ -19,7 +19,6 @@ from protocol.conformance.cursors import Cursors
 from protocol.conformance.own_writes import OwnWrites, Violation, refuse
 from protocol.conformance.talk import DEVICE, ME, START_US, Talk
 from protocol.conformance.values import Fields
-from protocol.features import FEATURES
 from protocol.frames import (
     Abort,
     Complete,
@@ -74,8 +73,37 @@ HISTORY_COUNT: Final = 50
 LATER: Final = "x_later"
 """A feature and a limit that no client knows: each `welcome` has them (SPEC 11.1)."""
 
-NOT_OFFERED: Final = frozenset({"attachments", "avatars", "public_avatars"})
-"""The features that the double does not list: it has no object store."""
+OFFERED: Final = frozenset(
+    {
+        "actors",
+        "delete",
+        "device_sets",
+        "devices",
+        "edit",
+        "groups",
+        "identities",
+        "large_groups",
+        "lifetime",
+        "move",
+        "one_time_keys",
+        "own_settings",
+        "pages",
+        "presence",
+        "profiles",
+        "quiet",
+        "receipt_counts",
+        "reply_to",
+        "requests",
+        "resume",
+        "self",
+        "status",
+        "stays",
+        "temp_id",
+        "typing",
+        "unread",
+    }
+)
+"""The features that the double lists, unless a scenario lists others. It has no object store."""
 
 
 class Heard(Struct, frozen=True):
@@ -113,7 +141,7 @@ class Double:
         self.cursors: Final = Cursors()
         self.journal: Final[list[Heard]] = []
         self.faults: Final[defaultdict[str, deque[Fields]]] = defaultdict(deque)
-        self.features: Final = sorted(FEATURES.keys() - NOT_OFFERED if features is None else features)
+        self.features: Final = sorted(OFFERED if features is None else features)
         self.told: Fields = {}
         self.is_draining = False
         self.devices: list[ListedDevice] = []
@@ -216,7 +244,10 @@ class Double:
 
         :raises Violation: if the request breaks a rule that holds at any time.
         """
-        return self._answers[type(request)](request)
+        return self._answers.get(type(request), self._refuse_unknown)(request)
+
+    def _refuse_unknown(self, request: Request) -> list[Frame]:
+        return [refuse(request, ErrorCode.UNKNOWN_FRAME)]
 
     def _refuse_transfer(self, request: Request) -> list[Frame]:
         return [refuse(request, ErrorCode.NO_OBJECT_STORE)]

@@ -5,20 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.codec import encode
-from protocol.conformance.double import FIRST_TOKEN, Double
+from protocol.codes import ErrorCode
+from protocol.conformance.double import FIRST_TOKEN, OFFERED, Double
 from protocol.conformance.handshake import WrongHandshake, accept
 from protocol.conformance.own_writes import Violation
-from protocol.conformance.peer import Action, DoubleConnection
+from protocol.conformance.peer import FEATURES_OF_REQUESTS, Action, DoubleConnection
 from protocol.conformance.talk import Talk
 from protocol.conformance.values import id_of
+from protocol.features import FEATURES
 from protocol.frames import (
     Bye,
     Delete,
     Devices,
     Edit,
+    Error,
     Hello,
     History,
     MarkDelivered,
@@ -49,6 +53,12 @@ def served(features: list[str] | None = None) -> tuple[Double, DoubleConnection,
 def say(peer: DoubleConnection, *frames: Request | bytes) -> None:
     for frame in frames:
         peer.receive(frame if isinstance(frame, bytes) else encode(frame))
+
+
+class LaterRequest(Struct):
+    """A request of a later version, which the double has no answer for."""
+
+    request: int
 
 
 RIGHT = [
@@ -117,6 +127,13 @@ def test_a_client_that_uses_a_feature_that_is_not_listed_is_blamed(frame: Reques
     say(peer, HELLO)
     with pytest.raises(Violation, match=r"^SPEC 11\.1: "):
         say(peer, frame)
+
+
+def test_the_double_offers_features_of_the_protocol_and_answers_a_request_that_it_does_not_know() -> None:
+    assert FEATURES.keys() >= OFFERED
+    assert set(FEATURES_OF_REQUESTS.values()) <= FEATURES.keys()
+    double, _, _ = served()
+    assert double.answer(LaterRequest(7)) == [Error(7, "unknown_frame", ErrorCode.UNKNOWN_FRAME.info.meaning)]
 
 
 def test_a_client_is_blamed_for_a_frame_before_welcome_and_for_a_number_in_use() -> None:
