@@ -33,7 +33,7 @@ DRIVERS = {
     "isal": {"server/http/compression.py"},
     "backports": {"server/http/compression.py"},
     "compression": {"server/http/compression.py"},
-    "argon2": {"server/http/passwords.py"},
+    "argon2": {"client/e2ee/vault.py", "server/http/passwords.py"},
     "bcrypt": {"server/http/bcrypt_hashes.py"},
     "zxcvbn_rs_py": {"server/http/password_rules.py"},
     "precis_i18n": {"runtime/usernames.py", "server/http/password_rules.py"},
@@ -46,6 +46,8 @@ DRIVERS = {
     "httpcore": {"jobs/notifiers/guard.py"},
     "opentelemetry": {"runtime/tracing/tracer.py"},
     "sentry_sdk": {"runtime/sentry.py"},
+    "sqlite3": {"client/e2ee/vault.py"},
+    "vodozemac": {"client/e2ee/vodozemac_ratchets.py"},
 }
 """Top-level module of a driver -> the files that may meet it, benchmarks and tests aside."""
 
