@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from protocol.frames import Avatar, Conversation, Message, Participant, Tombstone
+from protocol.frames import Avatar, Conversation, HeldKeys, Message, Participant, Tombstone
 
 
 class MessageBody(Struct, frozen=True):
@@ -30,6 +30,8 @@ class MessageBody(Struct, frozen=True):
     thumbnail: bytes | None = None
     device: bytes | None = None
     is_quiet: bool = False
+    has_envelopes: bool = False
+    envelope: bytes | None = None
 
     def as_frame(self) -> Message | Tombstone:
         if self.is_deleted or self.content_type is None or self.content is None:
@@ -52,6 +54,8 @@ class MessageBody(Struct, frozen=True):
             attachments=self.attachments,
             thumbnail=self.thumbnail,
             is_quiet=self.is_quiet or None,
+            has_envelopes=self.has_envelopes or None,
+            envelope=self.envelope,
         )
 
 
@@ -176,6 +180,32 @@ class DevicePageBody(Struct, frozen=True):
 
     devices: list[DeviceBody]
     cursor: str | None
+
+
+class PoolBody(Struct, frozen=True):
+    """The keys of a kind that the server holds of this device."""
+
+    kind: str
+    count: int
+    first: int
+    highest: int
+    digest: bytes
+    last_resort: int
+    is_given: bool
+
+
+class HeldKeysBody(Struct, frozen=True):
+    """What the server holds of this device."""
+
+    identity: bytes | None
+    identity_revision: int
+    key_history: bytes
+    pools: list[PoolBody]
+
+    def as_frame(self) -> HeldKeys:
+        """The same as in a frame."""
+        pools = [(p.kind, p.count, p.first, p.highest, p.digest, p.last_resort, p.is_given) for p in self.pools]
+        return HeldKeys(0, self.identity, self.identity_revision, self.key_history, pools)
 
 
 class LoggedInBody(Struct, frozen=True):

@@ -25,6 +25,7 @@ from client.bodies import (
     DevicePageBody,
     ExportFile,
     ExportsBody,
+    HeldKeysBody,
     LoggedInBody,
     MessagePageBody,
     ParticipantPageBody,
@@ -34,7 +35,7 @@ from client.bodies import (
 from client.errors import HttpRefused, Unreachable
 from client.reasons import reason_of
 from client.tls import trusting_context
-from protocol.frames import Conversation, Message, Participant, Tombstone
+from protocol.frames import Conversation, HeldKeys, Message, OneTimeKey, Participant, Tombstone
 
 TIMEOUT_S: Final = 15.0
 """For one call, from connecting to the last byte. Logging in is meant to be slow (Argon2) and may queue."""
@@ -248,6 +249,32 @@ class HttpClient:
             if cursor is None:
                 return found
 
+    async def key_status(self) -> HeldKeys:
+        """What the server holds of this device's keys."""
+        return (await self._ask(HeldKeysBody, "GET", "/v1/keys")).as_frame()
+
+    async def put_keys(
+        self,
+        identity: bytes,
+        one_time_keys: list[OneTimeKey],
+        last_resort_keys: list[OneTimeKey],
+        *,
+        is_anew: bool,
+        key_history: bytes,
+    ) -> HeldKeys:
+        """Publish identity and keys of this device, as `client.requests.Requests.put_keys` does.
+
+        :raises HttpRefused: `key_history_foreign`, among others.
+        """
+        body = {
+            "identity": identity,
+            "one_time_keys": [_key_body(each) for each in one_time_keys],
+            "last_resort_keys": [_key_body(each) for each in last_resort_keys],
+            "is_anew": is_anew,
+            "key_history": key_history,
+        }
+        return (await self._ask(HeldKeysBody, "PUT", "/v1/keys", body)).as_frame()
+
     async def log_out(self) -> None:
         """Revoke this device."""
         await self._send("DELETE", "/v1/devices/this")
@@ -418,6 +445,11 @@ class HttpClient:
             raise Unreachable(f"{url} did not answer within {self._timeout_s:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise Unreachable(f"{url}: {reason_of(error)}") from error
+
+
+def _key_body(key: OneTimeKey) -> dict[str, Any]:
+    kind, number, data = key
+    return {"kind": kind, "number": number, "key": data}
 
 
 def _headers(token: str | None, *, has_body: bool) -> dict[str, str]:

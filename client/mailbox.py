@@ -17,7 +17,7 @@ it back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from client.held import Entry, Gap, HeldConversation, PushOfOne
@@ -54,6 +54,8 @@ HeldPush: TypeAlias = Message | Tombstone | Conversation | OtherPush
 class Mailbox:
     """All conversations of a user with their messages, in memory.
 
+    :param keep: called with all messages and tombstones, from any source and in any order, before they are held: only
+        when it has returned the server hears that they have come.
     :ivar log: the entries for a screen to show: each message when it becomes readable, and again, with its new content
         or as a tombstone, whenever it changes after that. Messages that become readable in one step are in order of
         `seq`, and so are all above the beginning of a conversation's run; older messages come when they are loaded.
@@ -67,8 +69,9 @@ class Mailbox:
     :ivar plaintexts: what the caller has decrypted; they outlive `drop`.
     """
 
-    def __init__(self, user: bytes) -> None:
+    def __init__(self, user: bytes, keep: Callable[[Sequence[Entry]], object] = lambda _: None) -> None:
         self.user = user
+        self._keep = keep
         self.log: list[Entry] = []
         self.sending: dict[bytes, Message | None] = {}
         self.plaintexts = Plaintexts()
@@ -92,6 +95,8 @@ class Mailbox:
         """Take messages and tombstones from any source; returns the new entries of the log."""
         logged: list[Entry] = []
         touched: dict[bytes, None] = {}
+        entries = list(entries)
+        self._keep(entries)
         for entry in entries:
             if isinstance(entry, Message) and entry.temp_id in self.sending:
                 self.sending[entry.temp_id] = entry

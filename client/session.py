@@ -14,9 +14,9 @@ in steps without `await`; its tasks only wait for a condition on that state and 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
 
@@ -41,6 +41,7 @@ from client.watcher import Watcher
 from protocol import ids
 from protocol.frames import (
     Cursor,
+    Envelope,
     KeysLow,
     Lag,
     Message,
@@ -59,6 +60,8 @@ SEND_TIMEOUT_S: Final = 60.0
 
 OnSign: TypeAlias = Callable[[Sign], object]
 OnLink: TypeAlias = Callable[[bool], object]
+_T = TypeVar("_T")
+
 OnKeysLow: TypeAlias = Callable[[list[str]], object]
 
 
@@ -232,6 +235,10 @@ class Session:
         while not self.is_caught_up:
             await self._caught_up.park()
 
+    async def wait_changed(self) -> None:
+        """Wait until the mailbox may have changed; has no deadline of its own."""
+        await self._arrived.park()
+
     def follow(self) -> Follower:
         """The entries of `mailbox.log` from now on, own messages included; see there for its order."""
         return Follower(self.mailbox.log, self._arrived)
@@ -249,6 +256,10 @@ class Session:
         thumbnail: bytes | None = None,
         is_quiet: bool = False,
         temp_id: bytes | None = None,
+        devices_version: int | None = None,
+        envelopes: list[Envelope] | None = None,
+        wants_devices: bool = False,
+        kinds: list[str] | None = None,
         timeout_s: float = SEND_TIMEOUT_S,
     ) -> Sent:
         """Send a message; returns when it is committed, and in the mailbox.
@@ -261,13 +272,14 @@ class Session:
         :param attachments: ids of complete uploads of the user's own.
         :param thumbnail: a small ciphertext beside the content.
         :param is_quiet: it counts neither as unread nor for notices, such as a message of keys.
-        :param temp_id: 16 bytes; a UUID of version 7, by the server's clock, if left out.
+        :param temp_id: 16 bytes; `new_temp_id` if left out.
+        :param devices_version: as in `Requests.send`, with `envelopes`, `wants_devices` and `kinds`.
         :raises RequestRefused: by an error that is not retryable.
         :raises OutcomeUnknown: if no acknowledgement came within `timeout_s` seconds.
         :raises Unreachable: if the session was offline during that time: the message is not stored.
         :raises LocalProtocolError: if a field is out of bounds.
         """
-        key = self._new_temp_id() if temp_id is None else temp_id
+        key = self.new_temp_id() if temp_id is None else temp_id
         sending = self.mailbox.sending
 
         def came() -> Sent | None:
@@ -294,6 +306,10 @@ class Session:
                 attachments=attachments,
                 thumbnail=thumbnail,
                 is_quiet=is_quiet,
+                devices_version=devices_version,
+                envelopes=envelopes,
+                wants_devices=wants_devices,
+                kinds=kinds,
             )
 
         sending[key] = None
@@ -324,12 +340,18 @@ class Session:
                 attachments=attachments,
                 thumbnail=thumbnail,
                 is_quiet=is_quiet or None,
+                has_envelopes=bool(envelopes) or None,
                 quiet_count=sent.quiet_count,
             )
         )
         return sent
 
-    def _new_temp_id(self) -> bytes:
+    async def insist(self, ask: Callable[[ClientConnection], Awaitable[_T]], timeout_s: float = SEND_TIMEOUT_S) -> _T:
+        """Make a request of any kind; see `client.link.Link.insist`."""
+        return await self._link.insist(ask, timeout_s)
+
+    def new_temp_id(self) -> bytes:
+        """A UUID of version 7, by the server's clock."""
         return ids.uuid7(self._link.server_ms(), secrets.token_bytes(ids.NOISE_BYTES))
 
     async def edit(
@@ -337,18 +359,23 @@ class Session:
         message: Message,
         content: bytes,
         *,
+        content_type: str | None = None,
         nonce: bytes | None = None,
         ephemeral_public_key: bytes | None = None,
         attachments: list[bytes] | None = None,
         thumbnail: bytes | None = None,
+        devices_version: int | None = None,
+        wants_devices: bool = False,
+        kinds: list[str] | None = None,
         timeout_s: float = SEND_TIMEOUT_S,
     ) -> Revised:
-        """Put other content of the same type into a message of the user's own; returns when that is committed, and
-        held.
+        """Put other content into a message of the user's own; returns when that is committed, and held.
 
         :param message: as it is held; if another device was quicker, the server refuses: `revision_conflict`.
+        :param content_type: that of the message, if left out.
         :param attachments: of the message from now on: those that it keeps, and new ones; None: none.
         :param thumbnail: instead of the one before; None: none.
+        :param devices_version: as in `Requests.edit`, with `wants_devices` and `kinds`.
         :raises RequestRefused: by an error that is not retryable.
         :raises NoReply: if the server may have done it or not; `Unreachable`: if it has not.
         """
@@ -359,11 +386,14 @@ class Session:
                 message.seq,
                 content,
                 revision=message.revision or 0,
-                content_type=message.content_type,
+                content_type=content_type or message.content_type,
                 nonce=nonce,
                 ephemeral_public_key=ephemeral_public_key,
                 attachments=attachments,
                 thumbnail=thumbnail,
+                devices_version=devices_version,
+                wants_devices=wants_devices,
+                kinds=kinds,
             )
 
         revised = await self._link.insist(ask, timeout_s)
@@ -374,7 +404,7 @@ class Session:
                 message.message,
                 message.created,
                 message.sender,
-                message.content_type,
+                content_type or message.content_type,
                 content,
                 nonce,
                 ephemeral_public_key,

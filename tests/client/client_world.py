@@ -428,6 +428,7 @@ def as_body(frame: Message | Tombstone | Conversation) -> dict[str, Any]:
     content = dict.fromkeys(set(Message.__struct_fields__) - set(Tombstone.__struct_fields__))
     body = content | msgspec.structs.asdict(frame) | {"is_deleted": isinstance(frame, Tombstone)}
     body["is_quiet"] = bool(frame.is_quiet)
+    body["has_envelopes"] = bool(body["has_envelopes"])
     if isinstance(frame, Message):
         body["revision"] = frame.revision or 0
     return body

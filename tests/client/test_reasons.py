@@ -17,6 +17,8 @@ from client.__main__ import main, report
 from client.chat import why_not_done
 from client.commands import NotPossible
 from client.connection import connect
+from client.e2ee.correspondent import TooManyChanges
+from client.e2ee.vault import VaultFailure, WrongPassphrase
 from client.errors import (
     AttachmentGone,
     ClientFailure,
@@ -116,6 +118,9 @@ RAISED: list[ClientFailure] = [
     FileChanged(Path("/tmp/letter")),
     *(type_("the object store answers with status 418") for type_ in (TransferFailed, RequestExpired, ObjectGone)),
     WrongDigest(),
+    VaultFailure("the file with the keys cannot be used: database is locked"),
+    WrongPassphrase(),
+    TooManyChanges(),
 ]
 
 
