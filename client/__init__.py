@@ -1,7 +1,7 @@
 """The reference client of ALO Shield: a library and, with `python -m client`, a command line.
 
-The content of messages is opaque bytes to the server. This client does not encrypt. A real client encrypts before
-`send` and decrypts after receiving.
+The content of messages is opaque bytes to the server. `e2ee` encrypts it, where the library for that is installed;
+`session` by itself sends and gives bytes as they are.
 
 | module | about |
 |---|---|
@@ -22,8 +22,10 @@ The content of messages is opaque bytes to the server. This client does not encr
 | `errors` | all exceptions of these modules |
 | `reasons`, `rules` | causes of failures in words for a person; the server's rules for names, passwords and titles |
 | `signs` | the users who are online and who type |
-| `__main__`, `chat`, `commands`, `directory`, `login`, `terminal` | the command line |
-| `chat_files`, `upload_log`, `progress` | files in a chat of the command line |
+| `e2ee` | end-to-end encryption: keys, sessions with other devices, plaintexts |
+| `__main__`, `chat`, `commands`, `directory`, `lines`, `login`, `terminal` | the command line |
+| `unlock`, `writers`, `safety` | keys, encryption and safety numbers in the command line |
+| `chat_files`, `sealed_files`, `upload_log`, `progress` | files in a chat of the command line |
 | `nursery` | nurseries for context managers |
 
 `js/` is a second client, in JavaScript, written from the specification alone.

@@ -2,8 +2,8 @@
 
 A login is kept in `$XDG_CONFIG_HOME/alo-shield/SERVER/NAME.json`, with mode 600, and shown to that server alone.
 
-Messages go out as plain UTF-8: this is a demonstration. The server takes content as opaque bytes, and a real client
-encrypts them.
+Messages are encrypted end to end, with keys in a file beside the login (`client.unlock`), unless the library for that
+is missing: then each chat says so.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
 from getpass import getpass
 from pathlib import Path
 from typing import Final
@@ -22,8 +23,11 @@ from typing import Final
 import trio
 
 from client import directory
-from client.chat import COMMANDS, Answer, line_of, names_of, run_chat
+from client.chat import COMMANDS, Answer, run_chat
 from client.commands import NotPossible
+from client.e2ee import KEYS
+from client.e2ee.keyring import Keyring
+from client.e2ee.vault import VaultFailure, WrongPassphrase
 from client.errors import (
     ClientFailure,
     ConnectionLost,
@@ -36,18 +40,25 @@ from client.errors import (
     Unreachable,
 )
 from client.http import Credentials, HttpClient, User
+from client.lines import line_of, names_of
 from client.login import LoginFile
 from client.reasons import reason_of
 from client.renewal import RENEW_S, renew
 from client.rules import fault_of_password, fault_of_title, fault_of_username, title_of, username_of
 from client.terminal import local_time, printable
+from client.unlock import (
+    NOT_ENCRYPTED,
+    HistoryReader,
+    forget_keys,
+    is_possible,
+    open_keyring,
+    publish,
+    sending_folder,
+)
 from client.upload_log import UploadLog
 from protocol.codes import CloseCode
 from protocol.errors import ProtocolError
-from protocol.frames import Conversation
-
-NOT_ENCRYPTED: Final = "This demonstration client does not encrypt: the server could read what you write."
-
+from protocol.frames import Conversation, Message
 
 EXPORT_POLL_S: Final = 2.0
 """From one look whether an export is ready to the next."""
@@ -62,6 +73,7 @@ VARIABLES: Final = {
     "ALO_SOCKET_URL": f"the gateway for live chats (default {DEFAULT_SOCKET_URL}); several, separated by commas, are"
     " tried in turn",
     "ALO_PASSWORD": "the password; without it you are asked",
+    "ALO_PASSPHRASE": "the passphrase of the keys on this machine, if it is another one than the password",
     "ALO_NEW_PASSWORD": "the new password, for `password`; without it you are asked",
     _EXTERNAL_TOKEN: "a token of the external issuer, for `login --external-token`; without it you are asked. It is"
     " also shown where the server wants the password again",
@@ -131,6 +143,39 @@ def read_external_token() -> str:
     return token.strip()
 
 
+def read_passphrase(name: str) -> str:
+    """The passphrase of the keys on this machine, from the environment or the terminal, without echo.
+
+    :raises CommandFailure: says why.
+    """
+    for variable in ("ALO_PASSPHRASE", "ALO_PASSWORD"):
+        if (found := os.environ.get(variable)) is not None:
+            return found
+    try:
+        return getpass(f"Password of {printable(name)}, which opens the keys on this machine: ")
+    except (EOFError, OSError):
+        raise CommandFailure("no passphrase: there is no terminal to ask on; set ALO_PASSPHRASE") from None
+
+
+def open_keys(name: str) -> Keyring:
+    """The keys of a login, which are made at first.
+
+    :raises CommandFailure: if there is no login, or no passphrase.
+    """
+    return open_keyring(LoginFile(http_url(), name), load_login(name), read_passphrase(name))
+
+
+async def make_keys(http: HttpClient, stored: LoginFile, credentials: Credentials, passphrase: str) -> None:
+    """Make the keys of a new device, and publish them: from now on others encrypt for it."""
+    if not is_possible():
+        return
+    keyring = open_keyring(stored, credentials, os.environ.get("ALO_PASSPHRASE") or passphrase)
+    try:
+        await publish(http.with_token(credentials.token), keyring)
+    except (HttpRefused, Unreachable) as error:
+        warn(f"others cannot encrypt for this device before it chats: {printable(str(error))}")
+
+
 def read_proof() -> dict[str, str]:
     """What `HttpClient.confirm` shows: the token in ALO_EXTERNAL_TOKEN, if there is one, or the password.
 
@@ -181,6 +226,9 @@ async def log_in_externally(arguments: argparse.Namespace) -> None:
     stored = LoginFile(http_url(), username_of(username))
     async with stored.locked():
         stored.save(credentials)
+    if is_possible():
+        async with HttpClient(http_url()) as http:
+            await make_keys(http, stored, credentials, read_passphrase(username))
     show(f"logged in as {printable(username)}")
 
 
@@ -191,7 +239,9 @@ async def _log_in(http: HttpClient, username: str, password: str, *, keeps_accou
             # Wrong passwords of strangers do not count for a device that the server knows, even if its token has
             # expired.
             http = http.with_token(kept.token)
-        stored.save(await http.log_in(username, password, _device_name(), keeps_account=keeps_account))
+        credentials = await http.log_in(username, password, _device_name(), keeps_account=keeps_account)
+        stored.save(credentials)
+    await make_keys(http, stored, credentials, password)
 
 
 def _device_name() -> str:
@@ -246,6 +296,12 @@ async def change_password(arguments: argparse.Namespace) -> None:
     new = read_password(twice=True, called="New password", variable="ALO_NEW_PASSWORD")
     async with open_http(arguments.name) as http:
         await http.change_password(old, new, ends_others=arguments.others)
+    if is_possible() and "ALO_PASSPHRASE" not in os.environ:
+        credentials = load_login(arguments.name)
+        try:
+            open_keyring(LoginFile(http_url(), arguments.name), credentials, old).set_passphrase(new)
+        except WrongPassphrase:
+            warn("the keys on this machine keep their passphrase: it was another one than the password")
     show("the password is changed" + (", and your other devices are logged out" if arguments.others else ""))
 
 
@@ -274,6 +330,7 @@ async def log_out(arguments: argparse.Namespace) -> None:
     stored = LoginFile(http_url(), arguments.name)
     async with stored.locked():
         stored.forget()
+        forget_keys(stored)
     show(f"{arguments.name} is logged out" + (" everywhere" if arguments.everywhere else ""))
 
 
@@ -294,6 +351,7 @@ async def chat(arguments: argparse.Namespace) -> None:
         check(fault_of_title(arguments.group))
         arguments.group = title_of(arguments.group)
     credentials = load_login(arguments.name)
+    keyring = open_keys(arguments.name) if is_possible() else None
     async with open_http(arguments.name) as http:
         others = await find_users(http, arguments.others)
         names = [arguments.name, *arguments.others]
@@ -304,7 +362,8 @@ async def chat(arguments: argparse.Namespace) -> None:
         if os.isatty(0):
             title = directory.title_of(conversation, credentials.user)
             show(f"{title}: type to send; /help lists the commands; /quit or Ctrl-D leaves")
-    warn(NOT_ENCRYPTED)
+    if keyring is None:
+        warn(NOT_ENCRYPTED)
     stored = LoginFile(http_url(), arguments.name)
 
     async def decide(answer: Answer) -> None:
@@ -317,7 +376,18 @@ async def chat(arguments: argparse.Namespace) -> None:
 
     uploads = UploadLog(stored.path.with_suffix(".uploads"))
     if not await run_chat(
-        socket_urls(), credentials, conversation, called, show, warn, stored, decide, set_avatar, uploads
+        socket_urls(),
+        credentials,
+        conversation,
+        called,
+        show,
+        warn,
+        stored,
+        decide,
+        set_avatar,
+        uploads,
+        keyring,
+        sending_folder(stored),
     ):
         raise CommandFailure("not everything was done")
 
@@ -348,8 +418,12 @@ async def history(arguments: argparse.Namespace) -> None:
             raise CommandFailure(f"{arguments.name} has no {what} with {' and '.join(arguments.others)}")
         page = await http.history(conversation.conversation, limit=arguments.limit)
         names = names_of(await directory.everybody_in(http, conversation))
-    for message in reversed(page.messages):
-        show(line_of(message, names))
+        reader = history_reader(http, arguments.name)
+        for entry in reversed(page.messages):
+            if not isinstance(entry, Message):
+                show(line_of(entry, names))
+            elif entry.content_type != KEYS:
+                show(line_of(entry, names, await reader.read(entry)))
 
 
 async def list_conversations(arguments: argparse.Namespace) -> None:
@@ -359,16 +433,24 @@ async def list_conversations(arguments: argparse.Namespace) -> None:
         open_http(arguments.name) as http,
         aclosing(directory.list_all(http)) as conversations,
     ):
+        reader = history_reader(http, arguments.name)
         async for conversation in conversations:
-            show(_summary(conversation, credentials))
+            show(await _summary(conversation, credentials, reader))
 
 
-def _summary(conversation: Conversation, credentials: Credentials) -> str:
+def history_reader(http: HttpClient, name: str) -> HistoryReader:
+    """A reader of messages that opens the keys of a login when it needs them."""
+    return HistoryReader(http, partial(open_keys, name) if is_possible() else None)
+
+
+async def _summary(conversation: Conversation, credentials: Credentials, reader: HistoryReader) -> str:
     title = ("request: " if conversation.is_request else "") + directory.title_of(conversation, credentials.user)
     unread = f" [{conversation.unread_count} unread]" if conversation.unread_count else ""
-    if conversation.last_message is None:
+    last = conversation.last_message
+    if last is None:
         return f"{title}{unread}: no message since {local_time(conversation.created)}"
-    return f"{title}{unread}: {line_of(conversation.last_message, names_of(conversation.participants or ()))}"
+    reading = await reader.read(last) if isinstance(last, Message) else None
+    return f"{title}{unread}: {line_of(last, names_of(conversation.participants or ()), reading)}"
 
 
 def load_login(username: str) -> Credentials:
@@ -438,19 +520,26 @@ def sentence(error: ClientFailure, username: str) -> str:
                 f" python -m client login {username}"
             )
         case HttpRefused(code="invalid_external_token"):
-            return f"the server does not accept the token: {printable(error.detail) or 'it does not say why'}"
+            return f"the server does not accept the token: {_why(error)}"
         case HttpRefused(status=401) | ConnectionLost(close_code=4501 | 4504 | 4505):
             return f"the login of {username} is no longer valid; log in again: python -m client login {username}"
         case HttpRefused(code="invalid_body" | "weak_password"):
-            return f"the server does not accept that: {printable(error.detail) or 'it does not say why'}"
+            return f"the server does not accept that: {_why(error)}"
         case ConnectionLost():
-            return f"the server has ended the connection: {printable(error.reason) or meaning_of(error.close_code)}"
+            return f"the server has ended the connection: {_why(error)}"
         case NoReply() | OutcomeUnknown():
             return "no answer came in time; the server may have done it or not"
-        case InvalidAuthorities() | LoginBusy() | LoginReplaced():
+        case InvalidAuthorities() | LoginBusy() | LoginReplaced() | VaultFailure():
             return printable(str(error))
         case _:
             return f"the server refused: {printable(str(error))}"
+
+
+def _why(error: HttpRefused | ConnectionLost) -> str:
+    """The reason that the server gives, in a few words."""
+    if isinstance(error, ConnectionLost):
+        return printable(error.reason) or meaning_of(error.close_code)
+    return printable(error.detail) or "it does not say why"
 
 
 def meaning_of(close_code: int) -> str:
@@ -475,7 +564,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m client",
         description="ALO Shield in a terminal.",
-        epilog=f"environment:\n{variables}\n\n{NOT_ENCRYPTED}",
+        epilog=f"environment:\n{variables}" + ("" if is_possible() else f"\n\n{NOT_ENCRYPTED}"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Final, Literal, TypeAlias, assert_never
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
 
 import trio
 
 from client import VERSION
-from client.chat_files import path_of, save, upload, upload_avatar
+from client.chat_files import path_of, upload_avatar
 from client.commands import Command, NotPossible, help_lines, read_line
+from client.e2ee import KEYS
+from client.e2ee.correspondent import Correspondent, TooManyChanges
+from client.e2ee.keyring import Keyring
+from client.e2ee.vault import VaultFailure
 from client.errors import (
     AttachmentGone,
+    ClientFailure,
     FileChanged,
     HttpRefused,
     NoReply,
@@ -26,23 +33,26 @@ from client.errors import (
 )
 from client.held import Entry
 from client.http import Credentials
+from client.lines import line_of, line_of_sign, name_of
+from client.mailbox import Mailbox
 from client.nursery import open_service_nursery
 from client.reasons import reason_of
 from client.renewal import LoginStore
+from client.safety import Safety
+from client.sealed_files import SealedFiles
 from client.session import Session, open_session
 from client.signs import Sign, Signs
-from client.terminal import local_time, printable, read_lines
+from client.terminal import printable, read_lines
 from client.upload_log import UploadLog
+from client.writers import ChatWriter, OpenWriter, SealedWriter
 from protocol.errors import LocalProtocolError
-from protocol.frames import Conversation, Message, Participant, Presence, Tombstone, Typing
+from protocol.frames import Conversation, Message
 
 RECENT: Final = 20
 """Messages from before that are shown when a chat begins."""
 
 CONNECT_PATIENCE_S: Final = 10.0
 """For the first connection: long enough to try a second gateway, short enough for a user who waits."""
-
-CONTENT_TYPE: Final = "text/plain"
 
 NAME: Final = f"alo-terminal/{VERSION}"
 
@@ -57,46 +67,6 @@ SetAvatar = Callable[[bytes | None, bytes | None], Awaitable[None]]
 """Sets the avatar of the user, or of a group. Takes the attachment, or None to remove it; and the group, or None."""
 
 
-def line_of(entry: Entry, names: dict[bytes, str]) -> str:
-    """One message as one line: time, sender, content."""
-    return f"{local_time(entry.created)} {_name_of(entry.sender, names)}: {_content_of(entry)}"
-
-
-def _name_of(user: bytes, names: dict[bytes, str]) -> str:
-    return printable(names.get(user) or user.hex()[:8])
-
-
-def _content_of(entry: Entry) -> str:
-    if isinstance(entry, Tombstone):
-        return "(deleted)"
-    if entry.content_type != CONTENT_TYPE:
-        return f"({len(entry.content)} bytes of {printable(entry.content_type)})"
-    content = printable(entry.content.decode("utf-8", errors="replace"))
-    if entry.attachments:
-        content += f" [{_count_of(entry.attachments)}; /save {entry.seq}]"
-    return f"{content} (edited)" if entry.revision else content
-
-
-def _count_of(attachments: Sequence[bytes]) -> str:
-    return "file" if len(attachments) == 1 else f"{len(attachments)} files"
-
-
-def _line_of_sign(sign: Sign, names: dict[bytes, str]) -> str:
-    name = _name_of(sign.user, names)
-    match sign:
-        case Presence():
-            return f"-- {name} is {'online' if sign.is_online else 'offline'}"
-        case Typing():
-            return f"-- {name} is typing"
-        case _:
-            assert_never(sign)
-
-
-def names_of(participants: Iterable[Participant]) -> dict[bytes, str]:
-    """The name of each participant."""
-    return {person.user: person.username for person in participants}
-
-
 async def run_chat(
     socket_urls: Sequence[str],
     credentials: Credentials,
@@ -108,6 +78,8 @@ async def run_chat(
     decide: Decide,
     set_avatar: SetAvatar,
     uploads: UploadLog,
+    keyring: Keyring | None,
+    sending: Path,
 ) -> bool:
     """Chat until EOF or `/quit`, or until the conversation is declined; returns whether every line was acknowledged.
 
@@ -118,38 +90,55 @@ async def run_chat(
     :param decide: answers a request.
     :param set_avatar: sets an avatar.
     :param uploads: the uploads that were begun before.
+    :param keyring: the keys of this device; None: the chat does not encrypt.
+    :param sending: the folder for encrypted files on their way.
     """
-    signs = Signs(conversation.conversation)
+    me, talk = credentials.user, conversation.conversation
+    safety = Safety(me, names, show)
+    signs = Signs(talk)
 
     def show_sign(sign: Sign) -> None:
         if signs.take(sign, trio.current_time()):
-            show(_line_of_sign(sign, names))
+            show(line_of_sign(sign, names))
 
     def show_link(is_online: bool) -> None:
         show("-- connected again" if is_online else "-- the connection is lost; reconnecting")
 
+    mailbox = Mailbox(me) if keyring is None else Mailbox(me, keyring.keep)
     async with open_session(
         socket_urls,
         credentials,
+        mailbox=mailbox,
         login=login,
         on_sign=show_sign,
         on_link=show_link,
+        on_keys_low=lambda _: safety.note_low_keys(),
         client=NAME,
         longest_pause_s=LONGEST_PAUSE_S,
     ) as session:
         with trio.move_on_after(CONNECT_PATIENCE_S) as scope:
             await session.wait_caught_up()
-            while len(session.mailbox.messages(conversation.conversation)) < RECENT:
-                if not await session.load_older(conversation.conversation, RECENT):
-                    break
         if scope.cancelled_caught:
             why = f"; the last attempt: {session.last_error}" if session.last_error is not None else ""
             raise Unreachable(f"no gateway at {' or '.join(socket_urls)}{why}")
-        chat = _Chat(session, conversation, names, signs, show, warn, decide, set_avatar, uploads)
-        chat.show_recent()
-        session.watch([user for user in names if user != credentials.user])
         async with open_service_nursery() as nursery:
+            writer: ChatWriter = OpenWriter(session, uploads)
+            if keyring is not None:
+                correspondent = Correspondent(
+                    session, keyring, on_change=safety.show_change, on_left_out=safety.show_left_out
+                )
+                safety.watch(correspondent)
+                nursery.start_soon(correspondent.run)
+                await correspondent.catch_up()
+                nursery.start_soon(correspondent.watch, talk, partial(safety.show_without_keys, talk))
+                writer = SealedWriter(session, correspondent, SealedFiles(keyring, uploads, sending))
+            chat = _Chat(session, conversation, names, signs, show, warn, decide, set_avatar, writer, safety)
+            while len(session.mailbox.messages(talk)) < RECENT and await session.load_older(talk, RECENT):
+                pass
+            chat.show_recent()
+            session.watch([user for user in names if user != me])
             nursery.start_soon(chat.show_arrivals)
+            await chat.send_again()
             return await chat.obey_lines()
     raise AssertionError("a session that ends by itself raises")
 
@@ -165,9 +154,11 @@ class _Chat:
         warn: Show,
         decide: Decide,
         set_avatar: SetAvatar,
-        uploads: UploadLog,
+        writer: ChatWriter,
+        safety: Safety,
     ) -> None:
-        self._uploads = uploads
+        self._writer = writer
+        self._safety = safety
         self._signs = signs
         self._session = session
         self._conversation = conversation.conversation
@@ -186,7 +177,7 @@ class _Chat:
         if head is not None and head.lifetime_s is not None:
             self._show(f"-- messages disappear after {timedelta(seconds=head.lifetime_s)}")
         if head is not None and head.asked_by is not None:
-            asks = _name_of(head.asked_by, self._names)
+            asks = name_of(head.asked_by, self._names)
             self._show(f"-- {asks} asks to write to you: answer, or /accept, /decline or /block")
         for entry in self._session.mailbox.messages(self._conversation)[-RECENT:]:
             self._show_entry(entry)
@@ -202,7 +193,10 @@ class _Chat:
                 self._show_entry(entry)
 
     def _show_entry(self, entry: Entry) -> None:
-        self._show(line_of(entry, self._names))
+        if not isinstance(entry, Message):
+            self._show(line_of(entry, self._names))
+        elif entry.content_type != KEYS:
+            self._show(line_of(entry, self._names, self._writer.read(entry)))
         self._session.mark_read(self._conversation, entry.seq)
 
     async def obey_lines(self) -> bool:
@@ -238,26 +232,34 @@ class _Chat:
             self._show(f"-- {line}")
 
     async def edit(self, text: str) -> None:
-        message = self._own_last()
+        message = self._last(is_own=True)
         self._say_if_offline()
-        await self._session.edit(message, text.encode(), attachments=message.attachments, thumbnail=message.thumbnail)
+        await self._writer.edit(message, text)
 
     async def send_file(self, name: str) -> None:
         path = path_of(name)
         self._say_if_offline()
-        attachment, file = await upload(self._session, self._uploads, path)
-        await self._send(path.name, [attachment])
-        self._uploads.remove(path)
-        self._show(f"-- sent {printable(path.name)} ({file.size_bytes} bytes)")
+        sent, size_bytes = await self._writer.send_file(self._conversation, path)
+        self._typed.add(sent.message)
+        self._show(f"-- sent {printable(path.name)} ({size_bytes} bytes)")
+
+    async def reply(self, text: str) -> None:
+        message = self._last(is_own=False)
+        self._say_if_offline()
+        sent = await self._writer.send(self._conversation, text, message)
+        self._typed.add(sent.message)
+
+    async def verify(self, argument: str) -> None:
+        await self._safety.verify(self._conversation, argument)
 
     async def save(self, argument: str) -> None:
         number, _, name = argument.partition(" ")
         held = {entry.seq: entry for entry in self._session.mailbox.messages(self._conversation)}
         message = held.get(int(number)) if number.isdecimal() else None
-        if not isinstance(message, Message):
+        if not isinstance(message, Message) or message.content_type == KEYS:
             raise NotPossible(f"there is no message {printable(number[:20])} here; N is the number beside the file")
         path = path_of(name.strip()) if name.strip() else None
-        for saved in await save(self._session, message, path):
+        for saved in await self._writer.save(message, path):
             self._show(f"-- saved {printable(str(saved))}")
 
     async def avatar(self, name: str) -> None:
@@ -275,7 +277,7 @@ class _Chat:
         self._show("-- the avatar is " + ("set" if name else "removed"))
 
     async def delete(self, _: str) -> None:
-        message = self._own_last()
+        message = self._last(is_own=True)
         self._say_if_offline()
         await self._session.delete(message, for_everyone=True)
 
@@ -297,21 +299,36 @@ class _Chat:
         if os.isatty(0) and not self._session.is_online:
             self._warn("not connected at the moment; this goes out as soon as the server answers")
 
-    async def _send(self, line: str, attachments: list[bytes] | None = None) -> None:
+    async def _send(self, line: str) -> None:
         self._say_if_offline()
-        content = line.encode("utf-8", errors="replace")
-        sent = await self._session.send(self._conversation, content, content_type=CONTENT_TYPE, attachments=attachments)
+        sent = await self._writer.send(self._conversation, line)
         self._typed.add(sent.message)
 
-    def _own_last(self) -> Message:
+    async def send_again(self) -> None:
+        """Send what an earlier program could not finish."""
+        try:
+            refused = await self._writer.resume()
+        except _FAILURES as error:
+            self._warn(f"an earlier message waits: {why_not_done(error)}")
+        else:
+            for text in refused:
+                self._warn(f"not done: the server refuses an earlier message: {printable(text[:40])}")
+
+    def _last(self, *, is_own: bool) -> Message:
         for entry in reversed(self._session.mailbox.messages(self._conversation)):
-            if isinstance(entry, Message) and entry.sender == self._session.user:
+            if not isinstance(entry, Message) or entry.content_type == KEYS:
+                continue
+            if (entry.sender == self._session.user) == is_own:
                 return entry
-        raise NotPossible("you have no message here to edit or delete")
+        raise NotPossible(
+            "you have no message here to edit or delete" if is_own else "there is no message here to answer"
+        )
 
 
 COMMANDS: Final[tuple[Command[_Chat], ...]] = (
-    Command("/send", "FILE", "send a file as it is; after an interruption the same command goes on", _Chat.send_file),
+    Command("/reply", "TEXT", "answer the last message of another user, and quote it", _Chat.reply),
+    Command("/verify", "[NAME] [NUMBER]", "show the safety number with NAME, or compare it with theirs", _Chat.verify),
+    Command("/send", "FILE", "send a file; after an interruption the same command goes on", _Chat.send_file),
     Command("/save", "N [FILE]", "save the file of message N; after an interruption, too", _Chat.save),
     Command("/avatar", "[FILE]", "set your avatar to a picture as it is; without FILE, remove it", _Chat.avatar),
     Command("/group-avatar", "[FILE]", "the same for this group, whose administrator you are", _Chat.group_avatar),
@@ -337,6 +354,8 @@ _FAILURES: Final = (
     FileChanged,
     TransferFailed,
     WrongDigest,
+    TooManyChanges,
+    VaultFailure,
 )
 
 
@@ -348,7 +367,7 @@ def why_not_done(error: Exception) -> str:
             return f"refused ({printable(error.code)})"
         case Unreachable():
             return "the server did not answer"
-        case NotPossible() | AttachmentGone() | FileChanged() | TransferFailed() | WrongDigest():
+        case ClientFailure() | NotPossible():
             return str(error)
         case _:
             return reason_of(error)

@@ -36,9 +36,10 @@ def path_of(typed: str) -> Path:
     return Path(typed).expanduser()
 
 
-async def upload(session: Session, log: UploadLog, path: Path) -> tuple[bytes, FileParts]:
+async def upload(session: Session, log: UploadLog, path: Path, *, shown: Path | None = None) -> tuple[bytes, FileParts]:
     """Upload a file as it is; returns its attachment. An upload that was interrupted goes on.
 
+    :param shown: the file that the user has named, if it is another one.
     :raises NotPossible: if the file cannot be sent.
     :raises ClientFailure: if the transfer fails; to call it again goes on from there.
     """
@@ -46,13 +47,13 @@ async def upload(session: Session, log: UploadLog, path: Path) -> tuple[bytes, F
         known = log.find(path)
         file = await read_parts(path) if known is None else known[0]
     except OSError as error:
-        raise NotPossible(f"{printable(str(path))}: {error.strerror}") from None
+        raise not_possible(shown or path, error) from None
     if not file.size_bytes:
         raise NotPossible(f"{printable(str(path))} is empty; a file needs at least one byte")
     async with ObjectStore() as store:
         uploader = session.uploader(store)
         opened = await _declare(uploader, log, file) if known is None else known[1]
-        with progress_bar(printable(path.name)) as tell:
+        with progress_bar(printable((shown or path).name)) as tell:
             try:
                 await uploader.finish(opened, OutgoingFile(file), tell)
             except RequestRefused as refused:
@@ -84,7 +85,7 @@ async def upload_avatar(session: Session, path: Path) -> bytes:
     try:
         file = await read_parts(path)
     except OSError as error:
-        raise NotPossible(f"{printable(str(path))}: {error.strerror}") from None
+        raise not_possible(path, error) from None
     if not file.size_bytes:
         raise NotPossible(f"{printable(str(path))} is empty; a file needs at least one byte")
     async with ObjectStore() as store:
@@ -105,26 +106,43 @@ async def save(session: Session, message: Message, path: Path | None) -> list[Pa
     attachments = message.attachments or []
     if not attachments:
         raise NotPossible(f"message {message.seq} has no file")
-    first = path or Path(name_of(message))
     saved: list[Path] = []
     async with ObjectStore() as store:
         downloader = session.downloader(store)
         for number, attachment in enumerate(attachments, 1):
-            target = first if number == 1 else first.with_name(f"{first.stem}-{number}{first.suffix}")
+            target = target_of(path, message.content.decode("utf-8", errors="replace"), message.seq, number)
             with progress_bar(printable(target.name)) as tell:
                 try:
                     await downloader.save(attachment, target, tell)
                 except OSError as error:
-                    hint = (
-                        f"; choose another name: /save {message.seq} FILE" if isinstance(error, FileExistsError) else ""
-                    )
-                    raise NotPossible(f"{printable(str(target))}: {error.strerror}{hint}") from None
+                    raise not_possible(target, error, message.seq) from None
             saved.append(target)
     return saved
 
 
-def name_of(message: Message) -> str:
-    """The name for the file of a message: its text, if that can be the name of a file in the present folder."""
-    text = message.content.decode("utf-8", errors="replace").strip()
+def not_possible(path: Path, error: OSError, seq: int | None = None) -> NotPossible:
+    """The failure of a file.
+
+    :param seq: of the message whose file is to be saved, if that is it.
+    """
+    is_taken = seq is not None and isinstance(error, FileExistsError)
+    hint = f"; choose another name: /save {seq} FILE" if is_taken else ""
+    return NotPossible(f"{printable(str(path))}: {error.strerror}{hint}")
+
+
+def target_of(path: Path | None, told: str, seq: int, number: int = 1) -> Path:
+    """Where to save a file of a message.
+
+    :param path: for the first file, if the user has chosen it.
+    :param told: the name that the message tells.
+    :param number: of the file among those of the message.
+    """
+    first = path or Path(name_of(told, seq))
+    return first if number == 1 else first.with_name(f"{first.stem}-{number}{first.suffix}")
+
+
+def name_of(told: str, seq: int) -> str:
+    """The name for a file of a message: the one that it tells, if a file in the present folder can have it."""
+    text = told.strip()
     is_name = text and len(text.encode()) <= MAX_NAME_BYTES and text == printable(text) and not text.startswith(".")
-    return text if is_name and not set(text) & set('/\\:*?"<>|') else f"file-{message.seq}"
+    return text if is_name and not set(text) & set('/\\:*?"<>|') else f"file-{seq}"

@@ -3,14 +3,13 @@ from __future__ import annotations
 import pytest
 
 from client.chat_files import MAX_NAME_BYTES, name_of
-from tests.client.client_world import TALK, message
 
 
 @pytest.mark.parametrize(
     "text", ["a.txt", "Rosi's photo.jpg", "später.pdf", "a..b", "-rf", "ä" * (MAX_NAME_BYTES // 2)]
 )
 def test_a_text_that_can_be_a_name_is_the_name_of_the_file(text: str) -> None:
-    assert name_of(message(TALK, 7, content=f" {text}\n".encode())) == text
+    assert name_of(f" {text}\n", 7) == text
 
 
 @pytest.mark.parametrize(
@@ -36,5 +35,4 @@ def test_a_text_that_can_be_a_name_is_the_name_of_the_file(text: str) -> None:
     ],
 )
 def test_no_text_leads_out_of_the_folder_or_fools_the_reader(content: bytes) -> None:
-    name = name_of(message(TALK, 7, content=content))
-    assert name == "file-7"
+    assert name_of(content.decode(), 7) == "file-7"

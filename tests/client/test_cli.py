@@ -20,7 +20,6 @@ from trio.testing import MockClock
 from client.__main__ import (
     DEFAULT_HTTP_URL,
     DEFAULT_SOCKET_URL,
-    NOT_ENCRYPTED,
     CommandFailure,
     main,
     make_parser,
@@ -31,6 +30,7 @@ from client.errors import ConnectionLost, Unreachable
 from client.http import HttpClient
 from client.login import LoginFile
 from client.terminal import read_lines
+from client.unlock import NOT_ENCRYPTED
 from protocol.codes import CloseCode
 from protocol.frames import Frame, Hello, Message, Presence, Request, Send, Tombstone, Typing
 from tests.client.client_world import (
@@ -56,7 +56,9 @@ Respond = Callable[[httpx.Request], httpx.Response]
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user with a password in the environment who is not logged in."""
+    """A user with a password in the environment who is not logged in, and whose client lacks the library: it does not
+    encrypt."""
+    monkeypatch.setattr("client.e2ee.is_available", lambda: False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("ALO_PASSWORD", "long enough")
     monkeypatch.setattr("client.__main__.getpass", lambda _: "a typed token")

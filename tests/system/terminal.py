@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
@@ -84,17 +85,24 @@ class Screen:
         assert self._process.stdin is not None
         await self._process.stdin.send_all(line.encode() + b"\n")
 
-    async def wait_line(self, end: str, *, timeout_s: float = PATIENCE_S) -> None:
+    async def wait_line(self, end: str, *, timeout_s: float = PATIENCE_S) -> str:
         """Wait until a line ends like this; skip earlier lines."""
+        return await self._wait_line(lambda line: line.endswith(end), repr(end), timeout_s)
+
+    async def wait_text(self, text: str, *, timeout_s: float = PATIENCE_S) -> str:
+        """Wait until a line has this text; returns the line, and skips earlier ones."""
+        return await self._wait_line(lambda line: text in line, repr(text), timeout_s)
+
+    async def _wait_line(self, fits: Callable[[str], bool], what: str, timeout_s: float) -> str:
         assert self._process.stdout is not None
         with trio.fail_after(timeout_s):
             while True:
                 line, separator, rest = self._shown.partition(b"\n")
                 if not separator:
                     chunk = await self._process.stdout.receive_some()
-                    assert chunk, f"ended before it showed {end!r}"
+                    assert chunk, f"ended before it showed {what}"
                     self._shown += chunk
                     continue
                 self._shown = rest
-                if line.decode().endswith(end):
-                    return
+                if fits(line.decode()):
+                    return line.decode()
