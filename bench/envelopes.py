@@ -1,4 +1,4 @@
-"""Envelopes: what a send costs more that has some, and one that names a version of the device set.
+"""What a send costs more that has envelopes, that names a version of the device set, or that is a control message.
 
     python -m bench.envelopes --rounds 5
 
@@ -9,6 +9,7 @@ devices have an identity; two of the other user's are connected. In a round the 
 |---|---|
 | `plain` | a content of 200 bytes |
 | `versioned` | the same, with the `devices_version` |
+| `control` | the same as `plain`, as a control message that follows the one before |
 | `envelopes` | the same, with an envelope of 200 bytes for each of five devices, one of them the sender's second one |
 
 The difference to `plain` of the same round counts: a machine is not as fast in each minute.
@@ -20,7 +21,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import trio
@@ -35,7 +36,7 @@ from store import conversations, devices, keys
 from store.postgres.pool import Pool
 
 PLAIN: Final = "plain"
-KINDS: Final = (PLAIN, "versioned", "envelopes")
+KINDS: Final = (PLAIN, "versioned", "control", "envelopes")
 OF_OTHER: Final = 4
 """Devices of the user who receives; the fifth envelope is for the sender's second device."""
 
@@ -46,6 +47,8 @@ LIFETIME_S: Final = 86_400.0
 BARS: Final = {
     ("envelopes", "postgres_us"): 20.0,
     ("envelopes", "server_us"): 15.0,
+    ("control", "postgres_us"): 2.0,
+    ("control", "server_us"): 2.0,
     ("versioned", "postgres_us"): 1.0,
     ("versioned", "server_us"): 1.0,
 }
@@ -65,23 +68,32 @@ class EnvelopeSettings:
     rounds: int
 
 
-class _Pair(NamedTuple):
+@dataclass
+class _Pair:
+    """
+    :ivar control_seq: the last control message.
+    """
+
     conversation: bytes
     sender: ClientConnection
     version: int
     envelopes: list[Envelope]
+    control_seq: int = 0
 
 
 async def _send_all(pairs: Sequence[_Pair], kind: str, count: int) -> None:
     async def send(pair: _Pair) -> None:
         for _ in range(count):
-            await pair.sender.send(
+            sent = await pair.sender.send(
                 pair.conversation,
                 CONTENT,
                 temp_id=uuid4().bytes,
-                devices_version=None if kind == PLAIN else pair.version,
+                devices_version=pair.version if kind in ("versioned", "envelopes") else None,
                 envelopes=pair.envelopes if kind == "envelopes" else None,
+                follows=pair.control_seq if kind == "control" else None,
             )
+            if kind == "control":
+                pair.control_seq = sent.seq
 
     async with trio.open_nursery() as nursery:
         for pair in pairs:

@@ -44,6 +44,7 @@ class InspectedMessage(Struct, frozen=True):
     :ivar is_silent: its recipient blocks the sender, and sees a tombstone.
     :ivar is_quiet: it causes no notice.
     :ivar deleted: for everyone; `deleted_by` is the administrator who did it, None: the sender.
+    :ivar enveloped: for how many devices the server keeps an envelope; 0: they are gone by now. None: it never had one.
     """
 
     message: bytes
@@ -55,6 +56,7 @@ class InspectedMessage(Struct, frozen=True):
     edited: int | None
     deleted: int | None
     deleted_by: bytes | None
+    enveloped: int | None = None
 
     @property
     def accepted(self) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from protocol.limits import TEMP_ID_DAYS
+from protocol.limits import ENVELOPE_DAYS, TEMP_ID_DAYS
 from runtime.commands import CommandError, Rows
 from server.cli import notice_verdicts, verdicts
 from server.cli.found_users import named_user
@@ -213,6 +213,8 @@ def _timeline(
         events.append((None, "silent", "the recipient blocks the sender: only the sender's devices have it"))
     else:
         events.append((None, "pushed", NOT_STORED))
+    if message.enveloped is not None:
+        events.append((None, "envelopes", f"for {message.enveloped} devices; they go after {ENVELOPE_DAYS} days"))
     if message.edited is not None:
         events.append((shown_time(message.edited), "edited", "the last edit"))
     if message.deleted is not None:

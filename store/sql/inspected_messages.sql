@@ -18,7 +18,10 @@ from conversations c where c.id = %(conversation)s::uuid;
 select m.id, m.sender_id, (select u.username from users u where u.id = m.sender_id),
        (extract(epoch from m.created) * 1000000)::bigint, m.is_silent, m.is_quiet,
        (extract(epoch from m.edited) * 1000000)::bigint, (extract(epoch from m.deleted) * 1000000)::bigint,
-       m.deleted_by
+       m.deleted_by,
+       case when m.has_envelopes then (
+           select count(distinct d.id) from envelopes e cross join lateral unnest(e.devices) d(id)
+           where e.conversation_id = m.conversation_id and e.seq = m.seq) end
 from messages m
 where m.conversation_id = %(conversation)s::uuid and m.seq = %(seq)s;
 

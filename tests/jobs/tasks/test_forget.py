@@ -13,7 +13,8 @@ from jobs.tasks import batches
 from jobs.tasks import forget as forget_module
 from jobs.tasks.forget import Forgetting
 from protocol.limits import CURSOR_DAYS, TEMP_ID_DAYS
-from store import revisions, sql, tokens
+from store import keys, revisions, sql, tokens
+from store.envelopes import pack
 from store.errors import DeviceRevoked, StoreError, TokenExpired, TokenUnknown
 from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache
@@ -212,3 +213,22 @@ async def test_counts_of_mails_are_forgotten_after_their_window(pool: Pool) -> N
     )
     await forgetting(pool).forget(a_job())
     assert await pool.fetch("select mailbox_hash = sha256('new') from mailboxes") == [(True,)]
+
+
+@pytest.mark.usefixtures("_hurried")
+async def test_envelopes_are_forgotten_after_30_days(
+    pool: Pool, alice: Credentials, bob: Credentials, direct: bytes
+) -> None:
+    """In as many batches as it takes; the messages stay."""
+    await keys.put(pool, bob.device, b"identity")
+    packed = pack([(bob.device, b"envelope")])
+    batch = [
+        NewMessage(direct, alice.user, bytes([n]) * 16, "text", b"", None, None, envelopes=packed) for n in range(4)
+    ]
+    assert all(isinstance(outcome, Committed) for outcome in await send(pool, ParticipantsCache(), batch))
+    await pool.fetch("update envelopes set created = now() - make_interval(days => 28 + seq::int)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forget_module, "ENVELOPES", 1)
+        await forgetting(pool).forget(a_job())
+    assert await pool.fetch("select seq from envelopes") == [(1,)]
+    assert await pool.fetch("select count(*) from messages where has_envelopes") == [(4,)]

@@ -28,6 +28,7 @@ from protocol.frames import (
     Complete,
     Devices,
     Download,
+    Envelope,
     Hello,
     History,
     KeyStatus,
@@ -103,6 +104,7 @@ async def open_writer_behind_proxy(pool: Pool, redis_url: str) -> AsyncGenerator
     pictures = [await new_attachment(pool, alice.user, avatars="encrypted") for _ in range(2)]
     spare = await new_device(pool, alice.user)
     await keys.put(pool, spare.device, b"identity")
+    await keys.put(pool, bob.device, b"identity")
     await say(pool, direct, alice.user, b"1", b"2", b"3")
     await say(pool, group, bob.user, b"1", b"2", b"3")
     port = int(pool.url.rpartition(":")[2].partition("/")[0])
@@ -149,6 +151,11 @@ def of(scene: WriterBehindProxy, name: str) -> str:
     return str(UUID(bytes=scene.people[name].user))
 
 
+def envelopes_of(scene: WriterBehindProxy) -> list[Envelope]:
+    """One for a device of Bob."""
+    return [(scene.people["bob"].device, b"envelope")]
+
+
 class Write(NamedTuple):
     """
     :ivar statement: part of the statement that commits the write.
@@ -175,6 +182,16 @@ WRITES: Final = {
         lambda s: s.writer.edit(s.direct, 1, b"edited", revision=0),
         "edit_message(",
         "select from messages where content = 'edited'",
+    ),
+    "send with envelopes, as a control message": Write(
+        lambda s: s.writer.send(s.direct, b"sealed", temp_id=b"seal" * 4, envelopes=envelopes_of(s), follows=0),
+        "from send_batch(",
+        "select from messages join envelopes using (conversation_id, seq) where content = 'sealed' and follows = 0",
+    ),
+    "edit with envelopes": Write(
+        lambda s: s.writer.edit(s.direct, 1, b"sealed anew", revision=1, envelopes=envelopes_of(s)),
+        "edit_message(",
+        "select from messages join envelopes using (conversation_id, seq) where content = 'sealed anew'",
     ),
     "delete for everyone": Write(
         lambda s: s.writer.delete(s.direct, 2, for_everyone=True),
