@@ -22,7 +22,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 
 from protocol import websocket
-from protocol.codec import decode_from_client, encode
+from protocol.codec import decode_from_client, decode_from_server, encode
 from protocol.codes import CloseCode, ErrorCode
 from protocol.conformance.double import Double
 from protocol.conformance.own_writes import Violation, refuse
@@ -193,7 +193,9 @@ class DoubleConnection:
         if isinstance(request, Hello):
             self._state = "open"
         self._waiting.discard(request.request)
-        self.write(encode_fields({**fields, "request": request.request}))
+        message = encode_fields({**fields, "request": request.request})
+        self._double.show(decode_from_server(message))
+        self.write(message)
 
     def release(self) -> None:
         """Serve the requests that are held, in their order."""

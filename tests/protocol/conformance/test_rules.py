@@ -162,6 +162,15 @@ def test_a_client_marks_no_further_than_its_first_gap() -> None:
     say(peer, History(4, TALK, None, 3, 1), MarkDelivered(5, [(TALK, 3)]))
 
 
+def test_a_client_may_mark_a_message_that_a_scenario_gives_field_by_field() -> None:
+    double, peer, _ = served()
+    told = {"conversation": TALK, "seq": 1, "message": b"m" * 16, "created": 1, "sender": BOB}
+    message = {"type": "message", **told, "content_type": "text/plain", "content": b"one"}
+    reply = {"type": "messages", "more": False, "messages": [{"type": 253, "240": 1}, message]}
+    double.faults["history"].append({"reply": reply})
+    say(peer, HELLO, History(1, TALK, None, None, None), MarkDelivered(2, [(TALK, 1)]))
+
+
 def request(path: str = "/v1/socket", **headers: str) -> bytes:
     usual = {
         "Upgrade": "websocket",
