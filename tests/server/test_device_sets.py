@@ -96,9 +96,10 @@ CHANGES: Final[dict[str, Callable[[DeviceScene], Awaitable[bytes]]]] = {
 async def test_devices_of_a_small_conversation_are_told_of_each_change_on_every_node(
     pool: Pool, redis_url: str, people: list[Credentials], name: str
 ) -> None:
-    """And the version that they are told is the one that the list, HTTP and the next send know."""
+    """Also those of the user whose devices have changed. And the version that they are told is the one that the list,
+    HTTP and the next send know."""
     alice, bob, carol = people
-    second = await new_device(pool, alice.user)
+    second, silent = await new_device(pool, alice.user), await new_device(pool, alice.user)
     for each in (alice, second, carol):
         await keys.put(pool, each.device, IDENTITY)
     await make_contacts(pool, alice, carol)
@@ -109,10 +110,11 @@ async def test_devices_of_a_small_conversation_are_told_of_each_change_on_every_
         await wait_caught_up(here, there)
         phone = await stack.enter_async_context(here.open_websocket(alice.token))
         bobs = [await stack.enter_async_context(node.open_websocket(bob.token)) for node in (here, there)]
-        for client in (phone, *bobs):
+        own = await stack.enter_async_context(there.open_websocket(silent.token))
+        for client in (phone, *bobs, own):
             await client.ask(Sync(1, None))
         changed = await CHANGES[name](DeviceScene(pool, api, alice, second, carol, group, phone))
-        for client in bobs:
+        for client in (*bobs, own):
             told = await client.find(DevicesChanged)
             assert (told.conversation, told.changed_users) == (group, [changed])
             [listed] = [each for each in await client.ask(List(2, None, None)) if isinstance(each, Conversations)]
