@@ -9,7 +9,7 @@ from typing import Any, Final
 from protocol.frames import Conversation, Participant
 from protocol.limits import MAX_FORMER, MAX_SHOWN, MAX_UNCOUNTED
 from store import sql
-from store.errors import NotAccepted, NotAParticipant, TooManyPlaces, TooManyStarts, UnknownUser
+from store.errors import DeviceRevoked, NotAccepted, NotAParticipant, TooManyPlaces, TooManyStarts, UnknownUser
 from store.postgres.columns import BIGINT, BOOL, TEXT, TEXTS, UUID, UUIDS
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
@@ -92,6 +92,7 @@ async def add_direct(
     :raises UnknownUser: if the other user does not exist.
     :raises NotAccepted: if the other user does not accept first messages from this user.
     :raises TooManyStarts: if `user` has begun as many conversations with strangers as a user may.
+    :raises DeviceRevoked: if `user` has been deleted.
     """
     parameters = {
         "conversation": uuid(os.urandom(16)),
@@ -105,9 +106,13 @@ async def add_direct(
 
 
 async def add_self(pool: Pool, user: bytes) -> tuple[bytes, bool]:
-    """The conversation of a user's own devices, and whether it is new. Made at once by several, there is one."""
+    """The conversation of a user's own devices, and whether it is new. Made at once by several, there is one.
+
+    :raises DeviceRevoked: if the user has been deleted.
+    """
     parameters = {"conversation": uuid(os.urandom(16)), "user": uuid(user)}
     [(outcome, conversation)] = await pool.fetch(_sql.add_self, parameters)
+    _refuse(outcome, [], None)
     return conversation, outcome == "made"
 
 
@@ -144,6 +149,8 @@ async def add_group(
 
 
 def _refuse(outcome: str, users: Sequence[bytes], wait_s: float | None) -> None:
+    if outcome == "ended":
+        raise DeviceRevoked
     if outcome == "unknown":
         raise UnknownUser
     if outcome == "refused":

@@ -12,7 +12,7 @@ from client.http import Credentials
 from jobs.tasks.account_deletions import AccountDeletions
 from protocol.frames import Conversation, Message, Send, Sent, Sync
 from store import account_deletions, conversations, messages, outbox, participants, retention
-from store.errors import NotAParticipant, StoreError
+from store.errors import DeviceRevoked, NotAParticipant, StoreError
 from store.messages import Committed, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
@@ -121,3 +121,17 @@ async def test_it_goes_with_the_account(
     for each in await retention.uncleared(pool, limit=9):
         await retention.clear(pool, each.conversation, limit=9)
     assert await pool.fetch("select 1 from messages where conversation_id = %s", (uuid(own),)) == []
+
+
+async def test_a_request_that_began_before_the_deletion_of_the_account_makes_no_conversation_after_it(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials
+) -> None:
+    await account_deletions.close(pool, alice.user, delay_s=0, deletes_messages=False)
+    async with running(redis_url) as redis:
+        with trio.fail_after(60):
+            await AccountDeletions(pool, redis, None).delete_accounts(a_job("delete_accounts"))
+    with pytest.raises(DeviceRevoked):
+        await conversations.add_self(pool, alice.user)
+    with pytest.raises(DeviceRevoked):
+        await conversations.add_direct(pool, alice.user, bob.user)
+    assert await pool.fetch("select 1 from conversations") == []

@@ -210,6 +210,30 @@ async def test_the_difference_has_all_users_since_a_version_the_last_first(
     assert {each.device for each in outcome.devices} == {each.device for each in people}
 
 
+async def test_the_difference_leaves_out_no_participant_however_many_users_have_left_since(
+    pool: Pool, alice: Credentials, bob: Credentials
+) -> None:
+    """Their own changes are the earliest ones of more than the 1,000 that a refusal names."""
+    group = await new_group(pool, alice, bob)
+    await publish(pool, alice, bob)
+    await pool.fetch(
+        "with former as ("
+        "    insert into users (id, username, password_hash)"
+        "    select gen_random_uuid(), 'former' || n, '' from generate_series(1, 1000) n returning id"
+        ")"
+        " insert into device_changes (conversation_id, user_id, version)"
+        " select c.id, f.id, c.devices_version + row_number() over () from conversations c, former f where c.id = %s",
+        (uuid(group),),
+    )
+    await pool.fetch("update conversations set devices_version = devices_version + 1000 where id = %s", (uuid(group),))
+    outcome = await send_one(pool, a_message(group, alice.user, devices_version=0))
+    assert isinstance(outcome, StaleDevices)
+    assert outcome.users == [bob.user, alice.user]
+    latest = await send_one(pool, a_message(group, alice.user, devices_version=outcome.version - 1))
+    assert isinstance(latest, StaleDevices)
+    assert len(latest.users) == 1
+
+
 async def test_the_devices_of_a_refusal_are_those_of_users_who_take_part(pool: Pool, people: list[Credentials]) -> None:
     """A sender that puts them in the place of those that it knows of the changed users has the present set: Bob, whom
     the sender still sees elsewhere, has left, and Carol has come."""

@@ -10,6 +10,7 @@
 --   'unknown': p_other does not exist, or is deleted
 --   'refused': p_other takes no messages from p_user
 --   'limited': p_user has begun p_limit conversations; the next may begin in wait_s seconds
+--   'ended': p_user was deleted since the request began
 create or replace function add_direct(
     p_conversation uuid, p_user uuid, p_other uuid, p_limit int,
     out outcome text, out conversation uuid, out wait_s float8
@@ -36,7 +37,12 @@ begin
         end if;
         return;
     end if;
-    -- The lock puts this before or after the deletion of the other account (anonymise_user).
+    -- The locks put this before or after the deletion of either account (anonymise_user).
+    perform from users u where u.id = p_user and u.deleted is null for key share;
+    if not found then
+        outcome := 'ended';
+        return;
+    end if;
     select u.messages_from into setting from users u where u.id = p_other and u.deleted is null for key share;
     is_known := has_added(p_other, p_user);
     if setting is null then

@@ -1,7 +1,7 @@
 -- The conversation of a user's own devices, which is made if there is none. Of several transactions that make it at once
 -- one does, and the others find it.
 --
--- outcome: 'made' or 'found'.
+-- outcome: 'made', 'found', or 'ended': the user was deleted since the request began.
 create or replace function add_self(
     p_conversation uuid, p_user uuid, out outcome text, out conversation uuid
 ) language plpgsql as $$
@@ -14,6 +14,10 @@ begin
     perform lock_device_set(p_user, false);
     -- The lock puts this before or after the deletion of the account (anonymise_user).
     perform from users u where u.id = p_user and u.deleted is null for key share;
+    if not found then
+        outcome := 'ended';
+        return;
+    end if;
     insert into conversations (id, kind, direct_low, direct_high) values (p_conversation, 'self', p_user, p_user)
     on conflict (direct_low, direct_high) do nothing;
     if found then
