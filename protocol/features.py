@@ -20,7 +20,7 @@ FEATURES: Final[dict[str, str]] = {
     "delete": "`delete`, for oneself and for everyone; `tombstone`",
     "device_sets": (
         "`devices_version` in `send`, `edit` and `conversation`, with `wants_devices`; `devices_changed`, with"
-        " `changed_users` (section 19)"
+        " `changed_users` and `changed_since` (section 19)"
     ),
     "devices": (
         "`device` in `message` and `sent`: the device that wrote it; in `receipts`: the user's own device that has read"

@@ -374,6 +374,7 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.CHANGED_USERS: _array(limits.MAX_PARTICIPANTS, _id),
     Key.WANTS_DEVICES: _bool,
     Key.UNKNOWN_DEVICES: _array(limits.MAX_ENVELOPES, _id),
+    Key.CHANGED_SINCE: _seq,
     Key.ENVELOPE: _bytes(1, limits.MAX_ENVELOPE_BYTES),
 }
 
@@ -424,6 +425,7 @@ OPTIONAL: Final = frozenset(
         Key.FOLLOWS,
         Key.CONTROL_SEQ,
         Key.UNKNOWN_DEVICES,
+        Key.CHANGED_SINCE,
         Key.ENVELOPE,
     }
 )

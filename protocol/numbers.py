@@ -145,6 +145,7 @@ class Key(IntEnum):
     CHANGED_USERS = 136
     WANTS_DEVICES = 137
     UNKNOWN_DEVICES = 138
+    CHANGED_SINCE = 139
     # The greatest key, so that it comes last: the bytes before it are the same for all devices.
     ENVELOPE = 239
 

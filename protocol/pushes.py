@@ -187,12 +187,14 @@ class DevicesChanged(Struct, frozen=True):
 
     :ivar devices_version: the version of the device set from now on.
     :ivar changed_users: the users whose devices have changed.
+    :ivar changed_since: a version: of no other users have devices changed since then. None: not known.
     """
 
     TYPE: ClassVar = Type.DEVICES_CHANGED
     conversation: bytes
     devices_version: int
     changed_users: list[bytes]
+    changed_since: int | None = None
 
 
 class Typing(Struct, frozen=True, gc=False):

@@ -196,19 +196,21 @@ async def end_expired_identities(pool: Pool) -> int:
 class DeviceSetChange(Struct, frozen=True):
     """The device set of a conversation has changed by the devices of one user.
 
+    :ivar since: the version of the last change before it by the devices of another user; 0: there was none.
     :ivar participants: of the conversation.
     """
 
     conversation: bytes
     user: bytes
     version: int
+    since: int
     participants: list[bytes]
 
 
 async def small_changes(pool: Pool, users: Sequence[bytes]) -> list[DeviceSetChange]:
     """The changes by the devices of some users in the last minute, in the conversations of at most `MAX_SHOWN`."""
     rows = await pool.fetch(_sql.small_changes, {"users": uuids(users), "most": MAX_SHOWN})
-    return [DeviceSetChange(*row) for row in rows if row[3]]
+    return [DeviceSetChange(*row) for row in rows if row[4]]
 
 
 def _columns(prefix: str, keys: Sequence[OneTimeKey]) -> dict[str, list[Any]]:

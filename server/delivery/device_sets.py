@@ -16,5 +16,5 @@ def pushes_of(changes: Iterable[DeviceSetChange], cause: bytes = b"") -> Iterato
     :param cause: the user whose request made the changes.
     """
     for each in changes:
-        frame = DevicesChanged(each.conversation, each.version, [each.user])
+        frame = DevicesChanged(each.conversation, each.version, [each.user], each.since)
         yield AddressedPush(each.conversation, 0, encode(frame), each.participants, cause=cause)

@@ -60,8 +60,13 @@ where p.conversation_id = %(conversation)s and p.user_id = any(%(users)s);
 
 -- name: small_changes
 -- The conversations, with at most %(most)s participants, whose device set the devices of some users have changed in the last
--- minute: the user, the version of the set then, and the participants.
+-- minute: the user, the version of the set then, that of the last change before it by another user, and the participants. A user
+-- whose change before it is no longer known has changed again since, with a greater version than this one.
 select d.conversation_id, d.user_id, d.version,
+       coalesce((
+           select max(o.version) from device_changes o
+           where o.conversation_id = d.conversation_id and o.user_id <> d.user_id and o.version < d.version
+       ), 0),
        (select array_agg(p.user_id) from participants p where p.conversation_id = d.conversation_id)
 from device_changes d
 join conversations c on c.id = d.conversation_id and c.participant_count <= %(most)s

@@ -216,6 +216,7 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "follows": seqs,
     "control_seq": seqs,
     "unknown_devices": arrays(ids, 0, limits.MAX_ENVELOPES),
+    "changed_since": seqs,
     "envelope": binaries(limits.MAX_ENVELOPE_BYTES).filter(bool),
 }
 
@@ -328,6 +329,7 @@ def full(struct_: type[Record]) -> Any:
         "follows": 5,
         "control_seq": 6,
         "unknown_devices": [b"\xbb" * 16],
+        "changed_since": 3,
         "envelope": b"\xe2\xe2",
     }
     samples |= {"quiet_count": 3}

@@ -214,6 +214,7 @@ WRONG: dict[Key, list[Any]] = {
     Key.HAS_ENVELOPES: NO_BOOL,
     Key.FOLLOWS: NO_SEQ,
     Key.CONTROL_SEQ: NO_SEQ,
+    Key.CHANGED_SINCE: NO_SEQ,
     Key.UNKNOWN_DEVICES: [{}, 5, [b"c" * 16] * 257, *([each] for each in NO_ID)],
     Key.ENVELOPE: no_bytes(1, 65536),
     Key.IDENTITY: no_bytes(1, 4096),

@@ -117,6 +117,8 @@ async def test_devices_of_a_small_conversation_are_told_of_each_change_on_every_
         for client in (*bobs, own):
             told = await client.find(DevicesChanged)
             assert (told.conversation, told.changed_users) == (group, [changed])
+            assert told.changed_since is not None
+            assert told.changed_since < told.devices_version
             [listed] = [each for each in await client.ask(List(2, None, None)) if isinstance(each, Conversations)]
             assert [each.devices_version for each in listed.conversations] == [told.devices_version]
         shown = (await api.of(bob.token).get(f"/v1/conversations/{UUID(bytes=group)}")).body

@@ -494,3 +494,23 @@ async def test_each_accepted_message_was_encrypted_for_the_device_set_at_its_pla
         last_seq, expected = begun[place]
         assert last_seq < each.seq <= ends.get(place, each.seq), "the message lies within the time of its set"
         assert each.addressed == expected
+
+
+async def test_a_change_tells_the_version_since_which_no_other_users_devices_have_changed(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    """A client that missed a change of Bob does not take one of Alice for the whole difference."""
+    alice, bob, _ = people
+    group, versions = await new_group(pool, *people), [0]
+    for each, since in ((bob, 0), (alice, 1), (alice, 1), (bob, 3)):
+        await keys.put(pool, each.device, uuid4().bytes)
+        versions.append(await version_of(pool, group))
+        [told] = await keys.small_changes(pool, [each.user])
+        assert (told.conversation, told.version, told.since) == (group, versions[-1], versions[since])
+        outcome = await send_one(pool, a_message(group, each.user, devices_version=told.since))
+        assert isinstance(outcome, StaleDevices)
+        assert outcome.users == [each.user]
+    # A late look no longer finds the first change of Bob: with the version that it tells, no message is accepted.
+    [late] = await keys.small_changes(pool, [alice.user])
+    assert (late.version, late.since) == (versions[3], 0)
+    assert isinstance(await send_one(pool, a_message(group, bob.user, devices_version=late.version)), StaleDevices)
