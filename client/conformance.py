@@ -192,6 +192,8 @@ async def serve(stream: trio.abc.Stream) -> None:
             *lines, data = (data + received).split(b"\n")
             for line in lines:
                 nursery.start_soon(do, line)
+                # Commands begin in their order: Trio runs tasks of one step in any order.
+                await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
 
 
