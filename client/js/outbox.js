@@ -196,9 +196,9 @@ function frameOf({ conversation, plaintext, fields }) {
 /** A message that this device has sent, as others get it; without its sender. @param {any} frame @param {any} sent */
 function entryOf({ conversation, content_type, content, nonce, ephemeral_public_key, temp_id, ...more }, sent) {
   const { seq, message, created, device, quiet_count } = sent
-  const { reply_to, attachments, thumbnail, is_quiet, envelopes } = more
+  const { reply_to, attachments, thumbnail, is_quiet, envelopes, follows } = more
   return {
     type: 'message', conversation, seq, message, created, device, content_type, content, nonce, ephemeral_public_key, temp_id,
-    reply_to, attachments, thumbnail, is_quiet, has_envelopes: envelopes && true, quiet_count,
+    reply_to, attachments, thumbnail, is_quiet, has_envelopes: envelopes && true, follows, quiet_count,
   }
 }
