@@ -32,7 +32,7 @@ export async function serve(answers) {
         for (const answer of (answers[frame.type] ?? always[frame.type] ?? (() => []))(frame, socket)) {
           socket.send(encode(PUSHES.has(answer.type) ? answer : { ...answer, request: frame.request }))
         }
-        if (frame.type === 'bye') socket.close(1000)
+        if (frame.type === 'bye') setTimeout(() => socket.close(1000), answers.bye ? 200 : 0)
       }
     })
   })

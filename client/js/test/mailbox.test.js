@@ -125,6 +125,8 @@ test('a page of history that ends right below the beginning lowers it, and anoth
   const whole = { kind: 'group', first_seq: 3, last_seq: 9, participants_version: 1, participants: [] }
   mailbox.apply({ type: 'conversation', conversation: TALK, ...whole, last_message: last })
   assert.deepEqual([held(mailbox), mailbox.olderBefore(TALK)], [[9], 9])
+  mailbox.apply({ ...last, seq: 5, message: id(5), revision: 1 })
+  assert.equal(mailbox.entry(TALK, 5), undefined, 'an edit of a message that was never loaded is not for this device')
   const page = (...seqs) => ({ first_seq: 3, messages: seqs.map((seq) => ({ ...last, seq, message: id(seq) })) })
   mailbox.takePage(TALK, page(6, 5))
   assert.deepEqual(held(mailbox), [9])

@@ -95,12 +95,14 @@ test('a client whose cursor is of another history drops the order of its message
 
 test('a client that is to move connects again at the time given, then says bye on the old connection, and misses nothing', options, async () => {
   let syncs = 0
+  const asked = []
   const server = await serve({
+    bye: () => (syncs < 3 ? [] : [{ type: 'done' }]), // the old connection is open until the new one has caught up
     sync: ({ cursor }) => {
       syncs += 1
       if (syncs === 1) return [{ ...told, last_seq: 1, last_message: message(1) }, synced('a')]
-      assert.equal(textOf(cursor), 'b', 'the cursor of the old connection counts until the new one has caught up')
-      return [message(2), message(3), synced('c')]
+      asked.push([textOf(cursor), textOf(client.mailbox.cursor)])
+      return syncs === 2 ? [message(2), synced('page', true)] : [message(3), synced('c')]
     },
   })
   const client = await device(server)
@@ -112,6 +114,7 @@ test('a client that is to move connects again at the time given, then says bye o
   assert.ok(performance.now() - began >= 195, 'not sooner')
   await isBack
   assert.deepEqual(client.seen, [1, 2, 3])
+  assert.deepEqual(asked, [['b', 'b'], ['page', 'b']], 'the cursor of the old connection counts until the new one has caught up')
   assert.equal(textOf(client.mailbox.cursor), 'c')
   assert.deepEqual(server.heard.map(({ type }) => type).filter((type) => ['hello', 'bye'].includes(type)), ['hello', 'hello', 'bye'])
   await client.bye()
