@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 
 from protocol.frames import ListedDevice
-from protocol.limits import CLAIMS_PER_HOUR, FEW_KEYS, MAX_LISTED_DEVICES, MAX_PAGE_BYTES
+from protocol.limits import CLAIMS_PER_HOUR, FEW_KEYS, MAX_LISTED_DEVICES
 from store import sql
 from store.errors import DatabaseError, Locked, StaleDevices
 from store.keys import DevicesPage, devices_of
@@ -40,7 +40,12 @@ _CLAIM: Final = Statement(
 )
 
 MAX_SHARED: Final = 32
-"""Claims in one transaction: a page of each may have `limits.MAX_PAGE_BYTES`. More of them cost hardly less each."""
+"""Claims in one transaction: a page of each may have `MAX_CLAIMED_BYTES` and a device more. More of them cost
+hardly less each."""
+
+MAX_CLAIMED_BYTES: Final = 80 * 1024
+"""Identities and keys of a page before its last device, which may have 132 KiB. Kinds and numbers of small keys add
+25 KiB, the changed users of a refusal 17: all together fit into a WebSocket message."""
 
 MAX_WAITING: Final = 1024
 """Claims that wait; the next gets `Overloaded`. At 3 ms for `MAX_SHARED`: 0.1 s of work."""
@@ -93,7 +98,7 @@ class KeyClaims:
         *,
         after: bytes | None = None,
         limit: int = MAX_LISTED_DEVICES,
-        max_bytes: int = MAX_PAGE_BYTES,
+        max_bytes: int = MAX_CLAIMED_BYTES,
     ) -> DevicesPage:
         """As `devices_of`, with a key of each kind of each device, which no other claim gets, or its last-resort key.
 
@@ -101,12 +106,13 @@ class KeyClaims:
         `limits.CLAIMS_PER_HOUR` times in an hour, and in another history until the device uploads keys again. If the
         outcome is unknown, the keys may be gone: another claim gets other ones.
 
+        :param limit: the most devices; of several kinds as many fewer, so that the most keys are as many.
         :param max_bytes: of identities and keys together; the first device is listed even if it has more.
         :raises Locked: if other claims have kept keys of the same devices locked for long. Nothing was done.
         """
-        claim = KeyClaim(
-            user, list(dict.fromkeys(users)), list(dict.fromkeys(kinds)), after or bytes(16), limit, max_bytes
-        )
+        of = list(dict.fromkeys(kinds))
+        most = min(limit, MAX_LISTED_DEVICES // max(1, len(of)))
+        claim = KeyClaim(user, list(dict.fromkeys(users)), of, after or bytes(16), most, max_bytes)
         try:
             rows = await self._trips.request(claim)
         except (Locked, DatabaseError):

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from client.http import Credentials
 from protocol import limits
 from protocol.frames import (
+    Conversation,
     Conversations,
     DevicesChanged,
     Edit,
@@ -26,9 +27,10 @@ from protocol.frames import (
     Send,
     Sent,
     Sync,
+    Synced,
 )
 from store import devices, keys
-from store.postgres.driver import connected
+from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
 from tests.people import make_contacts, new_device, new_group
 from tests.server.http_world import CBOR, Api, open_api
@@ -208,3 +210,23 @@ async def test_a_send_that_waits_for_the_devices_of_its_refusal_holds_up_no_othe
         await holder.query("commit")
         refused = await phone.find(Error)
         assert refused.devices == [ListedDevice(bob.user, bob.device, IDENTITY, 1, some_keys([1]))]
+
+
+async def test_no_push_tells_of_a_device_that_expires_and_the_next_sync_does(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, direct: bytes
+) -> None:
+    """A client that sends for the former set is refused with the difference."""
+    await keys.put(pool, bob.device, IDENTITY)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as phone:
+        cursor = (await phone.ask(Sync(1, None)))[-1]
+        assert isinstance(cursor, Synced)
+        await pool.fetch("update devices set expires = now() - interval '1 s' where id = %s", (uuid(bob.device),))
+        assert await keys.end_expired_identities(pool) == 1
+        await phone.nothing_came()
+        frames = await phone.ask(Sync(2, cursor.cursor))
+        [told] = [each for each in frames if isinstance(each, Conversation)]
+        send = Send(3, direct, "text", b"1", None, None, b"1" * 16, devices_version=0)
+        refused = (await phone.ask(send))[-1]
+        assert isinstance(refused, Error)
+        assert (refused.code, refused.devices_version) == ("devices_changed", told.devices_version)
+        assert refused.changed_users == [bob.user]

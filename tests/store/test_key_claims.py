@@ -7,8 +7,19 @@ import trio
 import trio.testing
 
 from client.http import Credentials
-from protocol.frames import ListedDevice
-from protocol.limits import CLAIMS_PER_HOUR, FEW_KEYS
+from protocol.codec import encode
+from protocol.frames import Error, ListedDevice
+from protocol.limits import (
+    CLAIMS_PER_HOUR,
+    FEW_KEYS,
+    MAX_IDENTITY_BYTES,
+    MAX_KEY_KIND_BYTES,
+    MAX_KEY_KINDS,
+    MAX_ONE_TIME_KEY_BYTES,
+    MAX_PARTICIPANTS,
+    MAX_SEQ,
+    MESSAGE_BYTES,
+)
 from store import contacts
 from store.key_claims import MAX_SHARED, KeyClaims
 from store.postgres.driver import connected, uuid
@@ -171,3 +182,39 @@ async def test_a_claim_that_is_given_up_undoes_no_other(
         await holder.query("commit")
     # What is under way for others is not cancelled, so the first one gets its key, too.
     assert found == [some_keys([2]), some_keys([3])][: 1 + is_first]
+
+
+LONG_KINDS = [f"{n}".ljust(MAX_KEY_KIND_BYTES, "k") for n in range(MAX_KEY_KINDS)]
+
+
+@pytest.mark.parametrize(
+    ("devices", "first", "last"),
+    [
+        *[(2, kib * 1024 // MAX_KEY_KINDS - 520, MAX_ONE_TIME_KEY_BYTES) for kib in (80, 96, 128)],
+        (2, MAX_ONE_TIME_KEY_BYTES, MAX_ONE_TIME_KEY_BYTES),
+        (40, 1, 1),
+    ],
+)
+async def test_a_page_fits_into_a_message_beside_all_that_a_refusal_names(
+    pool: Pool, alice: Credentials, bob: Credentials, devices: int, first: int, last: int
+) -> None:
+    """The greatest last device behind all others that a page takes; the greatest of all; and many of small keys."""
+    await make_contacts(pool, alice, bob)
+    made = sorted([bob.device, *[(await new_device(pool, bob.user)).device for _ in range(devices - 1)]])
+    for device in made:
+        size = last if device == made[-1] else first
+        keys = [(kind, MAX_SEQ, b"k" * size) for kind in LONG_KINDS]
+        await upload(pool, device, keys, identity=b"i" * (MAX_IDENTITY_BYTES if size > 1 else 1))
+    claims, found, after = KeyClaims(pool), [], None
+    while True:
+        page = await claims.claim(alice.user, [bob.user], LONG_KINDS, after=after)
+        users = [bytes(16)] * MAX_PARTICIPANTS
+        shown = Error(
+            1, "code", "d" * 1024, more=True, devices_version=MAX_SEQ, devices=page.devices, changed_users=users
+        )
+        assert len(encode(shown)) <= MESSAGE_BYTES.value
+        found += [each.device for each in page.devices]
+        if not page.more:
+            break
+        after = found[-1]
+    assert found == made
