@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -351,3 +354,27 @@ def test_a_participant_who_wrote_before_being_told_of_has_read_up_to_that() -> N
     apply(mailbox, 1)
     mailbox.take(Participants(TALK, [Participant(OTHER, None, "x", 0, 0, 0)], 2))
     assert marks_of(mailbox) == {OTHER: (1, 1)}
+
+
+def test_the_keeper_has_each_message_before_it_is_held_and_a_mark_is_due() -> None:
+    """A keeper that fails, as on a full disk, leaves nothing that the server would hear of."""
+    kept: list[tuple[list[int], int]] = []
+    is_full = False
+
+    def keep(entries: Sequence[Entry]) -> None:
+        if is_full:
+            raise OSError("no space left on device")
+        kept.append(([entry.seq for entry in entries], mailbox.up_to(TALK)))
+
+    mailbox = Mailbox(ME, keep)
+    mailbox.synced(Synced(1, b"cursor", False))
+    mailbox.learn(told(TALK, 1, 1, message(TALK, 1)))
+    mailbox.apply([message(TALK, 2), tombstone(TALK, 3)])
+    mailbox.feed(message(TALK, 4))
+    assert kept == [([1], 0), ([2, 3], 1), ([4], 3)]
+    due = mailbox.delivered.due()
+    is_full = True
+    with pytest.raises(OSError, match="no space"):
+        mailbox.feed(message(TALK, 5))
+    assert mailbox.up_to(TALK) == 4
+    assert mailbox.delivered.due() == due
