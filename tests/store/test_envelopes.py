@@ -500,12 +500,12 @@ SENDERS: Final = 8
 
 
 async def test_a_message_and_its_envelopes_survive_the_death_of_postgres_together_or_not_at_all(
-    tmp_path: Path,
+    migrated_data: Path, tmp_path: Path
 ) -> None:
     """Senders repeat each message with the same bytes until it is acknowledged, over kill -9 of Postgres. Each message
     is there once, with the envelopes that were given, and none is without."""
     # It starts an event loop of its own.
-    context = migrated_postgres(tmp_path / "postgres", {"fsync": "off"})
+    context = migrated_postgres(migrated_data, tmp_path / "postgres", {"fsync": "off"})
     postgres = await trio.to_thread.run_sync(context.__enter__)
     try:
         with closing(Pool(postgres.url, 4)) as pool:
