@@ -9,9 +9,9 @@ import vodozemac
 from msgspec.structs import replace
 
 from client.e2ee import KEYS, SEALED
-from client.e2ee.reading import STALE_S, UnreadableMessage
-from client.e2ee.records import KeyChange, OlmSessions, Outgoing, Plain
-from client.e2ee.wire import EncryptedFile, Plaintext, Quote, SealedContent, decode
+from client.e2ee.reading import STALE_S, UnreadableMessage, reader_name
+from client.e2ee.records import KeyChange, OlmSessions, Outgoing, Plain, Reader
+from client.e2ee.wire import EncryptedFile, KeyContent, Plaintext, Quote, SealedContent, decode
 from client.e2ee.writing import MOST_AGE_S, MOST_CONTENTS
 from protocol.frames import Message, Tombstone
 from tests.client.e2ee.keyring_world import TALK, KeyringWorld
@@ -339,3 +339,37 @@ def test_sessions_are_begun_anew_once_an_hour_at_most(world: KeyringWorld) -> No
     assert [wants_session() for _ in range(3)] == [True, False, False]
     world.clock.now_s += STALE_S
     assert wants_session()
+
+
+def test_an_envelope_is_decrypted_once(world: KeyringWorld) -> None:
+    """Its key is gone from the vault: a thief who comes later cannot decrypt it, either."""
+    alice, bob = world.join("alice"), world.join("bob")
+    for text in ("one", "two", "three"):
+        world.send(alice, text)
+        world.clock.now_s += MOST_AGE_S + 1
+    assert bob.texts == ["one", "two", "three"]
+    for message in [each for each in bob.messages if each.content_type == KEYS]:
+        name = reader_name(alice.id, decode(message.content, KeyContent).ratchet)
+        with bob.vault.transaction() as tx:
+            tx.drop(Reader, name)
+        bob.keyring.keep([message])
+        with bob.vault.transaction() as tx:
+            assert tx.get(Reader, name) is None
+
+
+def test_a_key_for_many_devices_goes_in_several_messages(world: KeyringWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.e2ee.writing.ENVELOPES", 2)
+    alice, *others = [world.join("alice"), *(world.join(name) for name in ("bob", "carol", "dave"))]
+    world.send(alice, "for all")
+    assert [len(envelopes) for _, envelopes in world.messages] == [2, 1, 0]
+    assert [device.texts for device in others] == [["for all"]] * 3
+
+
+def test_keys_that_came_before_a_time_do_not_count_where_messages_disappear(world: KeyringWorld) -> None:
+    """The key message would disappear before the content."""
+    alice, bob = world.join("alice"), world.join("bob")
+    world.send(alice, "one")
+    assert alice.keyring.lacking(TALK) == ([], [])
+    world.clock.now_s += 1
+    recipients, _ = alice.keyring.lacking(TALK, world.clock())
+    assert [each.device for each in recipients] == [bob.id]
