@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import test from 'node:test'
 import { concat, hex, textOf, utf8 } from '../bytes.js'
 import { Encryption } from '../e2ee/encryption.js'
+import { Turns } from '../e2ee/turns.js'
 import { MemoryStore } from '../stores/memory.js'
 import { BOB, ME, TALK, device, message, serve, synced, told } from './local_server.js'
 
@@ -205,4 +206,21 @@ test('a server that lacks what the encryption needs gets no message', options, a
   assert.deepEqual(sends(server), [])
   await client.bye()
   server.close()
+})
+
+test('a step of the encryption begins when the one before has ended, also if that has failed', async () => {
+  const turns = new Turns()
+  const order = []
+  const step = (name, failure) => turns.take(async () => {
+    order.push(`${name} begins`)
+    await new Promise((resolve) => setImmediate(resolve))
+    order.push(`${name} ends`)
+    if (failure) throw failure
+    return name
+  })
+  const [first, second, third] = [step('one'), step('two', new Error('no')), step('three')]
+  assert.equal(await first, 'one')
+  await assert.rejects(second, /no/)
+  assert.equal(await third, 'three')
+  assert.deepEqual(order, ['one begins', 'one ends', 'two begins', 'two ends', 'three begins', 'three ends'])
 })

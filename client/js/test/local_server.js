@@ -23,7 +23,7 @@ export async function serve(answers) {
   await once(server, 'listening')
   const heard = []
   const sockets = []
-  const always = { hello: () => [WELCOME], bye: () => [{ type: 'done' }], mark_delivered: () => [{ type: 'done' }] }
+  const always = { hello: () => [WELCOME], bye: () => [{ type: 'done' }], mark_delivered: () => [{ type: 'done' }], mark_read: () => [{ type: 'done' }] }
   server.on('connection', (socket) => {
     sockets.push(socket)
     socket.on('message', (data) => {

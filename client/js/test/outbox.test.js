@@ -94,7 +94,7 @@ test('after a lost connection nothing is sent before the client has caught up, a
   const client = await device(server)
   await once(client, 'current')
   const sends = [client.send(TALK, utf8('one'))]
-  await once(client, 'offline')
+  await once(client, 'online')
   sends.push(client.send(TALK, utf8('two')))
   await Promise.all(sends)
   assert.deepEqual(order, ['one', 'synced', 'one', 'two'])
@@ -127,6 +127,31 @@ test('temp ids are UUIDs of version 7 by the server\'s clock, each its own', opt
     assert.ok(new DataView(id.buffer).getUint32(0) * 65536 < 60_000, 'the server of this test lives in 1970')
   }
   assert.equal(new Set(ids.map(String)).size, ids.length)
+  await client.bye()
+  server.close()
+})
+
+test('a message is not sent before it is stored, whatever is acknowledged meanwhile', options, async () => {
+  let seq = 1
+  const server = await serve({ sync, send: () => [{ type: 'sent', seq: ++seq, message: new Uint8Array(16).fill(seq), created: seq }] })
+  const store = new MemoryStore()
+  let isBlocked = false
+  let unblock
+  const blocked = new Promise((resolve) => { unblock = resolve })
+  const slow = { load: () => store.load(), commit: async (changes) => { if (isBlocked) await blocked; await store.commit(changes) } }
+  const client = await device(server, { store: slow })
+  await once(client, 'current')
+  const first = client.send(TALK, utf8('first'))
+  await new Promise((resolve) => setImmediate(resolve))
+  isBlocked = true
+  const second = client.send(TALK, utf8('second'))
+  await once(client, 'entry') // the first is acknowledged
+  await client.request({ type: 'mark_read', marks: [[TALK, 1]] }) // the server has had all that was sent before
+  assert.deepEqual(bodies(server).map(({ content }) => textOf(content)), ['first'])
+  isBlocked = false
+  unblock()
+  await Promise.all([first, second])
+  assert.deepEqual(bodies(server).map(({ content }) => textOf(content)), ['first', 'second'])
   await client.bye()
   server.close()
 })
