@@ -60,9 +60,8 @@ async def _refuse_two_slashes() -> None:
 
 @cache
 def _url_map(served: tuple[tuple[str, str], ...]) -> QuartMap:
-    """The rules for these methods and paths. Applications share it: Werkzeug compiles two functions for each rule, and
-    takes ten times as long for that as for the rest of an application.
-    """
+    """The rules for these methods and paths. Applications share it: Werkzeug compiles two functions for each rule, some
+    40 ms of CPU for all."""
     # A path with two slashes is a different path, and not found.
     url_map = QuartMap(merge_slashes=False)
     for method, path in served:

@@ -161,8 +161,7 @@ class Callers:
 
     async def digest(self) -> dict[str, Any]:
         """For each table what any later write to it changes: the number of its rows, and the sum of the numbers of the
-        transactions that wrote them. For devices, in which some writes count as none, a digest of the other columns: it
-        takes a hundred times as long, and the tables grow with each scene."""
+        transactions that wrote them. For devices, in which some writes count as none, a digest of the other columns."""
         tables = await self.pool.fetch(
             "select relname::text from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace"
         )
