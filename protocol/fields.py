@@ -147,7 +147,7 @@ _digest: Final = _bytes(limits.DIGEST_BYTES, limits.DIGEST_BYTES)
 _size: Final = _uint(2**63 - 1, least=1)
 _media_type: Final = _visible(limits.MAX_MEDIA_TYPE_BYTES)
 _avatar: Final = _row("[attachment, size_bytes, digest]", _id, _size, _digest)
-_kind: Final = _text(limits.MAX_KEY_KIND_BYTES)
+_kind: Final = _visible(limits.MAX_KEY_KIND_BYTES)
 _one_time_key: Final = _row(
     "[kind, number, key]", _kind, _uint(limits.MAX_SEQ, least=1), _bytes(1, limits.MAX_ONE_TIME_KEY_BYTES)
 )

@@ -12,6 +12,7 @@ from protocol import limits
 from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from protocol.frames import DeviceList, Devices, HeldKeys, KeyStatus, PutKeys, Reply
+from protocol.uploaded_keys import key_fault_of
 from server.delivery.broadcast import Broadcast
 from server.delivery.device_sets import pushes_of
 from server.gateway.connection import Connection
@@ -39,7 +40,8 @@ class KeyHandler:
 
     async def answer(self, connection: Connection, frame: KeyRequest) -> Reply:
         """
-        :raises RequestError: if too many users are named, or there would be keys of too many kinds.
+        :raises RequestError: if too many users are named, two keys have one number, or there would be keys of too many
+            kinds.
         :raises StoreError: as `store.keys` does.
         """
         match frame:
@@ -53,13 +55,17 @@ class KeyHandler:
                 assert_never(frame)
 
     async def _put(self, connection: Connection, frame: PutKeys) -> Reply:
+        one_time_keys, last_resort_keys = frame.one_time_keys or (), frame.last_resort_keys or ()
+        fault = key_fault_of(one_time_keys, last_resort_keys)
+        if fault is not None:
+            raise RequestError(frame.request, ErrorCode.INVALID_FRAME, fault)
         try:
             held = await keys.put(
                 self._pool,
                 connection.device,
                 frame.identity,
-                frame.one_time_keys or (),
-                frame.last_resort_keys or (),
+                one_time_keys,
+                last_resort_keys,
                 is_anew=bool(frame.is_anew),
                 history=frame.key_history,
             )

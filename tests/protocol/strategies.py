@@ -78,6 +78,9 @@ def arrays(elements: st.SearchStrategy[Any], least: int, most: int) -> st.Search
 
 digests = st.binary(min_size=32, max_size=32)
 sizes = uints(2**63 - 1).filter(bool)
+key_kinds = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=limits.MAX_KEY_KIND_BYTES
+)
 visible_texts = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=64)
 files = st.tuples(
     sizes,
@@ -88,12 +91,8 @@ files = st.tuples(
 part_requests = st.tuples(
     st.integers(1, limits.MAX_PARTS), visible_texts, st.lists(st.tuples(visible_texts, texts(64)), max_size=2)
 )
-one_time_keys = st.tuples(
-    texts(limits.MAX_KEY_KIND_BYTES), uints(limits.MAX_SEQ).filter(bool), st.binary(min_size=1, max_size=64)
-)
-pools = st.tuples(
-    texts(limits.MAX_KEY_KIND_BYTES), st.integers(0, limits.MAX_POOL_KEYS), seqs, seqs, digests, seqs, st.booleans()
-)
+one_time_keys = st.tuples(key_kinds, uints(limits.MAX_SEQ).filter(bool), st.binary(min_size=1, max_size=64))
+pools = st.tuples(key_kinds, st.integers(0, limits.MAX_POOL_KEYS), seqs, seqs, digests, seqs, st.booleans())
 envelopes = st.tuples(ids, st.binary(min_size=1, max_size=64))
 marks = arrays(st.tuples(ids, seqs), 1, limits.MAX_MARKS)
 stored = st.deferred(lambda: records(Message) | records(Tombstone))
@@ -202,7 +201,7 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "one_time_keys": arrays(one_time_keys, 1, limits.MAX_POOL_KEYS),
     "last_resort_keys": arrays(one_time_keys, 1, limits.MAX_KEY_KINDS),
     "is_anew": st.booleans(),
-    "kinds": st.lists(texts(limits.MAX_KEY_KIND_BYTES), min_size=1, max_size=limits.MAX_KEY_KINDS),
+    "kinds": st.lists(key_kinds, min_size=1, max_size=limits.MAX_KEY_KINDS),
     "key_history": st.binary(min_size=1, max_size=limits.MAX_KEY_HISTORY_BYTES),
     "pools": arrays(pools, 0, limits.MAX_KEY_KINDS),
     "is_quiet": st.booleans(),

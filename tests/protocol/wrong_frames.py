@@ -64,12 +64,15 @@ def no_text(most: int) -> list[Any]:
     return ["", "a" * (most + 1), "é" * (most // 2 + 1), "a\0b", b"text", 5, True, []]
 
 
+NO_KIND: list[Any] = ["", "a" * 33, b"otk", 5, True, [], "öl", "a b", "a\n", "a\x7f"]
+
+
 def no_keys(most: int) -> list[Any]:
     """Wrong values for an array of [kind, number, key]."""
     key: list[Any] = ["otk", 1, b"k"]
     return [
         *(5, {}, [], key, [None], [key] * (most + 1), [key[:2]], [[*key, 1]]),
-        *([[kind, 1, b"k"]] for kind in no_text(32)),
+        *([[kind, 1, b"k"]] for kind in NO_KIND),
         *([["otk", number, b"k"]] for number in (0, -1, 2**63, True, 1.0)),
         *([["otk", 1, each]] for each in (b"", bytes(16_385), "k", 5)),
     ]
@@ -222,11 +225,11 @@ WRONG: dict[Key, list[Any]] = {
     Key.ONE_TIME_KEYS: no_keys(200),
     Key.LAST_RESORT_KEYS: no_keys(8),
     Key.IS_ANEW: NO_BOOL,
-    Key.KINDS: [5, {}, "otk", [], ["otk"] * 9, [None], *([each] for each in no_text(32))],
+    Key.KINDS: [5, {}, "otk", [], ["otk"] * 9, [None], *([each] for each in NO_KIND)],
     Key.KEY_HISTORY: no_bytes(1, 64),
     Key.POOLS: [
         *(5, {}, [None], POOL, [POOL] * 9, [POOL[:6]], [[*POOL, 1]]),
-        *([[kind, *POOL[1:]]] for kind in no_text(32)),
+        *([[kind, *POOL[1:]]] for kind in NO_KIND),
         *([["otk", count, *POOL[2:]]] for count in (-1, 201, True, 1.0)),
         *([[*POOL[:at], number, *POOL[at + 1 :]]] for at in (2, 3, 5) for number in NO_SEQ),
         *([[*POOL[:4], digest, *POOL[5:]]] for digest in (bytes(31), "a" * 32)),

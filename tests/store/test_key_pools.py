@@ -94,7 +94,7 @@ async def test_a_pool_takes_as_many_keys_as_it_has_room_for_and_the_others_later
 
 
 async def test_a_device_has_keys_of_so_many_kinds_for_ever(pool: Pool, alice: Credentials) -> None:
-    kinds = [f"kind {number}" for number in range(KEY_KINDS_PER_DEVICE.value + 1)]
+    kinds = [f"kind-{number}" for number in range(KEY_KINDS_PER_DEVICE.value + 1)]
     for kind in kinds[:-1]:
         await upload(pool, alice.device, some_keys([1], kind))
     before = await keys.status(pool, alice.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from protocol.uploaded_keys import key_fault_of
 from server.http import cursors
 from server.http.announcements import Announcements
 from server.http.answers.keys import (
@@ -16,6 +17,7 @@ from server.http.answers.keys import (
 from server.http.key_bodies import ClaimKeys, NewKeys, keys_in
 from server.http.links import page_links
 from server.http.problem_codes import ProblemCode
+from server.http.problems import Problem
 from server.http.queries import PageQuery
 from server.http.routing import NOTHING, Announcement, Answer, Changed, Request, Routes
 from store import keys
@@ -37,12 +39,16 @@ async def put_keys(identity: Identity, request: Request[NewKeys]) -> Changed:
     Others do not see the device before it has an identity. Repeating it changes nothing.
     """
     body = request.body
+    one_time_keys, last_resort_keys = keys_in(body.one_time_keys), keys_in(body.last_resort_keys)
+    fault = key_fault_of(one_time_keys, last_resort_keys)
+    if fault is not None:
+        raise Problem(ProblemCode.INVALID_BODY, fault)
     held = await keys.put(
         request.services.pool,
         identity.device,
         body.identity,
-        keys_in(body.one_time_keys),
-        keys_in(body.last_resort_keys),
+        one_time_keys,
+        last_resort_keys,
         is_anew=body.is_anew,
         history=body.key_history,
     )

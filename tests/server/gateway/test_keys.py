@@ -95,12 +95,13 @@ async def test_uploads_of_another_history_and_of_too_many_kinds_are_refused_by_n
 ) -> None:
     async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token) as phone:
         history = (await keys.status(pool, alice.device)).history
-        kinds = [f"kind {number}" for number in range(MAX_KEY_KINDS + 1)]
+        kinds = [f"kind-{number}" for number in range(MAX_KEY_KINDS + 1)]
         many = [a_key(1, kind) for kind in kinds]
         for request, frame, code, limit in (
             (1, PutKeys(1, None, some_keys([1])), "key_history_foreign", None),
             (2, PutKeys(2, None, some_keys([1]), key_history=b"other"), "key_history_foreign", None),
             (3, PutKeys(3, None, None, [a_last_resort(1)]), "key_history_foreign", None),
+            (7, PutKeys(7, IDENTITY, [(KIND, 1, b"a"), (KIND, 1, b"b")], key_history=history), "invalid_frame", None),
             (4, PutKeys(4, None, many, key_history=history), "quota_exceeded", "key_kinds_per_device"),
         ):
             [refused] = await phone.ask(frame)

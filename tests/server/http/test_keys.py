@@ -67,13 +67,19 @@ async def test_strangers_get_the_list_of_a_user_without_devices(
         assert (shown.status, shown.data) == (nobody.status, nobody.data) == (200, b'{"devices":[],"cursor":null}')
 
 
-async def test_an_identity_that_is_empty_too_long_or_no_base64_is_refused(
+async def test_a_wrong_identity_and_two_keys_with_one_number_are_refused_and_nothing_is_stored(
     pool: Pool, redis_url: str, alice: Credentials
 ) -> None:
     async with open_api(pool, redis_url) as api:
         for identity in (b"", b"x" * 4097, 5, "no base64!"):
             answer = await put(api.of(alice.token), "/v1/keys", {"identity": identity})
             assert answer.code == "invalid_body"
+        two = [{"kind": KIND, "number": 1, "key": key} for key in ("AAAA", "BBBB")]
+        for body in ({"one_time_keys": two}, {"last_resort_keys": two}):
+            answer = await put(api.of(alice.token), "/v1/keys", {"identity": "AAAA", **body})
+            assert answer.code == "invalid_body"
+            assert KIND in answer.body["detail"]
+        assert (await keys.status(pool, alice.device)).identity is None
         cursor = "/v1/users/{}/devices?cursor=AAAA"
         assert (await api.of(alice.token).get(cursor.format(uuid4()))).code == "invalid_cursor"
 
