@@ -173,7 +173,13 @@ class EncryptingDevice:
             if found is None:
                 return None
             version, users = found
-            self._known[conversation] = KnownSet(version, await all_devices(connection, users))
+            try:
+                devices = await all_devices(connection, users)
+            except RequestRefused as refused:
+                if refused.retry_after_ms is None:
+                    raise
+                raise NoReply from refused  # Postgres is away
+            self._known[conversation] = KnownSet(version, devices)
         return self._known[conversation]
 
     def _learn(self, conversation: bytes, known: KnownSet, refused: RequestRefused) -> None:

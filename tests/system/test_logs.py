@@ -102,12 +102,16 @@ async def test_a_locked_table_leaves_lines_that_name_the_statements_and_the_hold
                     bearer = {"authorization": f"Bearer {alice.token}"}
                     page = f"{cluster.http_url}/v1/conversations/{UUID(bytes=direct)}/messages"
                     await client.get(page, headers=bearer)
-                    return all(lines(process, "lock_wait") for process in (socket, web))
+                    return "messages.send" in waiting(socket) and bool(waiting(web))
 
                 await wait_until(is_named, "both processes have named the lock")
-    assert lines(socket, "lock_wait")[0]["statement"] == "messages.send"
-    assert lines(web, "lock_wait")[0]["statement"].startswith("history_pages.")
-    assert all(lines(process, "lock_wait")[0]["blocked_by"] == blocked_by for process in (socket, web))
+    assert all(statement.startswith("history_pages.") for statement in waiting(web))
+    assert all(line["blocked_by"] == blocked_by for process in (socket, web) for line in lines(process, "lock_wait"))
+
+
+def waiting(process: Process) -> list[str]:
+    """The statements that the lines of a process say to wait for a lock. A node's own questions may be among them."""
+    return [line["statement"] for line in lines(process, "lock_wait")]
 
 
 @pytest.mark.parametrize("command", [("server", "web"), ("server", "socket"), ("jobs",)])

@@ -35,28 +35,32 @@ async def test_a_process_is_ready_or_says_why_not_or_hangs_with_its_pid_and_stat
     async with open_cluster(pool.url, own_redis.url, METRICS_PORT=str(config.metrics_port)) as cluster:
         socket, _ = await cluster.start_socket()
 
+        async def shown() -> list[Finding]:
+            """Processes of other tests may listen on the ports that come next."""
+            return [each for each in await found(config) if f"(port {port})" in each.found]
+
         async def level() -> Level:
-            [finding] = await found(config)
+            [finding] = await shown()
             return finding.level
 
         await wait_until(lambda: _is(level, Level.OK), "the socket is ready")
-        assert [each.found for each in await found(config)] == [f"socket 1 (port {port}) is ready"]
+        assert [each.found for each in await shown()] == [f"socket 1 (port {port}) is ready"]
 
         set_redis(own_redis.url, "maxmemory-policy", "allkeys-lru")
         await wait_until(lambda: _is(level, Level.ERROR), "the socket is not ready")
-        [finding] = await found(config)
+        [finding] = await shown()
         assert finding.found == f"socket 1 (port {port}) is not ready: Redis may evict keys"
         set_redis(own_redis.url, "maxmemory-policy", "noeviction")
 
         socket.signal(signal.SIGSTOP)
-        [finding] = await found(config)
+        [finding] = await shown()
         socket.signal(signal.SIGCONT)
         assert finding.level is Level.ERROR
         assert f"socket 1 (port {port}) hangs" in finding.found
         assert f"process {socket.pid} is stopped by a signal" in finding.found
         assert f"kill -CONT {socket.pid}" in finding.advice
         assert "systemctl status alo-socket@1" in finding.advice
-    assert [each.level for each in await found(config)] == [Level.OK], "a process that has ended does not hang"
+    assert await shown() == [], "a process that has ended does not hang"
 
 
 async def _is(level: object, wanted: Level) -> bool:
