@@ -48,6 +48,10 @@ def place_of_envelope(data: bytes) -> tuple[bytes, int]:
     return key, index
 
 
+CIPHERTEXT = 4
+"""The last field: the MAC of a message follows it without a tag."""
+
+
 def fields_of(data: bytes) -> dict[int, int | bytes]:
     found: dict[int, int | bytes] = {}
     place = 0
@@ -63,7 +67,7 @@ def fields_of(data: bytes) -> dict[int, int | bytes]:
             if byte < 0x80:
                 return value
 
-    while place < len(data) and data[place] in (0x0A, 0x10, 0x12, 0x1A, 0x22):
+    while CIPHERTEXT not in found:
         tag = varint()
         value = varint()
         if tag & 7 == 2:
