@@ -132,9 +132,10 @@ async def run_chat(
                 await correspondent.catch_up()
                 nursery.start_soon(correspondent.watch, talk, partial(safety.show_without_keys, talk))
                 writer = SealedWriter(session, correspondent, SealedFiles(keyring, uploads, sending))
-            chat = _Chat(session, conversation, names, signs, show, warn, decide, set_avatar, writer, safety)
             while len(session.mailbox.messages(talk)) < RECENT and await session.load_older(talk, RECENT):
                 pass
+            # It follows from here on: older messages that were loaded are shown once.
+            chat = _Chat(session, conversation, names, signs, show, warn, decide, set_avatar, writer, safety)
             chat.show_recent()
             session.watch([user for user in names if user != me])
             nursery.start_soon(chat.show_arrivals)

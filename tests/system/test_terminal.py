@@ -52,7 +52,10 @@ async def test_two_people_talk_change_what_they_said_and_read_it_again(
         [listed] = await bob.run("list", "bob")
         assert listed.startswith("alice [1 unread]: ")
         assert listed.endswith(" alice: are you gone?")
-        await bob.run("chat", "bob", "alice", typed="back\n")
+        seen = [
+            line.split(": ", 1)[1] for line in await bob.run("chat", "bob", "alice", typed="back\n") if ": " in line
+        ]
+        assert seen == shown, "older messages are shown once"
         [listed] = await bob.run("list", "bob")
         assert listed.startswith("alice: "), "a message that was shown and answered is read"
 
