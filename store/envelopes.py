@@ -115,10 +115,10 @@ async def page_with_own(pool: Pool, device: bytes | None, page: list[_F], max_by
     :param device: None: the page as it is.
     """
     told = page if device is None else await with_own(pool, device, page)
-    return page if told is page else within(told, max_bytes)
+    return page if told is page else _within(told, max_bytes)
 
 
-def within(messages: Sequence[_F], max_bytes: int | None) -> list[_F]:
+def _within(messages: Sequence[_F], max_bytes: int | None) -> list[_F]:
     """The first of these messages, up to so many bytes with their envelopes, but at least one.
 
     The queries of pages count all other bytes; envelopes are read after them.

@@ -25,7 +25,7 @@ from protocol.frames import Conversation, Departed, Message, OwnSettings, Partic
 from protocol.limits import COUNTED, CURSOR_DAYS, MAX_SHOWN
 from store import sql
 from store.conversations import some_of
-from store.envelopes import size_of, with_own
+from store.envelopes import page_with_own, size_of, with_own
 from store.errors import ExpiredCursor, ForeignCursor
 from store.own_settings import own_settings_of_all
 from store.postgres.columns import BIGINT, BIGINTS, BOOL, INT, TEXT, TEXTS, UUID, UUIDS
@@ -444,14 +444,11 @@ class _Page:
         rows = await self._pool.read(PAGE_MESSAGES, parameters)
         beyond = rows.pop()[0] if rows and rows[-1][-1] else None
         found = [message_of(*row) for row in rows]
-        if self._device is not None:
-            told_with = await with_own(self._pool, self._device, found)
-            if told_with is not found:
-                # The query has counted all bytes but those of the envelopes.
-                found, cut_off = _within(told_with, max_bytes)
-                beyond = cut_off or beyond
+        kept = await page_with_own(self._pool, self._device, found, max_bytes)
+        if len(kept) < len(found):
+            beyond = found[len(kept)].conversation
         messages: dict[bytes, list[Message | Tombstone]] = {}
-        for message in found:
+        for message in kept:
             messages.setdefault(message.conversation, []).append(message)
         for n, each in enumerate(changed):
             # The page before has sent a conversation that continues on this one.
@@ -465,17 +462,6 @@ class _Page:
             if each.conversation == beyond:
                 return n, after[n]
         return None
-
-
-def _within(messages: list[Message | Tombstone], max_bytes: int) -> tuple[list[Message | Tombstone], bytes | None]:
-    """The first of these messages, as many as a page has room for with their envelopes, but at least one; and the
-    conversation of the next one, if there is one."""
-    size = 0
-    for n, message in enumerate(messages):
-        size += size_of(message)
-        if n and size > max_bytes:
-            return messages[:n], message.conversation
-    return messages, None
 
 
 def _told(conversation: Conversation, news: str, *, is_fresh: bool) -> list[SyncPush]:
@@ -503,6 +489,5 @@ def _size(push: SyncPush) -> int:
         size += _PARTICIPANT_BYTES * len(people) + names + _AVATAR_BYTES * avatars
     if isinstance(push, Conversation):
         size += _STAY_BYTES * len(push.former or ()) + _SEQ_BYTES * len(push.uncounted_seqs or ())
-        if isinstance(push.last_message, Message):
-            size += size_of(push.last_message)
+        size += size_of(push.last_message)
     return size
