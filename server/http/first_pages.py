@@ -181,9 +181,11 @@ class FirstPages:
         key = (conversation, version.view(identity.user), limit, encoding)
         tag = self._tags.of(history, "history", *key, version)
         if if_none_match:
-            for each in (tag, self._tags.of(history, "history", *key, identity.device, version)):
-                if (shown := held_tag(if_none_match, each)) is not None:
-                    return identity, HeldPage(shown)
+            shown = held_tag(if_none_match, tag) or held_tag(
+                if_none_match, self._tags.of(history, "history", *key, identity.device, version)
+            )
+            if shown is not None:
+                return identity, HeldPage(shown)
         held = None
         if tag is not None:
             cached = self._histories.get(key, history.epoch, version)
