@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -13,7 +15,6 @@ import pytest
 from client.connection import connect
 from client.errors import RequestRefused
 from client.http import Credentials
-from embedded.ports import free_port, is_free
 from embedded.redis import RedisServer
 from protocol.codec import encode
 from protocol.frames import KeysLow, Message, Push
@@ -22,7 +23,7 @@ from store.postgres.pool import Pool
 from store.redis.client import Redis
 from tests.people import new_device
 from tests.planted import PLANTED
-from tests.processes import open_cluster
+from tests.processes import open_cluster, three_free_ports
 from tests.store.key_world import IDENTITY, KIND, a_last_resort, some_keys
 from tests.store.store_world import running
 from tests.waiting import wait_until
@@ -72,6 +73,45 @@ async def in_redis(redis: Redis) -> bytes:
     return b"\n".join(texts)
 
 
+class SearchedCluster:
+    """All processes; every line of them is searched as it comes (`tests/processes.py`), at the level debug, too.
+
+    :ivar url: of the gateway.
+    :ivar pushes: those of connections that `note` them.
+    """
+
+    def __init__(self, pool: Pool, redis_url: str, first_port: int, http_url: str, url: str) -> None:
+        self._pool = pool
+        self._redis_url = redis_url
+        self._first_port = first_port
+        self.http_url = http_url
+        self.url = url
+        self.pushes: list[Push] = []
+
+    async def note(self, push: Push) -> None:
+        self.pushes.append(push)
+
+    async def places_with_secrets(self, http: httpx.AsyncClient) -> set[tuple[str, str]]:
+        """Tables and columns. Metrics and Redis must have none."""
+        for step in range(3):
+            page = await http.get(f"http://127.0.0.1:{self._first_port + step}/metrics")
+            assert page.status_code == 200
+            assert not has_secret(page.content)
+        async with running(self._redis_url) as redis:
+            assert not has_secret(await in_redis(redis))
+        return await columns_with_secrets(self._pool)
+
+
+@asynccontextmanager
+async def searched_cluster(pool: Pool, redis_url: str) -> AsyncGenerator[SearchedCluster, None]:
+    first = three_free_ports()
+    async with open_cluster(pool.url, redis_url, METRICS_PORT=str(first), LOG_LEVEL="debug") as cluster:
+        await cluster.start_web()
+        _, url = await cluster.start_socket()
+        await cluster.start_worker()
+        yield SearchedCluster(pool, redis_url, first, cluster.http_url, url)
+
+
 def test_the_search_finds_a_key_in_each_form() -> None:
     _, _, key = some_keys([1])[0]
     for shift in range(3):
@@ -84,24 +124,11 @@ def test_the_search_finds_a_key_in_each_form() -> None:
 async def test_keys_are_in_no_log_metric_job_push_or_other_table(
     pool: Pool, own_redis: RedisServer, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
-    """Every line of the processes is searched as it comes (`tests/processes.py`), at the level debug, too."""
-    while not all(is_free((first := free_port()) + step) for step in range(3)):
-        pass
-    pushes: list[Push] = []
-
-    async def note(push: Push) -> None:
-        pushes.append(push)
-
-    async with (
-        open_cluster(pool.url, own_redis.url, METRICS_PORT=str(first), LOG_LEVEL="debug") as cluster,
-        httpx.AsyncClient() as http,
-    ):
-        await cluster.start_web()
-        _, url = await cluster.start_socket()
-        await cluster.start_worker()
+    async with searched_cluster(pool, own_redis.url) as cluster, httpx.AsyncClient() as http:
+        pushes = cluster.pushes
         async with (
-            connect(url, alice.token, on_push=note) as phone,
-            connect(url, bob.token, on_push=note) as other,
+            connect(cluster.url, alice.token, on_push=cluster.note) as phone,
+            connect(cluster.url, bob.token, on_push=cluster.note) as other,
         ):
             history = (await phone.key_status()).key_history
             one_time = some_keys(range(1, 12)) + some_keys([1], "kept")
@@ -121,13 +148,7 @@ async def test_keys_are_in_no_log_metric_job_push_or_other_table(
             told = lambda: any(isinstance(each, KeysLow) for each in pushes)  # noqa: E731
             await wait_until(told, "the device is told", timeout_s=30)
             assert not [push for push in pushes if has_secret(encode(push))]
-            for step in range(3):
-                page = await http.get(f"http://127.0.0.1:{first + step}/metrics")
-                assert page.status_code == 200
-                assert not has_secret(page.content)
-            assert await columns_with_secrets(pool) == ALLOWED
-            async with running(own_redis.url) as redis:
-                assert not has_secret(await in_redis(redis))
+            assert await cluster.places_with_secrets(http) == ALLOWED
 
 
 ENVELOPE: Final = PLANTED.encode() + b" envelope"
@@ -137,24 +158,12 @@ async def test_envelopes_are_in_no_log_metric_job_error_or_other_table(
     pool: Pool, own_redis: RedisServer, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
     """Beside their own column they are in the streams of nodes that hold their device, as contents are."""
-    while not all(is_free((first := free_port()) + step) for step in range(3)):
-        pass
     second = await new_device(pool, bob.user)
     for device in (bob.device, second.device):
         await keys.put(pool, device, b"identity")
-    pushes: list[Push] = []
-
-    async def note(push: Push) -> None:
-        pushes.append(push)
-
-    async with (
-        open_cluster(pool.url, own_redis.url, METRICS_PORT=str(first), LOG_LEVEL="debug") as cluster,
-        httpx.AsyncClient() as http,
-    ):
-        await cluster.start_web()
-        _, url = await cluster.start_socket()
-        await cluster.start_worker()
-        async with connect(url, alice.token) as phone, connect(url, bob.token, on_push=note):
+    async with searched_cluster(pool, own_redis.url) as cluster, httpx.AsyncClient() as http:
+        pushes = cluster.pushes
+        async with connect(cluster.url, alice.token) as phone, connect(cluster.url, bob.token, on_push=cluster.note):
             given = [(bob.device, ENVELOPE + b" of bob"), (second.device, ENVELOPE + b" of another")]
             await phone.send(direct, b"", temp_id=uuid4().bytes, envelopes=given)
             await phone.edit(direct, 1, b"edited", revision=0, envelopes=given)
@@ -170,10 +179,4 @@ async def test_envelopes_are_in_no_log_metric_job_error_or_other_table(
                 headers={"Authorization": f"Bearer {bob.token}"},
             )
             assert b64encode(given[0][1]) in history.content
-            for step in range(3):
-                page = await http.get(f"http://127.0.0.1:{first + step}/metrics")
-                assert page.status_code == 200
-                assert not has_secret(page.content)
-            assert await columns_with_secrets(pool) == {("envelopes", "body")}
-            async with running(own_redis.url) as redis:
-                assert not has_secret(await in_redis(redis))
+            assert await cluster.places_with_secrets(http) == {("envelopes", "body")}

@@ -18,10 +18,19 @@ GETATTR = 315
 """sched_getattr of x86-64; the attributes are 56 bytes."""
 
 
-def in_a_thread(job: Callable[[], None]) -> None:
-    thread = Thread(target=job)
+def in_a_lowered_thread(ask: Callable[[], int]) -> int:
+    """What a thread that has lowered its priority answers."""
+    seen: list[int] = []
+
+    def lower() -> None:
+        lower_priority()
+        seen.append(ask())
+
+    thread = Thread(target=lower)
     thread.start()
     thread.join()
+    [answer] = seen
+    return answer
 
 
 def nice_of_this_thread() -> int:
@@ -36,15 +45,8 @@ def slice_ns_of_this_thread() -> int:
 
 
 def test_a_thread_gets_the_lowest_priority_and_no_other_thread_does() -> None:
-    seen: list[int] = []
-
-    def lower() -> None:
-        lower_priority()
-        seen.append(nice_of_this_thread())
-
     before = nice_of_this_thread()
-    in_a_thread(lower)
-    assert seen == [NICE]
+    assert in_a_lowered_thread(nice_of_this_thread) == NICE
     assert nice_of_this_thread() == before
 
 
@@ -53,23 +55,9 @@ def test_a_thread_gets_the_lowest_priority_and_no_other_thread_does() -> None:
     reason="older kernels have one slice for all threads",
 )
 def test_a_thread_gets_short_slices() -> None:
-    seen: list[int] = []
-
-    def lower() -> None:
-        lower_priority()
-        seen.append(slice_ns_of_this_thread())
-
-    in_a_thread(lower)
-    assert seen == [SLICE_NS]
+    assert in_a_lowered_thread(slice_ns_of_this_thread) == SLICE_NS
 
 
 def test_a_kernel_without_the_call_gives_the_priority_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(priorities, "SET_ATTRIBUTES", {os.uname().machine: 10**6})
-    seen: list[int] = []
-
-    def lower() -> None:
-        lower_priority()
-        seen.append(nice_of_this_thread())
-
-    in_a_thread(lower)
-    assert seen == [NICE]
+    assert in_a_lowered_thread(nice_of_this_thread) == NICE

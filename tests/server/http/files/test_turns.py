@@ -40,25 +40,28 @@ def test_few_threads_copy_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(most) == AT_ONCE
 
 
-def test_a_thread_whose_disk_hangs_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "COPY_TURN_S", 0.01)
-    turns, is_held, may_end = CopyTurns(1), Event(), Event()
-    copied: list[int] = []
+@pytest.mark.parametrize(("turns", "longest"), [(CopyTurns(1), "COPY_TURN_S"), (DiskTurns(), "DISK_TURN_S")])
+def test_a_thread_whose_disk_hangs_stops_no_other(
+    turns: CopyTurns | DiskTurns, longest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, longest, 0.01)
+    is_held, may_end = Event(), Event()
+    taken: list[int] = []
 
     def hang() -> None:
         with turns.turn():
             is_held.set()
             assert may_end.wait(DEADLINE_S)
 
-    def copy() -> None:
+    def take() -> None:
         assert is_held.wait(DEADLINE_S)
         for n in range(3):
             with turns.turn():
-                copied.append(n)
+                taken.append(n)
         may_end.set()
 
-    run_all([hang, copy])
-    assert copied == [0, 1, 2]
+    run_all([hang, take])
+    assert taken == [0, 1, 2]
 
 
 class RestingClock:
@@ -103,20 +106,3 @@ def test_one_thread_writes_to_the_disk_at_a_time(monkeypatch: pytest.MonkeyPatch
 
     run_all([write] * 4)
     assert not second.is_set()
-
-
-def test_a_write_that_hangs_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DISK_TURN_S", 0.01)
-    turns, is_held, may_end = DiskTurns(), Event(), Event()
-
-    def hang() -> None:
-        with turns.turn():
-            is_held.set()
-            assert may_end.wait(DEADLINE_S)
-
-    def write() -> None:
-        assert is_held.wait(DEADLINE_S)
-        with turns.turn():
-            may_end.set()
-
-    run_all([hang, write])
