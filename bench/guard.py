@@ -42,7 +42,7 @@ VERSION: Final = f"{platform.python_implementation()} {sys.version_info.major}.{
 
 def _slice_of(loop: Loop) -> int:
     """The number of times that take a slice."""
-    loop(10)  # what is made on the first call
+    loop(10)  # the first call fills caches
     count = 1
     while (took := _time(loop, count)) < SLICE_NS // 4:
         count *= 2

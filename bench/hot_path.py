@@ -153,7 +153,7 @@ def _frames_out() -> Loop:
 
 
 def _push_to(receivers: int) -> Loop:
-    """A push reaches the outboxes of so many devices, and leaves."""
+    """A push reaches the outboxes of some devices, and leaves."""
     hub, frame = Hub(), _message(1)
     users = [number.to_bytes(16, "big") for number in range(receivers)]
     for user in users:

@@ -39,7 +39,7 @@ def path_of(typed: str) -> Path:
 async def upload(session: Session, log: UploadLog, path: Path, *, shown: Path | None = None) -> tuple[bytes, FileParts]:
     """Upload a file as it is; returns its attachment. An upload that was interrupted goes on.
 
-    :param shown: the file that the user has named, if it is another one.
+    :param shown: the file that the user has named, if that differs.
     :raises NotPossible: if the file cannot be sent.
     :raises ClientFailure: if the transfer fails; to call it again goes on from there.
     """

@@ -54,7 +54,7 @@ MAX_WAITING: Final = 1024
 class KeyClaim(Struct, frozen=True):
     """A claim of one key of each kind of each device of some users.
 
-    :ivar user: who claims.
+    :ivar user: the claimer.
     :ivar users, kinds: each once.
     :ivar after: only devices with greater ids.
     :ivar limit: the most devices of the page.
