@@ -283,7 +283,7 @@ class Requests(ABC):
         :param identity: public bytes, 1 to `limits.MAX_IDENTITY_BYTES`; None: it stays as it is.
         :param one_time_keys: (kind, number, key), with greater numbers than all before; at most `limits.MAX_POOL_KEYS`.
         :param last_resort_keys: (kind, number, key), to be handed out when there is no other of the kind.
-        :param is_anew: the keys take the place of those of their kinds with lesser numbers.
+        :param is_anew: the one-time keys take the place of those of their kinds with lesser numbers; not without them.
         :param key_history: of the last `HeldKeys`; for uploads of keys.
         """
         frame = PutKeys(0, identity, one_time_keys, last_resort_keys, is_anew, key_history)

@@ -295,7 +295,8 @@ class PutKeys(Struct, frozen=True, gc=False):
     :ivar one_time_keys: (kind, number, key), to be handed out once each. Numbers that the server has stored before are
         skipped, and so are the greatest ones of a kind, if there is no room for them.
     :ivar last_resort_keys: (kind, number, key), to be handed out when there is no other of the kind.
-    :ivar is_anew: these one-time keys take the place of those of their kinds with lesser numbers; None for false.
+    :ivar is_anew: these one-time keys take the place of those of their kinds with lesser numbers; None for false. Not
+        without such keys.
     :ivar key_history: of `Keys`, as it was told last; for uploads of keys.
     """
 

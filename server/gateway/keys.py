@@ -40,8 +40,8 @@ class KeyHandler:
 
     async def answer(self, connection: Connection, frame: KeyRequest) -> Reply:
         """
-        :raises RequestError: if too many users are named, two keys have one number, or there would be keys of too many
-            kinds.
+        :raises RequestError: if too many users are named, two keys have one number, `is_anew` comes without keys, or
+            there would be keys of too many kinds.
         :raises StoreError: as `store.keys` does.
         """
         match frame:
@@ -56,7 +56,7 @@ class KeyHandler:
 
     async def _put(self, connection: Connection, frame: PutKeys) -> Reply:
         one_time_keys, last_resort_keys = frame.one_time_keys or (), frame.last_resort_keys or ()
-        fault = key_fault_of(one_time_keys, last_resort_keys)
+        fault = key_fault_of(one_time_keys, last_resort_keys, is_anew=bool(frame.is_anew))
         if fault is not None:
             raise RequestError(frame.request, ErrorCode.INVALID_FRAME, fault)
         try:

@@ -32,7 +32,8 @@ class NewKeys(Struct, omit_defaults=True):
     :ivar identity: its public, long-lived bytes; without it they stay as they are.
     :ivar one_time_keys: to be handed out once each. Numbers that the server has stored before are skipped.
     :ivar last_resort_keys: at most one of a kind, to be handed out when there is no other.
-    :ivar is_anew: these one-time keys take the place of those of their kinds with lesser numbers.
+    :ivar is_anew: these one-time keys take the place of those of their kinds with lesser numbers; not
+        without such keys.
     :ivar key_history: that of the last answer; for uploads of keys.
     """
 

@@ -41,3 +41,11 @@ def test_an_error_says_which_rule_the_keys_break(
     one_time_keys: list[OneTimeKey], last_resort_keys: list[OneTimeKey], fault: str
 ) -> None:
     assert key_fault_of(one_time_keys, last_resort_keys) == fault
+
+
+def test_keys_cannot_be_replaced_by_none() -> None:
+    assert key_fault_of([A], [], is_anew=True) is None
+    for last_resort_keys in ([], [A]):
+        fault = key_fault_of([], last_resort_keys, is_anew=True)
+        assert fault is not None
+        assert "upload new keys, or leave is_anew out" in fault

@@ -40,7 +40,7 @@ async def put_keys(identity: Identity, request: Request[NewKeys]) -> Changed:
     """
     body = request.body
     one_time_keys, last_resort_keys = keys_in(body.one_time_keys), keys_in(body.last_resort_keys)
-    fault = key_fault_of(one_time_keys, last_resort_keys)
+    fault = key_fault_of(one_time_keys, last_resort_keys, is_anew=body.is_anew)
     if fault is not None:
         raise Problem(ProblemCode.INVALID_BODY, fault)
     held = await keys.put(

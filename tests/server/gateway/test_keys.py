@@ -102,13 +102,16 @@ async def test_uploads_of_another_history_and_of_too_many_kinds_are_refused_by_n
             (2, PutKeys(2, None, some_keys([1]), key_history=b"other"), "key_history_foreign", None),
             (3, PutKeys(3, None, None, [a_last_resort(1)]), "key_history_foreign", None),
             (7, PutKeys(7, IDENTITY, [(KIND, 1, b"a"), (KIND, 1, b"b")], key_history=history), "invalid_frame", None),
+            (5, PutKeys(5, IDENTITY, is_anew=True, key_history=history), "invalid_frame", None),
+            (6, PutKeys(6, None, None, [a_last_resort(1)], True, history), "invalid_frame", None),
             (4, PutKeys(4, None, many, key_history=history), "quota_exceeded", "key_kinds_per_device"),
         ):
             [refused] = await phone.ask(frame)
             assert isinstance(refused, Error)
             assert (refused.request, refused.code, refused.limit) == (request, code, limit)
             assert refused.retry_after_ms is None
-        assert (await keys.status(pool, alice.device)).pools == []
+        held = await keys.status(pool, alice.device)
+        assert (held.identity, held.pools) == (None, []), "what is refused stores nothing"
 
 
 async def test_a_claim_costs_by_its_keys(

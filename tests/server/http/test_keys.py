@@ -134,6 +134,8 @@ async def test_uploads_that_are_not_taken_are_refused_by_name(pool: Pool, redis_
             ({"one_time_keys": [{**key, "number": 0}], "key_history": history}, "invalid_body"),
             ({"one_time_keys": [{**key, "kind": "two words"}], "key_history": history}, "invalid_body"),
             ({"one_time_keys": [{**key, "key": b""}], "key_history": history}, "invalid_body"),
+            ({"is_anew": True}, "invalid_body"),
+            ({"is_anew": True, "last_resort_keys": [key], "key_history": history}, "invalid_body"),
             ({"last_resort_keys": [key] * 9, "key_history": history}, "invalid_body"),
         ):
             assert (await put(mine, "/v1/keys", change)).code == code, change
