@@ -158,6 +158,10 @@ class NotAnAdministrator(Refused):
     """Only an administrator of the group may make this change."""
 
 
+class NotAGroup(Refused):
+    """The conversation is direct, or of a user's own devices: it has no name or avatar, and the participants stay."""
+
+
 class LastAdministrator(Refused):
     """The group would have no administrator."""
 

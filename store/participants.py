@@ -20,6 +20,7 @@ from store.errors import (
     GroupFull,
     LastAdministrator,
     NotAccepted,
+    NotAGroup,
     NotAnAdministrator,
     NotAParticipant,
     NotARequest,
@@ -35,6 +36,7 @@ from store.rows import stay_of
 _sql = sql.load("participants")
 _REFUSED: Final[dict[str, type[Refused]]] = {
     "stranger": NotAParticipant,
+    "no_group": NotAGroup,
     "forbidden": NotAnAdministrator,
     "unknown": UnknownUser,
     "full": GroupFull,
@@ -80,7 +82,8 @@ async def add(
     A user who does not know `user` is asked. A user who blocks `user`, or who left by themselves and does not know
     `user`, appears in the list of participants but not in `participants`: nothing reaches them.
 
-    :raises NotAParticipant: if `user` is not a participant, or the conversation is not a group.
+    :raises NotAParticipant: if `user` is not a participant.
+    :raises NotAGroup: if the conversation is direct, or of the own devices of `user`.
     :raises NotAnAdministrator: if the group has administrators and `user` is not one of them.
     :raises UnknownUser: if the other user does not exist.
     :raises GroupFull: if the group has as many participants as it may.
@@ -124,7 +127,8 @@ async def remove(pool: Pool, user: bytes, conversation: bytes, other: bytes) -> 
 
     If no administrator is left, the participant who joined first becomes one.
 
-    :raises NotAParticipant: if `user` is not a participant, or the conversation is not a group.
+    :raises NotAParticipant: if `user` is not a participant.
+    :raises NotAGroup: if the conversation is direct, or of the own devices of `user`.
     :raises NotAnAdministrator: if the group has administrators and `user` is not one of them.
     :raises UnknownUser: if the other user is not a participant.
     """
@@ -147,7 +151,7 @@ async def last_stay(pool: Pool, conversation: bytes, user: bytes) -> Stay | None
 async def set_role(pool: Pool, user: bytes, conversation: bytes, other: bytes, role: Role) -> ParticipantsChange:
     """Set a participant's role: 'admin' or 'member'.
 
-    :raises NotAParticipant, NotAnAdministrator, UnknownUser: as for `remove`.
+    :raises NotAParticipant, NotAGroup, NotAnAdministrator, UnknownUser: as for `remove`.
     :raises LastAdministrator: if no administrator would be left.
     """
     return await _change(pool, _sql.set_role, user, conversation, other, role=role)
@@ -179,8 +183,8 @@ async def change_settings(
 
     :param avatar: an upload of the user's own, or `NO_AVATAR`; as in `store.profiles.change`.
     :param lifetime_s: how long messages live, including existing ones; 0: as long as the deployment keeps them. In a
-        direct conversation, which has no administrators, only this may be changed.
-    :raises NotAParticipant, NotAnAdministrator: as for `remove`.
+        direct conversation, and in that of the user's own devices, only this may be changed.
+    :raises NotAParticipant, NotAGroup, NotAnAdministrator: as for `remove`.
     :raises UnknownAttachment, AttachmentIncomplete, AttachmentUsed: if the group cannot have the avatar.
     """
     parameters = {

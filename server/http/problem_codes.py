@@ -80,6 +80,7 @@ class ProblemCode(Enum):
     REQUEST_TIMEOUT = "request_timeout"
     USERNAME_TAKEN = "username_taken"
     TOKEN_RENEWED = "token_renewed"  # noqa: S105
+    NOT_A_GROUP = "not_a_group"
     NOT_A_REQUEST = "not_a_request"
     NO_PASSWORD = "no_password"  # noqa: S105
     EXTERNAL_LOGIN_NOT_OFFERED = "external_login_not_offered"
@@ -269,6 +270,12 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.USERNAME_TAKEN: ProblemInfo(409, "Username taken", "The username is taken. Choose a different one."),
     ProblemCode.TOKEN_RENEWED: ProblemInfo(
         409, "Token renewed", "The token was renewed, and the new one was used since: go on with the new one."
+    ),
+    ProblemCode.NOT_A_GROUP: ProblemInfo(
+        409,
+        "Not a group",
+        "The conversation is direct, or of your own devices: it has no name or avatar, and nobody joins or leaves it."
+        " Begin a group for that; to end a direct conversation, block the user.",
     ),
     ProblemCode.NOT_A_REQUEST: ProblemInfo(409, "Not a request", "The conversation is not a request, or no longer."),
     ProblemCode.NO_PASSWORD: ProblemInfo(

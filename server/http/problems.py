@@ -33,6 +33,7 @@ from store.errors import (
     Locked,
     NoObjectStore,
     NotAccepted,
+    NotAGroup,
     NotAnAdministrator,
     NotAParticipant,
     NotARequest,
@@ -208,12 +209,20 @@ REFUSALS: Final[dict[type[Exception], tuple[ProblemCode, str]]] = {
     UnknownDevice: (ProblemCode.UNKNOWN_DEVICE, "you have no device with that id"),
     UnknownUser: (ProblemCode.UNKNOWN_USER, "no user has that name or id"),
     NotAnAdministrator: (ProblemCode.NOT_AN_ADMINISTRATOR, "only an administrator of the group may do that"),
+    NotAGroup: (
+        ProblemCode.NOT_A_GROUP,
+        "the conversation is direct, or of your own devices: it has no name or avatar, and nobody joins or leaves it;"
+        " begin a group for that, or block the user",
+    ),
     LastAdministrator: (
         ProblemCode.LAST_ADMINISTRATOR,
         "a group needs an administrator: give the role to another participant first",
     ),
     GroupFull: (ProblemCode.GROUP_FULL, f"the group already has {MAX_PARTICIPANTS} participants, the maximum"),
-    NotARequest: (ProblemCode.NOT_A_REQUEST, "the conversation is not a request: leave it, or block the user"),
+    NotARequest: (
+        ProblemCode.NOT_A_REQUEST,
+        "the conversation is not a request: leave it if it is a group, block the user if it is direct",
+    ),
     AccountClosed: (ProblemCode.ACCOUNT_CLOSED, "the account is to be deleted: log in with keeps_account to keep it"),
     InvitationVoid: (
         ProblemCode.INVITATION_VOID,

@@ -29,7 +29,7 @@ from store.notifiers import WebhookTarget
 from store.objects.folder import Folder
 from store.postgres.pool import Pool
 from tests.dead_jobs import new_dead_job
-from tests.people import new_device, new_group, new_user
+from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.access_rows import (
     FRAME_ROWS,
     MORE_FRAME_ROWS,
@@ -380,6 +380,49 @@ async def test_the_conversation_of_a_users_own_devices_is_to_all_others_as_if_it
                 found_code = await outcome_of(node, row.frame(here(scene, own)), token)
                 if found_code != await outcome_of(node, row.frame(here(scene, uuid4().bytes)), token):
                     wrong.append((name, persona, found_code))
+    assert wrong == []
+
+
+NOT_OF_GROUPS: Final[dict[str, str]] = {
+    "PATCH /v1/conversations/<uuid:conversation>": "not_a_group",
+    "POST /v1/conversations/<uuid:conversation>/participants": "not_a_group",
+    "PATCH /v1/conversations/<uuid:conversation>/participants/<uuid:other>": "not_a_group",
+    "DELETE /v1/conversations/<uuid:conversation>/participants/<uuid:other>": "not_a_group",
+    "show an avatar of a group": "not_a_group",
+    "POST /v1/conversations/<uuid:conversation>/decline": "not_a_request",
+}
+"""What a user is refused in a conversation that is not a group, and that the user takes part in; all else is served."""
+
+
+async def test_routes_about_groups_refuse_direct_conversations_and_that_of_own_devices_by_name(
+    pool: Pool, redis_url: str, tmp_path: Path
+) -> None:
+    """Each route and each frame about a conversation; the refusal says what to do instead."""
+    world = await Callers.make(pool, tmp_path)
+    alice, bob = world.users[Persona.ADMINISTRATOR], world.users[Persona.PARTICIPANT]
+    scene, token = await world.scene(), await world.token(Persona.ADMINISTRATOR)
+    about = [each for each in rows_of_routes() if "<uuid:conversation>" in each[1].path]
+    frames = [row for row in FRAME_ROWS.values() if row.frame(scene) != row.frame(here(scene, uuid4().bytes))]
+    own, _ = await conversations.add_self(pool, alice.user)
+    direct = await new_direct(pool, alice, bob)
+    wrong: list[object] = []
+    for conversation in (own, direct):
+        await say(pool, conversation, alice.user, b"1")
+        there = replace(here(scene, conversation), asked=conversation)
+        async with (
+            open_server(pool, redis_url, ops_token=OPS_TOKEN, objects=world.objects) as server,
+            open_node(pool.url, redis_url) as node,
+        ):
+            for name, route, row in about:
+                answer = await ask(server, route, row, there, token)
+                code = code_of(answer)
+                if code != NOT_OF_GROUPS.get(name) or (code is None and answer.status not in route.statuses):
+                    wrong.append((name, answer.status, code))
+                if code == "not_a_group" and "begin a group" not in msgspec.json.decode(answer.body)["detail"]:
+                    wrong.append((name, answer.body))
+            for row in frames:
+                refused = await outcome_of(node, row.frame(there), token)
+                wrong += [] if refused is None else [(row.frame(there), refused)]
     assert wrong == []
 
 

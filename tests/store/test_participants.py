@@ -10,7 +10,15 @@ import pytest
 
 from client.http import Credentials
 from store import contacts, conversations, messages, notifiers, outbox, participants
-from store.errors import GroupFull, LastAdministrator, NotAnAdministrator, NotAParticipant, Refused, UnknownUser
+from store.errors import (
+    GroupFull,
+    LastAdministrator,
+    NotAGroup,
+    NotAnAdministrator,
+    NotAParticipant,
+    Refused,
+    UnknownUser,
+)
 from store.messages import Committed, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
@@ -144,8 +152,8 @@ async def test_strangers_direct_conversations_and_unknown_users_are_refused(
     nobody = secrets.token_bytes(16)
     assert await refused(participants.add(pool, carol.user, group, carol.user)) is NotAParticipant
     assert await refused(participants.add(pool, alice.user, nobody, carol.user)) is NotAParticipant
-    assert await refused(participants.add(pool, alice.user, direct, carol.user)) is NotAParticipant
-    assert await refused(participants.remove(pool, alice.user, direct, bob.user)) is NotAParticipant
+    assert await refused(participants.add(pool, alice.user, direct, carol.user)) is NotAGroup
+    assert await refused(participants.remove(pool, alice.user, direct, bob.user)) is NotAGroup
     assert await refused(participants.add(pool, alice.user, group, nobody)) is UnknownUser
     assert await refused(participants.remove(pool, alice.user, group, carol.user)) is UnknownUser
     assert await refused(participants.set_role(pool, alice.user, group, carol.user, "admin")) is UnknownUser

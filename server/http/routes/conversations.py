@@ -100,6 +100,7 @@ async def get_conversation(_: Identity, found: Entry, request: Request[None], co
     announces=[Announcements.settings_changed],
     problems=[
         ProblemCode.NOT_FOUND,
+        ProblemCode.NOT_A_GROUP,
         ProblemCode.NOT_AN_ADMINISTRATOR,
         ProblemCode.UNKNOWN_ATTACHMENT,
         ProblemCode.ATTACHMENT_INCOMPLETE,
@@ -111,7 +112,8 @@ async def patch_conversation(
 ) -> Changed:
     """Change the settings of a conversation.
 
-    Fields that the body leaves out stay as they are. A direct conversation has only `lifetime_s`.
+    Fields that the body leaves out stay as they are. A direct conversation, and that of
+    your own devices, has only `lifetime_s`.
     """
     user, body = identity.user, request.body
     changed, settings = await participants.change_settings(

@@ -17,7 +17,12 @@ from store.tokens import Identity
 
 routes = Routes()
 
-_REFUSALS: Final = (ProblemCode.NOT_FOUND, ProblemCode.NOT_AN_ADMINISTRATOR, ProblemCode.UNKNOWN_USER)
+_REFUSALS: Final = (
+    ProblemCode.NOT_FOUND,
+    ProblemCode.NOT_A_GROUP,
+    ProblemCode.NOT_AN_ADMINISTRATOR,
+    ProblemCode.UNKNOWN_USER,
+)
 
 
 @routes.read(
@@ -46,9 +51,7 @@ async def list_participants(identity: Identity, request: Request[PageQuery], con
     body=bodies.AddParticipant,
     announces=[Announcements.participant_added],
     problems=[
-        ProblemCode.NOT_FOUND,
-        ProblemCode.NOT_AN_ADMINISTRATOR,
-        ProblemCode.UNKNOWN_USER,
+        *_REFUSALS,
         ProblemCode.GROUP_FULL,
         ProblemCode.NOT_ACCEPTED,
         ProblemCode.TOO_MANY_CONVERSATIONS,

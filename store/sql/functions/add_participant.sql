@@ -9,7 +9,8 @@
 -- outcome:
 --   'changed'
 --   'again': p_other takes part already
---   'stranger': p_user takes no part, or the group does not exist
+--   'stranger': p_user takes no part, or there is no such conversation
+--   'no_group': the conversation is not a group
 --   'forbidden': p_user is not an administrator
 --   'unknown': p_other does not exist, or is deleted
 --   'full': p_limit users take part
@@ -35,7 +36,7 @@ begin
     perform lock_device_set(p_other, false);
     -- The lock puts this before or after the deletion of the other account (anonymise_user).
     select u.groups_from into setting from users u where u.id = p_other and u.deleted is null for key share;
-    select * into conversation from conversations c where c.id = p_conversation and c.kind = 'group' for no key update;
+    select * into conversation from conversations c where c.id = p_conversation for no key update;
     is_known := has_added(p_other, p_user);
     is_blocker := is_blocked(p_other, p_user);
     is_shown := exists (select from withheld w where w.conversation_id = p_conversation and w.user_id = p_other);
@@ -43,6 +44,7 @@ begin
         when not exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_user) then 'stranger'
         when conversation.id is null then 'stranger'
+        when conversation.kind <> 'group' then 'no_group'
         when not may_change(p_conversation, p_user) then 'forbidden'
         when exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_other) then 'again'

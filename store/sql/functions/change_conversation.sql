@@ -7,7 +7,8 @@
 -- outcome:
 --   'changed'
 --   'again': it was so already
---   'stranger': p_user takes no part, or the conversation has no such setting
+--   'stranger': p_user takes no part, or there is no such conversation
+--   'no_group': the conversation is not a group, which alone has such a setting
 --   'forbidden': p_user is not an administrator
 --   'unattachable', 'incomplete', 'used': it cannot have the avatar (take_avatar)
 -- avatar: as clients are told of it.
@@ -45,7 +46,7 @@ begin
         when conversation.id is null or not exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_user) then 'stranger'
         when conversation.kind <> 'group'
-             and (p_name is not null or p_avatar is not null or p_joiners_see_all is not null) then 'stranger'
+             and (p_name is not null or p_avatar is not null or p_joiners_see_all is not null) then 'no_group'
         when conversation.kind = 'group' and not may_change(p_conversation, p_user) then 'forbidden'
         when (name, new_avatar, joiners_see_all, lifetime_s) is not distinct from (
              conversation.name, conversation.avatar, conversation.joiners_see_all, former_s) then 'again'

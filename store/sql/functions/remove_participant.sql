@@ -3,7 +3,8 @@
 --
 -- outcome:
 --   'changed'
---   'stranger': p_user takes no part, or the group does not exist
+--   'stranger': p_user takes no part, or there is no such conversation
+--   'no_group': the conversation is not a group
 --   'forbidden': p_user is not an administrator
 --   'unknown': p_other takes no part
 create or replace function remove_participant(
@@ -17,11 +18,12 @@ declare
     conversation conversations;
     ended record;
 begin
-    select * into conversation from conversations c where c.id = p_conversation and c.kind = 'group' for no key update;
+    select * into conversation from conversations c where c.id = p_conversation for no key update;
     outcome := case
         when not exists (
             select from participants p where p.conversation_id = p_conversation and p.user_id = p_user) then 'stranger'
         when conversation.id is null then 'stranger'
+        when conversation.kind <> 'group' then 'no_group'
         when p_user <> p_other and not may_change(p_conversation, p_user) then 'forbidden'
         when not exists (
             select from shown_participants p
