@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +25,9 @@ PATIENCE_S: Final = 8.0
 
 JOBS: Final = 8
 """Scenarios wait for clients most of the time."""
+
+INTERRUPTED: Final = 130
+"""The exit status of programs that Ctrl-C ends."""
 
 
 @asynccontextmanager
@@ -68,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     scenarios = _chosen(options.scenario)
     if options.list:
-        print(check_list(scenarios))
+        _show(check_list(scenarios))
         return 0
     if not options.by_hand and not options.command:
         print(
@@ -82,23 +86,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         results = trio.run(run.play_all, jobs)
-    except ExceptionGroup as group:
-        broken, others = group.split(BrokenAdapter)
-        if broken is None or others is not None:
-            raise
-        print(_first(broken), file=sys.stderr)
-        return 2
-    print(as_table(run.client, results))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BaseExceptionGroup as group:
+        return _status_of(group)
     if options.json is not None:
         options.json.write_text(json.dumps(as_json(run.client, results), indent=1) + "\n")
+    _show(as_table(run.client, results))
     return int(any(each.verdict == "failed" for each in results))
 
 
-def _first(group: ExceptionGroup[BrokenAdapter]) -> Exception:
-    error: Exception = group
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _show(text: str) -> None:
+    """Print; a reader who has seen enough, such as `head`, is no fault."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python writes what is left once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _status_of(group: BaseExceptionGroup[BaseException]) -> int:
+    """The exit status after errors, which it raises again if they are neither an adapter's nor Ctrl-C."""
+    if group.subgroup(KeyboardInterrupt) is not None:
+        return INTERRUPTED
+    broken, others = group.split(BrokenAdapter)
+    if broken is None or others is not None:
+        raise group
+    print(_first(broken), file=sys.stderr)
+    return 2
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
 
 
 if __name__ == "__main__":

@@ -45,15 +45,20 @@ class Driver(Protocol):
     :ivar name: of the client, with its version.
     :ivar can: the optional commands and fields that there are: scenarios that need others are left out.
     :ivar patience_s: the time that the client has for each step.
+    :ivar tells_outcomes: `tell` returns once the client has an outcome, and returns it; else the kit asks by `look`.
     """
 
     name: str
     can: frozenset[str]
     patience_s: float
+    tells_outcomes: bool
 
     @property
     def is_broken(self) -> bool:
         """Whether it can be used no more."""
+
+    def say(self, text: str) -> None:
+        """Tell a person what goes on."""
 
     async def tell(self, command: str, fields: Fields) -> Fields:
         """Have the client do something; returns the answer once it is done, or refused.
@@ -79,6 +84,7 @@ class ClientAdapter:
         self.name = ""
         self.can: frozenset[str] = frozenset()
         self.patience_s = patience_s
+        self.tells_outcomes = True
         self._stream = stream
         self._lock = trio.Lock()
         self._number = 0
@@ -89,6 +95,9 @@ class ClientAdapter:
     @property
     def is_broken(self) -> bool:
         return self._broken is not None
+
+    def say(self, text: str) -> None:
+        """An adapter need not know what goes on."""
 
     async def run(self) -> None:
         """Read the answers; ends with the stream."""

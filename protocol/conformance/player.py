@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 import trio
 from msgspec import Struct
 
-from protocol.conformance import settled
+from protocol.conformance import settled, words
 from protocol.conformance.double import FIRST_TOKEN, Double, Heard
 from protocol.conformance.driver import BrokenAdapter, CheckFailed, Driver
 from protocol.conformance.gateway import Gateways, open_gateways
@@ -28,6 +28,7 @@ class Result(Struct, frozen=True):
 
     :ivar reason: why it failed or was left out; empty if it passed.
     :ivar step: the number of the step that failed, from 1; None if none did.
+    :ivar section: of the rule that holds in every scenario, and that the client has broken; None if it has not.
     """
 
     scenario: Scenario
@@ -35,6 +36,7 @@ class Result(Struct, frozen=True):
     seconds: float = 0.0
     reason: str = ""
     step: int | None = None
+    section: str | None = None
 
 
 async def play(scenario: Scenario, driver: Driver) -> Result:
@@ -44,6 +46,7 @@ async def play(scenario: Scenario, driver: Driver) -> Result:
     """
     if missing := [need for need in scenario.needs if need not in driver.can]:
         return Result(scenario, "left out", reason=f"the adapter cannot do: {', '.join(missing)}")
+    driver.say(f"\n{scenario.name}: a client must {scenario.title} (SPEC {', '.join(scenario.sections)})")
     began = trio.current_time()
     double = Double(trio.current_time, scenario.features)
     async with open_gateways(double) as gateways:
@@ -51,7 +54,8 @@ async def play(scenario: Scenario, driver: Driver) -> Result:
         reason = await player.run() or await _stop(driver)
     seconds = trio.current_time() - began
     if reason is not None:
-        return Result(scenario, "failed", seconds, reason, player.step)
+        section = gateways.violation.section if gateways.violation is not None else None
+        return Result(scenario, "failed", seconds, reason, player.step, section)
     return Result(scenario, "passed", seconds)
 
 
@@ -80,6 +84,7 @@ class _Player:
         self._at = 0
         self._labels: dict[str, tuple[int, float]] = {}
         self._kept: dict[str, Fields] = {}
+        self._asked: dict[str, tuple[str, Fields]] = {}
         self._outcomes: dict[str, Fields] = {}
         self._has_started = False
         self._failure: str | None = None
@@ -120,6 +125,9 @@ class _Player:
 
     async def _do(self, step: Fields, nursery: trio.Nursery) -> None:
         [verb] = STEPS & step.keys()
+        if verb in ("server", "fault", "await"):
+            about = self._stage.about(step["server"]) if verb == "server" else ""
+            self._driver.say(words.event(verb, step[verb], self._arguments(step, verb), about))
         match verb:
             case "client":
                 await self._have_client_do(step, nursery)
@@ -130,7 +138,7 @@ class _Player:
             case "outcome":
                 await self._check_outcome(step["outcome"], step["is"], step)
             case "state":
-                expected = step.get("shown") or show(step["state"])
+                expected = step.get("shown") or words.state(step["state"])
                 await self._driver.look(expected, lambda state: self._judge(state, step["state"], step))
             case "ping":
                 await self._driver.tell("ping", {})
@@ -160,6 +168,8 @@ class _Player:
             fields = {"keep": self._has_started, **fields, **self._login()}
             self._has_started = True
         if "as" in step:
+            self._asked[step["as"]] = command, fields
+        if "as" in step and self._driver.tells_outcomes:
             nursery.start_soon(self._run_command, command, fields, step["as"])
             await self._let_readers_take()
         else:
@@ -176,6 +186,9 @@ class _Player:
         self._changed.unpark_all()
 
     async def _check_outcome(self, name: str, pattern: Fields, step: Fields) -> None:
+        if not self._driver.tells_outcomes:
+            await self._driver.look(words.outcome(*self._asked[name], pattern), lambda _: None)
+            return
         with trio.move_on_after(self._driver.patience_s):
             await self._wait(lambda: name in self._outcomes)
         if name not in self._outcomes:

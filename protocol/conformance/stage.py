@@ -40,6 +40,12 @@ class Stage:
         """The names of all steps `server`."""
         return sorted(_ACTS)
 
+    @staticmethod
+    def about(what: str) -> str:
+        """What a step `server` does: the first line of its docstring; empty if its name says all."""
+        lines = (getattr(_ACTS.get(what), "__doc__", None) or "").strip().splitlines()
+        return lines[0] if lines else ""
+
     def begin_talks(self, talks: Fields) -> None:
         """Begin conversations, without a push."""
         for name, told in talks.items():
