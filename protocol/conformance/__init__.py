@@ -16,5 +16,6 @@ This is the one folder of `protocol` that does I/O and knows a clock; nothing of
 | `stage` | the steps in which the server and other users act |
 | `driver`, `by_hand` | the client under test: driven by an adapter, or by a person |
 | `player`, `kit` | one scenario, step by step; all of them, several at a time |
-| `report` | which scenarios and sections passed |
+| `words` | a scenario in words, for that person |
+| `report`, `sections` | which scenarios and sections passed; the sections without a scenario |
 """

@@ -8,14 +8,22 @@ from typing import Any
 
 from protocol import limits
 from protocol.conformance.player import Result, Verdict
+from protocol.conformance.sections import NOT_COVERED, RULES
 
 
 def sections_of(results: Iterable[Result]) -> dict[str, Verdict]:
-    """The verdict on each section, in their order: failed if a scenario about it failed, left out if all were."""
+    """The verdict on each section, in their order: failed if a scenario about it failed, left out if all were.
+
+    Every scenario is about the rules that hold at any time; one that was broken fails its own section beside them.
+    """
     verdicts: defaultdict[str, set[Verdict]] = defaultdict(set)
     for result in results:
         for section in result.scenario.sections:
             verdicts[section].add(result.verdict)
+        for section in RULES if result.verdict == "passed" else ():
+            verdicts[section].add("passed")
+        if result.section is not None:
+            verdicts[result.section].add("failed")
     order: tuple[Verdict, ...] = ("failed", "passed", "left out")
     return {section: next(each for each in order if each in verdicts[section]) for section in sorted(verdicts, key=_by)}
 
@@ -35,6 +43,7 @@ def as_json(client: str, results: Sequence[Result]) -> dict[str, Any]:
             "seconds": round(result.seconds, 3),
             "reason": result.reason,
             "step": result.step,
+            "section": result.section,
         }
         for result in results
     ]
@@ -43,6 +52,7 @@ def as_json(client: str, results: Sequence[Result]) -> dict[str, Any]:
         "protocol_version": limits.PROTOCOL_VERSION,
         "scenarios": scenarios,
         "sections": sections_of(results),
+        "not_covered": NOT_COVERED,
     }
 
 
@@ -60,6 +70,9 @@ def as_table(client: str, results: Sequence[Result]) -> str:
         if each.reason:
             where = "" if each.step is None else f", step {each.step}"
             lines += ["", f"{each.scenario.name}{where}: {each.scenario.title}", f"    {each.reason}"]
+    lines += ["", "Sections without a scenario:"]
+    for reason in dict.fromkeys(NOT_COVERED.values()):
+        lines.append(f"    {' '.join(section for section, why in NOT_COVERED.items() if why == reason)}: {reason}")
     return "\n".join(lines)
 
 
