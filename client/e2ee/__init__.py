@@ -9,6 +9,7 @@
 | `known` | devices of others: identities, changes, safety numbers |
 | `reading` | from envelopes and contents to plaintexts |
 | `writing` | from plaintexts to contents, and the devices that lack a key |
+| `given_keys` | the keys that other devices got, and may have again |
 | `keyring` | all of these of one device, in transactions; without I/O but for its file |
 | `correspondent` | the keyring over a connection: it publishes, sends, repeats and catches up |
 | `files` | the encryption of files |

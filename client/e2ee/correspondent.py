@@ -200,6 +200,23 @@ class Correspondent:
                         raise
             raise TooManyChanges
 
+    async def give_key_again(self, message: Message, device: bytes) -> bytes | None:
+        """An envelope of a message that this device has sent, for a device that lacks the key of it, such as one that
+        was away for longer than the server keeps envelopes; see `client.e2ee.given_keys`.
+
+        :return: None if that device may not have the key, or has no keys for a session.
+        :raises RequestRefused, NoReply, Unreachable: if the devices, or a key for a session, have to be asked for.
+        """
+        async with self._locks[message.conversation]:
+            await self.refresh(message.conversation)
+            found = self.keyring.was_given(message, device)
+            if found is None:
+                return None
+            user, has_session = found
+            if not has_session:
+                await self._claim([user])
+            return self.keyring.give_again(message, device)
+
     async def watch(self, conversation: bytes, on_refreshed: Callable[[], object] = lambda: None) -> None:
         """Tell changes of a conversation's devices as soon as the server tells that there are some; ends only by being
         cancelled.

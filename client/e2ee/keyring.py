@@ -14,12 +14,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from client.e2ee import KEYS, SEALED, known, own_keys, reading, writing
+from client.e2ee import KEYS, SEALED, given_keys, known, own_keys, reading, writing
 from client.e2ee.own_keys import KeyUpload
 from client.e2ee.ratchets import Ratchets, Undecryptable
 from client.e2ee.reading import UnreadableMessage
 from client.e2ee.records import (
     DeviceSet,
+    GivenKey,
     KeyChange,
     Outgoing,
     OwnDevice,
@@ -34,9 +35,6 @@ from client.e2ee.wire import TEXT, Malformed, Plaintext, Sealed
 from client.e2ee.writing import KeyMessage
 from client.held import Entry
 from protocol.frames import HeldKeys, ListedDevice, Message, Tombstone
-
-SLACK_US: Final = 600_000_000
-"""The clocks of this machine and of the server may differ by this much."""
 
 Clock = Callable[[], float]
 
@@ -91,12 +89,15 @@ class Keyring:
                     self._keep_one(tx, own, entry)
 
     def _keep_one(self, tx: Transaction, own: OwnDevice, message: Message) -> None:
+        if reading.is_key_message(message) or message.envelope is not None:
+            self._take_keys(tx, own, message)
         if not reading.is_key_message(message):
             reading.read(tx, self._ratchets, message)
-            return
+
+    def _take_keys(self, tx: Transaction, own: OwnDevice, message: Message) -> None:
         try:
             with tx.part():
-                reading.take_keys(tx, self._ratchets, own, message)
+                reading.take_keys(tx, self._ratchets, own, message, self._clock())
         except Undecryptable:
             if message.device is not None:
                 reading.distrust_sessions(tx, message.device, self._clock())
@@ -133,6 +134,7 @@ class Keyring:
                     tx.drop(ReadProgress, conversation)
                     tx.drop(DeviceSet, conversation)
                     tx.drop(SenderRatchet, conversation)
+                    tx.drop_all(GivenKey, of=conversation)
                     continue
                 for plain in tx.all(Plain, of=conversation) if first_seq > 1 else ():
                     if plain.seq < first_seq:
@@ -142,7 +144,7 @@ class Keyring:
     def earliest(self) -> int:
         """No earlier message is for this device: when it was made, in microseconds since 1970, by any clock."""
         with self._step() as (_, own):
-            return own.since - SLACK_US
+            return own.since - reading.SLACK_US
 
     # Devices.
 
@@ -223,6 +225,20 @@ class Keyring:
         """See `client.e2ee.writing.have_shared`."""
         with self._vault.transaction() as tx:
             writing.have_shared(tx, conversation, message, at)
+            given_keys.note_given(tx, conversation, message)
+
+    def was_given(self, message: Message, device: bytes) -> tuple[bytes, bool] | None:
+        """See `client.e2ee.given_keys.given_key`: the user of that device, and whether there is a session with it."""
+        with self._vault.transaction() as tx:
+            given = given_keys.given_key(tx, message, device)
+            if given is None:
+                return None
+            return given.recipient.user, not writing.without_session(tx, [given.recipient])
+
+    def give_again(self, message: Message, device: bytes) -> bytes | None:
+        """See `client.e2ee.given_keys.give_again`."""
+        with self._step() as (tx, own):
+            return given_keys.give_again(tx, self._ratchets, own, message, device)
 
     def queue(self, message: Outgoing) -> None:
         """The user has written a message."""

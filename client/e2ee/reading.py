@@ -33,12 +33,18 @@ from client.e2ee.wire import (
     decode,
     unpad,
 )
+from protocol import limits
 from protocol.frames import Message
 
 Reason: TypeAlias = Literal["before", "no_key", "broken"]
 """Why a message cannot be read: it was sent before this device was there, its key has not come, or it is not what its
 sender has encrypted for this place."""
 
+
+SLACK_US: Final = 600_000_000
+"""The clocks of this machine and of the server may differ by this much."""
+
+DAY_S: Final = 86400.0
 
 STALE_S: Final = 3600.0
 """From one session that is begun because of a message that cannot be decrypted to the next one with the same device."""
@@ -50,19 +56,24 @@ class UnreadableMessage(Struct, frozen=True):
     reason: Reason
 
 
-def take_keys(tx: Transaction, ratchets: Ratchets, own: OwnDevice, message: Message) -> None:
-    """Take a key message: the key in this device's envelope, or that it has none. To take it again changes nothing.
+def take_keys(tx: Transaction, ratchets: Ratchets, own: OwnDevice, message: Message, now: float) -> None:
+    """Take the key in this device's envelope of a message, or that a key message has none for it. To take it again
+    changes nothing.
 
+    A key message brings a key before its contents. A content has one if its sender gives a key again.
+
+    :param now: in seconds since 1970.
     :raises Malformed, Undecryptable: if there is no key in it, though there should be; the vault stays as it was.
     """
-    ratchet = decode(message.content, KeyContent).ratchet
+    brings_keys = is_key_message(message)
+    content = decode(message.content, KeyContent) if brings_keys else decode(message.content, SealedContent)
     if message.device is None or message.device == own.device:
         return
-    name = reader_name(message.device, ratchet)
+    name = reader_name(message.device, content.ratchet)
     if tx.get(Reader, name) is not None:
         return
     if message.envelope is None:
-        if message.has_envelopes:
+        if brings_keys and message.has_envelopes and not _may_have_gone(message, own, now):
             tx.put(NotForUs(message.conversation), name)
         return
     envelope = decode(message.envelope, Envelope)
@@ -79,10 +90,16 @@ def take_keys(tx: Transaction, ratchets: Ratchets, own: OwnDevice, message: Mess
     if not is_for_here or message.temp_id not in (None, share.temp_id):
         raise Malformed("a key for another place")
     state, shared, first_index = ratchets.new_reader(share.key)
-    if shared != ratchet:
+    if shared != content.ratchet:
         raise Malformed("the key of another ratchet")
     tx.put(Reader(message.conversation, message.sender, state, first_index), name)
     tx.drop(NotForUs, name)
+
+
+def _may_have_gone(message: Message, own: OwnDevice, now: float) -> bool:
+    """Whether there may have been an envelope for this device, which the server keeps no longer (SPEC 19.14)."""
+    age_s = now - message.created / 1_000_000
+    return message.created > own.since - SLACK_US and age_s > limits.ENVELOPE_DAYS * DAY_S - SLACK_US / 1_000_000
 
 
 def _decrypt(

@@ -131,6 +131,17 @@ class SenderRatchet(Struct, frozen=True, tag="sender_ratchet"):
     has_key: list[HasKey] = []
 
 
+class GivenKey(Struct, frozen=True, tag="given_key"):
+    """The key of a ratchet of this device as another device got it first: that device may have it again, and no other
+    one. By device and ratchet, a shelf for each conversation.
+
+    :ivar key: of the contents from that time on.
+    """
+
+    recipient: Recipient
+    key: bytes
+
+
 class Reader(Struct, frozen=True, tag="reader"):
     """The reader's end of a ratchet of some device. By `client.e2ee.reading.reader_name`.
 
@@ -144,7 +155,7 @@ class Reader(Struct, frozen=True, tag="reader"):
 
 
 class NotForUs(Struct, frozen=True, tag="not_for_us"):
-    """A ratchet whose key came to other devices only. Named as a `Reader`."""
+    """A ratchet whose key came to other devices only, as far as the server can still tell. Named as a `Reader`."""
 
     conversation: bytes
 

@@ -50,7 +50,8 @@ MOST_CONTENTS: Final = 100
 """By one ratchet, as Matrix has it: a thief of its key reads no more."""
 
 MOST_AGE_S: Final = 7 * 86400.0
-"""Of a ratchet. The server keeps envelopes for 30 days, so a device that comes back within 23 finds each key."""
+"""Of a ratchet. The server keeps envelopes for 30 days (`limits.ENVELOPE_DAYS`): a device that was away for less finds
+each key. One that was away for longer finds those of contents of the last 23 days (`client.e2ee.given_keys`)."""
 
 ENVELOPES: Final = 128
 """In one key message: of about 800 bytes each, half of what a send may have."""
@@ -61,12 +62,14 @@ class KeyMessage(Struct, frozen=True):
 
     :ivar envelopes: (device, envelope).
     :ivar recipients: the devices that have the key once it is accepted.
+    :ivar key: of that ratchet.
     """
 
     content: bytes
     envelopes: list[tuple[bytes, bytes]]
     ratchet: str
     recipients: list[Recipient]
+    key: bytes
 
 
 def take_set(
@@ -194,24 +197,36 @@ def share_key(
     """A key message for some of these devices, with the key of the contents from the next one on; None if there is no
     session with any of them."""
     sender = _present_sender(tx, conversation, now) or _new_sender(tx, ratchets, own, conversation, now)
-    key = ratchets.sender_key(sender.state)
-    identity = published_identity(own, ratchets)
+    key, identity = ratchets.sender_key(sender.state), published_identity(own, ratchets)
     envelopes: list[tuple[bytes, bytes]] = []
     reached: list[Recipient] = []
     for recipient in recipients:
-        sessions = _sessions(tx, recipient)
-        if sessions is None:
-            continue
         share = KeyShare(conversation, own.user, own.device, recipient.device, temp_id, key)
-        state, (kind, body) = ratchets.encrypt(sessions.sessions[0], encode(share))
-        tx.put(replace(sessions, sessions=[state, *sessions.sessions[1:]]), recipient.device)
-        envelopes.append((recipient.device, encode(Envelope(VERSION, identity, kind, body))))
+        envelope = envelope_for(tx, ratchets, identity, recipient, share)
+        if envelope is None:
+            continue
+        envelopes.append((recipient.device, envelope))
         reached.append(recipient)
         if len(reached) == ENVELOPES:
             break
     if not reached:
         return None
-    return KeyMessage(encode(KeyContent(VERSION, sender.ratchet)), envelopes, sender.ratchet, reached)
+    return KeyMessage(encode(KeyContent(VERSION, sender.ratchet)), envelopes, sender.ratchet, reached, key)
+
+
+def envelope_for(
+    tx: Transaction, ratchets: Ratchets, identity: bytes, recipient: Recipient, share: KeyShare
+) -> bytes | None:
+    """A key, encrypted for a device; None if there is no session with it.
+
+    :param identity: that this device publishes.
+    """
+    sessions = _sessions(tx, recipient)
+    if sessions is None:
+        return None
+    state, (kind, body) = ratchets.encrypt(sessions.sessions[0], encode(share))
+    tx.put(replace(sessions, sessions=[state, *sessions.sessions[1:]]), recipient.device)
+    return encode(Envelope(VERSION, identity, kind, body))
 
 
 def _new_sender(tx: Transaction, ratchets: Ratchets, own: OwnDevice, conversation: bytes, now: float) -> SenderRatchet:

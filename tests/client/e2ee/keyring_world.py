@@ -60,6 +60,11 @@ class Device:
         self.vault.close()
         self._open()
 
+    def lose_keys(self) -> None:
+        self.vault.close()
+        self.path.unlink()
+        self._open()
+
     def take(self, message: Message) -> None:
         self.messages.append(message)
         self.keyring.keep([message])
@@ -103,12 +108,21 @@ class KeyringWorld:
         id_ = next(self._numbers).to_bytes(16, "big")
         device = Device(self, user.encode().ljust(16, b"."), id_, self._folder / f"{id_.hex()}.keys")
         self._all.append(device)
+        self._publish_first(device)
+        self.devices.append(device)
+        return device
+
+    def replace_keys(self, device: Device) -> None:
+        """The device has lost its keys, and publishes another identity."""
+        device.lose_keys()
+        self._pools[device.id] = []
+        self._publish_first(device)
+
+    def _publish_first(self, device: Device) -> None:
         upload = device.keyring.next_upload(HeldKeys(0, None, 0, b"h", []))
         assert upload is not None
         self.publish(device, upload)
-        self.devices.append(device)
         self.version += 1
-        return device
 
     def publish(self, device: Device, upload: KeyUpload) -> None:
         self._identities[device.id] = upload.identity
@@ -199,7 +213,7 @@ class KeyringWorld:
             TALK,
             seq,
             seq.to_bytes(16, "big"),
-            seq,
+            round(self.clock() * 1_000_000),
             device.user,
             content_type,
             content,
