@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
 
+from client.e2ee.contents import Plaintext, Reaction
 from client.e2ee.reading import Reason, UnreadableMessage
-from client.e2ee.wire import Plaintext
 from client.held import Entry
 from client.signs import Sign
 from client.terminal import local_time, printable
@@ -48,8 +48,10 @@ def names_of(participants: Iterable[Participant]) -> dict[bytes, str]:
 def text_of(entry: Entry, reading: Reading) -> str:
     """The text of a message, or why it cannot be read."""
     match reading:
+        case Plaintext(reaction=Reaction(text=emoji)):
+            return f"(reacts with {emoji})" if emoji else "(takes a reaction back)"
         case Plaintext():
-            return reading.text
+            return reading.text or ", ".join(file.name for file in reading.files)
         case UnreadableMessage():
             return UNREADABLE[reading.reason]
     if isinstance(entry, Tombstone):

@@ -10,10 +10,11 @@ import trio
 
 from client.chat_files import not_possible, target_of, upload
 from client.commands import NotPossible
+from client.e2ee.contents import EncryptedFile, Plaintext
 from client.e2ee.files import decrypt_file, encrypt_file, new_key
 from client.e2ee.keyring import Keyring
 from client.e2ee.records import SendingFile
-from client.e2ee.wire import EncryptedFile, Malformed, Plaintext
+from client.e2ee.wire import Malformed
 from client.object_store import ObjectStore
 from client.progress import progress_bar
 from client.session import Session

@@ -8,10 +8,10 @@ from typing import Protocol
 from client.chat_files import save, upload
 from client.commands import NotPossible
 from client.e2ee import SEALED
+from client.e2ee.contents import Plaintext, Quote
 from client.e2ee.correspondent import Correspondent
 from client.e2ee.keyring import Keyring
 from client.e2ee.reading import UnreadableMessage
-from client.e2ee.wire import Plaintext, Quote
 from client.lines import CONTENT_TYPE, QUOTED, Reading, text_of
 from client.sealed_files import SealedFiles
 from client.session import Session
@@ -95,7 +95,7 @@ class SealedWriter:
         quote = None
         if reply_to is not None:
             quoted = text_of(reply_to, self.read(reply_to))[:QUOTED]
-            quote = Quote(reply_to.seq, reply_to.sender, quoted)
+            quote = Quote(reply_to.sender, quoted)
         seq = None if reply_to is None else reply_to.seq
         return await self._correspondent.send(conversation, Plaintext(_sendable(text), quote=quote), reply_to=seq)
 

@@ -3,6 +3,7 @@
 | module | about |
 |---|---|
 | `ratchets`, `vodozemac_ratchets` | the interface to the cryptography; its implementation by one library |
+| `contents` | what a message says |
 | `wire` | the bytes that devices exchange |
 | `vault`, `records` | the encrypted file with all keys, and what lies in it |
 | `own_keys` | this device's identity and one-time keys |

@@ -11,9 +11,10 @@ import trio
 
 from client import backoff
 from client.e2ee import KEYS, SEALED
+from client.e2ee.contents import Plaintext
 from client.e2ee.keyring import Keyring
 from client.e2ee.records import KeyChange, Outgoing, Recipient
-from client.e2ee.wire import KIND, Plaintext
+from client.e2ee.wire import KIND
 from client.errors import ClientFailure, NoReply, RequestRefused, Unreachable
 from client.session import Session
 from protocol import limits

@@ -15,6 +15,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from client.e2ee import KEYS, SEALED, given_keys, known, own_keys, reading, writing
+from client.e2ee.contents import CONTENT, Plaintext, encode_content
 from client.e2ee.own_keys import KeyUpload
 from client.e2ee.ratchets import Ratchets, Undecryptable
 from client.e2ee.reading import UnreadableMessage
@@ -31,7 +32,7 @@ from client.e2ee.records import (
     SendingFile,
 )
 from client.e2ee.vault import Transaction, Vault
-from client.e2ee.wire import TEXT, Malformed, Plaintext, Sealed
+from client.e2ee.wire import Malformed, Sealed
 from client.e2ee.writing import KeyMessage
 from client.held import Entry
 from protocol.frames import HeldKeys, ListedDevice, Message, Tombstone
@@ -265,10 +266,10 @@ class Keyring:
                     temp_id,
                     b"",
                     0,
-                    TEXT,
+                    CONTENT,
                     message.reply_to or 0,
                     False,
-                    message.body,
+                    encode_content(message.body),
                 )
                 content = writing.seal(tx, self._ratchets, own, sealed, self._clock())
                 message = replace(message, content=content, devices_version=held.version)
@@ -309,10 +310,10 @@ class Keyring:
                 message.temp_id or (kept.temp_id if kept is not None else b""),
                 message.message,
                 (message.revision or 0) + 1,
-                TEXT,
+                CONTENT,
                 message.reply_to or 0,
                 bool(message.is_quiet),
-                body,
+                encode_content(body),
             )
             return writing.seal(tx, self._ratchets, own, sealed, self._clock()), held.version
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from client.e2ee import KEYS, SEALED
+from client.e2ee.contents import CONTENT, NotContent, Plaintext, decode_content
 from client.e2ee.known import take_sender
 from client.e2ee.ratchets import OlmMessage, Ratchets, TooEarly, Undecryptable
 from client.e2ee.records import (
@@ -27,7 +28,6 @@ from client.e2ee.wire import (
     KeyContent,
     KeyShare,
     Malformed,
-    Plaintext,
     Sealed,
     SealedContent,
     decode,
@@ -171,7 +171,8 @@ def _open(tx: Transaction, ratchets: Ratchets, message: Message, kept: Plain | N
         raise Malformed("the ratchet of another conversation")
     plaintext, index = ratchets.decrypt_as_reader(reader.state, content.ciphertext)
     sealed = decode(unpad(plaintext), Sealed)
-    _check_place(sealed, message, kept)
+    body = _content_of(sealed)
+    _check_place(sealed, body, message, kept)
     use, at = Used(message.message, sealed.revision), index.to_bytes(4, "big")
     shown = Shown(message.message)
     if tx.get(Used, at, of=name) not in (None, use) or tx.get(Shown, sealed.temp_id, of=message.sender) not in (
@@ -182,14 +183,21 @@ def _open(tx: Transaction, ratchets: Ratchets, message: Message, kept: Plain | N
     tx.put(use, at, of=name)
     if sealed.temp_id:
         tx.put(shown, sealed.temp_id, of=message.sender)
-    plain = Plain(
-        message.message, message.seq, sealed.revision, digest_of(message.content), sealed.temp_id, sealed.body
-    )
+    plain = Plain(message.message, message.seq, sealed.revision, digest_of(message.content), sealed.temp_id, body)
     tx.put(plain, message.message, of=message.conversation)
-    return sealed.body
+    return body
 
 
-def _check_place(sealed: Sealed, message: Message, kept: Plain | None) -> None:
+def _content_of(sealed: Sealed) -> Plaintext:
+    if sealed.content_type != CONTENT:
+        raise Malformed(f"a content of the type {sealed.content_type}")
+    try:
+        return decode_content(sealed.body)
+    except NotContent as error:
+        raise Malformed(str(error)) from None
+
+
+def _check_place(sealed: Sealed, body: Plaintext, message: Message, kept: Plain | None) -> None:
     """
     :raises Malformed: if a content was encrypted for another place than this message (SPEC 20.2).
     """
@@ -199,7 +207,7 @@ def _check_place(sealed: Sealed, message: Message, kept: Plain | None) -> None:
         == (message.conversation, message.sender, message.device, revision)
         and sealed.edits == (message.message if revision else b"")
         and (sealed.reply_to, sealed.is_quiet) == (message.reply_to or 0, bool(message.is_quiet))
-        and {file.attachment for file in sealed.body.files} == set(message.attachments or ())
+        and {file.attachment for file in body.files} == set(message.attachments or ())
     )
     known = {each for each in (message.temp_id, kept and kept.temp_id) if each}
     if not is_here or (known and known != {sealed.temp_id} and not (revision and not sealed.temp_id)):

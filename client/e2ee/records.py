@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from client.e2ee.wire import Plaintext
+from client.e2ee.contents import Plaintext
 
 MAX_SESSIONS: Final = 5
 """With one device: both ends may begin sessions at the same time, and last-resort keys begin several."""

@@ -24,9 +24,6 @@ KIND: Final = "olm"
 
 KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
-TEXT: Final = "text/plain"
-"""The content type of texts, which is within the plaintext."""
-
 SMALLEST_BYTES: Final = 128
 STEP_BYTES: Final = 1024
 """The length of a padded plaintext is one of 128, 256, 512, 1024, 2048, 3072 and so on (SPEC 20.3)."""
@@ -114,41 +111,13 @@ class KeyShare(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
     key: bytes
 
 
-class EncryptedFile(Struct, frozen=True):
-    """An attachment of the message: the file with its name and size as they were.
-
-    :ivar key: of `client.e2ee.files`.
-    """
-
-    attachment: bytes
-    name: str
-    size_bytes: int
-    key: bytes
-
-
-class Quote(Struct, frozen=True):
-    """The message that a reply answers, and its beginning as the writer of the reply saw it."""
-
-    seq: int
-    user: bytes
-    text: str
-
-
-class Plaintext(Struct, frozen=True):
-    """What a user has written."""
-
-    text: str
-    files: list[EncryptedFile] = []
-    quote: Quote | None = None
-
-
 class Sealed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The plaintext of a content.
 
     :ivar temp_id: of the message; of an edit, that of the message that it edits, if this device has known it.
     :ivar edits: the id of the message that an edit is for; empty for a message as it is sent.
     :ivar revision: 0 for a message as it is sent.
-    :ivar content_type: of the text.
+    :ivar body: in the format that `content_type` names, such as `client.e2ee.contents.CONTENT`.
     """
 
     conversation: bytes
@@ -160,7 +129,7 @@ class Sealed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     content_type: str
     reply_to: int
     is_quiet: bool
-    body: Plaintext
+    body: bytes
 
 
 def encode(value: Struct) -> bytes:

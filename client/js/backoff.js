@@ -20,12 +20,12 @@ export class Backoff {
     this.#moveAt = Date.now() + ms
   }
 
-  /** @param {number} code of the close, 0 if there is none @returns {number} ms */
-  next(code) {
+  /** @param {number} code of the close, 0 if there is none @param {number} leastMs for which a full gateway asks @returns {number} ms */
+  next(code, leastMs = 0) {
     const leftMs = this.#moveAt - Date.now()
     const isMove = this.#moveAt && leftMs > -LATE_MS
     this.#moveAt = 0
     if (isMove) return Math.max(leftMs, 0)
-    return Math.random() * Math.min(MOST_MS, (CLOSE_DELAYS_MS[code] ?? FIRST_MS) * 2 ** this.#failures++)
+    return leastMs + Math.random() * Math.min(MOST_MS, (CLOSE_DELAYS_MS[code] ?? FIRST_MS) * 2 ** this.#failures++)
   }
 }

@@ -12,23 +12,24 @@
 //   end (code, reason)            for good: something has to change before another attempt
 // `features` is a Set and `limits` a Map: the features and limits of the server's welcome (11).
 
-import { Backoff } from './backoff.js'
 import { equal, uuid7 } from './bytes.js'
-import { Connection } from './connection.js'
+import { CONTENT_TYPE, encodeContent } from './contents.js'
 import { ConnectionLost } from './errors.js'
 import { Events } from './events.js'
 import { Journal } from './journal.js'
+import { Link } from './link.js'
 import { Mailbox } from './mailbox.js'
 import { MarkSender } from './mark_sender.js'
 import { Outbox } from './outbox.js'
+import { written } from './own_writes.js'
 import { Renewal } from './renewal.js'
 import { Synchronizer } from './synchronizer.js'
-import { FINAL_CLOSES, VERSION } from './tables.js'
-import { Timers } from './timers.js'
+import { VERSION } from './tables.js'
 
 export { ConnectionLost, RequestRefused } from './errors.js'
 
 /** @typedef {import('./codec.js').Frame} Frame */
+/** @typedef {import('./connection.js').Connection} Connection */
 /** @typedef {import('./http.js').Login} Login */
 /**
  * @typedef {object} Options
@@ -42,19 +43,10 @@ export { ConnectionLost, RequestRefused } from './errors.js'
 const NAME = 'alo-js/0.1.0' // 3.2
 
 export class Client extends Events {
-  /** @type {Connection | undefined} the one that was welcomed last */
-  #connection
-  #isLeaving = false
-  #hasEnded = false
-  #turn = 0
-  #timers = new Timers()
-  #backoff = new Backoff()
+  #link
   #renewal = new Renewal(this)
   #marks = new MarkSender(this)
   #ahead = 0 // the ms by which the server's clock is ahead of this one
-  /** @type {Connection | undefined} */
-  #opening
-  #WebSocket
   #synchronizer
   #outbox
   #encryption
@@ -66,27 +58,33 @@ export class Client extends Events {
    */
   constructor(urls, token, { WebSocket = globalThis.WebSocket, name = NAME, came = 0, journal = new Journal(), encryption } = {}) {
     super()
-    this.urls = urls
     this.token = token
     this.came = came
     this.name = name
     this.journal = journal
     this.mailbox = new Mailbox(journal)
-    this.#WebSocket = WebSocket
+    this.#link = new Link(urls, WebSocket, {
+      hello: () => ({ type: 'hello', token: this.token, version: VERSION, client: this.name }),
+      misfit: (welcome) => this.#misfit(welcome),
+      opened: (connection, welcome, former) => this.#opened(connection, welcome, former),
+      pushed: (frame, connection) => this.#pushes[frame.type]?.(frame, connection),
+      lost: (code, reason) => this.#lost(code, reason),
+      ended: (code, reason) => this.emit('end', code, reason),
+    })
     this.features = /** @type {Set<string>} */ (new Set())
     this.limits = /** @type {Map<string, number>} */ (new Map())
     this.user = this.device = /** @type {Uint8Array | undefined} */ (undefined)
     this.#encryption = encryption?.(this)
     this.#synchronizer = new Synchronizer(this.mailbox, {
-      connection: () => this.#connection,
+      connection: () => this.#link.connection,
       hasPages: () => this.features.has('pages'),
       page: (conversation, page) => this.#tell(this.mailbox.takePage(conversation, page)),
       changed: () => this.changed(),
       current: () => { this.#outbox.release(); this.emit('current') },
     })
     this.#outbox = new Outbox(journal, {
-      connection: () => this.#connection,
-      sent: (entry, plaintext) => this.#sent(entry, plaintext),
+      connection: () => this.#link.connection,
+      sent: (frame, reply, plaintext) => this.#sent(frame, reply, plaintext),
       refused: (draft, error) => this.emit('refused', draft, error),
       failed: (error) => this.fail(error),
       sender: this.#encryption?.sender,
@@ -112,12 +110,12 @@ export class Client extends Events {
 
   // Whether it has left or has ended for good, so that it does not connect again by itself.
   get isOver() {
-    return this.#isLeaving || this.#hasEnded
+    return this.#link.isOver
   }
 
   // Whether the server has welcomed it, and the connection is open.
   get isOnline() {
-    return this.#connection !== undefined
+    return this.#link.connection !== undefined
   }
 
   // The time on the server's clock, in ms.
@@ -125,14 +123,13 @@ export class Client extends Events {
     return Date.now() + this.#ahead
   }
 
-  // The messages that are not committed yet, also those from before a start of the program.
+  // What is not committed yet, messages, edits and deletions, also those from before a start of the program.
   get drafts() {
     return this.#outbox.drafts
   }
 
   connect() {
-    this.#hasEnded = false
-    this.#open(this.urls[this.#turn++ % this.urls.length])
+    this.#link.connect()
     return this
   }
 
@@ -140,7 +137,7 @@ export class Client extends Events {
    * Returns the `sent` once the message is committed, over as many connections as it takes (4.2, 4.3). Rejects with
    * RequestRefused.
    * @param {Uint8Array} conversation
-   * @param {any} content ciphertext; with encryption the plaintext, as it takes it
+   * @param {any} content bytes; with encryption a Content (contents.js)
    * @param {{ contentType?: string, nonce?: Uint8Array, key?: Uint8Array, replyTo?: number, attachments?: Uint8Array[],
    *   thumbnail?: Uint8Array, isQuiet?: boolean, tempId?: Uint8Array }} options `attachments`: ids of complete uploads of the
    *   user's own (18.6); `isQuiet`: it counts neither as unread nor for notices (4.8)
@@ -152,7 +149,41 @@ export class Client extends Events {
       content_type: contentType, nonce, ephemeral_public_key: key, temp_id: tempId, reply_to: replyTo, attachments, thumbnail,
       is_quiet: isQuiet || undefined,
     }
-    return this.#outbox.add({ conversation, plaintext: content, fields })
+    return this.#outbox.add({ type: 'send', conversation, plaintext: content, fields })
+  }
+
+  /**
+   * Puts another content into a message of the user's own, all of it (8.1). Returns the `revised`, over as many connections as it
+   * takes. Rejects with RequestRefused; `revision_conflict`: another device was quicker, and this one has overwritten nothing.
+   * @param {Uint8Array} conversation
+   * @param {number} seq
+   * @param {any} content as in `send`
+   * @param {{ contentType?: string, nonce?: Uint8Array, key?: Uint8Array, attachments?: Uint8Array[], thumbnail?: Uint8Array }} options
+   * @returns {Promise<any>}
+   */
+  async edit(conversation, seq, content, { contentType = 'text/plain', nonce, key, attachments, thumbnail } = {}) {
+    const { type, message, temp_id, reply_to, is_quiet, revision = 0 } = this.#held(conversation, seq)
+    if (type !== 'message') throw new Error(`message ${seq} is deleted`)
+    const fields = {
+      seq, revision: revision + this.#outbox.edits(conversation, seq), content_type: contentType, nonce, ephemeral_public_key: key,
+      attachments, thumbnail,
+    }
+    return this.#outbox.add({ type: 'edit', conversation, plaintext: content, fields, edited: { message, temp_id, reply_to, is_quiet } })
+  }
+
+  /** Deletes a message (8.2). Returns once its tombstone is held. Rejects with RequestRefused.
+   * @param {Uint8Array} conversation @param {number} seq @param {{ forEveryone?: boolean }} options */
+  async delete(conversation, seq, { forEveryone = true } = {}) {
+    this.#held(conversation, seq)
+    await this.#outbox.add({ type: 'delete', conversation, fields: { seq, for_everyone: forEveryone } })
+  }
+
+  /** Reacts to a message by a quiet one; `mailbox.reactions` has them. @param {Uint8Array} conversation @param {number} seq
+   * @param {string} text an emoji; an empty one takes the user's reaction back */
+  async react(conversation, seq, text) {
+    const content = { reaction: { message: this.#held(conversation, seq).message, text } }
+    if (this.#encryption) return this.send(conversation, content, { isQuiet: true })
+    return this.send(conversation, encodeContent(content), { contentType: CONTENT_TYPE, isQuiet: true })
   }
 
   // An id for a message, by the server's clock (4.2).
@@ -163,7 +194,7 @@ export class Client extends Events {
   /** Makes any other request. Returns its reply, or rejects with RequestRefused or ConnectionLost. @param {Frame} frame
    * @returns {Promise<any>} */
   request(frame) {
-    return this.#connection?.request(frame) ?? Promise.reject(new ConnectionLost('not connected'))
+    return this.#link.connection?.request(frame) ?? Promise.reject(new ConnectionLost('not connected'))
   }
 
   /** The messages before those that are held (7.1); returns how many came. @param {Uint8Array} conversation @param {number} count */
@@ -184,10 +215,9 @@ export class Client extends Events {
 
   // Leaves: sends the marks that are due; the server answers the requests in flight, then closes (3).
   async bye() {
-    this.#isLeaving = true
+    const connection = this.#link.leave()
     this.#stopTimers()
-    const connection = this.#connection
-    if (!connection) return this.#opening?.abandon('leaving')
+    if (!connection) return
     const marks = this.mailbox.marks()
     await this.journal.flush()
     this.#marks.ask(marks)
@@ -195,43 +225,40 @@ export class Client extends Events {
     await this.journal.flush()
   }
 
-  /** @param {string} url */
-  #open(url) {
-    const former = this.#connection
-    const connection = this.#opening = new Connection(url, this.#WebSocket)
-    connection.on('push', (frame) => this.#pushes[frame.type]?.(frame, connection))
-    connection.on('closed', (code, reason) => this.#closed(connection, code, reason))
-    const hello = { type: 'hello', token: this.token, version: VERSION, client: this.name }
-    connection.hello(hello).then((welcome) => this.#opened(connection, welcome, former), () => connection.abandon('no welcome'))
+  /** @param {Uint8Array} conversation @param {number} seq */
+  #held(conversation, seq) {
+    const entry = this.mailbox.entry(conversation, seq)
+    if (!entry) throw new Error(`this device does not hold message ${seq}`)
+    return entry
+  }
+
+  /** Client and server do not fit together: connecting again would not help (3.1). @param {any} welcome
+   * @returns {[number, string] | undefined} */
+  #misfit({ version, device }) {
+    if (version !== VERSION) return [4503, `the server speaks version ${version}`]
+    if (this.device && !equal(this.device, device)) return [4501, 'the token is another device\'s']
+    return undefined
   }
 
   /** @param {Connection} connection @param {any} welcome @param {Connection} [former] */
   #opened(connection, welcome, former) {
-    if (connection.isClosed) return
-    if (this.isOver) return connection.bye()
-    if (welcome.version !== VERSION) return this.#end(connection, 4503, `the server speaks version ${welcome.version}`)
-    if (this.device && !equal(this.device, welcome.device)) return this.#end(connection, 4501, 'the token is another device\'s')
-    this.#connection = connection
-    this.#opening = undefined
     this.features = new Set(welcome.features)
     this.limits = new Map(welcome.limits)
-    this.#backoff.reset()
     this.user = this.mailbox.user = welcome.user
     this.device = welcome.device // a message of the user with another `device` was written on another one (4.5)
     this.#ahead = welcome.created / 1000 - Date.now()
     this.#renewal.begin((welcome.expires - welcome.created) / 1000, Date.now() - this.came)
     this.emit('online', welcome)
     this.#synchronizer.begin(connection, former)
-    former?.bye()
     this.#encryption?.online()
   }
 
   // The effect of each push (17.3). decode() leaves out the types that are not in the tables.
   /** @type {Record<string, (frame: any, connection: Connection) => void>} */
   #pushes = {
-    message: (frame) => { this.#outbox.came(frame); this.#apply(frame) },
+    message: (frame) => { this.#outbox.came(frame, this.device); this.#apply(frame) },
     tombstone: (frame) => this.#apply(frame),
-    conversation: (frame) => { if (frame.last_message) this.#outbox.came(frame.last_message); this.#apply(frame) },
+    conversation: (frame) => { if (frame.last_message) this.#outbox.came(frame.last_message, this.device); this.#apply(frame) },
     departed: (frame) => this.#apply(frame),
     participants: (frame) => this.#show(frame),
     receipts: (frame) => this.#show(frame),
@@ -245,8 +272,8 @@ export class Client extends Events {
     typing: (frame) => this.emit('push', frame),
     presence: (frame) => this.emit('push', frame),
     cursor: (frame, connection) => { this.#synchronizer.moved(connection, frame); this.changed() }, // 6.5
-    lag: (_, connection) => connection === this.#connection && this.#synchronizer.sync(), // 10.1
-    move: (frame, connection) => connection === this.#connection && this.#move(frame.retry_after_ms), // 13.4
+    lag: (_, connection) => connection === this.#link.connection && this.#synchronizer.sync(), // 10.1
+    move: (frame, connection) => this.#link.move(connection, frame.retry_after_ms), // 13.4
   }
 
   /** @param {Frame} frame */
@@ -274,11 +301,12 @@ export class Client extends Events {
     this.#marks.look()
   }
 
-  /** Own messages are pushed to other devices only (4.5). @param {any} entry @param {any} plaintext */
-  #sent({ device = this.device, ...entry }, plaintext) {
-    const own = { ...entry, sender: this.user, device }
-    if (this.#encryption && plaintext !== undefined) this.mailbox.plaintexts.keep(own, plaintext)
-    this.#apply(own)
+  /** What this device writes is pushed to other devices only (4.5). @param {any} frame @param {any} reply @param {any} plaintext */
+  #sent(frame, reply, plaintext) {
+    const entry = written(frame, reply, this.mailbox.entry(frame.conversation, reply.seq ?? frame.seq), this)
+    if (!entry) return
+    if (this.#encryption && plaintext !== undefined) this.mailbox.plaintexts.keep(entry, plaintext)
+    this.#apply(entry)
   }
 
   /** @param {[string, any][]} items @param {Login} login */
@@ -292,62 +320,23 @@ export class Client extends Events {
     await this.journal.flush()
   }
 
-  /** The node is about to stop: open another connection at the time that it gave, then say bye here. @param {number} ms */
-  #move(ms) {
-    this.#backoff.move(ms)
-    this.#timers.after('move', ms, () => !this.isOver && !this.#opening && this.connect())
-  }
-
-  /** The device has another token from now on; returns whether it is stored. @param {string} token @param {number} expires */
-  async replaceToken(token, expires) {
-    const came = Date.now()
-    this.journal.put('login', { user: this.user, device: this.device, token, came })
-    const isStored = await this.journal.flush().then(() => true, (error) => this.fail(error))
-    if (!isStored) return false
-    Object.assign(this, { token, came })
-    this.emit('token', token, expires, came)
-    return true
-  }
-
-  /** Client and server do not fit together: connecting again would not help (3.1). @param {Connection} connection
-   * @param {number} code @param {string} reason */
-  #end(connection, code, reason) {
-    this.#hasEnded = true
-    connection.bye()
-    this.emit('end', code, reason)
-  }
-
   /** What is in memory may not be stored: only another start can go on from the store. @param {any} error */
   fail(error) {
-    if (this.#hasEnded) return
-    this.#hasEnded = true
+    if (!this.#link.fail()) return
     this.#stopTimers()
-    for (const each of [this.#connection, this.#opening]) each?.abandon('the client has failed')
     this.emit('failed', error)
   }
 
   #stopTimers() {
-    this.#timers.clear()
     this.#renewal.stop()
     this.#marks.stop()
     this.#synchronizer.stop()
   }
 
-  /** @param {Connection} connection @param {number} code @param {string} reason */
-  #closed(connection, code, reason) {
-    const wasOnline = connection === this.#connection
-    if (!wasOnline && connection !== this.#opening) return // one that this client has moved away from
-    if (wasOnline) {
-      this.#connection = undefined
-      this.#stopTimers()
-      this.#outbox.hold()
-      this.emit('offline', code, reason)
-    } else this.#opening = undefined
-    if (this.isOver || this.#connection || this.#opening) return
-    if (code >= 4500 || FINAL_CLOSES.has(code)) {
-      this.#hasEnded = true
-      return this.emit('end', code, reason)
-    }
-    this.#timers.after('again', this.#backoff.next(code), () => this.connect())
+  /** @param {number} code @param {string} reason */
+  #lost(code, reason) {
+    this.#stopTimers()
+    this.#outbox.hold()
+    this.emit('offline', code, reason)
   }
 }

@@ -1,6 +1,6 @@
 // One WebSocket: requests and their replies, pushes, signs of life. Events:
 //   push (frame)
-//   closed (code, reason)   once; a code of 0: this side has given the connection up
+//   closed (code, reason, leastMs)   once; a code of 0: this side has given the connection up; `leastMs`: no attempt before that
 
 import { NotCbor } from './cbor.js'
 import { decode, encode } from './codec.js'
@@ -34,6 +34,9 @@ export class Connection extends Events {
     this.#socket.addEventListener('message', ({ data }) => this.#receive(data))
     this.#socket.addEventListener('error', () => {}) // `close` comes after it
     this.#socket.addEventListener('close', ({ code, reason }) => this.#end(code, reason))
+    // The package ws tells of a refused handshake; the WebSocket of a browser does not (13.3).
+    const socket = /** @type {any} */ (this.#socket)
+    socket.on?.('unexpected-response', (/** @type {any} */ _, /** @type {any} */ answer) => this.#turnedAway(answer))
     this.#timer = setTimeout(() => this.abandon('no welcome in time'), OPENING_MS)
   }
 
@@ -80,12 +83,17 @@ export class Connection extends Events {
     clearTimeout(timer)
   }
 
-  /** Gives the connection up, without waiting for the other side. @param {string} reason */
-  abandon(reason) {
+  /** Gives the connection up, without waiting for the other side. @param {string} reason @param {number} [leastMs] */
+  abandon(reason, leastMs) {
     const socket = /** @type {any} */ (this.#socket)
     if (socket.terminate) socket.terminate()
     else socket.close()
-    this.#end(0, reason)
+    this.#end(0, reason, leastMs)
+  }
+
+  /** @param {{ statusCode: number, headers: Record<string, string> }} answer */
+  #turnedAway({ statusCode, headers }) {
+    this.abandon(`the handshake was answered with status ${statusCode}`, 1000 * Number(headers['retry-after'] ?? 0) || 0)
   }
 
   /** @param {any} data */
@@ -122,14 +130,14 @@ export class Connection extends Events {
     this.#timer = setTimeout(() => this.#keepAlive(intervalMs), silentMs < intervalMs ? intervalMs - silentMs : intervalMs / 2)
   }
 
-  /** @param {number} code @param {string} reason */
-  #end(code, reason) {
+  /** @param {number} code @param {string} reason @param {number} [leastMs] */
+  #end(code, reason, leastMs = 0) {
     if (this.#isClosed) return
     this.#isClosed = true
     clearTimeout(this.#timer)
     const waiting = [...this.#waiting.values()]
     this.#waiting.clear()
     for (const answer of waiting) answer(new ConnectionLost(`${code} ${reason}`), /** @type {any} */ (undefined))
-    this.emit('closed', code, reason)
+    this.emit('closed', code, reason, leastMs)
   }
 }

@@ -151,6 +151,40 @@ export class Held {
     this.state.lastSeq = upTo
   }
 
+  /** The server has told of a message up to this seq: what is missing is a gap. @param {number} seq */
+  expect(seq) {
+    this.state.lastSeq = Math.max(this.state.lastSeq, seq)
+  }
+
+  /** The server has noted this mark: it is the user's own (17.3). @param {'delivered' | 'read'} kind @param {number} seq */
+  marked(kind, seq) {
+    const { state } = this
+    const counted = Math.min(seq, state.lastSeq)
+    if (kind === 'delivered') state.delivered = Math.max(state.delivered, seq)
+    else state.readNoted = Math.max(state.readNoted, seq)
+    this.participants.mark(this.user, counted, kind === 'read' ? counted : undefined)
+  }
+
+  // The seq of the next message to decrypt: those of the run in order, then those that have changed or have come later. An edit
+  // was encrypted after later messages, so it comes after all that are known.
+  nextToHandle() {
+    const { state, entries } = this
+    while (state.handled < state.upTo && (entries.get(state.handled + 1)?.revision ?? 0)) state.again.add(++state.handled)
+    if (state.handled < state.upTo) return state.handled + 1
+    if (state.upTo < state.lastSeq) return undefined
+    const edited = (/** @type {number} */ seq) => entries.get(seq)?.edited ?? 0
+    return [...state.again].sort((one, other) => edited(one) - edited(other))[0]
+  }
+
+  /** The message is decrypted, or cannot be. @param {number} seq @param {string} [reason] */
+  haveHandled(seq, reason) {
+    const { state } = this
+    state.again.delete(seq)
+    if (seq === state.handled + 1) state.handled = seq
+    if (reason) state.reasons.set(seq, reason)
+    else state.reasons.delete(seq)
+  }
+
   // The messages right above the run that exist and are missing; undefined if there are none.
   get gap() {
     const { id, upTo, lastSeq } = this.state

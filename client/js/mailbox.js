@@ -2,6 +2,7 @@
 // call is one step: what it changes goes into the journal, for one transaction of the store.
 
 import { equal, hex } from './bytes.js'
+import { contentOf, reactionsOf } from './contents.js'
 import { Held, noConversation } from './held.js'
 import { Journal } from './journal.js'
 import { Plaintexts } from './plaintexts.js'
@@ -124,14 +125,6 @@ export class Mailbox {
     return changed
   }
 
-  /** The first seq of a conversation has risen (5.3). @param {Uint8Array} conversation @param {number} first_seq */
-  raiseFloor(conversation, first_seq) {
-    const held = this.#held.get(hex(conversation))
-    if (!held) return
-    held.raiseFloor(first_seq)
-    this.#changed(held)
-  }
-
   // A sync is over, or a cursor has come: frames of conversations that are not known by now are not for this user (6.6.1).
   forgetUnknown() {
     this.#early.clear()
@@ -192,45 +185,27 @@ export class Mailbox {
     return [...this.#held.values()].map((held) => held.gap).filter((gap) => gap !== undefined)
   }
 
-  /** The server has told of a message up to this seq: what is missing is a gap. @param {Uint8Array} conversation @param {number} seq */
-  expect(conversation, seq) {
-    const held = this.#held.get(hex(conversation))
-    if (!held || seq <= held.state.lastSeq) return
-    held.state.lastSeq = seq
-    this.#changed(held)
-  }
-
-  /** Gives up what is missing, and what waits above it: the server says that it is not for this user.
-   * @param {Uint8Array} conversation */
-  forgetMissing(conversation) {
+  /** Changes a conversation, if it is known, in one step. @param {Uint8Array} conversation @param {(held: Held) => void} act */
+  change(conversation, act) {
     const held = this.#held.get(hex(conversation))
     if (!held) return
-    held.forgetMissing()
-    this.#changed(held)
-  }
-
-  /** The seq of the next message to decrypt: those of the run in order, then those that have changed or have come later.
-   * @param {Uint8Array} conversation @returns {number | undefined} */
-  nextToHandle(conversation) {
-    const state = this.#held.get(hex(conversation))?.state
-    return state && (state.handled < state.upTo ? state.handled + 1 : [...state.again][0])
-  }
-
-  /** The message is decrypted, or cannot be. @param {Uint8Array} conversation @param {number} seq @param {string} [reason] */
-  handled(conversation, seq, reason) {
-    const held = this.#held.get(hex(conversation))
-    if (!held) return
-    const { state } = held
-    state.again.delete(seq)
-    if (seq === state.handled + 1) state.handled = seq
-    if (reason) state.reasons.set(seq, reason)
-    else state.reasons.delete(seq)
+    act(held)
     this.#changed(held)
   }
 
   /** Why a message has no plaintext; undefined if it has, or needs none. @param {Uint8Array} conversation @param {number} seq */
   reason(conversation, seq) {
     return this.#held.get(hex(conversation))?.state.reasons.get(seq)
+  }
+
+  /** What a message says, encrypted or not; undefined if it cannot be read here. @param {any} entry */
+  says(entry) {
+    return contentOf(entry, this.plaintexts)
+  }
+
+  /** The reactions to messages: message in hex -> user in hex -> text. @param {Uint8Array} conversation */
+  reactions(conversation) {
+    return reactionsOf(this.entries(conversation), (entry) => this.says(entry))
   }
 
   // The up-to marks that are due: of messages that are held, and of those that the user has read.
@@ -246,24 +221,13 @@ export class Mailbox {
 
   /** The user has read up to a message. @param {Uint8Array} conversation @param {number} seq */
   markRead(conversation, seq) {
-    const held = this.#held.get(hex(conversation))
-    if (!held || seq <= held.state.read) return
-    held.state.read = seq
-    this.#changed(held)
+    this.change(conversation, ({ state }) => { state.read = Math.max(state.read, seq) })
   }
 
   /** The server has noted these marks: they are the user's own (17.3).
    * @param {'delivered' | 'read'} kind @param {[Uint8Array, number][]} marks */
   marked(kind, marks) {
-    for (const [conversation, seq] of marks) {
-      const held = this.#held.get(hex(conversation))
-      if (!held) continue
-      const counted = Math.min(seq, held.state.lastSeq)
-      if (kind === 'delivered') held.state.delivered = Math.max(held.state.delivered, seq)
-      else held.state.readNoted = Math.max(held.state.readNoted, seq)
-      held.participants.mark(this.user, counted, kind === 'read' ? counted : undefined)
-      this.#changed(held)
-    }
+    for (const [conversation, seq] of marks) this.change(conversation, (held) => held.marked(kind, seq))
   }
 
   /** @param {Held} held @param {Frame} entry */

@@ -1,14 +1,16 @@
-// The messages that this device is sending, in the order in which the user wrote them (SPEC 4, 17.5). Each is stored before it
-// is sent, and sent with the same bytes, over as many connections and starts of the program as it takes, until it is committed
-// or refused. With encryption, what is stored first is the plaintext, and then, with the state of the encryption after it, the
-// bytes; of each conversation one message is under way at a time (20.4, 20.6).
+// What this device is sending: messages, edits and deletions, in the order in which the user made them (SPEC 4, 8, 17.5). Each is
+// stored before it is sent, and sent with the same bytes, over as many connections and starts of the program as it takes, until it
+// is committed or refused. With encryption, what is stored first is the plaintext, and then, with the state of the encryption
+// after it, the bytes; of each conversation one is under way at a time (20.4, 20.6).
 
 import { equal } from './bytes.js'
 import { ConnectionLost } from './errors.js'
 import { LIMITS } from './tables.js'
 
 /** @typedef {import('./codec.js').Frame} Frame */
-/** @typedef {{ conversation: Uint8Array, plaintext: any, fields: Record<string, any> }} Draft `fields`: of the `send` */
+/** @typedef {{ type: 'send' | 'edit' | 'delete', conversation: Uint8Array, plaintext?: any, fields: Record<string, any>,
+ *   edited?: Edited }} Draft `fields`: of the frame */
+/** @typedef {{ message: Uint8Array, temp_id?: Uint8Array, reply_to?: number, is_quiet?: boolean }} Edited what an edit leaves as it is */
 /** @typedef {{ key: string, draft: Draft, frame: any, isControl: boolean, isStored: boolean, isBusy: boolean, isAwaited: boolean,
  *   resolve: (sent: any) => void, reject: (error: any) => void }} Outgoing `frame`: its bytes, if there are any yet */
 
@@ -20,6 +22,7 @@ import { LIMITS } from './tables.js'
  */
 
 const ROOM = 16 // requests that are left for others
+const REPLIES = { send: 'sent', edit: 'revised', delete: 'done' }
 
 export class Outbox {
   /** @type {Outgoing[]} */
@@ -31,7 +34,7 @@ export class Outbox {
    * @param {import('./journal.js').Journal} journal
    * @param {object} by
    * @param {() => import('./connection.js').Connection | undefined} by.connection
-   * @param {(entry: any, plaintext?: any) => void} by.sent a message is committed: holds it
+   * @param {(frame: any, reply: any, plaintext?: any) => void} by.sent the server has done it: holds what it makes
    * @param {(draft: Draft, error: any) => void} by.refused
    * @param {(error: any) => void} by.failed the store or the encryption cannot go on
    * @param {Sender} [by.sender] with encryption
@@ -41,18 +44,19 @@ export class Outbox {
     this.by = by
   }
 
-  // The messages that are not committed yet.
+  // What is not committed yet.
   get drafts() {
     return this.#items.map(({ draft }) => draft)
   }
 
-  /** Resolves with the `sent`. Rejects with RequestRefused. A draft whose temp_id waits already is that one.
+  /** Resolves with the `sent`, `revised` or `done`. Rejects with RequestRefused. A draft whose temp_id waits already is that one.
    * @param {Draft} draft @returns {Promise<any>} */
   add(draft) {
     return new Promise((resolve, reject) => {
-      const same = this.#items.find((item) => equal(item.draft.fields.temp_id, draft.fields.temp_id) && !item.isAwaited)
+      const { temp_id } = draft.fields
+      const same = temp_id && this.#items.find((item) => equal(item.draft.fields.temp_id, temp_id) && !item.isAwaited)
       if (same) return Object.assign(same, { resolve, reject, isAwaited: true })
-      const frame = this.by.sender ? undefined : frameOf(draft)
+      const frame = this.by.sender && draft.type !== 'delete' ? undefined : frameOf(draft)
       const key = String(this.#nextKey++).padStart(12, '0')
       this.#store({ key, draft, frame, isControl: false, isStored: false, isBusy: false, isAwaited: true, resolve, reject })
     })
@@ -67,6 +71,11 @@ export class Outbox {
     }
   }
 
+  /** How many edits of a message wait. @param {Uint8Array} conversation @param {number} seq */
+  edits(conversation, seq) {
+    return this.#items.filter(({ draft }) => draft.type === 'edit' && equal(draft.conversation, conversation) && draft.fields.seq === seq).length
+  }
+
   // The client has caught up after a start or a lost connection.
   release() {
     this.#isHeld = false
@@ -78,18 +87,22 @@ export class Outbox {
     this.#isHeld = true
   }
 
-  /** A lost `sent`: the message comes with the other missed ones (4.6). @param {any} message */
-  came({ temp_id, ...message }) {
+  /** A lost `sent` or `revised`: the message comes with the other missed ones (4.6). @param {any} message
+   * @param {Uint8Array | undefined} device this one */
+  came({ temp_id, ...message }, device) {
     const item = temp_id && this.#items.find(({ frame }) => frame && equal(frame.temp_id, temp_id))
-    if (item) this.#sent(item, message)
+    if (item) return this.#sent(item, message)
+    if (!message.revision || !equal(message.device, device)) return
+    const edit = this.#items.find(({ frame }) => frame?.type === 'edit' && isMadeBy(frame, message))
+    if (edit) this.#sent(edit, message)
   }
 
-  // Sends the waiting messages, in order, as far as there is room.
+  // Sends what waits, in order, as far as there is room.
   pump() {
     const connection = this.by.connection()
     if (!connection || this.#isHeld) return
     for (const item of [...this.#items]) {
-      if (item.isBusy || (this.by.sender && this.#isBehind(item))) continue
+      if (item.isBusy || this.#isBehind(item)) continue
       if (!item.isStored || connection.inFlight >= LIMITS.requests_in_flight - ROOM) return
       item.isBusy = true
       if (item.frame) connection.ask(item.frame, (error, sent) => this.#answered(item, error, sent))
@@ -97,9 +110,13 @@ export class Outbox {
     }
   }
 
-  /** Whether an earlier message of the same conversation is under way. @param {Outgoing} item */
+  /** Whether one that has to come first is under way: with encryption any of the same conversation, else one that changes the same
+   * message. @param {Outgoing} item */
   #isBehind(item) {
-    return this.#items.find(({ draft }) => equal(draft.conversation, item.draft.conversation)) !== item
+    const { type, conversation, fields } = item.draft
+    if (type === 'send' && !this.by.sender) return false
+    const isSame = (/** @type {Draft} */ draft) => equal(draft.conversation, conversation) && (this.by.sender || draft.fields.seq === fields.seq)
+    return this.#items.find(({ draft }) => isSame(draft)) !== item
   }
 
   /** @param {Outgoing} item */
@@ -165,10 +182,10 @@ export class Outbox {
   /** @param {Outgoing} item @param {any} sent */
   #sent(item, sent) {
     const { frame, draft, isControl } = item
-    this.by.sent(entryOf(frame, sent), isControl ? undefined : draft.plaintext)
+    this.by.sent(frame, sent, isControl ? undefined : draft.plaintext)
     if (isControl) return this.#again(item)
     this.#remove(item)
-    this.journal.flush().then(() => item.resolve({ type: 'sent', ...sent }), this.by.failed)
+    this.journal.flush().then(() => item.resolve({ ...sent, type: REPLIES[draft.type] }), this.by.failed)
     this.pump()
   }
 
@@ -189,16 +206,12 @@ export class Outbox {
 }
 
 /** Without encryption. @param {Draft} draft @returns {Frame} */
-function frameOf({ conversation, plaintext, fields }) {
-  return { type: 'send', conversation, content: plaintext, ...fields }
+function frameOf({ type, conversation, plaintext, fields }) {
+  return { type, conversation, content: plaintext, ...fields }
 }
 
-/** A message that this device has sent, as others get it; without its sender. @param {any} frame @param {any} sent */
-function entryOf({ conversation, content_type, content, nonce, ephemeral_public_key, temp_id, ...more }, sent) {
-  const { seq, message, created, device, quiet_count } = sent
-  const { reply_to, attachments, thumbnail, is_quiet, envelopes, follows } = more
-  return {
-    type: 'message', conversation, seq, message, created, device, content_type, content, nonce, ephemeral_public_key, temp_id,
-    reply_to, attachments, thumbnail, is_quiet, has_envelopes: envelopes && true, follows, quiet_count,
-  }
+/** Whether a message is what an edit has made. @param {any} edit @param {any} message */
+function isMadeBy(edit, message) {
+  return equal(edit.conversation, message.conversation) && edit.seq === message.seq && edit.revision + 1 === message.revision
+    && equal(edit.content, message.content)
 }

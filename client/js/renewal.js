@@ -26,7 +26,19 @@ export class Renewal {
   async #renew() {
     const { client } = this
     const fresh = await client.request({ type: 'refresh', token: client.token }).catch(() => null)
-    if (fresh && await client.replaceToken(fresh.token, fresh.expires)) this.begin(fresh.expires / 1000 - client.now)
+    if (fresh && await this.#replace(fresh.token, fresh.expires)) this.begin(fresh.expires / 1000 - client.now)
     else if (client.isOnline) this.#timers.after('token', PAUSE_MS, () => this.#renew())
+  }
+
+  /** The device has another token from now on; returns whether it is stored. @param {string} token @param {number} expires */
+  async #replace(token, expires) {
+    const { client } = this
+    const came = Date.now()
+    client.journal.put('login', { user: client.user, device: client.device, token, came })
+    const isStored = await client.journal.flush().then(() => true, (error) => client.fail(error))
+    if (!isStored) return false
+    Object.assign(client, { token, came })
+    client.emit('token', token, expires, came)
+    return true
   }
 }

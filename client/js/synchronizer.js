@@ -132,7 +132,7 @@ export class Synchronizer {
     for (const { conversation, after, before } of this.mailbox.gaps()) {
       const asked = { type: 'history', conversation, after, before, count: LIMITS.page_entries }
       const page = await connection.request(asked).catch((error) => {
-        if (error.code === 'not_a_participant') this.mailbox.forgetMissing(conversation)
+        if (error.code === 'not_a_participant') this.mailbox.change(conversation, (held) => held.forgetMissing())
       })
       if (!page) continue
       this.by.page(conversation, page)

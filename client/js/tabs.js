@@ -15,7 +15,7 @@ import { Mailbox } from './mailbox.js'
 /** @typedef {import('./client.js').Client} Client */
 /** @typedef {import('./journal.js').Store} Store */
 
-const METHODS = new Set(['send', 'request', 'loadOlder', 'markRead'])
+const METHODS = new Set(['send', 'edit', 'delete', 'react', 'request', 'loadOlder', 'markRead'])
 const TOLD = ['plaintext', 'push', 'online', 'current', 'offline', 'refused', 'token', 'failed', 'end']
 
 export class Tabs extends Events {
@@ -55,7 +55,7 @@ export class Tabs extends Events {
     return this.ask('send', conversation, content, { ...options, tempId })
   }
 
-  /** Calls a method of the client in the tab that has it: send, request, loadOlder or markRead. @param {string} method
+  /** Calls a method of the client in the tab that has it: one of METHODS. @param {string} method
    * @param {any[]} values @returns {Promise<any>} */
   ask(method, ...values) {
     if (!METHODS.has(method)) throw new TypeError(`a tab cannot ask for ${method}`)

@@ -4,8 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from client.e2ee import SEALED
+from client.e2ee.contents import EncryptedFile, Plaintext, Quote, Reaction
 from client.e2ee.reading import UnreadableMessage
-from client.e2ee.wire import EncryptedFile, Plaintext, Quote
 from client.lines import Reading, line_of
 from protocol.frames import Tombstone
 from tests.client.client_world import ME, OTHER, TALK, message
@@ -19,7 +19,9 @@ FILE = EncryptedFile(b"a" * 16, "plan.txt", 12, b"k" * 32)
     [
         (Plaintext("hello"), "hello"),
         (Plaintext("a\x1b[2Jb"), "a\\x1b[2Jb"),
-        (Plaintext("yes", quote=Quote(1, ME, "shall\nwe?")), "[to ann: shall\\nwe?] yes"),
+        (Plaintext(reaction=Reaction(bytes(16), "\N{THUMBS UP SIGN}")), "(reacts with \N{THUMBS UP SIGN})"),
+        (Plaintext(reaction=Reaction(bytes(16), "")), "(takes a reaction back)"),
+        (Plaintext("yes", quote=Quote(ME, "shall\nwe?")), "[to ann: shall\\nwe?] yes"),
         (UnreadableMessage("before"), "(sent before this device)"),
         (UnreadableMessage("no_key"), "(encrypted; the key has not come to this device)"),
         (UnreadableMessage("broken"), "(this is not what its sender has encrypted for this device)"),

@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from client.e2ee import SEALED
+from client.e2ee.contents import Plaintext
 from client.e2ee.reading import UnreadableMessage
 from client.e2ee.vault import WrongPassphrase
-from client.e2ee.wire import Plaintext
 from client.http import Credentials, HttpClient, MessagePage
 from client.login import LoginFile
 from client.unlock import HistoryReader, forget_keys, open_keyring, sending_folder, vault_path

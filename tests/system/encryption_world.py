@@ -9,12 +9,12 @@ from pathlib import Path
 import trio
 
 from client.e2ee import SEALED
+from client.e2ee.contents import Plaintext
 from client.e2ee.correspondent import Correspondent
 from client.e2ee.keyring import Keyring
 from client.e2ee.records import KeyChange
 from client.e2ee.vault import open_vault
 from client.e2ee.vodozemac_ratchets import VodozemacRatchets
-from client.e2ee.wire import Plaintext
 from client.errors import ConnectionLost
 from client.held import Entry
 from client.http import Credentials

@@ -11,7 +11,7 @@ import { allDevices, KnownDevices } from '../devices.js'
 import { MemoryStore } from '../stores/memory.js'
 
 const VERSION = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version
-const CAN = ['mark_read', 'devices', 'unread_count', 'name', 'participants', 'devices_version']
+const CAN = ['edit', 'delete', 'mark_read', 'devices', 'unread_count', 'name', 'participants', 'devices_version', 'retry_after']
 
 /** @type {Client | undefined} */
 let client
@@ -57,6 +57,15 @@ const COMMANDS = {
   async send({ conversation, content, is_quiet: isQuiet, reply_to: replyTo }) {
     const { seq } = await running().send(unhex(conversation), unhex(content), { isQuiet, replyTo })
     return { seq }
+  },
+
+  async edit({ conversation, seq, content }) {
+    const { revision } = await running().edit(unhex(conversation), seq, unhex(content))
+    return { revision }
+  },
+
+  async delete({ conversation, seq, for_everyone: forEveryone }) {
+    await running().delete(unhex(conversation), seq, { forEveryone })
   },
 
   async mark_read({ conversation, seq }) {

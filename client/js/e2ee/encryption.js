@@ -117,7 +117,7 @@ export class Encryption {
   #refused(frame, error, again) {
     return this.#turns.take(async () => {
       if (['devices_changed', 'unknown_devices'].includes(error.code)) this.#sets.forget(frame.conversation, error)
-      if (error.control_seq) this.#client.mailbox.expect(frame.conversation, error.control_seq)
+      if (error.control_seq) this.#client.mailbox.change(frame.conversation, (held) => held.expect(error.control_seq))
       const commit = this.#protocol.refused(frame, error)
       if (!commit) return false
       commit()
@@ -172,7 +172,7 @@ export class Encryption {
   /** @param {Uint8Array} conversation @returns {Promise<boolean>} whether there was a message */
   async #handleNext(conversation) {
     const { mailbox } = this.#client
-    const seq = mailbox.nextToHandle(conversation)
+    const seq = mailbox.held(conversation)?.nextToHandle()
     if (seq === undefined) return false
     const entry = mailbox.entry(conversation, seq)
     const isKnown = !entry || entry.type === 'tombstone' || mailbox.plaintexts.of(entry) !== undefined
@@ -180,7 +180,7 @@ export class Encryption {
     const present = mailbox.entry(conversation, seq)
     if (received) received.commit()
     if (received?.plaintext !== undefined && present === entry) mailbox.plaintexts.keep(entry, received.plaintext)
-    mailbox.handled(conversation, seq, received?.reason)
+    mailbox.change(conversation, (held) => held.haveHandled(seq, received?.reason))
     this.#client.journal.flush().catch((error) => this.#client.fail(error))
     if (received?.plaintext !== undefined) this.#client.emit('plaintext', entry, received.plaintext)
     this.#client.emit('handled', conversation, seq)

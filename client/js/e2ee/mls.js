@@ -14,7 +14,7 @@ import { defaultClientConfig } from 'ts-mls/clientConfig.js'
 import { makeKeyPackageRef } from 'ts-mls/keyPackage.js'
 import { unprotectPrivateMessage } from 'ts-mls/messageProtection.js'
 import { concat, equal, hex } from '../bytes.js'
-import { Forged, associatedData, seal, unseal } from './sealed.js'
+import { Forged, associatedData, boundOf, seal, unseal } from './sealed.js'
 
 /** @typedef {import('ts-mls').ClientState} ClientState */
 /** @typedef {import('../devices.js').Device} Device */
@@ -199,12 +199,13 @@ export class Mls {
 
   /** @param {import('../outbox.js').Draft} draft @param {number} version @param {Group} group @param {Uint8Array} authenticatedData
    * @returns {Promise<Prepared>} */
-  async #message({ conversation, plaintext, fields }, version, group, authenticatedData) {
-    const { content_type, temp_id, reply_to, is_quiet, attachments, thumbnail } = fields
-    const sealed = seal(plaintext, { conversation, temp_id, content_type, reply_to, is_quiet, attachments })
-    const { newState, privateMessage } = await createApplicationMessage(/** @type {ClientState} */ (group.state), sealed, this.#suite, authenticatedData)
-    const content = encodeMlsMessage({ version: 'mls10', wireformat: 'mls_private_message', privateMessage })
-    const frame = { type: 'send', conversation, content_type: CONTENT_TYPE, content, temp_id, reply_to, is_quiet, attachments, thumbnail, devices_version: version }
+  async #message(draft, version, group, authenticatedData) {
+    const { type, conversation, plaintext, fields } = draft
+    const { newState, privateMessage } = await createApplicationMessage(/** @type {ClientState} */ (group.state), seal(plaintext, boundOf(draft)), this.#suite, authenticatedData)
+    const frame = {
+      ...fields, type, conversation, content_type: CONTENT_TYPE, content: encodeMlsMessage({ version: 'mls10', wireformat: 'mls_private_message', privateMessage }),
+      attachments: plaintext.files?.map((/** @type {any} */ file) => file.attachment), thumbnail: undefined, devices_version: version,
+    }
     return { frame, isControl: false, commit: () => this.#keep(conversation, { ...group, state: newState }) }
   }
 

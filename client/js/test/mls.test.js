@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { equal, hex, randomBytes, textOf, utf8 } from '../bytes.js'
+import { equal, hex, randomBytes, utf8 } from '../bytes.js'
 import { Mls, NotInGroup } from '../e2ee/mls.js'
 import { Journal } from '../journal.js'
 import { MemoryStore } from '../stores/memory.js'
@@ -83,7 +83,7 @@ class GroupDevice {
       received.commit()
       await this.journal.flush()
       this.handled += 1
-      if (received.plaintext) this.read.push(textOf(received.plaintext.body))
+      if (received.plaintext) this.read.push(received.plaintext.text ?? '')
       if (received.reason) this.reasons.push([message.seq, received.reason])
     }
   }
@@ -93,7 +93,7 @@ class GroupDevice {
   }
 
   draft(text, fields) {
-    return { conversation: TALK, plaintext: utf8(text), fields: { content_type: 'text/plain', temp_id: randomBytes(16), ...fields } }
+    return { type: 'send', conversation: TALK, plaintext: { text }, fields: { content_type: 'text/plain', temp_id: randomBytes(16), ...fields } }
   }
 
   async prepare(draft) {
@@ -199,7 +199,7 @@ test('a program that is killed after any step goes on from its store, and no key
 
 test('what a message shows is what its sender has bound', options, async () => {
   const [talk, a, b] = await room([1, 1], [2, 2])
-  await a.say('one', { reply_to: 3, attachments: [id(5)] })
+  await a.say('one', { reply_to: 3 })
   const c = await talk.join(1, 3)
   await a.say('two')
   for (const each of talk.devices) await each.handle()
@@ -217,6 +217,25 @@ test('what a message shows is what its sender has bound', options, async () => {
   assert.equal(await forge({ sender: b.user }), 'forged')
   assert.equal(await forge({}), undefined)
   await assert.rejects(a.mls.prepare(a.draft('x'), { version: 9, devices: [...talk.set.devices, { user: id(8), device: id(8), identity: id(8) }] }, new Map([[hex(id(8)), c.pool[0]]]), id(1)), /not of its identity/)
+})
+
+test('an edit belongs to its message and its revision, from whichever device of the sender, and comes after later messages', options, async () => {
+  const [talk, a, b] = await room([1, 1], [2, 2])
+  const seq = await a.say('one')
+  await a.say('two')
+  const first = talk.messages[seq - 1]
+  const edited = { message: first.message, temp_id: first.temp_id }
+  const { frame } = await a.prepare({ type: 'edit', conversation: TALK, plaintext: { text: 'uno' }, fields: { seq, revision: 0 }, edited })
+  assert.deepEqual([frame.type, frame.seq, frame.revision, frame.temp_id], ['edit', seq, 0, undefined])
+  const made = { ...first, content: frame.content, revision: 1 }
+  const forge = async (changes) => (await b.mls.receive({ ...made, temp_id: undefined, ...changes })).reason
+  await b.handle()
+  assert.equal(await forge({ revision: 2 }), 'forged')
+  assert.equal(await forge({ revision: undefined }), 'forged')
+  assert.equal(await forge({ message: id(9) }), 'forged')
+  assert.equal(await forge({ temp_id: id(9) }), 'forged')
+  const { plaintext } = await b.mls.receive({ ...made, temp_id: undefined })
+  assert.deepEqual(plaintext, { text: 'uno' })
 })
 
 test('sizes of messages tell little', options, async () => {

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import test from 'node:test'
 import WebSocket from 'ws'
-import { textOf, unhex, utf8, uuid } from '../bytes.js'
+import { unhex, uuid } from '../bytes.js'
 import { Client } from '../client.js'
 import { Encryption } from '../e2ee/encryption.js'
 import { Mls } from '../e2ee/mls.js'
@@ -28,8 +28,7 @@ async function start(login, store = new MemoryStore()) {
   return client
 }
 
-const read = (client, talk) => client.mailbox.entries(talk).map((entry) => client.mailbox.plaintexts.of(entry))
-  .filter(Boolean).map((says) => textOf(says.body ?? says))
+const read = (client, talk) => client.mailbox.entries(talk).map((entry) => client.mailbox.says(entry)?.text).filter(Boolean)
 
 test('devices of two users read what was sent while they were in the set, and the server reads nothing', { timeout: 90_000 }, async () => {
   for (const name of ['grace', 'heinz']) await register(ALO_HTTP_URL, name, PASSWORD)
@@ -41,20 +40,20 @@ test('devices of two users read what was sent while they were in the set, and th
     const { conversation } = await http.ask('POST', '/v1/conversations', { kind: 'direct', participants: [uuid(logins[1].user)] })
     const talk = unhex(conversation)
     await until(a, () => a.mailbox.head(talk))
-    await a.send(talk, utf8('first secret'))
+    await a.send(talk, { text: 'first secret' })
     await shows(b, talk, ['first secret'])
-    await b.send(talk, utf8('second secret'))
+    await b.send(talk, { text: 'second secret' })
     await shows(a, talk, ['first secret', 'second secret'])
 
     const late = await start(await logIn(ALO_HTTP_URL, 'heinz', PASSWORD, 'late'))
-    await Promise.all([a.send(talk, utf8('third secret')), b.send(talk, utf8('fourth secret'))])
+    await Promise.all([a.send(talk, { text: 'third secret' }), b.send(talk, { text: 'fourth secret' })])
     for (const [client, count] of [[a, 4], [b, 4]]) {
       await shows(client, talk, ['first secret', 'second secret', 'third secret', 'fourth secret'], count)
     }
     await until(late, () => late.mailbox.head(talk))
     await a.bye()
     const again = await start(logins[0], store)
-    await again.send(talk, utf8('fifth secret'))
+    await again.send(talk, { text: 'fifth secret' })
     await shows(late, talk, ['fifth secret'], 1)
 
     const { messages } = await http.ask('GET', `/v1/conversations/${conversation}/messages`)

@@ -88,7 +88,7 @@ test('plaintexts go with messages below the floor, but not by the seq of another
   mailbox.apply(told(moved[2], { first_seq: 7 }))
   assert.deepEqual(shown(mailbox, moved), [undefined, 'says 2', 'says 3'])
   mailbox.apply(moved[1])
-  mailbox.raiseFloor(TALK, 8)
+  mailbox.change(TALK, (held) => held.raiseFloor(8))
   assert.deepEqual(shown(mailbox, moved), [undefined, undefined, 'says 3'])
 })
 

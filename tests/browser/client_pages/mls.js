@@ -1,7 +1,7 @@
 // Two devices in one page: one adds the other by a commit with its Welcome, and they write to each other; each keeps its keys in
 // IndexedDB, and reads them from there before each step.
 
-import { equal, hex, randomBytes, textOf, utf8 } from '/client/js/bytes.js'
+import { equal, hex, randomBytes } from '/client/js/bytes.js'
 import { Mls } from '/client/js/e2ee/mls.js'
 import { Journal } from '/client/js/journal.js'
 import { IndexedDbStore } from '/client/js/stores/indexeddb.js'
@@ -29,7 +29,7 @@ async function run() {
   let seq = 0
   const read = []
   const send = async (from, to, text) => {
-    const draft = { conversation: TALK, plaintext: utf8(text), fields: { content_type: 'text/plain', temp_id: randomBytes(16) } }
+    const draft = { type: 'send', conversation: TALK, plaintext: { text }, fields: { content_type: 'text/plain', temp_id: randomBytes(16) } }
     for (let isControl = true; isControl;) {
       const { mls, keep } = await from.open()
       const prepared = await keep(await mls.prepare(draft, set, new Map([[hex(to.id), to.key]]), randomBytes(16)))
@@ -41,7 +41,7 @@ async function run() {
         const shown = { ...frame, seq, message: randomBytes(16), sender: from.id, device: from.id, envelope: own?.[1] }
         const { mls: reader, keep: store } = await each.open()
         const { plaintext, reason } = await store(await reader.receive(shown))
-        if (plaintext || reason) read.push(reason ?? textOf(plaintext.body))
+        if (plaintext || reason) read.push(reason ?? plaintext.text)
       }
     }
   }

@@ -11,13 +11,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from client.e2ee import KEYS, SEALED
+from client.e2ee.contents import Plaintext
 from client.e2ee.keyring import Keyring
 from client.e2ee.own_keys import KeyUpload
 from client.e2ee.reading import UnreadableMessage
 from client.e2ee.records import Outgoing
 from client.e2ee.vault import Vault, open_vault
 from client.e2ee.vodozemac_ratchets import VodozemacRatchets
-from client.e2ee.wire import Plaintext
 from protocol.frames import HeldKeys, ListedDevice, Message
 
 TALK = b"t" * 16

@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from client.e2ee import KEYS, SEALED
+from client.e2ee.contents import Plaintext
 from client.e2ee.keyring import Keyring
 from client.e2ee.reading import UnreadableMessage
 from client.e2ee.records import OlmSessions
-from client.e2ee.wire import Plaintext
 from client.e2ee.writing import MOST_AGE_S
 from protocol.frames import Message
 from protocol.limits import ENVELOPE_DAYS

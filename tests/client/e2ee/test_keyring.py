@@ -9,9 +9,10 @@ import vodozemac
 from msgspec.structs import replace
 
 from client.e2ee import KEYS, SEALED
+from client.e2ee.contents import EncryptedFile, Plaintext, Quote
 from client.e2ee.reading import STALE_S, UnreadableMessage, reader_name
 from client.e2ee.records import KeyChange, OlmSessions, Outgoing, Plain, Reader
-from client.e2ee.wire import EncryptedFile, KeyContent, Plaintext, Quote, SealedContent, decode
+from client.e2ee.wire import KeyContent, SealedContent, decode
 from client.e2ee.writing import MOST_AGE_S, MOST_CONTENTS
 from protocol.frames import Message, Tombstone
 from tests.client.e2ee.keyring_world import TALK, KeyringWorld
@@ -127,7 +128,7 @@ def test_an_edit_is_read_and_the_key_reaches_devices_that_came_meanwhile(world: 
 
 def test_files_and_quotes_are_inside(world: KeyringWorld) -> None:
     alice, bob = world.join("alice"), world.join("bob")
-    body = Plaintext("see", [EncryptedFile(b"a" * 16, "plan.txt", 12, b"k" * 32)], Quote(1, bob.user, "where?"))
+    body = Plaintext("see", [EncryptedFile(b"a" * 16, "plan.txt", 12, b"k" * 32)], Quote(bob.user, "where?"))
     world.share(alice)
     alice.keyring.queue(Outgoing(b"t" * 16, 1, TALK, body))
     sealed = alice.keyring.seal(b"t" * 16)
