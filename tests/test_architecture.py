@@ -428,11 +428,8 @@ def test_no_test_reaches_into_a_private_attribute() -> None:
     """What a test needs to see of an object is public, a property or in its `statistics()`."""
     for file in sorted((ROOT / "tests").rglob("*.py")):
         private = list(_private(tree_of(file)))
-        assert not private or file == WRONG_CLIENTS, f"{file.relative_to(ROOT)}: {private}"
+        assert not private, f"{file.relative_to(ROOT)}: {private}"
 
-
-WRONG_CLIENTS = ROOT / "tests" / "protocol" / "conformance" / "wrong_clients.py"
-"""A wrong client is a right one with something inside that is wrong. Tests look at it only from outside."""
 
 ALLOWED_PRIVATE = {
     # Public in spite of their names: methods and fields of named tuples.

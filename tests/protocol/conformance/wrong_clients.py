@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from itertools import count
 from typing import Any, Final, NamedTuple
 
-import pytest
 import trio
-import trio_websocket
 from msgspec.structs import replace
 
-from client import backoff, connection, errors, held, known_devices, link, participants, synchronizer, websocket
+from client import backoff, connection, errors, link, synchronizer
 from client.conformance import TestedClient
 from client.connection import ClientConnection
-from client.errors import RequestRefused
+from client.errors import RequestRefused, Unreachable
 from client.held import HeldConversation
+from client.known_devices import KnownDevices
 from client.link import Link
 from client.mailbox import Mailbox
 from client.mark_sender import MarkSender
@@ -24,16 +23,34 @@ from client.send_order import SendTurn
 from client.session import Session
 from client.stream import HeardStream
 from client.synchronizer import Synchronizer
-from protocol.codec import decode_from_server, encode_request
+from protocol.codec import decode_from_server
 from protocol.codes import CloseCode, ErrorCode, may_reconnect
+from protocol.conformance.talk import ME
 from protocol.errors import RemoteProtocolError
 from protocol.features import NAMES
 from protocol.fields import TYPES
-from protocol.frames import Conversation, DevicesChanged, Lag, Sync, Tombstone
+from protocol.frames import (
+    Conversation,
+    Cursor,
+    Departed,
+    DevicesChanged,
+    Error,
+    Hello,
+    Lag,
+    Message,
+    Receipts,
+    Settings,
+    Sync,
+    Synced,
+    Tombstone,
+    Welcome,
+)
 from protocol.items import FROM_SERVER, items
+from tests.protocol.conformance.seams import Change, around, both, deaf_to, hearing, instead, saying
 from tests.waiting import let_pass
 
-Patch = pytest.MonkeyPatch
+PONG: Final = 0xA
+"""The opcode of a WebSocket pong (RFC 6455, section 5.2)."""
 
 
 class WrongClient(NamedTuple):
@@ -43,27 +60,8 @@ class WrongClient(NamedTuple):
     :ivar reason: a part of the reason for which the scenario fails.
     """
 
-    change: Callable[[Patch], None]
+    change: Change
     reason: str
-
-
-def instead(owner: Any, name: str, act: Callable[..., Any]) -> Callable[[Patch], None]:
-    """The client does this instead."""
-    return lambda patch: patch.setattr(owner, name, act)
-
-
-def around(owner: Any, name: str, act: Callable[..., Any]) -> Callable[[Patch], None]:
-    """The client does this instead, which gets what it does else as the first argument."""
-    usual = getattr(owner, name)
-    return lambda patch: patch.setattr(owner, name, lambda *args, **more: act(usual, *args, **more))
-
-
-def both(*changes: Callable[[Patch], None]) -> Callable[[Patch], None]:
-    def change(patch: Patch) -> None:
-        for each in changes:
-            each(patch)
-
-    return change
 
 
 def nothing(*_: Any, **__: Any) -> None:
@@ -78,9 +76,8 @@ async def for_ever(*_: Any, **__: Any) -> None:
     await trio.sleep_forever()
 
 
-async def hasty(say_hello: Any, connected: ClientConnection, hello: Any, timeout_s: float) -> Any:
-    connected._outgoing += [encode_request(replace(hello, request=77)), encode_request(Sync(78, None))]
-    return await say_hello(connected, hello, timeout_s)
+def hasty(frame: Any) -> Any:
+    return [replace(frame, request=77), Sync(78, None)] if isinstance(frame, Hello) else frame
 
 
 def appending(put: Any, talk: HeldConversation, entry: Any) -> bool:
@@ -94,9 +91,16 @@ def in_order_of_arrival(put: Any, talk: HeldConversation, entry: Any) -> bool:
     return entry.seq > max(talk.entries, default=0) and put(talk, entry)
 
 
-def content_with_one_page(take_page: Any, synced: Synchronizer, conversation: bytes, page: Any) -> None:
-    take_page(synced, conversation, page)
-    synced._mailbox.forget_missing(conversation)
+def content_with_one_page() -> Change:
+    asked: list[Any] = []
+
+    def gaps(usual: Any, mailbox: Mailbox) -> Any:
+        if not asked:
+            asked.extend(usual(mailbox))
+            return list(asked)
+        return []
+
+    return around(Mailbox, "gaps", gaps)
 
 
 def without_cursor(synced: Any, mailbox: Mailbox, reply: Any) -> None:
@@ -104,29 +108,15 @@ def without_cursor(synced: Any, mailbox: Mailbox, reply: Any) -> None:
     mailbox.cursor = None
 
 
-def content_with_a_cursor(synced: Synchronizer, push: Any) -> None:
-    synced._mailbox.synced(push)
-    synced._resumes_until, synced._is_stale = float("-inf"), False
-
-
-async def content_with_pages(sync: Any, connected: ClientConnection, *args: Any, **more: Any) -> Any:
-    return replace(await sync(connected, *args, **more), more=False)
-
-
 async def forgetful(start: Any, tested: TestedClient, *args: Any, keep: bool, **more: Any) -> Any:
     return await start(tested, *args, keep=False, **more)
 
 
 def merging(drop: Any, mailbox: Mailbox) -> None:
-    if hasattr(mailbox, "_conversations"):
+    if hasattr(mailbox, "own"):
         mailbox.cursor = None
     else:
         drop(mailbox)
-
-
-async def deaf_to_bare_lags(on_push: Any, session: Session, push: Any) -> None:
-    if not (isinstance(push, Lag) and not push.heads):
-        await on_push(session, push)
 
 
 async def once(linked: Link, ask: Any, timeout_s: float) -> Any:
@@ -179,15 +169,29 @@ def inventive(apply: Any, mailbox: Mailbox, entries: Any) -> Any:
     return apply(mailbox, told)
 
 
-def taking_the_last_settings(talk: HeldConversation, push: Any) -> None:
-    assert talk.head is not None
-    talk.head = replace(talk.head, name=push.name)
+def taking_the_last_settings(take: Any, talk: HeldConversation, push: Any) -> None:
+    take(talk, push)
+    if isinstance(push, Settings):
+        assert talk.head is not None
+        talk.head = replace(talk.head, name=push.name)
 
 
-def counting_deleted_messages(put: Any, talk: HeldConversation, entry: Any) -> bool:
-    is_news = bool(put(talk, entry))
-    talk._uncounted.clear()
-    return is_news
+def counting_deleted_messages(frame: Any) -> Any:
+    match frame:
+        case Tombstone():
+            return replace(frame, is_quiet=True)
+        case Conversation():
+            return replace(frame, uncounted_seqs=None)
+    return frame
+
+
+def counting_quiet_messages(frame: Any) -> Any:
+    match frame:
+        case Message():
+            return replace(frame, quiet_count=None)
+        case Conversation() | Receipts():
+            return replace(frame, quiet_counts=None)
+    return frame
 
 
 async def overwriting(edit: Any, session: Session, message: Any, content: bytes) -> Any:
@@ -197,8 +201,8 @@ async def overwriting(edit: Any, session: Session, message: Any, content: bytes)
         return await edit(session, replace(message, revision=(message.revision or 0) + 1), content)
 
 
-def without_own_tombstones(apply: Any, session: Session, *entries: Any) -> None:
-    apply(session, *(each for each in entries if not isinstance(each, Tombstone)))
+def without_tombstones(apply: Any, mailbox: Mailbox, entries: Any) -> Any:
+    return apply(mailbox, [each for each in entries if not isinstance(each, Tombstone)])
 
 
 def taking_the_last_version(take: Any, talk: HeldConversation, push: Any) -> None:
@@ -215,9 +219,74 @@ async def with_the_old_token(store: Any, credentials: Any, ask: Any) -> Any:
     return replace(await ask(credentials), token=credentials.token)
 
 
-async def forgetting_its_token(keep_token: Any, linked: Link, connected: ClientConnection) -> None:
-    await keep_token(linked, connected)
-    linked._login.save(replace(linked.credentials, token="alo_forgotten"))
+def forgetting_its_token() -> Change:
+    hellos = count(1)
+
+    def say(frame: Any) -> Any:
+        is_second = isinstance(frame, Hello) and next(hellos) == 2
+        return replace(frame, token="alo_forgotten") if is_second else frame
+
+    return saying(say)
+
+
+def taking_the_last_mark() -> Change:
+    told: list[int] = []
+
+    def hear(frame: Any) -> Any:
+        if isinstance(frame, Receipts):
+            told.extend(read for user, _, read in frame.receipts if user == ME)
+        return frame
+
+    def read_seq(usual: Any, listed: ParticipantList, user: bytes) -> Any:
+        return told[-1] if told and user == ME else usual(listed, user)
+
+    return both(hearing(hear), around(ParticipantList, "read_seq", read_seq))
+
+
+def taking_the_last(put: Any, talk: HeldConversation, entry: Any) -> bool:
+    talk.entries.pop(entry.seq, None)
+    return bool(put(talk, entry))
+
+
+def ending(frame: Any) -> Any:
+    return replace(frame, more=False) if isinstance(frame, Cursor | Synced) else frame
+
+
+def content_with_a_first_page() -> Change:
+    welcomes: list[Any] = []
+
+    def hear(frame: Any) -> Any:
+        welcomes.extend([frame] if isinstance(frame, Welcome) else [])
+        return ending(frame) if len(welcomes) > 1 else frame
+
+    return hearing(hear)
+
+
+def without_changes(take: Any, known: KnownDevices, users: Any, listed: Any) -> list[Any]:
+    take(known, users, listed)
+    return []
+
+
+def repeating_a_refused_cursor(frame: Any) -> Any:
+    is_refused = isinstance(frame, Error) and frame.code == "cursor_expired"
+    return replace(frame, code="internal", retry_after_ms=100) if is_refused else frame
+
+
+def never_pinging(frame: Any) -> Any:
+    return replace(frame, keep_alive_ms=10**9) if isinstance(frame, Welcome) else frame
+
+
+def sure_of_its_version(frame: Any) -> Any:
+    return replace(frame, version=1) if isinstance(frame, Welcome) else frame
+
+
+def deaf_to_retry_after(init: Any, error: Unreachable, message: str, _: float = 0) -> None:
+    init(error, message)
+
+
+async def silent_about_pings(send: Any, stream: HeardStream, data: Any) -> None:
+    if data[0] & 0x0F != PONG:
+        await send(stream, data)
 
 
 at_once = instead(backoff, "uniform", lambda *_: 0)
@@ -226,20 +295,20 @@ no_frame = "no frame like {type: %s"
 WRONG: Final[dict[str, WrongClient]] = {
     "close_and_again": WrongClient(instead(errors, "may_reconnect", lambda _: False), no_frame % "connected"),
     "close_for_good": WrongClient(instead(errors, "may_reconnect", lambda _: True), "the client's state is"),
-    "cursor_expired": WrongClient(instead(synchronizer, "_ANEW", ()), no_frame % "sync, cursor: absent"),
+    "cursor_expired": WrongClient(hearing(repeating_a_refused_cursor), no_frame % "sync, cursor: absent"),
     "cursor_foreign": WrongClient(around(Mailbox, "drop", merging), "the client's state is"),
     "cut": WrongClient(around(Mailbox, "synced", without_cursor), "no frame like {any"),
     "cut_within_a_page": WrongClient(
         both(
             instead(link, "PAGES_AHEAD", 1),
             instead(synchronizer, "PAGES_AHEAD", 1),
-            instead(Synchronizer, "take_cursor", content_with_a_cursor),
+            content_with_a_first_page(),
         ),
         "does not show the conversation",
     ),
-    "deleted": WrongClient(around(HeldConversation, "put", counting_deleted_messages), "the client's state is"),
-    "departed": WrongClient(instead(Mailbox, "_depart", nothing), "the client's state is"),
-    "device_list": WrongClient(instead(known_devices, "_differences", lambda *_: []), "the outcome of `second`"),
+    "deleted": WrongClient(hearing(counting_deleted_messages), "the client's state is"),
+    "departed": WrongClient(deaf_to(Departed), "the client's state is"),
+    "device_list": WrongClient(around(KnownDevices, "take", without_changes), "the outcome of `second`"),
     "devices_changed": WrongClient(around(HeldConversation, "take", taking_the_last_version), "the client's state is"),
     "drain": WrongClient(instead(Link, "insist", once), no_frame % "send, temp_id"),
     "early_frames": WrongClient(around(Mailbox, "apply", deaf_to_strangers), "the client's state is"),
@@ -249,53 +318,45 @@ WRONG: Final[dict[str, WrongClient]] = {
     ),
     "first_sync": WrongClient(instead(MarkSender, "run", for_ever), no_frame % "mark_delivered"),
     "floor": WrongClient(instead(HeldConversation, "raise_floor", nothing), "the client's state is"),
-    "gap": WrongClient(instead(Synchronizer, "_fill", not_at_all), no_frame % "history"),
-    "hello": WrongClient(
-        around(connection, "_say_hello", hasty), "SPEC 3: the client sends `sync` before it has got `welcome`"
-    ),
-    "history_pages": WrongClient(around(Synchronizer, "take_page", content_with_one_page), "the messages are"),
+    "gap": WrongClient(instead(Mailbox, "gaps", lambda _: []), no_frame % "history"),
+    "hello": WrongClient(saying(hasty), "SPEC 3: the client sends `sync` before it has got `welcome`"),
+    "history_pages": WrongClient(content_with_one_page(), "the messages are"),
     "lag": WrongClient(instead(Synchronizer, "take_lag", nothing), no_frame % "sync"),
-    "lag_without_heads": WrongClient(around(Session, "_on_push", deaf_to_bare_lags), no_frame % "sync"),
+    "lag_without_heads": WrongClient(deaf_to(Lag, where=lambda lag: not lag.heads), no_frame % "sync"),
     "lost_edit": WrongClient(instead(Link, "insist", once), "the outcome of `edited`"),
-    "lost_renewal": WrongClient(
-        around(Link, "_keep_token", forgetting_its_token), "SPEC 13.1: the client shows a token"
-    ),
+    "lost_renewal": WrongClient(forgetting_its_token(), "SPEC 13.1: the client shows a token"),
     "lost_reply": WrongClient(around(ClientConnection, "send", with_other_temp_ids), "the outcome of `two`"),
     "mark_read": WrongClient(instead(Session, "mark_read", nothing), no_frame % "mark_read"),
     "move": WrongClient(around(Link, "move", lambda move, linked, _: move(linked, 0)), "too early"),
     "move_and_close": WrongClient(both(instead(Link, "move", nothing), at_once), "too early"),
-    "old_settings": WrongClient(
-        instead(HeldConversation, "_take_settings", taking_the_last_settings), "the client's state is"
-    ),
-    "other_device": WrongClient(instead(HeldConversation, "_note_written", nothing), "the client's state is"),
+    "old_settings": WrongClient(around(HeldConversation, "take", taking_the_last_settings), "the client's state is"),
+    "other_device": WrongClient(instead(ParticipantList, "has_written", nothing), "the client's state is"),
     "outgoing_order": WrongClient(instead(SendTurn, "wait", last_first), no_frame % "send, content: text:three"),
-    "own_delete": WrongClient(around(Session, "_apply", without_own_tombstones), "the client's state is"),
-    "pages": WrongClient(around(ClientConnection, "sync", content_with_pages), "the client's state is"),
+    "own_delete": WrongClient(around(Mailbox, "apply", without_tombstones), "the client's state is"),
+    "pages": WrongClient(hearing(ending), "the client's state is"),
     "participants": WrongClient(around(ParticipantList, "remove", without_versions), "`participants` is"),
-    "pings": WrongClient(
-        instead(trio_websocket.WebSocketConnection, "_handle_ping_event", not_at_all), no_frame % "websocket_pong"
-    ),
-    "quiet": WrongClient(instead(HeldConversation, "_quiet_count_at", lambda *_: 0), "the client's state is"),
-    "read_elsewhere": WrongClient(instead(participants, "_most", lambda _, told: told), "`unread_count` is 2, not 0"),
+    "pings": WrongClient(around(HeardStream, "send_all", silent_about_pings), no_frame % "websocket_pong"),
+    "quiet": WrongClient(hearing(counting_quiet_messages), "the client's state is"),
+    "read_elsewhere": WrongClient(taking_the_last_mark(), "`unread_count` is 2, not 0"),
     "refused_send": WrongClient(around(RequestRefused, "__init__", stubborn), "the outcome of `two`"),
     "renewal": WrongClient(instead(link, "renew", with_the_old_token), no_frame % "hello, token: alo_renewed_1"),
     "reordered_pushes": WrongClient(around(HeldConversation, "put", in_order_of_arrival), "the messages are"),
     "repeated_pushes": WrongClient(around(HeldConversation, "put", appending), "the messages are"),
     "retried_send": WrongClient(instead(backoff, "after_s", lambda *_: 0), "too early"),
-    "revisions": WrongClient(instead(held, "_supersedes", lambda *_: True), "the client's state is"),
+    "revisions": WrongClient(around(HeldConversation, "put", taking_the_last), "the client's state is"),
     "revoked": WrongClient(
         instead(errors, "may_reconnect", lambda code: code == 4505 or may_reconnect(code)), "the client's state is"
     ),
-    "silence": WrongClient(instead(ClientConnection, "_keep_alive", for_ever), no_frame % "connected"),
+    "silence": WrongClient(hearing(never_pinging), no_frame % "connected"),
     "slow": WrongClient(around(HeardStream, "receive_some", taking_a_piece_for_the_end), "the client's state is"),
     "stop_and_resume": WrongClient(around(TestedClient, "start", forgetful), "no frame like {any"),
     "strange_frames": WrongClient(around(Mailbox, "apply", inventive), no_frame % "sync"),
-    "turned_away": WrongClient(both(instead(websocket, "_retry_after_s", lambda _: 0), at_once), "too early"),
+    "turned_away": WrongClient(both(around(Unreachable, "__init__", deaf_to_retry_after), at_once), "too early"),
     "unknown": WrongClient(instead(connection, "decode_from_server", strict), "the client's state is"),
     "unknown_conversation": WrongClient(
         both(instead(Mailbox, "unknown", lambda _: set()), instead(Mailbox, "is_complete", True)), "no frame like {any"
     ),
     "unknown_error": WrongClient(around(RequestRefused, "__init__", sure_of_codes), "the outcome of `two`"),
-    "version": WrongClient(instead(connection, "_check_version", not_at_all), no_frame % "bye"),
+    "version": WrongClient(hearing(sure_of_its_version), no_frame % "bye"),
 }
 """Scenario -> a client that fails it."""
