@@ -24,7 +24,7 @@ PACKAGES = ("bench", "client", "demo", "embedded", "jobs", "protocol", "runtime"
 DRIVERS = {
     "psycopg": {"store/postgres/copying.py", "store/postgres/driver.py"},
     "hiredis": {"store/redis/client.py", "store/redis/servers.py"},
-    "redis": {"store/redis/url.py"},
+    "redis": set(),
     "trio_websocket": {"server/transport/handshake.py", "client/connection.py", "client/websocket.py"},
     "quart": {"server/http/app.py"},
     "quart_trio": {"server/http/app.py"},

@@ -5,7 +5,8 @@ one. A request without a handler is a type error.
 
 | module | about |
 |---|---|
-| `process` | the process `socket`: wires the parts together, and drains |
+| `serve` | the process `socket`, with its port for operators and its traces |
+| `process` | the gateway of the process: wires the parts together, and drains |
 | `connection` | one client's connection: its states, its limits, its queue of requests |
 | `budgets` | the cost that each user may cause on this node, and the turns of a user's connections |
 | `requests` | a handler for each request that needs a look-up |

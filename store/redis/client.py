@@ -1,10 +1,10 @@
 """Redis on Trio, for all tasks of a process.
 
 redis-py's asynchronous client is for asyncio, so Trio carries the bytes: hiredis packs commands and parses replies,
-redis-py reads the URL (`store.redis.url`). The commands of all tasks share one connection and are pipelined: commands
-that tasks issue during a write leave with the next write, and replies come back in order. That way a command costs a
-few microseconds. A command that blocks in Redis (XREAD BLOCK) would hold up all others, so `Redis.blocking` opens a
-second connection for each follower.
+`store.redis.url` reads the URL. The commands of all tasks share one connection and are pipelined: commands that tasks
+issue during a write leave with the next write, and replies come back in order. That way a command costs a few
+microseconds. A command that blocks in Redis (XREAD BLOCK) would hold up all others, so `Redis.blocking` opens a second
+connection for each follower.
 
 A lost connection fails every command in flight with `Unavailable` (the command may have taken effect). The client
 connects again with back-off, to the server that is the master then (`store.redis.servers`). Without a connection,

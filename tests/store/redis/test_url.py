@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from redis.connection import parse_url
 
 from store.redis.url import TLS, Address, Login, RedisUrl, parse_redis_url, redis_url_fault
 
@@ -52,6 +54,38 @@ THREE = (Address("a", 26379), Address("::1", 5), Address("c", 26379))
 def test_each_form_is_understood(url: str, expected: RedisUrl) -> None:
     assert parse_redis_url(url) == expected
     assert redis_url_fault(url) == ""
+
+
+_some = st.text("a/?#@:%+ é", max_size=4).map(quote_plus)
+
+
+@given(
+    st.sampled_from(["redis://", "rediss://"]),
+    st.sampled_from(["{}@", ":{1}@", "{}:{}@", ""]),
+    _some,
+    _some,
+    st.sampled_from(["", "/", "/3", "/3/"]),
+    st.lists(
+        st.sampled_from(["db=7", "db=", "username=u%2Bv", "password=p+q", "password=", "username=a&username=b"]),
+        max_size=3,
+    ),
+)
+def test_login_and_database_mean_what_they_mean_to_redis_py(
+    scheme: str, form: str, username: str, password: str, path: str, query: list[str]
+) -> None:
+    url = f"{scheme}{form.format(username, password)}h{path}?{'&'.join(query)}"
+    theirs = parse_url(url)
+    ours = parse_redis_url(url)
+    assert ours.login == Login(theirs.get("username", ""), theirs.get("password", ""))
+    assert ours.database == theirs.get("db", 0)
+
+
+@pytest.mark.parametrize("word", ["true", "1", "yes", "false", "False", "0", "f", "n", "no", "maybe"])
+def test_choice_to_check_the_name_of_the_server_means_what_it_means_to_redis_py(word: str) -> None:
+    url = f"rediss://h?ssl_check_hostname={word}"
+    tls = parse_redis_url(url).tls
+    assert tls is not None
+    assert tls.is_hostname_checked == parse_url(url)["ssl_check_hostname"]
 
 
 @pytest.mark.parametrize(
