@@ -1,5 +1,6 @@
-// Drives one tab of headless Chromium for a test (`tab.py`). Each line of standard input is a command, as JSON: its name and its
-// arguments. Each line of standard output is the outcome of the next command. The browser ends with the input.
+// Drives the tabs of headless Chromium for a test (`tab.py`). Each line of standard input is a command, as JSON: the number of a
+// tab, the command's name and its arguments. Each line of standard output is the outcome of the next command. The browser ends
+// with the input.
 
 import { readFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
@@ -19,18 +20,21 @@ const browser = await puppeteer.launch({
   // The sandbox needs rights that a container lacks. No name resolves: only an address of this machine can be reached.
   args: ['--no-sandbox', '--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1'],
 })
-const [tab] = await browser.pages()
-tab.setDefaultTimeout(15_000)
+const tabs = []
 
-const seen = { requests: [], complaints: [] }
-tab.on('request', (request) => seen.requests.push(request.url()))
-tab.on('console', (message) => {
-  if (!['error', 'warn'].includes(message.type())) return
-  seen.complaints.push([message.text(), message.location().url].filter(Boolean).join(' at '))
-})
-tab.on('pageerror', (error) => seen.complaints.push(String(error)))
+function add(tab) {
+  const seen = { requests: [], complaints: [] }
+  tab.setDefaultTimeout(15_000)
+  tab.on('request', (request) => seen.requests.push(request.url()))
+  tab.on('console', (message) => {
+    if (!['error', 'warn'].includes(message.type())) return
+    seen.complaints.push([message.text(), message.location().url].filter(Boolean).join(' at '))
+  })
+  tab.on('pageerror', (error) => seen.complaints.push(String(error)))
+  tabs.push({ seen, commands: commandsOf(tab, seen) })
+}
 
-const COMMANDS = {
+const commandsOf = (tab, seen) => ({
   open: async (url) => {
     await tab.goto(url)
   },
@@ -53,13 +57,32 @@ const COMMANDS = {
     await tab.screenshot({ path })
   },
   seen: () => seen,
-}
+  another: async () => {
+    add(await browser.newPage())
+    return tabs.length - 1
+  },
+  // By the names that a screen reader tells. A tab in the background draws nothing, so the tab comes to the front first.
+  click: async (name) => {
+    await tab.bringToFront()
+    await tab.locator(`aria/${name}`).click()
+  },
+  fill: async (name, text) => {
+    await tab.bringToFront()
+    await tab.locator(`aria/${name}`).fill(text)
+  },
+  named: async (name) => {
+    await tab.bringToFront()
+    await tab.waitForSelector(`aria/${name}`)
+  },
+})
+
+add((await browser.pages())[0])
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const [name, ...given] = JSON.parse(line)
+  const [number, name, ...given] = JSON.parse(line)
   let outcome
   try {
-    outcome = { value: (await COMMANDS[name](...given)) ?? null }
+    outcome = { value: (await tabs[number].commands[name](...given)) ?? null }
   } catch (error) {
     outcome = { error: String(error) }
   }

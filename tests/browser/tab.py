@@ -1,4 +1,4 @@
-"""A tab of headless Chromium, which `driver.js` drives."""
+"""Tabs of headless Chromium, which `driver.js` drives."""
 
 from __future__ import annotations
 
@@ -35,11 +35,14 @@ class Tab:
     :ivar url: of the server; paths are below it.
     """
 
-    def __init__(self, process: trio.Process, url: str) -> None:
+    def __init__(self, driver: _Driver, url: str, number: int = 0) -> None:
         self.url = url
-        self._process = process
-        self._turn = trio.Lock()
-        self._rest = b""
+        self._driver = driver
+        self._number = number
+
+    async def another(self) -> Tab:
+        """A further tab of the same browser, with the same storage."""
+        return Tab(self._driver, self.url, await self._ask("another"))
 
     async def open(self, path: str) -> None:
         """Load a page, until its files have come."""
@@ -55,6 +58,19 @@ class Tab:
     async def value(self, expression: str) -> Any:
         """What a JavaScript expression gives, as JSON has it; a promise is waited for."""
         return await self._ask("value", expression)
+
+    async def click(self, name: str) -> None:
+        """Click the element that a screen reader calls so, once it is there."""
+        await self._ask("click", name)
+
+    async def fill(self, name: str, text: str) -> None:
+        """Put a text into the field of this label, once it is there."""
+        await self._ask("fill", name, text)
+
+    async def wait_named(self, *names: str) -> None:
+        """Until there are elements that a screen reader calls so."""
+        for name in names:
+            await self._ask("named", name)
 
     async def wait(self, expression: str, what: str, *, timeout_s: float = DEADLINE_S) -> Any:
         """The value of a JavaScript expression, once it is true."""
@@ -99,6 +115,22 @@ class Tab:
         return seen["complaints"]
 
     async def _ask(self, *command: Any) -> Any:
+        return await self._driver.ask(self._number, *command)
+
+
+class _Driver:
+    """The process that drives the browser."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self._process = process
+        self._turn = trio.Lock()
+        self._rest = b""
+
+    async def ask(self, *command: Any) -> Any:
+        """The outcome of a command: the number of a tab, a name and arguments.
+
+        :raises BrowserError: if it has none.
+        """
         assert self._process.stdin is not None
         async with self._turn:
             with trio.fail_after(COMMAND_S):
@@ -143,7 +175,7 @@ async def open_tab(folder: Path, url: str) -> AsyncGenerator[Tab, None]:
         ["node", "driver.js", json.dumps(given)], cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:
-        yield Tab(process, url)
+        yield Tab(_Driver(process), url)
     finally:
         with trio.CancelScope(shield=True):
             await _end(process)
