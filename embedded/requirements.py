@@ -30,6 +30,7 @@ LOCKS: Mapping[str, tuple[str, ...]] = {
     "fuzz": ("install_requires", "fuzz"),
     "build": ("build",),
     "redis": ("redis",),
+    "node": ("node",),
     "lock": ("lock",),
 }
 """The parts of setup.cfg in each lock: the requirements of the project, and extras."""

@@ -39,10 +39,11 @@ _PASSWORD = re.compile(r"//[^/?#]*:[^/?#]*@|password=")
 URLS = "urls.sh"
 
 BANNER = """
+Web client {app}/app
 HTTP       {http}
 WebSocket  {socket}
 {metrics}
-In another terminal:
+To chat with yourself, open the web client in two tabs of a browser, and register two users. Or in another terminal:
   {client}.venv/bin/python -m client register alice
   {client}.venv/bin/python -m client register bob
   {client}.venv/bin/python -m client chat alice bob
@@ -93,6 +94,8 @@ def _run(commands: dict[str, str], var: Path) -> int:
             **_object_store(var),
             **{name: str(port) for name, port in chosen.items()},
             METRICS: str(metrics),
+            "WEB_CLIENT": os.environ.get("WEB_CLIENT", "1"),
+            "PUBLIC_SOCKET_URL": os.environ.get("PUBLIC_SOCKET_URL", "") or ",".join(_sockets(chosen, counts)),
             # `python` in a Procfile is this Python.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "PYTHONUNBUFFERED": "1",
@@ -132,7 +135,7 @@ def banner_of(
     `metrics`: METRICS_PORT. `is_file`: the file `URLS` has URLs for the commands. `counts`: processes by kind.
     """
     https = [f"http://{LOOPBACK}:{port}" for port in ports_of(chosen["PORT"], counts.get("web", 1))]
-    sockets = [f"ws://{LOOPBACK}:{port}" for port in ports_of(chosen["SOCKET_PORT"], counts.get("socket", 1))]
+    sockets = _sockets(chosen, counts)
     is_default = chosen == DEFAULT_PORTS and len(sockets) == 1
     client = "" if is_default else f"ALO_HTTP_URL={''.join(https[:1])} ALO_SOCKET_URL={','.join(sockets)} "
     named = "".join(f"{name}={shlex.quote(url)} " for name, url in services.items())
@@ -141,7 +144,12 @@ def banner_of(
         jobs = f"(. {shlex.quote(_with_slash(var / URLS))}; {jobs})"
     shown = "".join(_pages(metrics, counts)) if metrics else ""
     http, socket = " ".join(https), " ".join(sockets)
-    return BANNER.format(http=http, socket=socket, metrics=shown, client=client, jobs=jobs, var=var)
+    return BANNER.format(app=https[0], http=http, socket=socket, metrics=shown, client=client, jobs=jobs, var=var)
+
+
+def _sockets(chosen: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
+    """The URL of each gateway."""
+    return [f"ws://{LOOPBACK}:{port}" for port in ports_of(chosen["SOCKET_PORT"], counts.get("socket", 1))]
 
 
 def _pages(metrics: int, counts: Mapping[str, int]) -> Iterator[str]:

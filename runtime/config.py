@@ -19,7 +19,7 @@ from protocol.limits import ATTACHMENT_PART_BYTES, MAX_ADDRESS_CONNECTIONS
 from runtime.email_address import sender_fault
 from runtime.old_variables import redis_url_of
 from runtime.smtp_url import smtp_url_fault
-from runtime.web_origins import web_origins_fault
+from runtime.web_origins import web_origins, web_origins_fault
 from store.objects.avatar_modes import AVATAR_MODES, AvatarMode
 from store.objects.quotas import Quotas
 from store.objects.url import objects_url_fault, public_url_fault
@@ -121,6 +121,11 @@ class Config:
     public_files_url: str = ""
     """URL at which clients reach the files of the object store, such as `https://files.example`. Empty: for a folder
     that of PUBLIC_URL, or HOST and PORT; for a service that of OBJECT_STORE_URL."""
+    public_socket_url: str = ""
+    """URLs of `socket` that the web client connects to, separated by commas, such as `wss://chat.example`. Empty: HOST
+    and SOCKET_PORT."""
+    web_client: int = 0
+    """1: `web` serves the web client at `/app` (`docs/web-client.md`). 0: it does not."""
     cors_origins: str = ""
     """Origins of web pages whose scripts may read answers of `web` (CORS), separated by commas, such as
     `https://chat.example`. Empty: pages of `web`'s own origin alone."""
@@ -239,6 +244,12 @@ class Config:
         return self.public_files_url or self.public_url or f"http://{host}:{self.port}"
 
     @property
+    def socket_url(self) -> str:
+        """The URL of the first `socket` on this machine."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"ws://{host}:{self.socket_port}"
+
+    @property
     def notice_pauses(self) -> list[float]:
         return [float(text) for text in self.notice_pauses_s.split(",")]
 
@@ -297,6 +308,9 @@ class Config:
         pool = "must be at least 2: one connection commits sends, the others serve the rest"
         yield "DATABASE_POOL", pool, self.database_pool >= 2
         yield "MAX_ADDRESS_CONNECTIONS", "must be at least 1", self.max_address_connections >= 1
+        sockets = "must be ws:// or wss:// URLs without a path, in lower case, with commas between them, or empty"
+        yield "PUBLIC_SOCKET_URL", sockets, _are_sockets(self.public_socket_url)
+        yield "WEB_CLIENT", "must be 0 or 1", self.web_client in (0, 1)
         fault = web_origins_fault(self.cors_origins)
         yield "CORS_ORIGINS", fault, not fault
         factor = "must be 0.1 to 1000000"
@@ -452,6 +466,10 @@ def _are_networks(text: str) -> bool:
         return all(ip_network(each.strip()) for each in text.split(",") if each.strip())
     except ValueError:
         return False
+
+
+def _are_sockets(text: str) -> bool:
+    return not web_origins_fault(text) and all(each.startswith(("ws://", "wss://")) for each in web_origins(text))
 
 
 def _is_base(url: str) -> bool:

@@ -48,6 +48,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `issuer_keys`, `key_set` | keys of that issuer, kept; fetching them, and which of them count |
 | `password_rules` | the passwords that the server takes |
 | `live_figures`, `ops_page` | the figures of all processes, summed up; the page that shows them to operators |
+| `web_client` | the files of the web client: a closed list, with the policy for browsers |
 | `mail_pages` | the HTML pages that links in mails lead to |
 | `links` | the header `Link` of pages |
 | `reference` | `/openapi.json` and `/docs`, made from the declarations of the routes |

@@ -40,7 +40,8 @@ def create_app(services: Services) -> QuartTrio:
     app = QuartTrio(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
-    served = [route for route in ROUTES if services.ops_token or not route.needs_operators]
+    has = {"has_operators": bool(services.ops_token), "has_web_client": services.web_client is not None}
+    served = [route for route in ROUTES if route.is_served(**has)]
     views = {(route.method, route.path): _view(route, services) for route in served}
     for path in {route.path: None for route in served}:
         methods = {"OPTIONS", *(route.method for route in served if route.path == path)}

@@ -28,6 +28,7 @@ from server.http.request_heads import refused_head
 from server.http.routes import ROUTES
 from server.http.samples import web_samples
 from server.http.services import services_of
+from server.http.web_client import web_client_of
 from server.transport.addresses import proxies_of
 from server.transport.listener import listen
 from store.objects.url import keep_time, open_objects
@@ -90,6 +91,7 @@ async def serve_web(config: Config) -> None:
             cors_origins=web_origins(config.cors_origins),
             rate_limit_factor=config.rate_limit_factor,
             log_lines_per_s=config.log_lines_per_s,
+            web_client=web_client_of(config),
         )
         room = room_for_connections() - config.database_pool
         files = file_service(shared, room // 2)

@@ -80,7 +80,9 @@ LIMITS: Final[dict[RequestClass, ClassLimits]] = {
     RequestClass.MAIL: ClassLimits("what sends a mail", Allowance(20, 1 / 60), Allowance(10, 1 / 60), is_exact=True),
     RequestClass.EXPORT: ClassLimits("what reads everything of a user", None, Allowance(3, 1 / 3600), is_exact=True),
     RequestClass.FILE: ClassLimits(
-        "files of a folder, by signed URLs: a large file has many parts", Allowance(1000, 100), None
+        "files of a folder, by signed URLs: a large file has many parts; those of the web client, some 200",
+        Allowance(1000, 100),
+        None,
     ),
     RequestClass.OPEN: ClassLimits(
         "pages from mails, the reference, and others without a token", Allowance(100, 5), None

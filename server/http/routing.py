@@ -197,6 +197,7 @@ class Route:
     :ivar is_hot: a read that the thin path (`server.http.hot_path`) answers, if the request is a plain one.
     :ivar request_class: the requests that are limited together with those of this route.
     :ivar is_operators_page: a page without data, on which operators show their token, and the files of that page.
+    :ivar is_web_client: the page of the web client, and its files.
     :ivar media_type: of a page.
     """
 
@@ -216,7 +217,12 @@ class Route:
     is_hot: bool = False
     request_class: RequestClass = RequestClass.READ
     is_operators_page: bool = False
+    is_web_client: bool = False
     media_type: str = "text/html"
+
+    def is_served(self, *, has_operators: bool, has_web_client: bool) -> bool:
+        """Whether an application with a token of operators, or with the web client, has the route."""
+        return (has_operators or not self.needs_operators) and (has_web_client or not self.is_web_client)
 
     @property
     def needs_operators(self) -> bool:
@@ -412,7 +418,10 @@ class Routes:
         announces: Collection[Announce] | None = None,
         statuses: Collection[int] = (200,),
         is_operators_page: bool = False,
+        is_web_client: bool = False,
         media_type: str = "text/html",
+        request_class: RequestClass | None = None,
+        problems: Collection[ProblemCode] = (),
     ) -> Callable[[_OtherHandler[None, Values, Outcome]], _OtherHandler[None, Values, Outcome]]: ...
 
     @overload
@@ -428,14 +437,19 @@ class Routes:
         announces: Collection[Announce] | None = None,
         statuses: Collection[int] = (200,),
         is_operators_page: bool = False,
+        is_web_client: bool = False,
         media_type: str = "text/html",
+        request_class: RequestClass | None = None,
+        problems: Collection[ProblemCode] = (),
     ) -> Any:
         """A page for a browser, open to everybody.
 
         :param form: the fields of the form that the browser sends.
         :param announces: of a write.
         :param is_operators_page: the application has it only if there is a token of operators.
+        :param is_web_client: the application has it only if it serves the web client.
         :param media_type: of the page, or of the file that a page needs; the handler sends it, too.
+        :param request_class: by default OPEN.
         """
         details: dict[str, Any] = {} if announces is None else {"announces": announces}
         if form is not None:
@@ -444,7 +458,10 @@ class Routes:
             "query": None,
             "answer": HtmlAnswer,
             "is_operators_page": is_operators_page,
+            "is_web_client": is_web_client,
             "media_type": media_type,
+            "request_class": request_class,
+            "problems": problems,
         }
         return self._declare(rule, Access.OPEN, statuses=statuses, **details)
 

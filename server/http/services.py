@@ -21,6 +21,7 @@ from server.http.origins import Origins
 from server.http.passwords import Passwords
 from server.http.request_log import RequestLog
 from server.http.request_turns import RequestTurns
+from server.http.web_client import WebClient
 from server.transport.proxies import NO_PROXIES, TrustedProxies
 from store import conversations
 from store.device_uses import DeviceUses
@@ -50,6 +51,7 @@ class Services:
     :ivar objects: the object store; None if the deployment has none.
     :ivar key_claims: of this process.
     :ivar transfers: uploads and downloads of attachments.
+    :ivar web_client: that the application serves at `/app`; None if it has none.
     :ivar account_deletion_s: seconds from a user's request to delete the account to its deletion.
     """
 
@@ -78,6 +80,7 @@ class Services:
     objects: FileStore | None
     transfers: Transfers
     key_claims: KeyClaims
+    web_client: WebClient | None
 
 
 def services_of(
@@ -101,6 +104,7 @@ def services_of(
     rate_limit_factor: float = 1.0,
     limited_pause_s: float = PAUSE_S,
     log_lines_per_s: int = LINES_PER_S,
+    web_client: WebClient | None = None,
 ) -> Services:
     """The services of a process, with caches of its own; the parameters are those of `Services`.
 
@@ -139,4 +143,5 @@ def services_of(
         objects=objects,
         transfers=Transfers(pool, objects, quotas, avatars),
         key_claims=KeyClaims(pool),
+        web_client=web_client,
     )

@@ -31,7 +31,9 @@ from tests.server.http.reference.scene import OPS_TOKEN, as_found, purpose_of, s
 PLACEHOLDER: Final = "the-token-of-the-scene"
 """The token of the command line: schemathesis knows by it that a request shows a token."""
 
-OPERATIONS: Final[dict[str, Route]] = {f"{route.method} {path_template(route)}": route for route in ROUTES}
+OPERATIONS: Final[dict[str, Route]] = {
+    f"{route.method} {path_template(route)}": route for route in ROUTES if not route.is_web_client
+}
 
 
 class Scenes:

@@ -275,6 +275,8 @@ ROWS: Final[dict[str, Row]] = {
     "GET /ops/page.js": Row(),
     "GET /ops/charts.js": Row(),
     "GET /ops/icon.svg": Row(),
+    "GET /app": Row(),
+    "GET /app/<path:file>": Row(lambda _: {"file": "web/app.js"}),
     "GET /v1/ops/live": Row(),
     "POST /v1/ops/nodes/<node>/drain": Row(lambda _: {"node": DEAF.hex()}),
     "POST /v1/ops/jobs/<int:job>/replay": Row(lambda scene: {"job": scene.dead_job}),

@@ -20,6 +20,7 @@ from server.http.announcements import Announcements
 from server.http.app import create_app
 from server.http.problem_codes import ProblemCode
 from server.http.services import Services, services_of
+from server.http.web_client import WebClient
 from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
@@ -31,6 +32,8 @@ from tests.server.http_contract import check_declared
 CBOR = "application/cbor"
 PASSWORD = f"{PLANTED} correct horse"
 REGISTER = {"username": "carol", "password": PASSWORD}
+WEB_CLIENT = WebClient(["ws://127.0.0.1:1"])
+"""Of an application that serves all routes. Without the npm packages its page says that they are missing."""
 both_encodings = pytest.mark.parametrize("encoding", ["json", "cbor"])
 
 

@@ -46,7 +46,7 @@ from tests.server.access_rows import (
 )
 from tests.server.deaf_node import add_deaf_node
 from tests.server.http.socket_world import HttpServer, RawAnswer, open_server, request
-from tests.server.http_world import PASSWORD, say
+from tests.server.http_world import PASSWORD, WEB_CLIENT, say
 from tests.server.node_world import TestNode, open_node
 from tests.store.attachment_world import new_attachment
 
@@ -261,7 +261,9 @@ async def test_every_route_admits_the_callers_of_its_row_and_no_others(
 ) -> None:
     matrix = Matrix(await Callers.make(pool, tmp_path), [])
     await add_deaf_node(redis_url)
-    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, objects=matrix.world.objects) as server:
+    async with open_server(
+        pool, redis_url, ops_token=OPS_TOKEN, web_client=WEB_CLIENT, objects=matrix.world.objects
+    ) as server:
         for name, route, row in rows_of_routes():
             codes = {persona: expected_code(route, row, persona) for persona in Persona}
 
@@ -367,7 +369,9 @@ async def test_the_conversation_of_a_users_own_devices_is_to_all_others_as_if_it
     assert len(about) >= 10
     assert len(frames) > 5
     wrong: list[object] = []
-    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, objects=world.objects) as server:
+    async with open_server(
+        pool, redis_url, ops_token=OPS_TOKEN, web_client=WEB_CLIENT, objects=world.objects
+    ) as server:
         for name, route, row in about:
             for persona, token in tokens.items():
                 found = await ask(server, route, row, here(scene, own), token)

@@ -403,6 +403,8 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "GET /ops/page.js": Example(),
     "GET /ops/charts.js": Example(),
     "GET /ops/icon.svg": Example(),
+    "GET /app": Example(),
+    "GET /app/<path:file>": Example({"file": "web/app.js"}),
     "GET /v1/ops/live": Example(answer=_LIVE),
     "POST /v1/ops/nodes/<node>/drain": Example({"node": "5f0c2a9be4d17033"}, status=404),
     "POST /v1/ops/jobs/<int:job>/replay": Example({"job": DEAD_JOB}, status=204),

@@ -66,6 +66,7 @@ PATH_VALUES: Final = {
     "attachment": PathValue("One of your uploads.", UUID_SCHEMA),
     "conversation": PathValue("The conversation.", UUID_SCHEMA),
     "device": PathValue("One of your devices.", UUID_SCHEMA),
+    "file": PathValue("The path of the file in the web client.", {"type": "string"}),
     "export": PathValue("One of your exports.", UUID_SCHEMA),
     "job": PathValue("The number of the job.", {"type": "integer", "minimum": 1}),
     "part": PathValue("The number of the part.", {"type": "integer", "minimum": 1}),

@@ -33,6 +33,7 @@ from server.http.routes import (
     reference,
     registration,
     security_events,
+    web_client,
 )
 from server.http.routing import Access, Route
 
@@ -61,6 +62,7 @@ _FILES: Final = (
     reference,
     ops,
     ops_page,
+    web_client,
 )
 
 ROUTES: Final[tuple[Route, ...]] = tuple(route for file in _FILES for route in file.routes.declared)
@@ -87,6 +89,8 @@ OPEN: Final = {
     "GET /ops/page.js": "a file of that page",
     "GET /ops/charts.js": "a file of that page",
     "GET /ops/icon.svg": "a file of that page",
+    "GET /app": "the web client, in which a user logs in; it has no data",
+    "GET /app/<path:file>": "a file of the web client",
 }
 """All routes that ask for no token -> the reason. The process does not start if a declaration says otherwise."""
 

@@ -14,6 +14,7 @@ from store.postgres.pool import Pool
 from tests.people import new_user
 from tests.server.http.socket_world import HttpServer, RawAnswer, open_server, request
 from tests.server.http.test_routes import filled
+from tests.server.http_world import WEB_CLIENT
 
 OPS_TOKEN = "the operators' token"
 NEW_ID = re.compile("[0-9a-f]{32}").fullmatch
@@ -65,7 +66,7 @@ async def of_each_route(server: HttpServer, headers: dict[str, str]) -> dict[str
 
 async def test_the_answers_of_each_route_have_them(pool: Pool, redis_url: str) -> None:
     alice = await new_user(pool, "alice")
-    async with open_server(pool, redis_url, ops_token=OPS_TOKEN) as server:
+    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, web_client=WEB_CLIENT) as server:
         for token in ("", f"Bearer {alice.token}", f"Bearer {OPS_TOKEN}"):
             for asked in (None, "of-the-client.1"):
                 headers = {"authorization": token} if token else {}

@@ -44,7 +44,7 @@ from tests.server.http.full_data import (
     fill,
     user_id,
 )
-from tests.server.http_world import CBOR, Api, both_encodings, open_api
+from tests.server.http_world import CBOR, WEB_CLIENT, Api, both_encodings, open_api
 
 OPS_TOKEN = "the operators' token"
 
@@ -181,6 +181,8 @@ LONGEST: Final[dict[str, list[Ask]]] = {
     "GET /ops/page.js": [Ask("/ops/page.js")],
     "GET /ops/charts.js": [Ask("/ops/charts.js")],
     "GET /ops/icon.svg": [Ask("/ops/icon.svg")],
+    "GET /app": [Ask("/app")],
+    "GET /app/<path:file>": [Ask("/app/web/app.js")],
     "GET /v1/ops/live": [Ask("/v1/ops/live")],
     # The last one: it logs out all devices.
     "PUT /v1/account/deletion": [Ask("/v1/account/deletion", body={})],
@@ -198,7 +200,7 @@ async def test_no_answer_has_more_than_a_mebibyte(pool: Pool, redis_url: str, en
     folder = Folder(tmp_path)
     await folder.start()
     lengths: dict[str, int] = {}
-    async with open_api(pool, redis_url, encoding, ops_token=OPS_TOKEN, objects=folder) as api:
+    async with open_api(pool, redis_url, encoding, ops_token=OPS_TOKEN, web_client=WEB_CLIENT, objects=folder) as api:
         for rule, asks in LONGEST.items():
             asking = api.of(OPS_TOKEN if "/v1/ops/" in rule else user.token)
             for ask in asks:

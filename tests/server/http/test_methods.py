@@ -15,7 +15,7 @@ from store.postgres.pool import Pool
 from tests.people import new_direct, new_user
 from tests.server.http.socket_world import RawAnswer, open_server, request
 from tests.server.http.test_routes import filled
-from tests.server.http_world import say
+from tests.server.http_world import WEB_CLIENT, say
 
 OPS_TOKEN = "the operators' token"
 
@@ -34,7 +34,7 @@ def allowed(methods: set[str]) -> str:
 
 async def test_a_method_that_a_path_does_not_have_is_refused_with_those_it_has(pool: Pool, redis_url: str) -> None:
     """Without a token, as a program finds out about a path."""
-    async with open_server(pool, redis_url, ops_token=OPS_TOKEN) as server:
+    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, web_client=WEB_CLIENT) as server:
         for path, methods in paths().items():
             for method in {*METHODS_SERVED, "TRACE"} - {"OPTIONS", *methods, *(("HEAD",) if "GET" in methods else ())}:
                 answer = await server.exchange(request(method, filled(path)))
@@ -44,7 +44,7 @@ async def test_a_method_that_a_path_does_not_have_is_refused_with_those_it_has(p
 
 
 async def test_options_lists_the_methods_of_a_path(pool: Pool, redis_url: str) -> None:
-    async with open_server(pool, redis_url, ops_token=OPS_TOKEN) as server:
+    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, web_client=WEB_CLIENT) as server:
         for path, methods in paths().items():
             answer = await server.exchange(request("OPTIONS", filled(path)))
             assert (answer.status, answer.headers["allow"], answer.body) == (204, allowed(methods), b""), path
@@ -87,7 +87,7 @@ async def test_a_head_is_a_get_without_its_body(pool: Pool, redis_url: str) -> N
     alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
     conversation = await new_direct(pool, alice, bob)
     await say(pool, conversation, bob.user, *(bytes([number]) * 8 for number in range(9)))
-    async with open_server(pool, redis_url, ops_token=OPS_TOKEN) as server:
+    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, web_client=WEB_CLIENT) as server:
         for route in [route for route in ROUTES if route.method == "GET"]:
             path = filled(route.path).replace("/x", "/alice")
             for own in (

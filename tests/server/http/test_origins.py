@@ -12,6 +12,7 @@ from tests.processes import open_cluster
 from tests.server.http.socket_world import HttpServer, RawAnswer, open_server, request
 from tests.server.http.test_methods import OPS_TOKEN, allowed, paths
 from tests.server.http.test_routes import filled
+from tests.server.http_world import WEB_CLIENT
 
 PAGE, OTHER_PAGE = "https://chat.example", "http://localhost:3000"
 FOREIGN = (
@@ -47,7 +48,9 @@ async def answers_of(server: HttpServer, headers: dict[str, str]) -> dict[str, R
 
 async def test_an_allowed_page_may_read_each_answer(pool: Pool, redis_url: str) -> None:
     alice = await new_user(pool, "alice")
-    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, cors_origins=[PAGE, OTHER_PAGE]) as server:
+    async with open_server(
+        pool, redis_url, ops_token=OPS_TOKEN, web_client=WEB_CLIENT, cors_origins=[PAGE, OTHER_PAGE]
+    ) as server:
         for origin in (PAGE, OTHER_PAGE):
             for token in (alice.token, "wrong"):
                 answers = await answers_of(server, {"origin": origin, "authorization": f"Bearer {token}"})
@@ -58,7 +61,7 @@ async def test_an_allowed_page_may_read_each_answer(pool: Pool, redis_url: str) 
 
 
 async def test_no_other_page_may_read_anything_and_caches_keep_them_apart(pool: Pool, redis_url: str) -> None:
-    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, cors_origins=[PAGE]) as server:
+    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, web_client=WEB_CLIENT, cors_origins=[PAGE]) as server:
         for origin in (*FOREIGN, None):
             answers = await answers_of(server, {} if origin is None else {"origin": origin})
             for name, answer in answers.items():
@@ -67,7 +70,7 @@ async def test_no_other_page_may_read_anything_and_caches_keep_them_apart(pool: 
 
 
 async def test_without_allowed_pages_there_is_nothing_of_it(pool: Pool, redis_url: str) -> None:
-    async with open_server(pool, redis_url, ops_token=OPS_TOKEN) as server:
+    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, web_client=WEB_CLIENT) as server:
         for name, answer in (await answers_of(server, {"origin": PAGE})).items():
             assert cors_of(answer) == {}, name
             assert "origin" not in answer.headers["vary"], name
@@ -76,7 +79,7 @@ async def test_without_allowed_pages_there_is_nothing_of_it(pool: Pool, redis_ur
 
 
 async def test_a_browser_asks_before_each_request_and_is_told_what_the_path_takes(pool: Pool, redis_url: str) -> None:
-    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, cors_origins=[PAGE]) as server:
+    async with open_server(pool, redis_url, ops_token=OPS_TOKEN, web_client=WEB_CLIENT, cors_origins=[PAGE]) as server:
         for path, methods in paths().items():
             preflight = {
                 "origin": PAGE,

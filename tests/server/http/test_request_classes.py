@@ -29,6 +29,7 @@ RULES = {
     RequestClass.REGISTRATION: {"POST /v1/users"},
     RequestClass.MAIL: {"PUT /v1/email", "POST /v1/password-resets"},
     RequestClass.EXPORT: {"POST /v1/exports"},
+    RequestClass.FILE: {"GET /app/<path:file>"},
     RequestClass.HEALTH: {"GET /healthz", "GET /readyz"},
 }
 """The routes of the classes that are not the usual ones. A route that hashes a password, sends a mail, finds users,

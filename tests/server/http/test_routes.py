@@ -21,7 +21,7 @@ from server.http.routing import NOTHING, Changed, Request, Route, Routes
 from store.postgres.pool import Pool
 from store.tokens import Identity
 from tests.rows import checked_rows
-from tests.server.http_world import open_api
+from tests.server.http_world import WEB_CLIENT, open_api
 
 WRITES = [route for route in ROUTES if route.method != "GET"]
 by_rule = pytest.mark.parametrize("route", WRITES, ids=lambda route: route.rule)
@@ -36,7 +36,7 @@ def rules_of(app: QuartTrio) -> set[str]:
 
 def filled(path: str) -> str:
     """The path with values that its converters take."""
-    values = {"uuid:": str(uuid4()), "int:": "1", "": "x"}
+    values = {"uuid:": str(uuid4()), "int:": "1", "": "x", "path:": "web/app.js"}
     return re.sub(r"<(\w+:)?\w+>", lambda found: values[found[1] or ""], path)
 
 
@@ -50,7 +50,7 @@ async def test_a_route_that_is_not_on_the_list_of_open_routes_needs_a_token(
         "another scheme": {"Authorization": f"Basic {alice.token}"},
         "a token without a scheme": {"Authorization": alice.token},
     }
-    async with open_api(pool, redis_url, ops_token="the operators' token") as api:
+    async with open_api(pool, redis_url, ops_token="the operators' token", web_client=WEB_CLIENT) as api:
         rules = rules_of(api.app)
         assert rules == {route.rule for route in ROUTES}
         assert OPEN.keys() < rules
@@ -65,10 +65,12 @@ async def test_a_route_that_is_not_on_the_list_of_open_routes_needs_a_token(
         assert admitted == {(rule, name) for rule in OPEN for name in headers}
 
 
-async def test_without_an_operators_token_there_are_no_routes_for_operators(pool: Pool, redis_url: str) -> None:
+async def test_without_an_operators_token_and_the_web_client_there_are_no_routes_for_them(
+    pool: Pool, redis_url: str
+) -> None:
     async with open_api(pool, redis_url) as api:
         assert {route.rule for route in ROUTES} - rules_of(api.app) == {
-            route.rule for route in ROUTES if route.needs_operators
+            route.rule for route in ROUTES if route.needs_operators or route.is_web_client
         }
 
 
@@ -106,7 +108,7 @@ def test_a_handler_takes_what_its_route_declares(route: Route) -> None:
     else:
         assert get_type_hints(route.prepare)["request"] == Request[route.body]
         assert hints.pop(request) == Request[get_type_hints(route.prepare)["return"]]
-    types = {"uuid:": UUID, "int:": int, "": str}
+    types = {"uuid:": UUID, "int:": int, "": str, "path:": str}
     assert hints == {name: types[kind] for kind, name in re.findall(r"<(\w+:)?(\w+)>", route.path)}
 
 
@@ -129,7 +131,7 @@ async def test_a_refused_request_is_logged_by_its_route_and_not_by_its_path(
 ) -> None:
     """With Postgres away. The path of a link in a mail has its token, and other paths say whom a user asks about."""
     value = uuid4()
-    values = {"uuid:": str(value), "int:": "1234567", "": f"alo_{value.hex * 2}"}
+    values = {"uuid:": str(value), "int:": "1234567", "": f"alo_{value.hex * 2}", "path:": f"{value.hex}/x"}
     headers = {"Authorization": f"Bearer {values['']}"}
     with closing(Pool(NOWHERE, 2)) as pool, checked_rows() as rows:
         async with open_api(pool, redis_url, ops_token=values[""]) as api:

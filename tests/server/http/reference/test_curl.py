@@ -27,7 +27,9 @@ async def test_each_command_gets_the_answer_of_its_route(
 ) -> None:
     hashed = await Passwords().hash(examples.PASSWORD, source="a test")
     async with (
-        open_cluster(database_url, redis_url, OPS_TOKEN=OPS_TOKEN, OBJECT_STORE_URL=tmp_path.as_uri()) as cluster,
+        open_cluster(
+            database_url, redis_url, OPS_TOKEN=OPS_TOKEN, WEB_CLIENT="1", OBJECT_STORE_URL=tmp_path.as_uri()
+        ) as cluster,
         httpx.AsyncClient() as http,
     ):
         await cluster.start_web()
@@ -71,7 +73,7 @@ def check(route: Route, response: httpx.Response) -> None:
     elif media_type == "application/problem+json":
         assert example.status >= 400
     elif media_type != "text/html":
-        assert route.is_operators_page
+        assert route.is_operators_page or route.is_web_client
     else:
         assert response.text.startswith("<!DOCTYPE html>"), route.rule
     if example.answer is not None:

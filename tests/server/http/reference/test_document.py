@@ -21,7 +21,7 @@ from server.http.routing import Access, FileAnswer, HtmlAnswer, Route
 from store.postgres.pool import Pool
 from tests.sentences import fault_of
 from tests.server.http_contract import DOCUMENT, check_declared, validator_of
-from tests.server.http_world import CBOR, Api, open_api
+from tests.server.http_world import CBOR, WEB_CLIENT, Api, open_api
 
 each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.rule)
 
@@ -175,12 +175,12 @@ def test_each_field_whose_name_does_not_say_all_is_described() -> None:
 
 
 async def test_the_document_is_served_without_a_token(pool: Pool, redis_url: str) -> None:
-    async with open_api(pool, redis_url, ops_token="the operators' token") as with_operators:
+    async with open_api(pool, redis_url, ops_token="the operators' token", web_client=WEB_CLIENT) as with_operators:
         assert msgspec.json.decode(await data_of(with_operators)) == DOCUMENT
     async with open_api(pool, redis_url) as api:
         without = msgspec.json.decode(await data_of(api))
         assert DOCUMENT["paths"].keys() - without["paths"].keys() == {
-            path_template(route) for route in ROUTES if route.needs_operators
+            path_template(route) for route in ROUTES if route.needs_operators or route.is_web_client
         }
         assert DOCUMENT["components"]["schemas"].keys() - without["components"]["schemas"].keys() == OF_OPERATORS
     async with open_api(pool, redis_url, "cbor") as in_cbor:

@@ -1,0 +1,259 @@
+// What one account shows: conversations, people, and what the user does with them. It reads from the mailbox of its device, and says
+// `changed` whenever something of that is to be drawn again. All tabs of an account share the device (client/js/tabs.js).
+
+import { equal, hex, unhex, uuid } from '../js/bytes.js'
+import { Client } from '../js/client.js'
+import { contentOf, reactionsOf } from '../js/contents.js'
+import { Encryption } from '../js/e2ee/encryption.js'
+import { Mls } from '../js/e2ee/mls.js'
+import { Events } from '../js/events.js'
+import { Http } from '../js/http.js'
+import { IndexedDbStore } from '../js/stores/indexeddb.js'
+import { Tabs } from '../js/tabs.js'
+import { SERVER, databaseOf } from './accounts.js'
+import { FrameLog } from './frames.js'
+
+const NAME = 'alo-web/0.1.0'
+const DRAWN_MS = 20
+const TYPING_MS = 6000 // SPEC 9.1
+const TYPING_AGAIN_MS = 3000
+const UNREADABLE = { before: 'Sent before this device took part', lost: 'The keys of this message are lost', forged: 'Not what its sender has sent' }
+
+export class Chat extends Events {
+  state = 'connecting' // or online, offline, ended, failed
+  reason = ''
+  notices = [] // what has failed, or changed with keys, the latest last
+  contacts = []
+  frames = new FrameLog()
+  #names = new Map() // user in hex -> how it was shown last
+  #typing = new Map() // conversation and user in hex -> until when
+  #presence = new Map() // user in hex -> the frame
+  #isDrawn = true
+  #toldTypingAt = 0
+  #watched = ''
+
+  // The account of this name, which has logged in on this browser. `gateways`: their URLs.
+  static async open(name, gateways) {
+    const store = await IndexedDbStore.open(databaseOf(name))
+    const login = (await store.load()).find(([key]) => key === 'login')?.[1]
+    if (!login) throw new Error(`nothing is held of ${name}: log out, and in again`)
+    const chat = new Chat(name, login)
+    const options = { name: NAME, WebSocket: chat.frames.WebSocket, encryption: (client) => new Encryption(client, new Mls()) }
+    chat.#begin(new Tabs(name, store, (held) => Client.open(gateways, { store: held, ...options })))
+    await chat.tabs.ready
+    return chat
+  }
+
+  constructor(name, { user, device, token }) {
+    super()
+    Object.assign(this, { name, user, device, token })
+    this.http = new Http(SERVER, () => this.token)
+  }
+
+  #begin(tabs) {
+    this.tabs = tabs
+    const states = { online: 'online', current: 'online', offline: 'offline', end: 'ended', failed: 'failed' }
+    for (const [event, state] of Object.entries(states)) {
+      tabs.on(event, (...values) => {
+        Object.assign(this, { state, reason: state === 'online' ? '' : String(values.at(-1)?.message ?? values.at(-1) ?? '') })
+        this.changed()
+      })
+    }
+    for (const event of ['plaintext', 'leading', 'following']) tabs.on(event, () => this.changed())
+    tabs.on('entry', (entry) => {
+      if (!entry.is_quiet) this.#typing.delete(hex(entry.conversation) + hex(entry.sender))
+      this.changed()
+    })
+    tabs.on('token', (token) => { this.token = token })
+    tabs.on('push', (frame) => this.#take(frame))
+    tabs.on('refused', ({ type }, error) => this.notice(`A ${type === 'send' ? 'message' : type} was refused: ${error.message}`))
+    tabs.on('current', () => { this.#watched = ''; this.loadContacts() })
+    this.frames.on('changed', () => this.changed())
+  }
+
+  // Something is to be drawn again, soon.
+  changed() {
+    if (!this.#isDrawn) return
+    this.#isDrawn = false
+    setTimeout(() => {
+      this.#isDrawn = true
+      this.#watch()
+      this.emit('changed')
+    }, DRAWN_MS)
+  }
+
+  get mailbox() {
+    return this.tabs.mailbox
+  }
+
+  // Tells the user, until it is dismissed.
+  notice(text) {
+    this.notices = [...this.notices.filter((each) => each !== text), text]
+    this.changed()
+  }
+
+  dismiss(text) {
+    this.notices = this.notices.filter((each) => each !== text)
+    this.changed()
+  }
+
+  // Does something that may fail; tells the user if it does. Returns whether it was done.
+  async attempt(what, act) {
+    try {
+      await act()
+      return true
+    } catch (error) {
+      this.notice(`${what}: ${error.message}`)
+      return false
+    } finally {
+      this.changed()
+    }
+  }
+
+  // Conversations as `mailbox.head` tells them, the latest first; requests are apart.
+  get conversations() {
+    const heads = this.mailbox.conversations.map((id) => this.mailbox.head(id)).filter(({ kind }) => kind !== 'self')
+    for (const each of heads.flatMap(({ participants }) => participants)) this.#names.set(hex(each.user), each)
+    return heads.sort((one, other) => other.active_at - one.active_at)
+  }
+
+  others({ participants }) {
+    return participants.filter(({ user }) => !equal(user, this.user))
+  }
+
+  isMe(user) {
+    return equal(user, this.user)
+  }
+
+  nameOf(user) {
+    if (this.isMe(user)) return 'You'
+    const told = this.#names.get(hex(user)) ?? this.contacts.find((each) => equal(each.user, user))
+    return told?.display_name || told?.username || 'a user who has left'
+  }
+
+  titleOf(head) {
+    return head.name ?? (this.others(head).map(({ user }) => this.nameOf(user)).join(', ') || 'Nobody else')
+  }
+
+  // The names of those who type there.
+  typing(conversation) {
+    const now = Date.now()
+    const here = [...this.#typing].filter(([key, until]) => key.startsWith(hex(conversation)) && until > now)
+    return here.map(([key]) => this.nameOf(unhex(key.slice(32))))
+  }
+
+  presence(user) {
+    return this.#presence.get(hex(user))
+  }
+
+  // The messages of a conversation: what each says, or why that cannot be read, and its reactions.
+  messages(conversation) {
+    const entries = this.mailbox.entries(conversation)
+    const says = (entry) => contentOf(entry, this.mailbox.plaintexts)
+    const reactions = reactionsOf(entries, says)
+    return entries.map((entry) => ({ entry, content: says(entry), reactions: reactions.get(hex(entry.message)) ?? new Map() }))
+      .filter(({ entry, content }) => !entry.is_quiet || (content && !content.reaction))
+      .map((each) => ({ ...each, fault: each.entry.type === 'message' && !each.content ? this.#fault(each.entry) : undefined }))
+  }
+
+  #fault({ conversation, seq, content_type }) {
+    if (content_type !== 'application/mls') return 'Encrypted by a program that uses another protocol: this client reads MLS alone'
+    const reason = this.mailbox.reason(conversation, seq)
+    return reason ? UNREADABLE[reason] ?? `Cannot be decrypted (${reason})` : 'Being decrypted'
+  }
+
+  // What was not sent yet in a conversation: [text], in order.
+  waiting(conversation) {
+    const drafts = this.tabs.client?.drafts ?? []
+    return drafts.filter((draft) => draft.type === 'send' && equal(draft.conversation, conversation) && !draft.plaintext?.reaction)
+      .map(({ plaintext }) => plaintext)
+  }
+
+  send(conversation, content, options = {}) {
+    this.#toldTypingAt = 0
+    const sent = this.tabs.send(conversation, content, options)
+    this.changed()
+    return sent.catch(() => {}) // `refused` tells it
+  }
+
+  // The user has seen a conversation up to its end.
+  markRead({ conversation, unread_count }) {
+    const last = this.mailbox.entries(conversation).at(-1)
+    if (unread_count && last) this.tabs.ask('markRead', conversation, last.seq).then(() => this.changed(), () => {})
+  }
+
+  // The user types there.
+  tellTyping({ conversation, is_request }) {
+    const now = Date.now()
+    if (is_request || now - this.#toldTypingAt < TYPING_AGAIN_MS) return
+    this.#toldTypingAt = now
+    this.tabs.ask('request', { type: 'set_typing', conversation, is_typing: true }).catch(() => {})
+  }
+
+  // The conversation with the user of this name, which is made if there is none; its id.
+  async openDirect(username) {
+    const { user } = await this.http.ask('GET', `/v1/users/${encodeURIComponent(username)}`)
+    return this.#create({ kind: 'direct', participants: [user] })
+  }
+
+  async openGroup(name, usernames) {
+    const found = await Promise.all(usernames.map((each) => this.http.ask('GET', `/v1/users/${encodeURIComponent(each)}`)))
+    return this.#create({ kind: 'group', name, participants: found.map(({ user }) => user) })
+  }
+
+  async #create(wanted) {
+    const { conversation } = await this.http.ask('POST', '/v1/conversations', wanted)
+    return unhex(conversation)
+  }
+
+  async loadContacts() {
+    const found = []
+    for (let cursor = ''; cursor !== null;) {
+      const page = await this.http.ask('GET', `/v1/contacts${cursor && `?cursor=${encodeURIComponent(cursor)}`}`).catch(() => undefined)
+      if (!page) return
+      found.push(...page.contacts.map((each) => ({ ...each, user: unhex(each.user) })))
+      cursor = page.cursor
+    }
+    this.contacts = found
+    this.changed()
+  }
+
+  // Makes a contact of a user, or blocks the user.
+  async setContact(user, isBlocked) {
+    await this.http.ask('PUT', `/v1/contacts/${uuid(user)}`, { is_blocked: isBlocked })
+    await this.loadContacts()
+  }
+
+  async removeContact(user) {
+    await this.http.ask('DELETE', `/v1/contacts/${uuid(user)}`)
+    await this.loadContacts()
+  }
+
+  // `answer`: accept or decline.
+  answerRequest({ conversation }, answer) {
+    return this.http.ask('POST', `/v1/conversations/${uuid(conversation)}/${answer}`)
+  }
+
+  #take(frame) {
+    if (frame.type === 'typing') {
+      this.#typing.set(hex(frame.conversation) + hex(frame.user), frame.is_typing ? Date.now() + TYPING_MS : 0)
+      setTimeout(() => this.changed(), TYPING_MS + 1)
+    } else if (frame.type === 'presence') this.#presence.set(hex(frame.user), frame)
+    else if (frame.type === 'contact') this.loadContacts()
+    this.changed()
+  }
+
+  // Asks for the presence of everybody with whom the user talks.
+  #watch() {
+    const { client } = this.tabs
+    if (!client?.isOnline) return
+    const heads = this.conversations.filter((head) => !head.is_request)
+    // A user who accepts a request is shown from then on: the version of the participants tells it.
+    const key = heads.map((head) => `${hex(head.conversation)} ${head.participants_version}`).sort().join()
+    if (key === this.#watched) return
+    this.#watched = key
+    const users = new Map(heads.flatMap((head) => this.others(head)).map(({ user }) => [hex(user), user]))
+    const watched = [...users.values()].slice(0, client.limits.get('users_per_watch') ?? 256)
+    client.request({ type: 'watch', users: watched }).catch(() => { this.#watched = '' })
+  }
+}
