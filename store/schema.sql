@@ -129,10 +129,13 @@ create trigger devices_set_lost after delete on devices for each row when (old.i
     note_identity();
 
 -- The one-time keys of devices, by kind (decision 55). The row of a pool is the lock of its keys: uploads and claims lock
--- it first, those of several pools in the order of its key.
+-- it, or update it. Each key has a place in the pool, counted from 1 on and never used again: the keys with places after
+-- `taken` up to `stored` are there, and a claim takes the first one by moving `taken`. Numbers grow with places.
 create table key_pools (
     device_id uuid not null,
     kind text not null,
+    stored bigint not null default 0,
+    taken bigint not null default 0,
     -- The greatest numbers of a one-time key and of a last-resort key that were ever stored: keys up to them are not taken
     -- again.
     highest_number bigint not null default 0,
@@ -145,27 +148,28 @@ create table key_pools (
     history bigint not null,
     -- The greatest size of a key that the pool has had.
     most_bytes int not null default 0,
-    -- A claim of a key with this number, or with a greater one, leaves few keys.
-    low_from bigint not null default 0,
     -- Since when few keys are left, or the last-resort key has been handed out: the device is told. Null: neither.
     low timestamptz,
     constraint key_pools_pkey primary key (device_id, kind),
+    constraint key_pools_check check (taken >= 0 and taken <= stored),
     constraint key_pools_kind_check check (length(kind) >= 1 and length(kind) <= 32),
     constraint key_pools_last_resort_check check (length(last_resort) >= 1 and length(last_resort) <= 16384),
     constraint key_pools_device_id_fkey foreign key (device_id) references devices(id)
-) with (fillfactor=70);
+) with (fillfactor=50);
 create index key_pools_low on key_pools (low) where low is not null;
 
--- The keys that were not claimed. Without a foreign key, which would look up the pool for each key of an upload: uploads,
--- claims and drop_keys() have locked it.
+-- The keys of pools: those of a row have the places from `place` on, in the order of their numbers. Claims only read rows;
+-- an upload deletes those of which no key is left. Without a foreign key: uploads and drop_keys() have locked the pool.
 create table one_time_keys (
     device_id uuid not null,
     kind text not null,
-    number bigint not null,
-    key bytea not null,
-    constraint one_time_keys_pkey primary key (device_id, kind, number),
-    constraint one_time_keys_key_check check (length(key) >= 1 and length(key) <= 16384),
-    constraint one_time_keys_number_check check (number > 0)
+    place bigint not null,
+    numbers bigint[] not null,
+    keys bytea[] not null,
+    constraint one_time_keys_pkey primary key (device_id, kind, place),
+    constraint one_time_keys_check check (('\x'::bytea <> all (keys)) and cardinality(keys) = cardinality(numbers)),
+    constraint one_time_keys_numbers_check check (0 < all (numbers)),
+    constraint one_time_keys_place_check check (place > 0)
 );
 
 -- How often a user has claimed keys of a device since a time in the last hour; beyond a number of claims the user gets
@@ -1243,13 +1247,12 @@ create table migrations (
 -- claim_jobs(p_ids bigint[], p_worker text, p_claim_ms bigint) returns table(id bigint, outcome text, task text,
 --     payload bytea, version bigint, attempt bigint, priority bigint, now_ms bigint)
 
--- Claims one-time keys for several users in one transaction: for each claim a key of each of its kinds of each device
--- of the users that it names (key_owners), the one with the least number, which is deleted, or the last-resort key if
--- there is none.
--- claim_keys(p_waits boolean, p_user uuid[], p_after uuid[], p_limit bigint[], p_bytes bigint[], p_user_of bigint[],
---     p_other uuid[], p_kind_of bigint[], p_kind text[], p_most int, p_few int) returns table(n bigint, owner_id uuid,
---     device uuid, identity bytea, identity_revision int, key_kind text, key_number bigint, key_bytes bytea,
---     is_last_resort boolean, has_more boolean, is_locked boolean, is_low boolean)
+-- Claims one-time keys for several users in one transaction: for each claim a key of each of some kinds of each device
+-- of the users that it names (key_owners), the first of its pool (key_pools), or the last-resort key if there is none.
+-- claim_keys(p_waits boolean, p_user uuid[], p_after uuid[], p_limit bigint[], p_bytes bigint[], p_of bigint[], p_other
+--     uuid[], p_kinds text[], p_most int, p_few int) returns table(n bigint, owner_id uuid, device uuid, identity
+--     bytea, identity_revision int, key_kind text, key_number bigint, key_bytes bytea, is_last_resort boolean, has_more
+--     boolean, is_locked boolean, is_low boolean)
 
 -- A user, or an operator, asks to delete the account: all devices are logged out at once, notifiers go, and after
 -- p_delay_s seconds a job deletes the account (store/account_deletions.py).
@@ -1436,6 +1439,10 @@ create table migrations (
 
 -- Makes changes about one pair of users wait for each other.
 -- lock_pair(p_user uuid, p_other uuid) returns void
+
+-- Locks the pools that a claim needs (claim_keys), one after the other, in the order in which uploads lock those of a
+-- device.
+-- lock_pools(p_user uuid[], p_after uuid[], p_of bigint[], p_other uuid[], p_kinds text[]) returns void
 
 -- Puts what a user begins (conversations, places in groups) before or after other users' blocking of that user: the
 -- later transaction sees the earlier one.

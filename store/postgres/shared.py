@@ -8,7 +8,7 @@ for the others, shielded from its own cancellation from the time when it takes t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -59,6 +59,7 @@ class SharedTrips(Generic[Item, Outcome]):
     :param most: round trips at once.
     :param most_items: of a round trip.
     :param most_waiting: requests; the next gets `Overloaded`.
+    :param fits: whether an item may go with those that were taken before it; if not, it waits for the next trip.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class SharedTrips(Generic[Item, Outcome]):
         most: int,
         most_items: int,
         most_waiting: int,
+        fits: Callable[[Sequence[Item], Item], bool] = lambda _taken, _item: True,
     ) -> None:
         self._name = name
         self._run = run
         self._most = most
         self._most_items = most_items
         self._most_waiting = most_waiting
+        self._fits = fits
         self._queue: deque[_Pending[Item, Outcome]] = deque()
         self._under_way = 0
         self._items = 0
@@ -118,10 +121,18 @@ class SharedTrips(Generic[Item, Outcome]):
         taken: list[_Pending[Item, Outcome]] = []
 
         def take() -> list[Item]:
+            items: list[Item] = []
+            passed: list[_Pending[Item, Outcome]] = []
             while self._queue and len(taken) < self._most_items:
-                taken.append(self._queue.popleft())
-                taken[-1].is_queued = False
-            return [each.item for each in taken]
+                pending = self._queue.popleft()
+                if not self._fits(items, pending.item):
+                    passed.append(pending)
+                    continue
+                pending.is_queued = False
+                taken.append(pending)
+                items.append(pending.item)
+            self._queue.extendleft(reversed(passed))
+            return items
 
         self._under_way += 1
         outcomes: list[Outcome | Exception]

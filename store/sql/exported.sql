@@ -40,7 +40,7 @@ select d.id::text, jsonb_build_object(
     'keys', (
         select jsonb_agg(jsonb_build_object(
             'type', p.kind, 'highest_number', p.highest_number, 'last_resort_number', p.last_resort_number,
-            'unclaimed', (select count(*) from one_time_keys k where k.device_id = p.device_id and k.kind = p.kind)
+            'unclaimed', p.stored - p.taken
         ) order by p.kind)
         from key_pools p where p.device_id = d.id)
 )::text

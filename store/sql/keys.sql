@@ -20,7 +20,7 @@ from list_devices(%(user)s, %(users)s, %(after)s, %(limit)s, %(bytes)s);
 select n, owner_id, device, identity, identity_revision, key_kind, key_number, key_bytes, is_last_resort, has_more,
        is_locked, is_low
 from claim_keys(
-    %(waits)s, %(user)s, %(after)s, %(limit)s, %(bytes)s, %(user_of)s, %(other)s, %(kind_of)s, %(kind)s, %(most)s, %(few)s);
+    %(waits)s, %(user)s, %(after)s, %(limit)s, %(bytes)s, %(of)s, %(other)s, %(kinds)s, %(most)s, %(few)s);
 
 -- name: low_since
 -- The devices that were found lately to be low on keys of some kinds, with these, and when that was.

@@ -95,8 +95,9 @@ IMPOSSIBLE = {
         "insert into devices (id, user_id, name, identity, identity_revision)"
         " values (gen_random_uuid(), '{alice}', 'x', '', 1)"
     ),
-    "a one-time key without bytes": "insert into one_time_keys values ('{alice}', 'otk', 1, '')",
-    "a one-time key before the first": "insert into one_time_keys values ('{alice}', 'otk', 0, 'x')",
+    "a one-time key without bytes": "insert into one_time_keys values ('{alice}', 'otk', 1, '{{1}}', '{{\"\"}}')",
+    "a one-time key before the first": "insert into one_time_keys values ('{alice}', 'otk', 1, '{{0}}', '{{x}}')",
+    "a one-time key without a number": "insert into one_time_keys values ('{alice}', 'otk', 1, '{{1}}', '{{x,y}}')",
     "keys of no device": "insert into key_pools (device_id, kind, history) values (gen_random_uuid(), 'otk', 1)",
     "an identity that was never published": (
         "insert into devices (id, user_id, name, identity) values (gen_random_uuid(), '{alice}', 'x', 'x')"

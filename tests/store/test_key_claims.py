@@ -42,16 +42,19 @@ class SharedClaims:
         self.found: list[list[ListedDevice]] = []
 
     async def claim(self, *asked: tuple[Credentials, list[Credentials]], kinds: tuple[str, ...] = (KIND,)) -> None:
+        await self.claim_kinds(*[(claimer, owners, kinds) for claimer, owners in asked])
+
+    async def claim_kinds(self, *asked: tuple[Credentials, list[Credentials], tuple[str, ...]]) -> None:
         self.found = [[] for _ in asked]
 
-        async def one(n: int, user: bytes, owners: list[bytes]) -> None:
+        async def one(n: int, user: bytes, owners: list[bytes], kinds: tuple[str, ...]) -> None:
             self.found[n] = (await self.claims.claim(user, owners, kinds)).devices
 
         async with connected(self._pool.url) as holder, trio.open_nursery() as nursery:
             await holder.query("begin")
             await holder.query("lock table key_claims in exclusive mode")
-            for n, (claimer, owners) in enumerate(asked):
-                nursery.start_soon(one, n, claimer.user, [each.user for each in owners])
+            for n, (claimer, owners, kinds) in enumerate(asked):
+                nursery.start_soon(one, n, claimer.user, [each.user for each in owners], kinds)
                 if n == 0:
                     await wait_until(lambda: is_waiting_for(self._pool, "Lock", "claim_keys"), "it is under way")
                 await wait_until(lambda n=n: self.claims.statistics().waiting == n, "it queues")  # type: ignore[misc]
@@ -67,13 +70,14 @@ class SharedClaims:
 async def test_claims_that_queue_share_a_transaction_and_get_different_keys(
     pool: Pool, alice: Credentials, bob: Credentials, carol: Credentials
 ) -> None:
-    """Of the same device, by several users and by one; the last ones get the last-resort key, and none gets nothing."""
-    await make_contacts(pool, bob, alice, carol)
+    """Of the same devices, by several users; the last ones get the last-resort key, and none gets nothing."""
+    claimers = [alice, carol, *[await new_user(pool, f"claimer{number}") for number in range(8)]]
+    await make_contacts(pool, bob, *claimers)
     second = await new_device(pool, bob.user)
     for device in (bob, second):
         await upload(pool, device.device, some_keys(range(1, 8), KIND, device.device), [a_last_resort(1)])
     shared = SharedClaims(pool)
-    await shared.claim(*[(claimer, [bob]) for claimer in (alice, carol, alice, carol, alice) for _ in range(2)])
+    await shared.claim(*[(claimer, [bob]) for claimer in claimers])
     assert shared.taken() == sorted([*range(1, 8), -1, -1, -1] * 2)
     assert all([device.device for device in its] == sorted([bob.device, second.device]) for its in shared.found)
     for device in (bob, second):
@@ -84,7 +88,20 @@ async def test_claims_that_queue_share_a_transaction_and_get_different_keys(
     assert shared.claims.low == 4, "of each device, few keys at the first claim, and its last-resort key"
 
 
-async def test_the_rate_counts_each_claim_of_a_shared_transaction(
+async def test_claims_of_other_kinds_and_of_the_same_user_go_with_the_next_transaction(
+    pool: Pool, alice: Credentials, bob: Credentials, carol: Credentials
+) -> None:
+    await make_contacts(pool, bob, alice, carol)
+    await upload(pool, bob.device, some_keys(range(1, 30)) + some_keys(range(1, 30), "other"))
+    shared, ours, others = SharedClaims(pool), (KIND,), ("other",)
+    await shared.claim_kinds(*[(who, [bob], kinds) for who in (alice, carol) for kinds in (ours, others, ours)])
+    # The first goes alone, then those of the others, of ours by both, and of ours by Carol again.
+    assert (shared.claims.answered, shared.claims.commits) == (6, 4)
+    keys = [key for its in shared.found for each in its for key in each.one_time_keys or ()]
+    assert sorted(keys) == sorted(some_keys(range(1, 5)) + some_keys(range(1, 3), "other"))
+
+
+async def test_the_rate_counts_each_claim_that_queues(
     pool: Pool, alice: Credentials, bob: Credentials, carol: Credentials
 ) -> None:
     await make_contacts(pool, bob, alice, carol)
@@ -95,7 +112,7 @@ async def test_the_rate_counts_each_claim_of_a_shared_transaction(
     assert [bool(its[0].one_time_keys) for its in shared.found] == [True] * CLAIMS_PER_HOUR + [False] * 3 + [True]
     await pool.fetch("update key_claims set since = since - interval '1 hour'")
     await shared.claim(*[(alice, [bob])] * (CLAIMS_PER_HOUR + 1))
-    assert shared.taken()[:2] == [-1, CLAIMS_PER_HOUR + 2], "a new hour begins for all claims of the transaction"
+    assert shared.taken()[:2] == [-1, CLAIMS_PER_HOUR + 2], "a new hour begins"
 
 
 async def test_a_blocked_user_and_a_stranger_claim_beside_others_what_they_claim_alone(
@@ -135,6 +152,7 @@ async def test_a_pool_that_is_locked_elsewhere_holds_up_the_claims_of_its_keys_a
         for n in range(3):
             nursery.start_soon(shared.claims.claim, alice.user, [(bob, carol)[n % 2].user], [KIND])
         await wait_until(lambda: is_waiting_for(pool, "Lock", "claim_keys"), "the claims of Bob's keys wait")
+        await wait_until(lambda: shared.claims.answered == 1, "that of Carol's does not")
         assert await numbers(pool, alice, carol) == [2]
         [held] = (await shared.claims.claim(alice.user, [carol.user], [KIND])).devices
         assert held.one_time_keys == some_keys([3], KIND, carol.device)

@@ -91,10 +91,10 @@ insert into devices (id, user_id, name, family_hash, token_hash)
     select md5('d' || n)::uuid, md5('u' || n)::uuid, 'd', h, h
     from generate_series(0, {CONVERSATIONS // 5 - 1}) n, sha256(convert_to(n::text, 'UTF8')) h;
 update devices set identity = 'x', identity_revision = 1;
-insert into key_pools (device_id, kind, highest_number, history)
-    select md5('d' || n)::uuid, 'otk', 20, history_number() from generate_series(0, {CONVERSATIONS // 5 - 1}) n;
-insert into one_time_keys (device_id, kind, number, key)
-    select p.device_id, p.kind, n, 'key' from key_pools p, generate_series(1, 20) n;
+insert into key_pools (device_id, kind, stored, highest_number, history)
+    select md5('d' || n)::uuid, 'otk', 20, 20, history_number() from generate_series(0, {CONVERSATIONS // 5 - 1}) n;
+insert into one_time_keys (device_id, kind, place, numbers, keys)
+    select p.device_id, p.kind, n, array[n], array['key'::bytea] from key_pools p, generate_series(1, 20) n;
 insert into key_claims (user_id, device_id, since, claims)
     select md5('u' || n)::uuid, md5('d' || (n + 1) % 1000)::uuid, now() - make_interval(mins => n % 60), 1
     from generate_series(0, {CONVERSATIONS // 5 - 1}) n;

@@ -28,7 +28,7 @@ from tests.store.key_world import IDENTITY, KIND, a_last_resort, some_keys
 from tests.store.store_world import running
 from tests.waiting import wait_until
 
-ALLOWED: Final = {("devices", "identity"), ("key_pools", "last_resort"), ("one_time_keys", "key")}
+ALLOWED: Final = {("devices", "identity"), ("key_pools", "last_resort"), ("one_time_keys", "keys")}
 """The columns that have them."""
 
 NEEDLES: Final = (

@@ -265,7 +265,7 @@ async def _run(postgres: PostgresServer, redis_url: str, folder: Path, sizes: Cl
         taken = _check_numbers(sessions, sizes)
         # The last to die may have been Postgres.
         await pool.wait_ready()
-        [(left,)] = await pool.fetch("select count(*) from one_time_keys")
+        [(left,)] = await pool.fetch("select sum(stored - taken)::int from key_pools")
         gone = sizes.all_keys - taken - left
         assert 0 <= gone <= lost * sizes.devices * len(sizes.kinds), "a key goes to a claimer, or with a lost answer"
         assert taken >= sizes.all_keys / 2

@@ -37,6 +37,8 @@ language sql stable as $$
             select k.is_contact, k.is_blocked from contacts k
             where k.user_id = w.other and k.contact_id = p_users[w.n] limit 1
         ) k on true
+        -- So that it is computed once, wherever it is used.
+        offset 0
     ) o
     where o.is_reached is not null
 $$;

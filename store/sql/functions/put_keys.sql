@@ -42,7 +42,7 @@ begin
     if p_identity is not null and device.identity is distinct from p_identity then
         update devices d set identity = p_identity, identity_revision = d.identity_revision + 1 where d.id = p_device;
         delete from one_time_keys k where k.device_id = p_device;
-        update key_pools p set last_resort = null, is_given = false, low = null, low_from = 0
+        update key_pools p set taken = p.stored, last_resort = null, is_given = false, low = null
         where p.device_id = p_device;
     end if;
     if given = '{}' then
@@ -50,61 +50,51 @@ begin
     end if;
     insert into key_pools (device_id, kind, history) select p_device, k, now_history from unnest(given) k
     on conflict do nothing;
-    delete from one_time_keys k
-    where k.device_id = p_device and k.kind = any(array(
-        select p.kind from key_pools p where p.device_id = p_device and p.kind = any(given) and p.history <> now_history
-    ));
-    if p_is_anew then
-        delete from one_time_keys k
-        using (select u.kind, min(u.number) as least from unnest(p_kinds, p_numbers) u(kind, number) group by u.kind) u
-        where k.device_id = p_device and k.kind = u.kind and k.number < u.least;
-    end if;
-    with held as (
-        select p.kind, p.highest_number, (
-            select count(*) from one_time_keys k where k.device_id = p.device_id and k.kind = p.kind
-        ) as count
+    with held as materialized (
+        select p.kind, p.highest_number, p.stored, case
+                   when p.history <> now_history then p.stored
+                   when p_is_anew then p.taken + (
+                       select count(*) from one_time_keys k cross join unnest(k.numbers) with ordinality o(number, place)
+                       where k.device_id = p_device and k.kind = p.kind and k.place + o.place - 1 > p.taken
+                         and o.number < (select min(u.number) from unnest(p_kinds, p_numbers) u(kind, number)
+                                         where u.kind = p.kind)
+                   )
+                   else p.taken end as taken
         from key_pools p where p.device_id = p_device and p.kind = any(given)
     ), fresh as (
         select distinct on (u.kind, u.number) u.kind, u.number, u.key
         from unnest(p_kinds, p_numbers, p_keys) u(kind, number, key)
         join held h on h.kind = u.kind and u.number > h.highest_number
-    ), taken as (
-        select f.kind, f.number, f.key
-        from (select f.*, row_number() over (partition by f.kind order by f.number) as place from fresh f) f
-        join held h on h.kind = f.kind and f.place <= p_most - h.count
+    ), fitting as materialized (
+        select f.*, h.stored, max(octet_length(f.key)) over (partition by f.kind) as bytes
+        from (select f.*, row_number() over (partition by f.kind order by f.number) - 1 as before from fresh f) f
+        join held h on h.kind = f.kind and f.before < p_most - h.stored + h.taken
     ), stored as (
-        insert into one_time_keys (device_id, kind, number, key) select p_device, t.kind, t.number, t.key from taken t
+        insert into one_time_keys (device_id, kind, place, numbers, keys)
+        select p_device, f.kind, f.stored + 1 + min(f.before), array_agg(f.number order by f.number),
+               array_agg(f.key order by f.number)
+        -- As many keys in a row as Postgres stores beside each other, not in pieces elsewhere.
+        from fitting f group by f.kind, f.stored, f.before / greatest(1, 1800 / (f.bytes + 16))
+    ), gone as (
+        delete from one_time_keys k using held h
+        where k.device_id = p_device and k.kind = h.kind and k.place + cardinality(k.numbers) - 1 <= h.taken
     ), sums as (
-        select t.kind, count(*) as count, max(t.number) as highest, max(octet_length(t.key)) as bytes
-        from taken t group by t.kind
+        select f.kind, count(*) as count, max(f.number) as highest, max(f.bytes) as bytes from fitting f group by f.kind
     ), last as (
         select distinct on (l.kind) l.kind, l.number, l.key
         from unnest(p_last_kinds, p_last_numbers, p_last_keys) l(kind, number, key) order by l.kind, l.number desc
     ), changes as (
-        select p.kind, greatest(h.highest_number, s.highest) as highest, h.count + coalesce(s.count, 0) as count,
-               greatest(s.bytes, octet_length(l.key)) as bytes, l.number, l.key,
-               coalesce(l.number > p.last_resort_number, false) as is_later,
-               -- Of the greatest numbers, which claims take last.
-               coalesce((
-                   select k.number from (
-                       (select t.number from taken t where t.kind = p.kind)
-                       union all
-                       (select k.number from one_time_keys k where k.device_id = p.device_id and k.kind = p.kind
-                        order by k.number desc limit p_few)
-                   ) k
-                   order by k.number desc offset p_few - 1 limit 1
-               ), 0) as low_from
-        from key_pools p join held h on h.kind = p.kind
-        left join sums s on s.kind = p.kind left join last l on l.kind = p.kind
-        where p.device_id = p_device
+        select h.*, coalesce(s.count, 0) as count, s.highest, greatest(s.bytes, octet_length(l.key)) as bytes, l.number, l.key
+        from held h left join sums s on s.kind = h.kind left join last l on l.kind = h.kind
     )
     update key_pools p
-    set history = now_history, highest_number = c.highest, most_bytes = greatest(p.most_bytes, c.bytes),
-        last_resort_number = case when c.is_later then c.number else p.last_resort_number end,
-        last_resort = case when c.is_later then c.key else p.last_resort end,
-        is_given = p.is_given and not c.is_later,
-        low_from = c.low_from,
-        low = case when c.count < p_few or p.is_given and not c.is_later then p.low end
+    set history = now_history, stored = c.stored + c.count, taken = c.taken,
+        highest_number = greatest(c.highest_number, c.highest), most_bytes = greatest(p.most_bytes, c.bytes),
+        last_resort_number = greatest(p.last_resort_number, c.number),
+        last_resort = case when c.number > p.last_resort_number then c.key else p.last_resort end,
+        is_given = p.is_given and (c.number > p.last_resort_number) is not true,
+        low = case when c.stored + c.count - c.taken < p_few
+                        or p.is_given and (c.number > p.last_resort_number) is not true then p.low end
     from changes c where p.device_id = p_device and p.kind = c.kind;
     return 'put';
 end $$;

@@ -98,10 +98,13 @@ create index devices_ended on devices (least(expires, revoked)) where family_has
 create index devices_identity_expires on devices (expires) where identity is not null;
 
 -- The one-time keys of devices, by kind (decision 55). The row of a pool is the lock of its keys: uploads and claims lock
--- it first, those of several pools in the order of its key.
+-- it, or update it. Each key has a place in the pool, counted from 1 on and never used again: the keys with places after
+-- `taken` up to `stored` are there, and a claim takes the first one by moving `taken`. Numbers grow with places.
 create table key_pools (
     device_id uuid not null references devices,
     kind text collate "C" not null check (length(kind) between 1 and 32),
+    stored bigint not null default 0,
+    taken bigint not null default 0 check (taken between 0 and stored),
     -- The greatest numbers of a one-time key and of a last-resort key that were ever stored: keys up to them are not taken
     -- again.
     highest_number bigint not null default 0,
@@ -114,22 +117,21 @@ create table key_pools (
     history bigint not null,
     -- The greatest size of a key that the pool has had.
     most_bytes int not null default 0,
-    -- A claim of a key with this number, or with a greater one, leaves few keys.
-    low_from bigint not null default 0,
     -- Since when few keys are left, or the last-resort key has been handed out: the device is told. Null: neither.
     low timestamptz,
     primary key (device_id, kind)
-) with (fillfactor = 70);
+) with (fillfactor = 50);
 create index key_pools_low on key_pools (low) where low is not null;
 
--- The keys that were not claimed. Without a foreign key, which would look up the pool for each key of an upload: uploads,
--- claims and drop_keys() have locked it.
+-- The keys of pools: those of a row have the places from `place` on, in the order of their numbers. Claims only read rows;
+-- an upload deletes those of which no key is left. Without a foreign key: uploads and drop_keys() have locked the pool.
 create table one_time_keys (
     device_id uuid not null,
     kind text collate "C" not null,
-    number bigint not null check (number > 0),
-    key bytea not null check (length(key) between 1 and 16384),
-    primary key (device_id, kind, number)
+    place bigint not null check (place > 0),
+    numbers bigint[] not null check (0 < all(numbers)),
+    keys bytea[] not null check ('' <> all(keys) and cardinality(keys) = cardinality(numbers)),
+    primary key (device_id, kind, place)
 );
 
 -- How often a user has claimed keys of a device since a time in the last hour; beyond a number of claims the user gets

@@ -58,11 +58,11 @@ insert into devices (id, user_id, name, family_hash, token_hash, expires, identi
     select pg_temp.id(9, n), pg_temp.id(0, 0), pg_temp.name(), h, h, now() + interval '9999 years',
            decode(repeat('ff', 4096), 'hex'), 2147483647
     from generate_series(1, {devices} - 1) n, sha256(n::text::bytea) h;
-insert into key_pools (device_id, kind, highest_number, history, most_bytes)
-    select pg_temp.id(9, n), 'kind' || k, 200, history_number(), 16384
+insert into key_pools (device_id, kind, stored, highest_number, history, most_bytes)
+    select pg_temp.id(9, n), 'kind' || k, 1, 200, history_number(), 16384
     from generate_series(1, {devices} - 1) n, generate_series(0, 7) k;
-insert into one_time_keys (device_id, kind, number, key)
-    select p.device_id, p.kind, 1, decode(repeat('ff', 16384), 'hex') from key_pools p;
+insert into one_time_keys (device_id, kind, place, numbers, keys)
+    select p.device_id, p.kind, 1, array[1], array[decode(repeat('ff', 16384), 'hex')] from key_pools p;
 insert into notifiers (id, user_id, device_id, kind, target, target_hash, failing_since, failures, last_error)
     select pg_temp.id(8, n), pg_temp.id(0, 0), pg_temp.id(9, 1), 'webhook',
            jsonb_build_object('kind', 'webhook', 'secret', 'x', 'url', 'https://' || repeat(chr(92), 1016)),
