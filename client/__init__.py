@@ -23,7 +23,8 @@ The content of messages is opaque bytes to the server. `e2ee` encrypts it, where
 | `reasons`, `rules` | causes of failures in words for a person; the server's rules for names, passwords and titles |
 | `signs` | the users who are online and who type |
 | `e2ee` | end-to-end encryption: keys, sessions with other devices, plaintexts |
-| `__main__`, `chat`, `commands`, `directory`, `lines`, `login`, `terminal` | the command line |
+| `cli`, `__main__` | the commands |
+| `chat`, `chat_failures`, `commands`, `directory`, `lines`, `login`, `terminal` | the command line |
 | `unlock`, `writers`, `safety` | keys, encryption and safety numbers in the command line |
 | `chat_files`, `sealed_files`, `upload_log`, `progress` | files in a chat of the command line |
 | `nursery` | nurseries for context managers |

@@ -13,30 +13,18 @@ from typing import Final, Literal, TypeAlias
 import trio
 
 from client import VERSION
+from client.chat_failures import FAILURES, why_not_done
 from client.chat_files import path_of, upload_avatar
 from client.commands import Command, NotPossible, help_lines, read_line
 from client.e2ee import KEYS
-from client.e2ee.correspondent import Correspondent, TooManyChanges
+from client.e2ee.correspondent import Correspondent
 from client.e2ee.keyring import Keyring
-from client.e2ee.vault import VaultFailure
-from client.errors import (
-    AttachmentGone,
-    ClientFailure,
-    FileChanged,
-    HttpRefused,
-    NoReply,
-    OutcomeUnknown,
-    RequestRefused,
-    TransferFailed,
-    Unreachable,
-    WrongDigest,
-)
+from client.errors import Unreachable
 from client.held import Entry
 from client.http import Credentials
 from client.lines import line_of, line_of_sign, name_of
 from client.mailbox import Mailbox
 from client.nursery import open_service_nursery
-from client.reasons import reason_of
 from client.renewal import LoginStore
 from client.safety import Safety
 from client.sealed_files import SealedFiles
@@ -45,7 +33,6 @@ from client.signs import Sign, Signs
 from client.terminal import printable, read_lines
 from client.upload_log import UploadLog
 from client.writers import ChatWriter, OpenWriter, SealedWriter
-from protocol.errors import LocalProtocolError
 from protocol.frames import Conversation, Message
 
 RECENT: Final = 20
@@ -223,7 +210,7 @@ class _Chat:
                     await self._send(text)
                 case command, argument:
                     await command.run(self, argument)
-        except _FAILURES as error:
+        except FAILURES as error:
             self._warn(f"not done: {why_not_done(error)}: {printable(line[:40])}")
             return False
         return True
@@ -309,7 +296,7 @@ class _Chat:
         """Send what an earlier program could not finish."""
         try:
             refused = await self._writer.resume()
-        except _FAILURES as error:
+        except FAILURES as error:
             self._warn(f"an earlier message waits: {why_not_done(error)}")
         else:
             for text in refused:
@@ -341,34 +328,3 @@ COMMANDS: Final[tuple[Command[_Chat], ...]] = (
     Command("/help", "", "show this", _Chat.help),
     Command("/quit", "", "leave, as Ctrl-D does", _Chat.quit),
 )
-
-
-_FAILURES: Final = (
-    OutcomeUnknown,
-    NoReply,
-    RequestRefused,
-    HttpRefused,
-    Unreachable,
-    LocalProtocolError,
-    NotPossible,
-    AttachmentGone,
-    FileChanged,
-    TransferFailed,
-    WrongDigest,
-    TooManyChanges,
-    VaultFailure,
-)
-
-
-def why_not_done(error: Exception) -> str:
-    match error:
-        case OutcomeUnknown() | NoReply():
-            return "no acknowledgement came; the server may have done it or not"
-        case RequestRefused() | HttpRefused():
-            return f"refused ({printable(error.code)})"
-        case Unreachable():
-            return "the server did not answer"
-        case ClientFailure() | NotPossible():
-            return str(error)
-        case _:
-            return reason_of(error)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from client import VERSION
-from client.__main__ import DEFAULT_HTTP_URL, DEFAULT_SOCKET_URL
+from client.cli.environment import DEFAULT_HTTP_URL, DEFAULT_SOCKET_URL
 from jobs.engine import consumer_group, fetcher, streams, task, worker
 from jobs.mail import smtp
 from jobs.notifiers import calls

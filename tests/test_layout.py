@@ -10,7 +10,6 @@ PACKAGES: Final = ("bench", "client", "embedded", "jobs", "ops", "protocol", "ru
 
 SUBJECTS: Final[dict[str, dict[str, str]]] = {
     "bench": {"figures": "what the programs compute", "programs": "what the programs print"},
-    "client": {"cli": "the commands, in a terminal"},
     "jobs/engine": {
         "boundary": "what the engine knows of the rest",
         "bounds": "how much of the queue lies in Redis",

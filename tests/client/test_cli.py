@@ -17,15 +17,12 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
-from client.__main__ import (
-    DEFAULT_HTTP_URL,
-    DEFAULT_SOCKET_URL,
-    CommandFailure,
-    main,
-    make_parser,
-    report,
-)
+from client.__main__ import main
 from client.chat import COMMANDS
+from client.cli.console import CommandFailure
+from client.cli.environment import DEFAULT_HTTP_URL, DEFAULT_SOCKET_URL
+from client.cli.failures import report
+from client.cli.parser import make_parser
 from client.errors import ConnectionLost, Unreachable
 from client.http import HttpClient
 from client.login import LoginFile
@@ -61,7 +58,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("client.e2ee.is_available", lambda: False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("ALO_PASSWORD", "long enough")
-    monkeypatch.setattr("client.__main__.getpass", lambda _: "a typed token")
+    monkeypatch.setattr("client.cli.passwords.getpass", lambda _: "a typed token")
     monkeypatch.setenv("ALO_SOCKET_URL", GATEWAY)
     return tmp_path
 
@@ -71,7 +68,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Respond], None]:
     """Puts a function in the place of the HTTP server."""
 
     def install(respond: Respond) -> None:
-        monkeypatch.setattr("client.__main__.HttpClient", partial(HttpClient, transport=httpx.MockTransport(respond)))
+        monkeypatch.setattr("client.cli.logins.HttpClient", partial(HttpClient, transport=httpx.MockTransport(respond)))
 
     return install
 
@@ -284,7 +281,7 @@ def test_no_password_and_no_terminal_is_one_line(
         raise EOFError
 
     monkeypatch.delenv("ALO_PASSWORD")
-    monkeypatch.setattr("client.__main__.getpass", no_terminal)
+    monkeypatch.setattr("client.cli.passwords.getpass", no_terminal)
     assert main(["login", "ann"]) == 1
     assert "ALO_PASSWORD" in sentence(capsys)
 
@@ -316,7 +313,7 @@ def test_an_invalid_name_or_password_is_refused_before_it_is_typed_twice_or_sent
 
     serve(respond)
     monkeypatch.delenv("ALO_PASSWORD")
-    monkeypatch.setattr("client.__main__.getpass", ask)
+    monkeypatch.setattr("client.cli.passwords.getpass", ask)
     assert main([command, "--", name]) == 1
     said = sentence(capsys)
     assert fault_of(said) is None, said
@@ -347,7 +344,7 @@ def test_passwords_that_differ_register_no_user(
 ) -> None:
     monkeypatch.delenv("ALO_PASSWORD")
     answers = iter(["one password", "another password"])
-    monkeypatch.setattr("client.__main__.getpass", lambda _: next(answers))
+    monkeypatch.setattr("client.cli.passwords.getpass", lambda _: next(answers))
     assert main(["register", "ann"]) == 1
     assert "differ" in sentence(capsys)
 
@@ -479,7 +476,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def logged_in(world: ClientWorld, monkeypatch: pytest.MonkeyPatch) -> ClientWorld:
     """A server that knows ann, who is logged in here, and bob."""
     save_login()
-    monkeypatch.setattr("client.__main__.HttpClient", lambda url, token=None: world.http().with_token(token or ""))
+    monkeypatch.setattr("client.cli.logins.HttpClient", lambda url, token=None: world.http().with_token(token or ""))
     return world
 
 
@@ -537,7 +534,7 @@ async def test_a_lost_connection_is_told_and_comes_back_soon_after_the_server(
 ) -> None:
     """The chat connects soon after any outage of the server, because a person waits."""
     show, shown = trio.open_memory_channel[str](10)
-    monkeypatch.setattr("client.__main__.show", show.send_nowait)
+    monkeypatch.setattr("client.cli.talks.show", show.send_nowait)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_for, 10_000, "chat", "ann", "bob")
         await wait_until(lambda: logged_in.links and logged_in.link.is_welcomed, "welcomed")
@@ -559,7 +556,7 @@ async def test_a_user_who_leaves_sees_no_lost_connection(
     logged_in: ClientWorld, stdin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
-    monkeypatch.setattr("client.__main__.show", shown.append)
+    monkeypatch.setattr("client.cli.talks.show", shown.append)
     os.write(stdin, b"/quit\n")
     await run("chat", "ann", "bob")
     assert shown == []
@@ -575,7 +572,7 @@ async def test_an_arriving_message_is_shown_with_name_and_time_and_harmless(
     logged_in: ClientWorld, stdin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show, shown = trio.open_memory_channel[str](10)
-    monkeypatch.setattr("client.__main__.show", show.send_nowait)
+    monkeypatch.setattr("client.cli.talks.show", show.send_nowait)
     logged_in.store(TALK, content=b"before \x1b[2J")
     logged_in.store(GROUP, content=b"elsewhere")
     is_sent = trio.Event()
@@ -601,7 +598,7 @@ async def test_a_chat_whose_messages_disappear_says_so(
     logged_in: ClientWorld, stdin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
-    monkeypatch.setattr("client.__main__.show", shown.append)
+    monkeypatch.setattr("client.cli.talks.show", shown.append)
     seen = logged_in.conversation
     os.close(stdin)
     for lifetime_s, lines in ((None, []), (90_000, ["-- messages disappear after 1 day, 1:00:00"])):
@@ -623,7 +620,7 @@ async def test_a_request_is_shown_as_one_and_answered_by_a_command(
 ) -> None:
     """The chat goes on if the user accepts the request, and ends if the user declines it or blocks the sender."""
     shown: list[str] = []
-    monkeypatch.setattr("client.__main__.show", shown.append)
+    monkeypatch.setattr("client.cli.talks.show", shown.append)
     seen = logged_in.conversation
     monkeypatch.setattr(logged_in, "conversation", lambda id_: replace(seen(id_), is_request=True, asked_by=OTHER))
     os.write(stdin, f"{command}\nhello\n".encode())
@@ -642,7 +639,7 @@ async def test_presence_and_typing_are_shown_once(
     logged_in: ClientWorld, stdin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show, shown = trio.open_memory_channel[str](10)
-    monkeypatch.setattr("client.__main__.show", show.send_nowait)
+    monkeypatch.setattr("client.cli.talks.show", show.send_nowait)
     logged_in.online.add(OTHER)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run, "chat", "ann", "bob")

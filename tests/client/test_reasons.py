@@ -13,8 +13,9 @@ import httpx
 import pytest
 import trio
 
-from client.__main__ import main, report
-from client.chat import why_not_done
+from client.__main__ import main
+from client.chat_failures import why_not_done
+from client.cli.failures import report
 from client.commands import NotPossible
 from client.connection import connect
 from client.e2ee.correspondent import TooManyChanges

@@ -12,7 +12,7 @@ from time import time
 import pytest
 from msgspec.structs import replace
 
-from client.__main__ import make_parser
+from client.cli.parser import make_parser
 from client.http import Credentials
 from client.login import LoginFile
 from client.session import open_session
@@ -79,7 +79,7 @@ async def test_two_chats_of_one_login_renew_its_token_in_turn(pool: Pool, redis_
 async def test_a_command_renews_the_token_beside_a_chat(
     pool: Pool, redis_url: str, alice: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client.__main__.RENEW_S", 0.0)
+    monkeypatch.setattr("client.cli.logins.RENEW_S", 0.0)
     async with open_node(pool.url, redis_url) as node, open_server(pool, redis_url) as server:
         url = f"http://127.0.0.1:{server.port}"
         monkeypatch.setenv("ALO_HTTP_URL", url)
