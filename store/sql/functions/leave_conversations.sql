@@ -15,8 +15,12 @@ begin
             union all select w.conversation_id from withheld w where w.user_id = p_user
         ) t
         -- The limit makes Postgres look up each by its key: without statistics it would read the whole table.
-        cross join lateral (select c.id, c.kind, c.is_closed from conversations c where c.id = t.id limit 1) c
+        cross join lateral (select c.* from conversations c where c.id = t.id limit 1) c
+        -- The deletion of the other user has closed a direct conversation, and left what is in it to this user.
         where c.kind <> 'direct' or not c.is_closed
+              or c.floor_seq < c.last_seq and exists (
+                     select from users u
+                     where u.id in (c.direct_low, c.direct_high) and u.id <> p_user and u.deleted is not null)
         order by c.id limit p_limit
     loop
         if done = 0 then
