@@ -208,6 +208,15 @@ class HeldKeysBody(Struct, frozen=True):
         return HeldKeys(0, self.identity, self.identity_revision, self.key_history, pools)
 
 
+class GroupStateBody(Struct, frozen=True):
+    """The last control message of a conversation, and the state after it; None while no device has put it."""
+
+    control_seq: int
+    state: bytes | None
+    device: bytes | None
+    put: int | None
+
+
 class LoggedInBody(Struct, frozen=True):
     """A new device, and whose it is."""
 

@@ -25,6 +25,7 @@ from client.bodies import (
     DevicePageBody,
     ExportFile,
     ExportsBody,
+    GroupStateBody,
     HeldKeysBody,
     LoggedInBody,
     MessagePageBody,
@@ -274,6 +275,22 @@ class HttpClient:
             "key_history": key_history,
         }
         return (await self._ask(HeldKeysBody, "PUT", "/v1/keys", body)).as_frame()
+
+    async def group_state(self, conversation: bytes) -> GroupStateBody:
+        """The state after the last control message. A control message that builds on it gives `control_seq` as
+        `follows`.
+
+        :raises HttpRefused: `not_found`, among others.
+        """
+        return await self._ask(GroupStateBody, "GET", f"/v1/conversations/{UUID(bytes=conversation)}/state")
+
+    async def put_group_state(self, conversation: bytes, control_seq: int, state: bytes) -> None:
+        """Put the state after the last control message, `control_seq`.
+
+        :raises HttpRefused: `control_conflict` if another one has followed, among others.
+        """
+        body = {"control_seq": control_seq, "state": state}
+        await self._send("PUT", f"/v1/conversations/{UUID(bytes=conversation)}/state", body)
 
     async def log_out(self) -> None:
         """Revoke this device."""

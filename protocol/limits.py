@@ -131,6 +131,10 @@ MAX_KEY_KIND_BYTES: Final = 32
 MAX_KEY_HISTORY_BYTES: Final = 64
 """Ours has 8."""
 
+MAX_GROUP_STATE_BYTES: Final = 1024 * 1024
+"""The state of a group, with MLS a GroupInfo with its tree: 300 B for each device and as much for nodes above, so some
+2,000 devices. A Welcome of 250 devices or more leaves the tree to it."""
+
 FEW_KEYS: Final = 20
 """With fewer one-time keys of a kind than this the device is told that it should upload more."""
 
@@ -466,6 +470,7 @@ SIZES: Final = (
     Size("envelopes_bytes", MAX_ENVELOPES_BYTES, "bytes of all `envelopes` of a frame together (19.12)"),
     Size("envelopes_per_message", MAX_ENVELOPES, "elements of `envelopes`"),
     Size("ephemeral_public_key_bytes", MAX_PUBLIC_KEY_BYTES, "bytes of `ephemeral_public_key`"),
+    Size("group_state_bytes", MAX_GROUP_STATE_BYTES, "bytes of the state of a group (19.16)"),
     Size("identity_bytes", MAX_IDENTITY_BYTES, "bytes of `identity`"),
     Size("key_claims_per_hour", CLAIMS_PER_HOUR, "claims of a user for a device in an hour (19.6)"),
     Size("marks_per_request", MAX_MARKS, "elements of `marks`"),

@@ -30,7 +30,7 @@ Query modules, a function for each query of the `.sql` file of the same name:
 | `own_settings`, `emails`, `quiet_hours` | settings for the user alone; e-mail addresses; hours without notices |
 | `conversations`, `participants`, `participant_lists` | conversations; changes to a group; lists kept in memory |
 | `list_pages`, `history_pages` | first pages with their versions, and what a page that is kept lacks |
-| `envelopes` | bytes that a message has for each of some devices |
+| `envelopes`, `group_states` | bytes that a message has for each of some devices; the state of a group's cryptography |
 | `messages`, `revisions`, `marks` | sending and history; edits and deletions; marks of what was delivered and read |
 | `sync` | changes for a user since a cursor |
 | `retention`, `orphans` | messages whose time has come; attachments and objects that nothing refers to |

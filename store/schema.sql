@@ -1162,6 +1162,27 @@ create table latencies (
     constraint latencies_count_check check (count >= 0)
 ) with (fillfactor=50);
 
+-- The state of a conversation's cryptography after its last control message, for a device that joins by itself: with MLS the
+-- GroupInfo and the ratchet tree. A state of an earlier control message is kept until the next one is put, and shown to
+-- no device.
+create table group_states (
+    conversation_id uuid not null,
+    -- The control message after which this is the state.
+    control_seq bigint not null,
+    -- Grows with each state that is put.
+    revision int not null default 0,
+    -- The participant who put it, and the device.
+    user_id uuid not null,
+    device_id uuid not null,
+    put timestamptz not null default clock_timestamp(),
+    body bytea not null,
+    constraint group_states_pkey primary key (conversation_id),
+    constraint group_states_numbers check (control_seq >= 1 and revision >= 0),
+    constraint group_states_size check (length(body) >= 1 and length(body) <= 1048576),
+    constraint group_states_conversation_id_fkey foreign key (conversation_id) references conversations(id),
+    constraint group_states_user_id_fkey foreign key (user_id) references users(id)
+);
+
 create table function_sets (
     checksum text not null,
     applied timestamptz not null default clock_timestamp(),
@@ -1524,6 +1545,10 @@ create table migrations (
 --     p_zone text, p_lifetime_s float8, p_window_s float8, p_most int, p_mailbox bytea, p_mailbox_window_s float8,
 --     p_most_to_mailbox int, p_margin_s float8, p_source jsonb, out outcome text, out wait_s float8, out sends_mail
 --     boolean) returns record
+
+-- A participant puts the state of a conversation's cryptography after its last control message.
+-- put_group_state(p_user uuid, p_device uuid, p_conversation uuid, p_control_seq bigint, p_body bytea, out outcome
+--     text, out control_seq bigint) returns record
 
 -- Publishes what a device gives: an identity, and one-time keys and last-resort keys of some kinds.
 -- put_keys(p_device uuid, p_identity bytea, p_history bigint, p_kinds text[], p_numbers bigint[], p_keys bytea[],

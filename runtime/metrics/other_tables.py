@@ -25,7 +25,7 @@ PROCESS: Final = (
 
 _CODING: Final = {"coding": "`zstd`, `br`, `gzip` or `identity`"}
 
-_REQUESTS_OF: Final = {"source": "`users` or `strangers`"}
+_REQUESTS_OF: Final = {"source": "`users`, `strangers` or `large_bodies`"}
 
 _HASHES_OF: Final = {"source": "`strangers` or `known_devices`"}
 

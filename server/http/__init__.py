@@ -15,6 +15,7 @@ handler (`routes`), which calls the store. A new route: `docs/adding.md`.
 | `hot_path` | the thin path: plain GETs of hot routes, past Quart |
 | `app` | the routes as a Quart application; the one file that meets Quart |
 | `exchange` | from a request to its reply: errors, encodings and headers of all answers |
+| `large_bodies` | bodies that are larger than those of other routes, past Quart |
 | `frame` | the frame around each handler |
 | `authentication` | the token of a device, the token of operators |
 | `routing` | the declaration of a route; the request and the answers of handlers |

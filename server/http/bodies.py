@@ -14,7 +14,9 @@ from msgspec import Meta, Struct
 
 from protocol.limits import (
     MAX_CLIENT_BYTES,
+    MAX_GROUP_STATE_BYTES,
     MAX_LIFETIME_S,
+    MAX_SEQ,
     MIN_LIFETIME_S,
     MIN_PASSWORD_CHARACTERS,
 )
@@ -245,6 +247,17 @@ class PutQuietHours(Struct):
     from_minute: Minute
     until_minute: Minute
     zone: Annotated[str, Meta(max_length=64)]
+
+
+class PutGroupState(Struct):
+    """The state of a conversation's cryptography after its last control message.
+
+    :ivar control_seq: that control message.
+    :ivar state: with MLS a GroupInfo with the ratchet tree.
+    """
+
+    control_seq: Annotated[int, Meta(ge=1, le=MAX_SEQ)]
+    state: Annotated[bytes, Meta(min_length=1, max_length=MAX_GROUP_STATE_BYTES)]
 
 
 class AddParticipant(Struct):

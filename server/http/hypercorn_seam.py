@@ -27,7 +27,7 @@ Hypercorn parses requests with h11 and runs Quart for each. This file changes, w
 - Hypercorn writes head and body separately. Here one write has both, up to `FLUSH_BYTES`.
 - Hypercorn runs all requests at once. Here they have turns (`RequestTurns`).
 - Hypercorn has a task and two queues for each request. Here the connection's own task answers hot reads (`PlainReads`),
-  and takes and sends files (`DirectRequests`), whose bytes pass neither h11 nor any queue.
+  takes and sends files, and takes large bodies (`DirectRequests`), whose bytes pass neither h11 nor any queue.
 
 The server speaks no HTTP/2: a proxy that speaks it to clients speaks HTTP/1.1 to us, and one connection could begin
 thousands of requests at once.
@@ -36,7 +36,7 @@ thousands of requests at once.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from time import time
@@ -127,7 +127,7 @@ class PlainReads(Protocol):
 
 
 class DirectRequests(Protocol):
-    """Requests whose bodies, or answers, go between the socket and a file."""
+    """Requests whose bodies, or answers, the connection's task moves: files, and large bodies."""
 
     def find(self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], /) -> Any | None:
         """The request for `serve`; None if the application has to answer it.
@@ -153,7 +153,7 @@ class _Shared:
     context: WorkerContext
     state: dict[str, Any]
     plain: PlainReads
-    direct: DirectRequests | None
+    direct: Sequence[DirectRequests]
     refuse: Refuse
     proxies: TrustedProxies
     open: OpenConnections
@@ -168,7 +168,7 @@ async def serve_http(
     listening: socket.socket,
     terminated: trio.Event,
     *,
-    direct: DirectRequests | None = None,
+    direct: Sequence[DirectRequests] = (),
     turns: RequestTurns,
     connections: OpenConnections,
     is_stopping: Callable[[], bool] = lambda: False,
@@ -182,7 +182,7 @@ async def serve_http(
     :param app: an ASGI application, for all requests that the thin path leaves. It calls `ASK_FOR_BODY` of the scope's
         state before it waits for a body.
     :param listening: as `server.transport.listener.listen` returns it; closed when `terminated`.
-    :param direct: requests for neither of them.
+    :param direct: kinds of requests for neither of them.
     :param turns: of the requests.
     :param connections: counts and bounds them.
     :param is_stopping: whether the process will soon be `terminated`: then each answer is the last of its connection,
@@ -465,7 +465,7 @@ class Http1(H11Protocol):
         *arguments: Any,
         descriptor: int,
         plain: PlainReads,
-        direct: DirectRequests | None,
+        direct: Sequence[DirectRequests],
         refuse: Refuse,
         turns: RequestTurns,
         is_ending: Callable[[], bool],
@@ -574,9 +574,10 @@ class Http1(H11Protocol):
             return
         self._has_asked = False
         self._declared = next((int(value) for name, value in head.headers if name == b"content-length"), 0)
-        if self._direct is not None and (found := self._direct.find(head.method, head.target, head.headers)):
-            await self._serve_directly(self._direct, found, head)
-            return
+        for direct in self._direct:
+            if found := direct.find(head.method, head.target, head.headers):
+                await self._serve_directly(direct, found, head)
+                return
         assert self.client is not None
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
         path = head.target.partition(b"?")[0].decode("latin-1")

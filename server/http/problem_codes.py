@@ -5,11 +5,14 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
-from protocol.limits import MAX_PARTICIPANTS, SOCKET_PATH
+from protocol.limits import MAX_GROUP_STATE_BYTES, MAX_PARTICIPANTS, SOCKET_PATH
 from store.notifiers import MAX_NOTIFIERS
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """A group of 999 participants in JSON has 39 KB."""
+
+MAX_LARGE_BODY_BYTES: Final = MAX_GROUP_STATE_BYTES * 4 // 3 + 1024
+"""Of routes that are declared for large bodies: the state of a group in JSON."""
 
 MAX_BODY_PIECES: Final = 256
 """The most pieces of a body: chunks, and what the network cuts them into. Each costs some 15 us, however short it is:
@@ -92,6 +95,7 @@ class ProblemCode(Enum):
     ATTACHMENT_INCOMPLETE = "attachment_incomplete"
     ATTACHMENT_USED = "attachment_used"
     TOO_MANY_NOTIFIERS = "too_many_notifiers"
+    CONTROL_CONFLICT = "control_conflict"
     GROUP_FULL = "group_full"
     LAST_ADMINISTRATOR = "last_administrator"
     RESET_EXPIRED = "reset_expired"
@@ -322,6 +326,12 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.TOO_MANY_NOTIFIERS: ProblemInfo(
         409, "Too many notifiers", f"You have {MAX_NOTIFIERS} notifiers, which is the most: remove one first."
     ),
+    ProblemCode.CONTROL_CONFLICT: ProblemInfo(
+        409,
+        "Control conflict",
+        "The state belongs to another control message than the last one, whose `seq` is `control_seq`: process that"
+        " one, and put the state after it.",
+    ),
     ProblemCode.GROUP_FULL: ProblemInfo(
         409, "Group full", f"The group has {MAX_PARTICIPANTS} participants, which is the most."
     ),
@@ -339,7 +349,8 @@ PROBLEMS: Final[dict[ProblemCode, ProblemInfo]] = {
     ProblemCode.BODY_TOO_LARGE: ProblemInfo(
         413,
         "Body too large",
-        f"Bodies have at most {MAX_BODY_BYTES // 1024} KiB, in at most {MAX_BODY_PIECES} chunks.",
+        f"Bodies have at most {MAX_BODY_BYTES // 1024} KiB, in at most {MAX_BODY_PIECES} chunks; the state of a group"
+        " has 1 MiB, with `Content-Length`.",
     ),
     ProblemCode.URI_TOO_LONG: ProblemInfo(
         414, "URI too long", "The first line is longer than the most of a head; the connection is closed."

@@ -25,6 +25,7 @@ from store.errors import (
     AttachmentIncomplete,
     AttachmentUsed,
     BadUpload,
+    ControlConflict,
     DeviceRevoked,
     ForeignKeyHistory,
     GroupFull,
@@ -102,6 +103,7 @@ class ProblemAnswer(Struct, frozen=True):
     :ivar errors: the fields that are wrong or missing: of an `invalid_body`, a `weak_password` and the like.
     :ivar due: when an account is deleted, in microseconds since 1970-01-01T00:00Z: of an `account_closed`.
     :ivar limit: the name of the quota that a `quota_exceeded` is about; `limit_value` is the most that it allows.
+    :ivar control_seq: the last control message of the conversation that a `control_conflict` is about.
     """
 
     type: str
@@ -116,6 +118,7 @@ class ProblemAnswer(Struct, frozen=True):
     due: int | UnsetType = UNSET
     limit: str | UnsetType = UNSET
     limit_value: int | UnsetType = UNSET
+    control_seq: int | UnsetType = UNSET
 
 
 _NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -129,6 +132,7 @@ class Problem(Exception):
     :param pointer: to the wrong field of a body.
     :param due: the time that the answer is about, in microseconds since 1970.
     :param limit: the limit that was met, and its value.
+    :param control_seq: the last control message of the conversation.
     :param more_headers: headers that tell the client what would be right, in lower case.
     """
 
@@ -142,6 +146,7 @@ class Problem(Exception):
         pointer: str | None = None,
         due: int | None = None,
         limit: tuple[str, int] | None = None,
+        control_seq: int | None = None,
         more_headers: Mapping[str, str] = _NO_HEADERS,
     ) -> None:
         super().__init__(f"{code.info.status} {code.value}: {detail}")
@@ -152,6 +157,7 @@ class Problem(Exception):
         self.pointer = pointer
         self.due = due
         self.limit = limit
+        self.control_seq = control_seq
         self.more_headers = more_headers
 
     @property
@@ -162,6 +168,7 @@ class Problem(Exception):
         """
         :param instance: a reference to the request, as the server's log names it.
         """
+        limit, limit_value = self.limit or (UNSET, UNSET)
         return ProblemAnswer(
             self.code.type_uri,
             self.code.info.title,
@@ -173,7 +180,9 @@ class Problem(Exception):
             [IDENT[encoding](user) for user in self.users] or UNSET,
             UNSET if self.pointer is None else [WrongField(self.detail, self.pointer)],
             UNSET if self.due is None else self.due,
-            *(self.limit or ()),
+            limit,
+            limit_value,
+            UNSET if self.control_seq is None else self.control_seq,
         )
 
     def headers(self) -> dict[str, str]:
@@ -314,6 +323,9 @@ def _of_request(error: Exception) -> Problem | None:
             return Problem(ProblemCode.INVALID_BODY, error.says)
         case QuotaExceeded(quota=quota, value=value):
             return Problem(ProblemCode.QUOTA_EXCEEDED, f"this would exceed {quota}: {value}", limit=(quota, value))
+        case ControlConflict(control_seq=control_seq):
+            detail = f"the last control message is {control_seq}: put the state after that one"
+            return Problem(ProblemCode.CONTROL_CONFLICT, detail, control_seq=control_seq)
         case NotAccepted():
             detail = "these users do not accept messages, or groups, from you"
             return Problem(ProblemCode.NOT_ACCEPTED, detail, users=error.users)

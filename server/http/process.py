@@ -22,6 +22,7 @@ from server.http.external_issuer import external_issuer_of
 from server.http.files.service import FILES_EACH, file_service
 from server.http.hot_path import HotPath
 from server.http.hypercorn_seam import serve_http
+from server.http.large_bodies import LargeBodies
 from server.http.offered import offered_by
 from server.http.open_connections import MAX_CONNECTIONS, OpenConnections
 from server.http.request_heads import refused_head
@@ -113,7 +114,7 @@ async def serve_web(config: Config) -> None:
             refuse,
             sock,
             terminated,
-            direct=files,
+            direct=[*([files] if files else []), LargeBodies(shared, ROUTES)],
             turns=shared.request_turns,
             connections=connections,
             is_stopping=lambda: health.is_stopping,

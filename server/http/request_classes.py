@@ -19,6 +19,7 @@ class RequestClass(Enum):
     WRITE = "write"
     SEARCH = "search"
     UPLOAD = "upload"
+    STATE = "state"
     LOGIN = "login"
     REGISTRATION = "registration"
     MAIL = "mail"
@@ -67,6 +68,9 @@ LIMITS: Final[dict[RequestClass, ClassLimits]] = {
     ),
     RequestClass.UPLOAD: ClassLimits(
         "what asks the object store about uploads", None, Allowance(200, 5), is_exact=True
+    ),
+    RequestClass.STATE: ClassLimits(
+        "states of groups that are put: 1 MiB of storage and of log each", None, Allowance(300, 0.01), is_exact=True
     ),
     RequestClass.LOGIN: ClassLimits(
         "passwords that are checked: guesses, and a core for each",

@@ -35,6 +35,13 @@ RUNNING_STRANGERS: Final = 4
 UNTURNED: Final = frozenset(("/healthz", "/readyz"))
 """Paths whose requests run at once: they cost next to nothing, and their class bounds them for each address."""
 
+LARGE_BODIES: Final = 16
+"""Large bodies (`server.http.large_bodies`) that are read, and held until the answer, at a time: some 30 MB, with what
+is made of one at a time."""
+
+LARGE_WAITING: Final = 64
+"""Requests that wait to send a large body."""
+
 WAIT_S: Final = 5.0
 """For a turn, as for a connection to Postgres: then the client has given up, too."""
 
@@ -100,3 +107,15 @@ def _turns(name: str, running: int) -> Turns:
     # The connections bound the requests that wait: each has one.
     most = MAX_CONNECTIONS
     return Turns(name, running=running, running_each=RUNNING_EACH, waiting=most, waiting_each=most, wait_s=WAIT_S)
+
+
+def large_body_turns() -> Turns:
+    """The places of the large bodies of a process."""
+    return Turns(
+        "large bodies",
+        running=LARGE_BODIES,
+        running_each=1,
+        waiting=LARGE_WAITING,
+        waiting_each=2,
+        wait_s=WAIT_S,
+    )

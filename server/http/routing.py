@@ -196,6 +196,8 @@ class Route:
         handler, it returns the handler's first arguments.
     :ivar is_hot: a read that the thin path (`server.http.hot_path`) answers, if the request is a plain one.
     :ivar request_class: the requests that are limited together with those of this route.
+    :ivar takes_large: of a write: its body has up to `MAX_LARGE_BODY_BYTES`, if its head says how many
+        (`server.http.large_bodies`).
     :ivar is_operators_page: a page without data, on which operators show their token, and the files of that page.
     :ivar is_web_client: the page of the web client, and its files.
     :ivar media_type: of a page.
@@ -216,6 +218,7 @@ class Route:
     admit: Callable[..., Awaitable[tuple[Any, ...]]] | None = None
     is_hot: bool = False
     request_class: RequestClass = RequestClass.READ
+    takes_large: bool = False
     is_operators_page: bool = False
     is_web_client: bool = False
     media_type: str = "text/html"
@@ -264,6 +267,7 @@ class Routes:
         rule: str,
         *,
         answer: type[Any],
+        statuses: Collection[int] = (200,),
         problems: Collection[ProblemCode] = (),
         request_class: RequestClass | None = None,
         is_hot: bool = False,
@@ -346,6 +350,7 @@ class Routes:
         statuses: Collection[int] | None = None,
         problems: Collection[ProblemCode] = (),
         request_class: RequestClass | None = None,
+        takes_large: bool = False,
         confirmed: bool = False,
     ) -> Callable[[_DeviceHandler[Body, Values, Outcome]], _DeviceHandler[Body, Values, Outcome]]: ...
 
@@ -371,6 +376,7 @@ class Routes:
         :param announces: the announcements that the handler may return; `NOTHING` if it returns none.
         :param statuses: by default 200, or 204 for a route without an answer.
         :param request_class: by default WRITE.
+        :param takes_large: the body may be larger than those of other routes.
         :param confirmed: it needs a confirmed device (`Access`).
         """
         return self._declare(rule, _of_device(confirmed), announces=announces, **details)

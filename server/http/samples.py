@@ -22,7 +22,8 @@ def web_samples(services: Services, connections: OpenConnections) -> Iterator[Sa
     yield from by_label("alo_http_limited_total", counts.limited)
     yield Sample("alo_http_request_bytes", counts.request_bytes)
     yield from by_label("alo_http_answer_bytes", counts.answer_bytes)
-    for source, turns in services.request_turns.by_source().items():
+    sources = {**services.request_turns.by_source(), "large_bodies": services.large_bodies}
+    for source, turns in sources.items():
         yield Sample("alo_http_requests_waiting", turns.statistics().waiting, (source,))
         yield Sample("alo_http_turn_wait_seconds", turns.wait_seconds, (source,))
     for source, turns in services.passwords.by_source().items():

@@ -20,7 +20,8 @@ from server.http.offered import WEBHOOKS, Offered
 from server.http.origins import Origins
 from server.http.passwords import Passwords
 from server.http.request_log import RequestLog
-from server.http.request_turns import RequestTurns
+from server.http.request_turns import RequestTurns, large_body_turns
+from server.http.turns import Turns
 from server.http.web_client import WebClient
 from server.transport.proxies import NO_PROXIES, TrustedProxies
 from store import conversations
@@ -50,6 +51,7 @@ class Services:
     :ivar starts_per_day: conversations with strangers that a user may begin in 24 hours.
     :ivar objects: the object store; None if the deployment has none.
     :ivar key_claims: of this process.
+    :ivar large_bodies: requests with large bodies that are read (`server.http.large_bodies`).
     :ivar transfers: uploads and downloads of attachments.
     :ivar web_client: that the application serves at `/app`; None if it has none.
     :ivar account_deletion_s: seconds from a user's request to delete the account to its deletion.
@@ -65,6 +67,7 @@ class Services:
     guesses: Guesses
     limits: Limits
     request_turns: RequestTurns
+    large_bodies: Turns
     tags: EntityTags
     first_pages: FirstPages
     answer_headers: AnswerHeaders
@@ -128,6 +131,7 @@ def services_of(
         guesses=Guesses(redis),
         limits=limits,
         request_turns=RequestTurns(limits.user_of, proxies),
+        large_bodies=large_body_turns(),
         tags=tags,
         first_pages=FirstPages(pool, tags),
         answer_headers=AnswerHeaders(Origins(cors_origins)),

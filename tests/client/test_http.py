@@ -89,6 +89,16 @@ async def test_accounts(server: Server, http: HttpClient) -> None:
     assert server.body == {"username": "ann", "password": "pass", "name": "phone", "client": NAME}
 
 
+async def test_a_state_of_a_group_goes_with_the_number_of_its_control_message(server: Server, http: HttpClient) -> None:
+    server.response = httpx.Response(204)
+    await http.put_group_state(TALK, 7, b"state")
+    assert (server.request.method, server.request.url.path) == ("PUT", f"{TALK_PATH}/state")
+    assert cbor2.loads(server.request.content) == {"control_seq": 7, "state": b"state"}
+    server.response = answer({"control_seq": 8, "state": None, "device": None, "put": None})
+    found = await http.group_state(TALK)
+    assert (found.control_seq, found.state, server.request.method) == (8, None, "GET")
+
+
 async def test_names_are_escaped_in_paths(server: Server, http: HttpClient) -> None:
     server.response = answer({"user": ME, "username": "a/b?c"})
     await http.user("a/b?c")

@@ -195,6 +195,10 @@ ROWS: Final[dict[str, Row]] = {
     ),
     "PUT /v1/keys": Row(body=lambda _: {"identity": "AAAA"}),
     "GET /v1/keys": Row(),
+    "GET /v1/conversations/<uuid:conversation>/state": Row(_group, denied=outsiders("not_found")),
+    "PUT /v1/conversations/<uuid:conversation>/state": Row(
+        _group, lambda _: {"control_seq": 3, "state": "AAAA"}, denied=outsiders("not_found")
+    ),
     "POST /v1/keys/claims": Row(body=lambda scene: {"users": [_text(scene.alice.user)], "kinds": ["otk"]}),
     # Users who may not see the devices get an empty list, as of a user who does not exist.
     "GET /v1/users/<uuid:user>/devices": Row(lambda scene: {"user": scene.alice.user}),

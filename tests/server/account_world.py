@@ -115,6 +115,8 @@ async def plant_rows(pool: Pool, alice: Credentials, group: bytes) -> None:
         " values (%(other)s, %(user)s, sha256('zq-token'), now())",
         "insert into last_seen values (%(user)s, now())",
         "insert into activity values (current_date, %(user)s)",
+        "insert into group_states (conversation_id, control_seq, user_id, device_id, body)"
+        " values (%(group)s, 1, %(user)s, %(other)s, 'x')",
         "insert into starts (user_id, at) values (%(user)s, array[now()])"
         " on conflict (user_id) do update set at = excluded.at",
         "insert into notices (user_id, notifier_id, name, told, times, unread, delivered, read)"

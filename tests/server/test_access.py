@@ -24,9 +24,11 @@ from protocol.limits import PROTOCOL_VERSION
 from server.http.passwords import HASHER
 from server.http.routes import ROUTES
 from server.http.routing import Access, Route
-from store import contacts, conversations, devices, emails, exports, notifiers, participants
+from store import contacts, conversations, devices, emails, exports, group_states, notifiers, participants
+from store.messages import send
 from store.notifiers import WebhookTarget
 from store.objects.folder import Folder
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from tests.dead_jobs import new_dead_job
 from tests.people import new_device, new_direct, new_group, new_user
@@ -49,6 +51,7 @@ from tests.server.http.socket_world import HttpServer, RawAnswer, open_server, r
 from tests.server.http_world import PASSWORD, WEB_CLIENT, say
 from tests.server.node_world import TestNode, open_node
 from tests.store.attachment_world import new_attachment
+from tests.store.store_world import a_message
 
 OPS_TOKEN: Final = "the-token-of-the-operators"
 REQUEST_ID: Final = "the-same-for-all"
@@ -137,6 +140,9 @@ class Callers:
             " from emails where user_id = %(user)s",
             purpose,
         )
+        # Each scene has a group of its own: the control message is the third one.
+        await send(pool, ParticipantsCache(), [a_message(group, alice.user, follows=0)])
+        await group_states.put(pool, alice.user, alice.device, group, 3, b"state")
         device = (await new_device(pool, alice.user)).device
         upload = await new_attachment(pool, alice.user)
         attachment = await new_attachment(pool, alice.user, message=(group, 1))

@@ -130,15 +130,21 @@ async def test_no_user_can_add_or_find_a_deleted_user(pool: Pool, redis_url: str
 
 
 async def test_the_messages_of_two_deleted_users_to_each_other_go(pool: Pool, redis_url: str) -> None:
-    """With the next run of retention."""
+    """The messages of their direct conversation, with the next run of retention, and its state at once."""
     async with deleted(pool, redis_url) as planted, running(redis_url) as redis:
         direct = {"direct": uuid(planted.with_dave)}
+        await pool.fetch(
+            "insert into group_states (conversation_id, control_seq, user_id, device_id, body)"
+            " select id, 1, direct_low, direct_low, 'x' from conversations where id = %(direct)s",
+            direct,
+        )
         await account_deletions.close(pool, planted.dave.user, delay_s=0, deletes_messages=False)
         await run(pool, redis)
         [(floor, last)] = await pool.fetch(
             "select floor_seq, last_seq from conversations where id = %(direct)s", direct
         )
         assert floor == last > 0
+        assert await pool.fetch("select 1 from group_states where conversation_id = %(direct)s", direct) == []
 
 
 async def test_the_name_of_a_deleted_user_is_free_again_after_half_a_year(pool: Pool, redis_url: str) -> None:

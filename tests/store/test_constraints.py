@@ -63,6 +63,14 @@ IMPOSSIBLE = {
     "envelopes of another length": "insert into envelopes values ('{group}', 1, 0, 0, {a_device}, '{{2}}', 'x', now())",
     "an envelope without an end": "insert into envelopes values ('{group}', 1, 0, 0, {a_device}, '{{}}', 'x', now())",
     "envelopes of no message": "insert into envelopes values ('{group}', 0, 0, 0, {a_device}, '{{1}}', 'x', now())",
+    "a state of nothing": "insert into group_states values ('{group}', 0, 0, {state_of}, now(), 'x')",
+    "a state without bytes": "insert into group_states values ('{group}', 1, 0, {state_of}, now(), '')",
+    "a state that is too large": (
+        "insert into group_states values ('{group}', 1, 0, {state_of}, now(), convert_to(repeat('x', 1048577), 'UTF8'))"
+    ),
+    "a state that no user put": (
+        "insert into group_states values ('{group}', 1, 0, gen_random_uuid(), gen_random_uuid(), now(), 'x')"
+    ),
     "a deleted message with content": "insert into messages {message} values ('{group}', 1, {rest}, null, now())",
     "a verified address that is none": "insert into emails (user_id, verified) values ('{alice}', now())",
     "a mailbox by its name": "insert into mailboxes (mailbox_hash) values ('bob@alo.example')",
@@ -261,6 +269,7 @@ async def test_impossible_state_is_refused(pool: Pool, alice: Credentials, bob: 
         notifier=NOTIFIER,
         of_alice=OF_ALICE.format(**ids),
         a_device=A_DEVICE,
+        state_of="'{alice}', gen_random_uuid()".format(**ids),
     )
     with pytest.raises(DatabaseError) as refused:
         await pool.fetch(statement)

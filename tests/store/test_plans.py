@@ -31,6 +31,7 @@ from store import (
     envelopes,
     exported,
     exports,
+    group_states,
     history_pages,
     inspected_messages,
     inspected_users,
@@ -59,11 +60,19 @@ from store import (
 )
 from store.avatars import NO_AVATAR
 from store.device_uses import DeviceUses
-from store.errors import DatabaseError, Refused, ResetUnknown, StaleDevices, TooManyExports
+from store.errors import (
+    ControlConflict,
+    DatabaseError,
+    NotAParticipant,
+    Refused,
+    ResetUnknown,
+    StaleDevices,
+    TooManyExports,
+)
 from store.key_claims import KeyClaims
 from store.latencies import add_latencies
 from store.marks import Mark, mark
-from store.messages import send
+from store.messages import Committed, send
 from store.objects.direct import OpenMultipart
 from store.objects.interface import StoredObject
 from store.objects.quotas import QUOTAS
@@ -119,6 +128,8 @@ insert into messages (conversation_id, seq, id, sender_id, created, content_type
     from generate_series(0, {MESSAGES - 1}) n;
 insert into sends (sender_id, temp_id, conversation_id, digest, seq, message_id, created)
     select sender_id, gen_random_uuid(), conversation_id, 'x', seq, id, created from messages;
+insert into group_states (conversation_id, control_seq, user_id, device_id, body)
+    select distinct on (conversation_id) conversation_id, 1, sender_id, sender_id, 'x' from messages;
 insert into envelopes (conversation_id, seq, part, revision, devices, ends, body, created)
     select conversation_id, seq, 0, 0, array[sender_id], array[1], 'x', created from messages;
 insert into revisions (conversation_id, seq, at) select conversation_id, seq, created from messages;
@@ -283,6 +294,15 @@ class Traffic:
         await envelopes.with_own(self.pool, device, [message])
         await envelopes.tables_of(self.pool, [message])
 
+    async def control(self, user: bytes, here: bytes) -> None:
+        [sent] = await send(self.pool, self.cache, [a_message(here, user, follows=0)])
+        seq = sent.seq if isinstance(sent, Committed) else 1
+        for body in (b"state", b"another"):
+            with suppress(NotAParticipant, ControlConflict):
+                await group_states.put(self.pool, user, user, here, seq, body)
+        with suppress(NotAParticipant):
+            await group_states.state(self.pool, user, here)
+
     async def clear(self) -> None:
         """A batch of each kind, for conversations with messages whose lifetime has ended."""
         await retention.note_announced(
@@ -320,6 +340,7 @@ class Traffic:
             lambda: revisions.delete_for_me(pool, user, here, 2),
             lambda: revisions.revised_since(pool, [user], ago_s=5),
             lambda: self.envelop(user, here, there),
+            lambda: self.control(user, here),
             lambda: self.sync(user, here),
             lambda: accounts.add_user(pool, f"new{self.turn}", "x"),
             lambda: self.invite(),

@@ -28,6 +28,7 @@ from server.http.limits import key_of
 from server.http.problem_codes import ProblemCode
 from server.http.problems import RETRY_AFTER_S, Problem
 from server.http.request_classes import RequestClass
+from server.http.request_headers import joined_headers
 from server.http.request_ids import names_of
 from server.http.services import Services
 from server.transport.admission import ConnectionCounts
@@ -109,11 +110,7 @@ class FileService:
         if not target.startswith(PATH.encode()):
             return None
         path, _, query = target.decode("latin-1").partition("?")
-        joined: dict[str, str] = {}
-        for name, value in headers:
-            shown = value.decode("latin-1")
-            joined[name.decode()] = f"{joined[name.decode()]}, {shown}" if name.decode() in joined else shown
-        return FileRequest(method.decode(), path, query, joined)
+        return FileRequest(method.decode(), path, query, joined_headers(headers))
 
     async def serve(self, request: FileRequest, wire: Wire) -> bool:
         """Answer the request; False if the connection cannot be used any more, since its client is gone or has stalled.

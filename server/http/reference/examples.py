@@ -44,6 +44,7 @@ from server.http.answers.figures import (
     HealthAnswer,
     StorageAnswer,
 )
+from server.http.answers.group_states import GroupStateAnswer
 from server.http.answers.keys import (
     ClaimedKeysAnswer,
     HeldKeysAnswer,
@@ -100,6 +101,9 @@ MESSAGE, SECOND_MESSAGE = _uuid(0x31), _uuid(0x32)
 WEBHOOK = _uuid(0x41)
 UPLOAD, ATTACHMENT = _uuid(0x61), _uuid(0x62)
 EXPORT = _uuid(0x51)
+
+CONTROL_SEQ: Final = 3
+"""The last control message of the group."""
 
 PASSWORD: Final = "correct horse battery staple"  # noqa: S105
 NEW_PASSWORD: Final = "nine brown foxes dig"  # noqa: S105
@@ -266,6 +270,12 @@ EXAMPLES: Final[Mapping[str, Example]] = {
             ],
             False,
         ),
+    ),
+    "GET /v1/conversations/<uuid:conversation>/state": Example(
+        _OF_GROUP, answer=GroupStateAnswer(CONTROL_SEQ, _DIGEST, _id(TABLET), _AT)
+    ),
+    "PUT /v1/conversations/<uuid:conversation>/state": Example(
+        _OF_GROUP, body=bodies.PutGroupState(CONTROL_SEQ, _DIGEST), status=204
     ),
     "GET /v1/users/<uuid:user>/devices": Example(
         {"user": str(BOB)},

@@ -45,10 +45,13 @@ begin
             order by o.asked_by is not null, o.joined, o.user_id limit 1)
         returning p.user_id into heir;
     end if;
-    if c.avatar is not null and not exists (select from shown_participants p where p.conversation_id = c.id) then
+    if not exists (select from shown_participants p where p.conversation_id = c.id) then
         -- No user can come back into the group, so nobody sees it any longer.
-        perform take_avatar(p_user, null, c.avatar);
-        update conversations o set avatar = null where o.id = c.id;
+        delete from group_states s where s.conversation_id = c.id;
+        if c.avatar is not null then
+            perform take_avatar(p_user, null, c.avatar);
+            update conversations o set avatar = null where o.id = c.id;
+        end if;
     end if;
     perform note_participation(c.id, p_user);
     participant_ids := note_participants(c.id);

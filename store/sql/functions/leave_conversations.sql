@@ -18,7 +18,8 @@ begin
         cross join lateral (select c.* from conversations c where c.id = t.id limit 1) c
         -- The deletion of the other user has closed a direct conversation, and left what is in it to this user.
         where c.kind <> 'direct' or not c.is_closed
-              or c.floor_seq < c.last_seq and exists (
+              or (c.floor_seq < c.last_seq or exists (select from group_states s where s.conversation_id = c.id))
+                 and exists (
                      select from users u
                      where u.id in (c.direct_low, c.direct_high) and u.id <> p_user and u.deleted is not null)
         order by c.id limit p_limit

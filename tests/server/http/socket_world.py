@@ -18,6 +18,7 @@ from server.http.app import create_app
 from server.http.files.service import FILES_EACH, file_service
 from server.http.hot_path import HotPath
 from server.http.hypercorn_seam import PlainReads, Refuse, serve_http
+from server.http.large_bodies import LargeBodies
 from server.http.open_connections import MAX_CONNECTIONS, OpenConnections
 from server.http.request_heads import refused_head
 from server.http.request_turns import RequestTurns
@@ -153,7 +154,8 @@ async def serving_api(services: Services, **limits: Any) -> AsyncGenerator[HttpS
     :param limits: of `serve_http`.
     """
     refuse = partial(refused_head, services=services)
-    given = {"direct": file_service(services, TRANSFERS * FILES_EACH), "turns": services.request_turns}
+    files, large = file_service(services, TRANSFERS * FILES_EACH), LargeBodies(services, ROUTES)
+    given = {"direct": [files, large] if files else [large], "turns": services.request_turns}
     given |= {"proxies": services.proxies, **limits}
     async with serving(create_app(services), HotPath(services, ROUTES), refuse, **given) as server:
         yield server

@@ -1,4 +1,4 @@
-"""No answer has more than 1 MiB, whatever is in it, before it is compressed (`docs/http.md`)."""
+"""No answer but one has more than 1 MiB, whatever is in it, before it is compressed (`docs/http.md`)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from protocol.frames import Message, Participant, Tombstone
 from protocol.limits import (
     MAX_ATTACHMENTS,
     MAX_CONTENT_TYPE_BYTES,
+    MAX_GROUP_STATE_BYTES,
     MAX_NONCE_BYTES,
     MAX_PARTICIPANTS,
     MAX_PASSWORD_CHARACTERS,
@@ -26,6 +27,7 @@ from server.http.answers.avatars import avatar_or_none
 from server.http.answers.conversations import ConversationAnswer, most_bytes, participant_body
 from server.http.answers.messages import MAX_PAGE_BYTES, message_body, most_bytes_of
 from server.http.encoding import IDENT, encode
+from server.http.problem_codes import MAX_LARGE_BODY_BYTES
 from server.http.routes import ROUTES
 from store.notifiers import MAX_NOTIFIERS
 from store.objects.folder import Folder
@@ -75,6 +77,9 @@ _FILES: Final = {
     "files": [{"size_bytes": 1, "part_digests": "A" * 43 + "=", "thumbnail": _THUMBNAIL} for _ in range(10)]
 }
 
+STATE: Final = "GET /v1/conversations/<uuid:conversation>/state"
+"""Its answer has 1 MiB of bytes, as the body of the PUT has."""
+
 LONGEST: Final[dict[str, list[Ask]]] = {
     "POST /v1/users": [Ask("/v1/users", body={"username": _USERNAME, "password": _PASSWORD}, status=201)],
     "POST /v1/devices": [
@@ -98,6 +103,7 @@ LONGEST: Final[dict[str, list[Ask]]] = {
     "POST /v1/attachments/downloads": [
         Ask("/v1/attachments/downloads", body={"attachments": [str(user_id(n)) for n in range(100)]})
     ],
+    STATE: [Ask(f"/v1/conversations/{LARGE}/state")],
     "PUT /v1/keys": [Ask("/v1/keys", body={"identity": "A" * 5460 + "AA=="})],
     "GET /v1/keys": [Ask("/v1/keys")],
     "POST /v1/keys/claims": [
@@ -197,6 +203,7 @@ def test_each_route_whose_answers_have_a_body_is_in_the_table() -> None:
 @both_encodings
 async def test_no_answer_has_more_than_a_mebibyte(pool: Pool, redis_url: str, encoding: str, tmp_path: Path) -> None:
     user = await fill(pool)
+    await fill_state(pool)
     folder = Folder(tmp_path)
     await folder.start()
     lengths: dict[str, int] = {}
@@ -205,10 +212,21 @@ async def test_no_answer_has_more_than_a_mebibyte(pool: Pool, redis_url: str, en
             asking = api.of(OPS_TOKEN if "/v1/ops/" in rule else user.token)
             for ask in asks:
                 lengths[rule] = max(lengths.get(rule, 0), await longest(asking, rule.partition(" ")[0], ask))
+    assert MAX_GROUP_STATE_BYTES < lengths.pop(STATE) <= MAX_LARGE_BODY_BYTES
     assert {rule: length for rule, length in lengths.items() if length > MAX_PAGE_BYTES} == {}
     # The data fills the pages: a bound that nothing comes near to is not tested.
     assert lengths["GET /v1/conversations"] > MAX_PAGE_BYTES * 0.5
     assert lengths["GET /v1/conversations/<uuid:conversation>/messages"] > MAX_PAGE_BYTES * 0.5
+
+
+async def fill_state(pool: Pool) -> None:
+    await pool.fetch("update conversations set control_seq = last_seq where id = %s", (LARGE,))
+    await pool.fetch(
+        "insert into group_states (conversation_id, control_seq, user_id, device_id, body)"
+        " select id, control_seq, (select u.id from users u limit 1), id, convert_to(repeat('x', %s), 'UTF8')"
+        " from conversations where id = %s",
+        (MAX_GROUP_STATE_BYTES, LARGE),
+    )
 
 
 async def longest(api: Api, method: str, ask: Ask) -> int:

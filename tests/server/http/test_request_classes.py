@@ -25,6 +25,7 @@ RULES = {
         "POST /v1/attachments/<uuid:attachment>/complete",
         "DELETE /v1/attachments/<uuid:attachment>",
     },
+    RequestClass.STATE: {"PUT /v1/conversations/<uuid:conversation>/state"},
     RequestClass.LOGIN: {"POST /v1/devices", "POST /v1/confirmations", "PUT /v1/password", "PUT /v1/password-resets"},
     RequestClass.REGISTRATION: {"POST /v1/users"},
     RequestClass.MAIL: {"PUT /v1/email", "POST /v1/password-resets"},

@@ -20,14 +20,17 @@ from server.http.passwords import Passwords
 from server.http.routes import ROUTES
 from server.http.routing import Announcement, Route
 from store import accounts, conversations, emails, notifiers, password_resets
+from store.messages import Committed, send
 from store.notifiers import WebhookTarget
 from store.objects.folder import Folder
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from tests.dead_jobs import new_dead_job
 from tests.people import new_device, new_direct, new_group, new_user
 from tests.server.deaf_node import DEAF, add_deaf_node
 from tests.server.http_world import PASSWORD, Api, open_api
 from tests.store.attachment_world import new_attachment
+from tests.store.store_world import a_message
 
 MAIL: Final = {"wants_digest": True, "wants_device_notice": True, "digest_hour": 8, "zone": "UTC"}
 
@@ -103,6 +106,11 @@ class PreparedWrites:
         asked, _ = await conversations.add_direct(self.pool, self.carol.user, self.alice.user)
         return [({"conversation": asked}, None)]
 
+    async def state(self) -> list[Write]:
+        [sent] = await send(self.pool, ParticipantsCache(), [a_message(self.group, self.bob.user, follows=0)])
+        assert isinstance(sent, Committed)
+        return [({"conversation": self.group}, {"control_seq": sent.seq, "state": "AAAA"})]
+
     async def upload(self) -> list[Write]:
         return [({"attachment": await new_attachment(self.pool, self.alice.user)}, None)]
 
@@ -138,6 +146,7 @@ REQUESTS: Final[dict[str, Callable[[PreparedWrites], Awaitable[list[Write]]]]] =
     "PUT /v1/password": lambda s: s.with_password({"old_password": PASSWORD, "new_password": "nine brown foxes dig"}),
     "PUT /v1/keys": lambda s: s.plain(({}, {"identity": "AAAA"})),
     "POST /v1/keys/claims": lambda s: s.plain(({}, {"users": [text(s.bob)], "kinds": ["otk"]})),
+    "PUT /v1/conversations/<uuid:conversation>/state": PreparedWrites.state,
     "POST /v1/tokens": lambda s: s.plain(({}, None)),
     "PATCH /v1/profile": lambda s: s.with_picture({}, {"shows_presence": False}),
     "PUT /v1/email": lambda s: s.plain(({}, {"address": "alice@example.org"})),

@@ -10,8 +10,10 @@ from uuid import UUID, uuid4
 from client.http import Credentials
 from server.http.reference import examples
 from store import accounts, conversations, emails, exports, notifiers
+from store.messages import send
 from store.notifiers import WebhookTarget
 from store.objects.folder import Folder
+from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.dead_jobs import new_dead_job
@@ -20,6 +22,7 @@ from tests.server.http.test_email import unsubscribe_token_of
 from tests.server.http.test_password_resets import reset_token_of
 from tests.server.http_world import say
 from tests.store.attachment_world import new_attachment
+from tests.store.store_world import a_message
 
 OPS_TOKEN: Final = "the-token-of-operators"
 NAMES: Final = re.compile(r"\b(alice|bob|frank)\b")
@@ -44,6 +47,8 @@ async def scene(
     direct, group = await new_direct(pool, alice, bob), await new_group(pool, alice, bob, carol)
     asked, _ = await conversations.add_direct(pool, erin.user, alice.user)
     await say(pool, group, alice.user, b"one", b"two")
+    # Its seq is examples.CONTROL_SEQ.
+    await send(pool, ParticipantsCache(), [a_message(group, bob.user, follows=0)])
     added = await notifiers.add(pool, alice.user, WebhookTarget("https://bot.example.org/alo", "whsec_x"))
     ids = {
         examples.ALICE: alice.user,
