@@ -15,12 +15,15 @@ import trio
 
 from client.connection import NAME
 from client.errors import ClientFailure, ConnectionLost, RequestRefused
+from client.follower import Follower
 from client.http import Credentials
 from client.known_devices import KnownDevices, all_devices
 from client.mailbox import Mailbox
+from client.nursery import open_service_nursery
 from client.renewal import MemoryLogin
 from client.session import Session
-from protocol.frames import Message, Ping, Tombstone
+from client.signs import Sign, Signs
+from protocol.frames import Message, Ping, Tombstone, Typing
 
 CAN: Final = [
     "edit",
@@ -32,10 +35,18 @@ CAN: Final = [
     "participants",
     "devices_version",
     "retry_after",
+    "envelopes",
+    "is_request",
+    "lifetime_s",
+    "typing",
+    "watch",
 ]
 
 NO_REPLY: Final = "no_reply"
 """In place of the server's code, if the server has not answered in time."""
+
+EVERYWHERE: Final = b""
+"""In place of a conversation: presence is that of a user, wherever the user takes part."""
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -55,6 +66,7 @@ class TestedClient:
         self._mailbox = Mailbox(b"")
         self._login = MemoryLogin(Credentials(b"", b"", ""))
         self._devices = KnownDevices()
+        self._signs: dict[bytes, Signs] = {}
 
     @property
     def session(self) -> Session:
@@ -69,18 +81,35 @@ class TestedClient:
             self._mailbox, self._devices = Mailbox(credentials.user), KnownDevices()
             self._login = MemoryLogin(credentials)
         self.ended, self._scope, self._stopped = None, trio.CancelScope(), trio.Event()
-        self._session = Session(urls, credentials, self._mailbox, self._login)
+        self._session = Session(urls, credentials, self._mailbox, self._login, self._take_sign, on_link=self._take_link)
         self._nursery.start_soon(self._run, self._session)
         return {}
 
     async def _run(self, session: Session) -> None:
         try:
             with self._scope:
-                await session.run()
+                async with open_service_nursery() as nursery:
+                    nursery.start_soon(self._end_typing, session.follow())
+                    await session.run()
         except ConnectionLost as lost:
             self.ended = lost.close_code
         finally:
             self._stopped.set()
+
+    async def _end_typing(self, arrivals: Follower) -> None:
+        async for entry in arrivals:
+            self._signs_of(entry.conversation).end_typing(entry.sender)
+
+    def _signs_of(self, conversation: bytes) -> Signs:
+        return self._signs.setdefault(conversation, Signs(conversation))
+
+    def _take_sign(self, sign: Sign) -> None:
+        of = sign.conversation if isinstance(sign, Typing) else EVERYWHERE
+        self._signs_of(of).take(sign, trio.current_time())
+
+    def _take_link(self, is_online: bool) -> None:
+        if not is_online:
+            self._signs.clear()
 
     async def stop(self) -> Fields:
         """Say goodbye, and keep what the client holds."""
@@ -127,6 +156,10 @@ class TestedClient:
             "changes": [[change.event, change.device.device.hex()] for change in changes],
         }
 
+    async def watch(self, users: list[str]) -> Fields:
+        self.session.watch([bytes.fromhex(user) for user in users])
+        return {}
+
     async def ping(self) -> Fields:
         """A request and its reply: the client has read everything that the server had sent before."""
         await (await self.session.wait_online()).request(Ping(0))
@@ -135,7 +168,8 @@ class TestedClient:
     async def state(self) -> Fields:
         """What the client shows."""
         told = {id_.hex(): self._conversation(id_) for id_ in self._mailbox.conversations()}
-        return {"state": {"conversations": told, "ended": self.ended}}
+        online = [user.hex() for user in self._signs_of(EVERYWHERE).online]
+        return {"state": {"conversations": told, "online": online, "ended": self.ended}}
 
     def _conversation(self, id_: bytes) -> Fields:
         head = self._mailbox.head(id_)
@@ -147,6 +181,10 @@ class TestedClient:
             "last_seq": head.last_seq,
             "unread_count": head.unread_count,
             "devices_version": head.devices_version or 0,
+            "control_seq": head.control_seq or 0,
+            "lifetime_s": head.lifetime_s,
+            "is_request": bool(head.is_request),
+            "typing": [user.hex() for user in self._signs_of(id_).typing(trio.current_time())],
             "participants": [each.user.hex() for each in self._mailbox.participants(id_)],
             "messages": [_shown(entry) for entry in self._mailbox.messages(id_)],
         }
@@ -161,7 +199,10 @@ class TestedClient:
 def _shown(entry: Message | Tombstone) -> Fields:
     if isinstance(entry, Tombstone):
         return {"seq": entry.seq, "content": None}
-    return {"seq": entry.seq, "content": entry.content.hex()}
+    shown: Fields = {"seq": entry.seq, "content": entry.content.hex()}
+    if entry.has_envelopes:
+        shown["envelope"] = None if entry.envelope is None else entry.envelope.hex()
+    return shown
 
 
 async def serve(stream: trio.abc.Stream) -> None:
@@ -184,6 +225,7 @@ async def serve(stream: trio.abc.Stream) -> None:
             "delete": tested.delete,
             "mark_read": tested.mark_read,
             "devices": tested.devices,
+            "watch": tested.watch,
             "ping": tested.ping,
             "state": tested.state,
         }

@@ -34,6 +34,15 @@ class Signs:
         self._typing_until[sign.user] = now + limits.TYPING_S if sign.is_typing else now
         return sign.is_typing and not was_typing
 
+    def typing(self, now: float) -> list[bytes]:
+        """The users who type, by their ids."""
+        return sorted(user for user, until in self._typing_until.items() if now < until)
+
+    @property
+    def online(self) -> list[bytes]:
+        """The users who are online, by their ids."""
+        return sorted(self._online)
+
     def end_typing(self, user: bytes) -> None:
         """The user has sent a message, which ends typing (`protocol/SPEC.md`, 9.1)."""
         self._typing_until.pop(user, None)

@@ -65,7 +65,7 @@ class ByHand:
             await self._line(f"\n> {words.instruction(command, fields)}\n  Press Enter when you have done it: ")
         return {}
 
-    async def look(self, expected: str, judge: Judge) -> None:
+    async def look(self, expected: str, judge: Judge, within_s: float = 0) -> None:
         answer = await self._line(f"\n? Within some seconds {expected}\n  Is it so? [y/n] ")
         if not answer.lower().startswith("y"):
             raise CheckFailed(f"the person says that it is not so: {expected}")

@@ -46,6 +46,7 @@ from protocol.frames import (
     Parts,
     Ping,
     Pong,
+    Presence,
     PutKeys,
     Refresh,
     Refreshed,
@@ -80,6 +81,7 @@ OFFERED: Final = frozenset(
         "device_sets",
         "devices",
         "edit",
+        "envelopes",
         "groups",
         "identities",
         "large_groups",
@@ -130,6 +132,7 @@ class Double:
     :ivar faults: type of request -> how the next ones are answered instead; see `protocol.conformance.peer`.
     :ivar told: fields of each `welcome` that replace the usual ones.
     :ivar is_draining: it refuses requests, and is about to close.
+    :ivar online: which users are online; the presence of others is not known.
     :ivar devices: of other users.
     :ivar messages_per_page: the most messages of a page of `history`.
     :ivar writes: what the client has sent, edited and deleted.
@@ -144,6 +147,7 @@ class Double:
         self.features: Final = sorted(OFFERED if features is None else features)
         self.told: Fields = {}
         self.is_draining = False
+        self.online: dict[bytes, bool] = {}
         self.devices: list[ListedDevice] = []
         self.devices_per_page = limits.MAX_LISTED_DEVICES
         self.messages_per_page = limits.MAX_COUNT
@@ -155,7 +159,8 @@ class Double:
             (Send, Edit, Delete): self._write,
             (MarkDelivered, MarkRead): self._mark,
             (PutKeys, KeyStatus): self._hold_keys,
-            (SetTyping, Watch, Bye): self._do_nothing,
+            (SetTyping, Bye): self._do_nothing,
+            (Watch,): self._watch,
             (Upload, Parts, Complete, Download, Abort): self._refuse_transfer,
             (Sync,): self._sync,
             (History,): self._history,
@@ -254,6 +259,10 @@ class Double:
 
     def _do_nothing(self, request: Request) -> list[Frame]:
         return [Done(request.request)]
+
+    def _watch(self, request: Watch) -> list[Frame]:
+        told = [Presence(user, self.online[user]) for user in request.users if user in self.online]
+        return [*told, Done(request.request)]
 
     def _pong(self, request: Ping) -> list[Frame]:
         return [Pong(request.request, START_US)]

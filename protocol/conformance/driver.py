@@ -66,10 +66,11 @@ class Driver(Protocol):
         :raises BrokenAdapter: if there is no proper answer.
         """
 
-    async def look(self, expected: str, judge: Judge) -> None:
+    async def look(self, expected: str, judge: Judge, within_s: float = 0) -> None:
         """Wait until the state of the client is as it must be.
 
         :param expected: the same in words, for a person.
+        :param within_s: what the client may take longer than `patience_s`.
         :raises CheckFailed: if it is not, within `patience_s`; says what was wrong at last.
         """
 
@@ -162,11 +163,11 @@ class ClientAdapter:
             raise BrokenAdapter(f"the adapter answers `{command}` with the error '{error}'")
         return answer
 
-    async def look(self, expected: str, judge: Judge) -> None:
-        deadline = trio.current_time() + self.patience_s
+    async def look(self, expected: str, judge: Judge, within_s: float = 0) -> None:
+        deadline = trio.current_time() + self.patience_s + within_s
         while (complaint := judge(await self._state())) is not None:
             if trio.current_time() > deadline:
-                raise CheckFailed(f"after {self.patience_s:g} s {complaint}")
+                raise CheckFailed(f"after {self.patience_s + within_s:g} s {complaint}")
             await trio.sleep(LOOK_AGAIN_S)
 
     async def _state(self) -> Fields:

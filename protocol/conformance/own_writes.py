@@ -80,6 +80,7 @@ class OwnWrites:
                 content_type=request.content_type,
                 reply_to=request.reply_to,
                 is_quiet=bool(request.is_quiet),
+                envelopes=dict(request.envelopes or ()),
             )
         return Sent(request.request, message.seq, message.message, message.created, None, message.quiet_count)
 

@@ -28,7 +28,7 @@ from protocol.conformance.double import Double
 from protocol.conformance.own_writes import Violation, refuse
 from protocol.conformance.values import Fields, encode_fields, fields_of
 from protocol.errors import RemoteProtocolError, RequestError
-from protocol.frames import Bye, Frame, Hello, Message, Push, Request, Send, Sync, Tombstone, name_of
+from protocol.frames import Bye, Frame, Hello, Message, Push, Request, Send, Sync, Tombstone, Watch, name_of
 
 FEATURES_OF_FIELDS: Final = {
     "send": {
@@ -84,6 +84,7 @@ class DoubleConnection:
     :param number: of the connection, from 1.
     :param gateway: the number of the address, from 0.
     :ivar fragment_bytes: the payload of each WebSocket frame from now on; None: one frame for each message.
+    :ivar watched: the users whose presence the client wants to know.
     :ivar is_lagging: no messages are pushed to it until it syncs.
     """
 
@@ -92,6 +93,7 @@ class DoubleConnection:
         self.gateway: Final = gateway
         self.fragment_bytes: int | None = None
         self.is_lagging = False
+        self.watched: list[bytes] = []
         self._double = double
         self._act = act
         self._state: _State = "new"
@@ -217,6 +219,8 @@ class DoubleConnection:
             return [welcome, *self._double.resume(request)]
         if isinstance(request, Sync):
             self.is_lagging = False
+        if isinstance(request, Watch):
+            self.watched = request.users
         return self._double.answer(request)
 
     def reply(self, request: Request, frames: list[Frame]) -> None:

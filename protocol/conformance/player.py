@@ -139,7 +139,8 @@ class _Player:
                 await self._check_outcome(step["outcome"], step["is"], step)
             case "state":
                 expected = step.get("shown") or words.state(step["state"])
-                await self._driver.look(expected, lambda state: self._judge(state, step["state"], step))
+                within_s = step.get("within_ms", 0) / 1000
+                await self._driver.look(expected, lambda state: self._judge(state, step["state"], step), within_s)
             case "ping":
                 await self._driver.tell("ping", {})
             case _:

@@ -14,17 +14,31 @@ from protocol.frames import Message
 
 
 def read_state(state: Fields) -> Fields:
-    """The state with contents as bytes, and each message as [seq, content], whose content is None if it is deleted."""
-    conversations = {
-        id_: None if told is None else {**told, "messages": [_row(each) for each in told.get("messages", [])]}
-        for id_, told in state["conversations"].items()
+    """The state with contents as bytes, and each message as [seq, content], whose content is None if it is deleted.
+
+    `envelopes` of a conversation has [seq, envelope] of each message that was sent with envelopes: None for a device
+    that was not named. Users are bytes in `typing` and `online`.
+    """
+    told = {id_: None if each is None else _talk(each) for id_, each in state["conversations"].items()}
+    return {**state, "conversations": told, "online": [bytes.fromhex(user) for user in state.get("online", ())]}
+
+
+def _talk(told: Fields) -> Fields:
+    messages = told.get("messages", [])
+    return {
+        **told,
+        "messages": [_row(each) for each in messages],
+        "envelopes": [[each["seq"], _bytes(each["envelope"])] for each in messages if "envelope" in each],
+        "typing": [bytes.fromhex(user) for user in told.get("typing", ())],
     }
-    return {**state, "conversations": conversations}
 
 
 def _row(message: Fields) -> list[Any]:
-    content = message.get("content")
-    return [message.get("seq"), None if content is None else bytes.fromhex(content)]
+    return [message.get("seq"), _bytes(message.get("content"))]
+
+
+def _bytes(told: str | None) -> bytes | None:
+    return None if told is None else bytes.fromhex(told)
 
 
 def complaint_of(state: Fields, talks: Iterable[Talk]) -> str | None:
@@ -55,6 +69,9 @@ def _complaint_of_talk(told: Fields, talk: Talk) -> str | None:
         "last_seq": talk.last_seq,
         "unread_count": talk.unread_count,
         "devices_version": talk.devices_version,
+        "control_seq": talk.control_seq,
+        "lifetime_s": talk.lifetime_s,
+        "is_request": talk.asked_by is not None,
         "participants": sorted(user.hex() for user in [ME, *talk.others]),
     }
     for field, value in wanted.items():

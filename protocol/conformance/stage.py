@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from protocol.codec import decode_from_server
 from protocol.conformance.gateway import Gateways
 from protocol.conformance.peer import DoubleConnection
 from protocol.conformance.scenario import WrongScenario
 from protocol.conformance.talk import Talk
 from protocol.conformance.values import Fields, encode_fields
-from protocol.frames import Conversation, Lag, ListedDevice, Move, Push
+from protocol.frames import Conversation, Lag, ListedDevice, Message, Move, Presence, Push, Typing
 
 
 class Stage:
@@ -57,8 +59,9 @@ class Stage:
         return [peer for peer in self.gateways.peers.values() if peer.is_welcomed]
 
     def push(self, *frames: Push, pushed: bool = True) -> None:
+        told = [_as_pushed(each) for each in frames]
         for peer in self.peers if pushed else ():
-            peer.push(frames)
+            peer.push(told)
 
     def talk(self, conversation: bytes) -> Talk:
         return self.double.talks[conversation]
@@ -69,6 +72,7 @@ class Stage:
         """A conversation begins. `messages` are those of the first of the others, or [sender, content]."""
         talk = Talk(name, kind, others)
         talk.devices_version = more.pop("devices_version", 0)
+        talk.asked_by = more.pop("asked_by", None)
         for each in more.pop("messages", ()):
             sender, content = (talk.others[0], each) if isinstance(each, str) else each
             talk.write(sender, content.encode() if isinstance(content, str) else content)
@@ -78,10 +82,19 @@ class Stage:
         if pushed:
             self.push(talk.tell_anew())
 
-    def write(self, conversation: bytes, *, sender: bytes | None = None, pushed: bool = True, **more: Any) -> None:
-        """A user sends a message: `content`, and `is_quiet`, `device`, `reply_to` where it has them."""
+    def write(
+        self,
+        conversation: bytes,
+        *,
+        sender: bytes | None = None,
+        envelopes: list[tuple[bytes, bytes]] | None = None,
+        pushed: bool = True,
+        **more: Any,
+    ) -> None:
+        """A user sends a message: `content`, and `is_quiet`, `device`, `reply_to`, `follows`, `envelopes`
+        ([device, bytes] each) where it has them."""
         talk = self.talk(conversation)
-        self.push(talk.write(sender or talk.others[0], **more), pushed=pushed)
+        self.push(talk.write(sender or talk.others[0], envelopes=dict(envelopes or ()), **more), pushed=pushed)
 
     def edit(self, conversation: bytes, seq: int, content: bytes, *, pushed: bool = True) -> None:
         self.push(self.talk(conversation).edit(seq, content), pushed=pushed)
@@ -122,6 +135,25 @@ class Stage:
 
     def raise_floor(self, conversation: bytes, first_seq: int, *, pushed: bool = True) -> None:
         self.push(self.talk(conversation).raise_floor(first_seq), pushed=pushed)
+
+    def set_lifetime(self, conversation: bytes, lifetime_s: int | None, *, pushed: bool = True) -> None:
+        """Messages disappear after so many seconds from now on. Their end comes by `raise_floor`."""
+        self.push(self.talk(conversation).set_lifetime(lifetime_s), pushed=pushed)
+
+    def accept(self, conversation: bytes, *, pushed: bool = True) -> None:
+        """The user accepts a request on another device."""
+        self.push(self.talk(conversation).accept(), pushed=pushed)
+
+    def type(self, conversation: bytes, user: bytes, is_typing: bool) -> None:
+        """Another user types, or stops."""
+        self.push(Typing(conversation, user, is_typing))
+
+    def show_presence(self, user: bytes, is_online: bool) -> None:
+        """A user comes or goes: connections that watch the user are told."""
+        self.double.online[user] = is_online
+        for peer in self.peers:
+            if user in peer.watched:
+                peer.push([Presence(user, is_online)])
 
     def remove(self, conversation: bytes, *, pushed: bool = True) -> None:
         """An administrator removes the user from a group."""
@@ -219,7 +251,15 @@ class Stage:
         self.double.told = fields
 
 
+def _as_pushed(frame: Push) -> Push:
+    """A pushed `conversation` has no envelope in its last message (SPEC 19.13)."""
+    if isinstance(frame, Conversation) and isinstance(frame.last_message, Message):
+        return replace(frame, last_message=replace(frame.last_message, envelope=None))
+    return frame
+
+
 _ACTS: Final[dict[str, Callable[..., None]]] = {
+    "accept": Stage.accept,
     "add": Stage.add,
     "advance": Stage.advance,
     "begin": Stage.begin,
@@ -247,9 +287,12 @@ _ACTS: Final[dict[str, Callable[..., None]]] = {
     "rename": Stage.rename,
     "repeat": Stage.repeat,
     "repeat_revision": Stage.repeat_revision,
+    "set_lifetime": Stage.set_lifetime,
+    "show_presence": Stage.show_presence,
     "slow": Stage.slow,
     "snapshot": Stage.snapshot,
     "tell_snapshot": Stage.tell_snapshot,
+    "type": Stage.type,
     "welcome": Stage.welcome,
     "write": Stage.write,
     "push": Stage.push_raw,

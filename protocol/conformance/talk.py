@@ -51,6 +51,7 @@ class Talk:
     :ivar others: the other participants.
     :ivar entries: the message or tombstone of each seq, from 1 on.
     :ivar revisions: (seq, revision) -> the message as it was.
+    :ivar asked_by: the user whose request it is, until the user accepts; None: it is no request.
     :ivar begin: the first seq that a client holds which was told of the conversation last.
     :ivar returned_at: the number of changes before the user came, or came back: a client that knows fewer begins anew.
     """
@@ -65,6 +66,9 @@ class Talk:
         self.first_seq = 1
         self.version = 1
         self.devices_version = 0
+        self.control_seq = 0
+        self.lifetime_s: int | None = None
+        self.asked_by: bytes | None = None
         self.delivered_seq = 0
         self.read_seq = 0
         self.since_seq = 0
@@ -107,8 +111,13 @@ class Talk:
         content_type: str = "text/plain",
         reply_to: int | None = None,
         is_quiet: bool = False,
+        envelopes: dict[bytes, bytes] | None = None,
+        follows: int | None = None,
     ) -> Message:
-        """A user sends a message."""
+        """A user sends a message; with `follows` it is a control message.
+
+        :param envelopes: device -> its bytes.
+        """
         seq = self.last_seq + 1
         quiet_count = self._quiet_count(seq - 1) + is_quiet
         message = Message(
@@ -125,8 +134,15 @@ class Talk:
             device,
             reply_to=reply_to,
             is_quiet=is_quiet or None,
+            has_envelopes=bool(envelopes) or None,
+            follows=follows,
             quiet_count=quiet_count or None,
+            envelope=(envelopes or {}).get(DEVICE),
         )
+        if follows is not None:
+            self.control_seq = seq
+        if sender == ME and self.asked_by is not None:
+            self.accept()
         self.entries.append(message)
         self.revisions[seq, 0] = message
         self.changes.append(Change("new", seq))
@@ -208,7 +224,25 @@ class Talk:
     def _settings(self, *, changes_version: bool = True) -> Settings:
         self.version += changes_version
         self.changes.append(Change("talk"))
-        return Settings(self.id, self.name, self.first_seq, self.version, quiet_counts=self._quiet_counts())
+        return Settings(
+            self.id,
+            self.name,
+            self.first_seq,
+            self.version,
+            lifetime_s=self.lifetime_s,
+            quiet_counts=self._quiet_counts(),
+        )
+
+    def set_lifetime(self, lifetime_s: int | None) -> Settings:
+        """From now on messages disappear after so many seconds."""
+        self.lifetime_s = lifetime_s
+        return self._settings()
+
+    def accept(self) -> Conversation:
+        """The user accepts the request on another device."""
+        self.asked_by = None
+        self.changes.append(Change("talk"))
+        return self.conversation(is_new=False)
 
     def leave(self) -> Departed:
         """An administrator removes the user."""
@@ -232,9 +266,10 @@ class Talk:
 
     def change_devices(self, users: list[bytes]) -> DevicesChanged:
         """Devices of these users have changed."""
+        since = self.devices_version
         self.devices_version += 1
         self.changes.append(Change("talk"))
-        return DevicesChanged(self.id, self.devices_version, users)
+        return DevicesChanged(self.id, self.devices_version, users, since)
 
     def tell_anew(self) -> Conversation:
         """The frame for a client that does not know it: the client begins at the last message (SPEC 6.3)."""
@@ -263,7 +298,11 @@ class Talk:
             [own, *others],
             last,
             self.version,
+            lifetime_s=self.lifetime_s,
             devices_version=self.devices_version or None,
+            control_seq=self.control_seq or None,
+            is_request=(self.asked_by is not None) or None,
+            asked_by=self.asked_by,
             uncounted_seqs=[seq for seq in uncounted if not self.entries[seq - 1].is_quiet] or None,
             quiet_counts=self._quiet_counts(),
         )

@@ -36,3 +36,13 @@ def test_a_message_ends_the_typing_of_its_sender_alone() -> None:
 
 def test_typing_elsewhere_is_no_news() -> None:
     assert not Signs(TALK).take(Typing(GROUP, OTHER, True), 0)
+
+
+def test_the_users_who_type_and_who_are_online_are_told() -> None:
+    signs = Signs(TALK)
+    signs.take(Typing(TALK, OTHER, True), 10)
+    signs.take(Presence(OTHER, True), 10)
+    assert (signs.typing(10), signs.online) == ([OTHER], [OTHER])
+    assert signs.typing(10 + limits.TYPING_S) == []
+    signs.take(Presence(OTHER, False), 11)
+    assert signs.online == []

@@ -11,7 +11,8 @@ import { allDevices, KnownDevices } from '../devices.js'
 import { MemoryStore } from '../stores/memory.js'
 
 const VERSION = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version
-const CAN = ['edit', 'delete', 'mark_read', 'devices', 'unread_count', 'name', 'participants', 'devices_version', 'retry_after']
+const CAN = ['edit', 'delete', 'mark_read', 'devices', 'unread_count', 'name', 'participants', 'devices_version', 'retry_after',
+  'envelopes', 'is_request', 'lifetime_s']
 
 /** @type {Client | undefined} */
 let client
@@ -104,8 +105,13 @@ function shown(id) {
     last_seq: head.last_seq,
     unread_count: mailbox.unreadCount(id),
     devices_version: head.devices_version ?? 0,
+    control_seq: head.control_seq ?? 0,
+    lifetime_s: head.lifetime_s ?? null,
+    is_request: head.is_request ?? false,
     participants: head.participants.map((/** @type {any} */ { user }) => hex(user)).sort(),
-    messages: mailbox.entries(id).map(({ seq, content }) => ({ seq, content: content ? hex(content) : null })),
+    messages: mailbox.entries(id).map(({ seq, content, has_envelopes: has, envelope }) => {
+      return { seq, content: content ? hex(content) : null, envelope: has ? (envelope ? hex(envelope) : null) : undefined }
+    }),
   }
 }
 

@@ -43,9 +43,12 @@ def sections_of_the_specification() -> set[str]:
 
 def test_each_section_of_the_specification_is_tested_or_there_is_a_reason() -> None:
     tested = {section for each in load_scenarios() for section in each.sections} | set(RULES)
-    assert sorted(tested & NOT_COVERED.keys()) == []
-    assert sorted(sections_of_the_specification() - tested - NOT_COVERED.keys()) == []
-    assert sorted((tested | NOT_COVERED.keys()) - sections_of_the_specification()) == []
+    specified = sections_of_the_specification()
+    chapters = tuple(each.removesuffix("*") for each in NOT_COVERED if each.endswith("*"))
+    excused = {each for each in NOT_COVERED if not each.endswith("*")}
+    assert sorted(tested & excused) == []
+    assert sorted(each for each in specified - tested - excused if not each.startswith(chapters)) == []
+    assert sorted((tested | excused) - specified) == []
 
 
 def test_a_section_failed_if_a_scenario_about_it_did_and_is_left_out_if_all_were() -> None:

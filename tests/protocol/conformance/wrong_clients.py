@@ -21,8 +21,10 @@ from client.mark_sender import MarkSender
 from client.participants import ParticipantList
 from client.send_order import SendTurn
 from client.session import Session
+from client.signs import Signs
 from client.stream import HeardStream
 from client.synchronizer import Synchronizer
+from client.watcher import Watcher
 from protocol.codec import decode_from_server
 from protocol.codes import CloseCode, ErrorCode, may_reconnect
 from protocol.conformance.talk import ME
@@ -272,6 +274,32 @@ def repeating_a_refused_cursor(frame: Any) -> Any:
     return replace(frame, code="internal", retry_after_ms=100) if is_refused else frame
 
 
+def deaf_to_early_edits(put: Any, talk: HeldConversation, entry: Any) -> bool:
+    is_early = isinstance(entry, Message) and entry.revision and entry.seq not in talk.entries
+    return not is_early and bool(put(talk, entry))
+
+
+def reading_by_own_quiet_messages(frame: Any) -> Any:
+    is_own = isinstance(frame, Message) and frame.sender == ME
+    return replace(frame, is_quiet=None) if is_own else frame
+
+
+def keeping_what_has_disappeared(raise_floor: Any, talk: HeldConversation, first_seq: int) -> None:
+    entries, messages = talk.entries, talk.messages
+    raise_floor(talk, first_seq)
+    talk.entries, talk.messages = entries, messages
+
+
+def taking_the_last_request(learn: Any, talk: HeldConversation, told: Conversation) -> None:
+    learn(talk, told)
+    assert talk.head is not None
+    talk.head = replace(talk.head, is_request=told.is_request)
+
+
+def without_envelopes(frame: Any) -> Any:
+    return replace(frame, envelope=None) if isinstance(frame, Message) else frame
+
+
 def never_pinging(frame: Any) -> Any:
     return replace(frame, keep_alive_ms=10**9) if isinstance(frame, Welcome) else frame
 
@@ -310,9 +338,13 @@ WRONG: Final[dict[str, WrongClient]] = {
     "departed": WrongClient(deaf_to(Departed), "the client's state is"),
     "device_list": WrongClient(around(KnownDevices, "take", without_changes), "the outcome of `second`"),
     "devices_changed": WrongClient(around(HeldConversation, "take", taking_the_last_version), "the client's state is"),
+    "disappearing": WrongClient(
+        around(HeldConversation, "raise_floor", keeping_what_has_disappeared), "the client's state is"
+    ),
     "drain": WrongClient(instead(Link, "insist", once), no_frame % "send, temp_id"),
     "early_frames": WrongClient(around(Mailbox, "apply", deaf_to_strangers), "the client's state is"),
     "edit_conflict": WrongClient(around(Session, "edit", overwriting), "the outcome of `edited`"),
+    "envelopes": WrongClient(hearing(without_envelopes), "the client's state is"),
     "few_features": WrongClient(
         instead(ClientConnection, "features", frozenset(NAMES)), "SPEC 11.1: the client gives `pages`"
     ),
@@ -323,6 +355,7 @@ WRONG: Final[dict[str, WrongClient]] = {
     "history_pages": WrongClient(content_with_one_page(), "the messages are"),
     "lag": WrongClient(instead(Synchronizer, "take_lag", nothing), no_frame % "sync"),
     "lag_without_heads": WrongClient(deaf_to(Lag, where=lambda lag: not lag.heads), no_frame % "sync"),
+    "late_edits": WrongClient(around(HeldConversation, "put", deaf_to_early_edits), "the client's state is"),
     "lost_edit": WrongClient(instead(Link, "insist", once), "the outcome of `edited`"),
     "lost_renewal": WrongClient(forgetting_its_token(), "SPEC 13.1: the client shows a token"),
     "lost_reply": WrongClient(around(ClientConnection, "send", with_other_temp_ids), "the outcome of `two`"),
@@ -333,15 +366,18 @@ WRONG: Final[dict[str, WrongClient]] = {
     "other_device": WrongClient(instead(ParticipantList, "has_written", nothing), "the client's state is"),
     "outgoing_order": WrongClient(instead(SendTurn, "wait", last_first), no_frame % "send, content: text:three"),
     "own_delete": WrongClient(around(Mailbox, "apply", without_tombstones), "the client's state is"),
+    "own_quiet": WrongClient(hearing(reading_by_own_quiet_messages), "the client's state is"),
     "pages": WrongClient(hearing(ending), "the client's state is"),
     "participants": WrongClient(around(ParticipantList, "remove", without_versions), "`participants` is"),
     "pings": WrongClient(around(HeardStream, "send_all", silent_about_pings), no_frame % "websocket_pong"),
+    "presence": WrongClient(instead(Watcher, "renew", nothing), no_frame % "watch"),
     "quiet": WrongClient(hearing(counting_quiet_messages), "the client's state is"),
     "read_elsewhere": WrongClient(taking_the_last_mark(), "`unread_count` is 2, not 0"),
     "refused_send": WrongClient(around(RequestRefused, "__init__", stubborn), "the outcome of `two`"),
     "renewal": WrongClient(instead(link, "renew", with_the_old_token), no_frame % "hello, token: alo_renewed_1"),
     "reordered_pushes": WrongClient(around(HeldConversation, "put", in_order_of_arrival), "the messages are"),
     "repeated_pushes": WrongClient(around(HeldConversation, "put", appending), "the messages are"),
+    "requests": WrongClient(around(HeldConversation, "learn", taking_the_last_request), "the client's state is"),
     "retried_send": WrongClient(instead(backoff, "after_s", lambda *_: 0), "too early"),
     "revisions": WrongClient(around(HeldConversation, "put", taking_the_last), "the client's state is"),
     "revoked": WrongClient(
@@ -352,6 +388,7 @@ WRONG: Final[dict[str, WrongClient]] = {
     "stop_and_resume": WrongClient(around(TestedClient, "start", forgetful), "no frame like {any"),
     "strange_frames": WrongClient(around(Mailbox, "apply", inventive), no_frame % "sync"),
     "turned_away": WrongClient(both(around(Unreachable, "__init__", deaf_to_retry_after), at_once), "too early"),
+    "typing": WrongClient(instead(Signs, "end_typing", nothing), "the client's state is"),
     "unknown": WrongClient(instead(connection, "decode_from_server", strict), "the client's state is"),
     "unknown_conversation": WrongClient(
         both(instead(Mailbox, "unknown", lambda _: set()), instead(Mailbox, "is_complete", True)), "no frame like {any"
