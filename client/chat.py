@@ -115,9 +115,9 @@ async def run_chat(
                     session, keyring, on_change=safety.show_change, on_left_out=safety.show_left_out
                 )
                 safety.watch(correspondent)
-                nursery.start_soon(correspondent.run)
+                nursery.start_soon(correspondent.publisher.run)
                 await correspondent.catch_up()
-                nursery.start_soon(correspondent.watch, talk, partial(safety.show_without_keys, talk))
+                nursery.start_soon(correspondent.sets.watch, talk, partial(safety.show_without_keys, talk))
                 writer = SealedWriter(session, correspondent, SealedFiles(keyring, uploads, sending))
             while len(session.mailbox.messages(talk)) < RECENT and await session.load_older(talk, RECENT):
                 pass

@@ -39,7 +39,7 @@ class Safety:
     def note_low_keys(self) -> None:
         """The server has few keys of this device."""
         if self._correspondent is not None:
-            self._correspondent.note_low_keys()
+            self._correspondent.publisher.note_low_keys()
 
     def show_change(self, change: KeyChange) -> None:
         """A user's devices have changed."""
@@ -77,7 +77,7 @@ class Safety:
         """
         if self._correspondent is None:
             raise NotPossible("this client does not encrypt, so there is no safety number")
-        await self._correspondent.refresh(conversation)
+        await self._correspondent.sets.refresh(conversation)
         user, typed = self._read(argument)
         name = name_of(user, self._names)
         number, is_verified = self._correspondent.keyring.safety_number(user)

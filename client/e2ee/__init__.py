@@ -12,7 +12,8 @@
 | `writing` | from plaintexts to contents, and the devices that lack a key |
 | `given_keys` | the keys that other devices got, and may have again |
 | `keyring` | all of these of one device, in transactions; without I/O but for its file |
-| `correspondent` | the keyring over a connection: it publishes, sends, repeats and catches up |
+| `correspondent` | the keyring over a connection: it sends, and repeats after refusals |
+| `publisher`, `device_sets`, `catching_up` | over a connection: own keys, devices of conversations, missed messages |
 | `files` | the encryption of files |
 
 `docs/decisions/0057-megolm-for-every-conversation.md` gives the reasons.

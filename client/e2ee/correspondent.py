@@ -1,4 +1,4 @@
-"""The keyring of a device over its session: it publishes keys, sends, repeats after refusals, and catches up."""
+"""The keyring of a device over its session: it sends, and repeats after refusals."""
 
 from __future__ import annotations
 
@@ -9,28 +9,22 @@ from typing import Final, Literal, TypeAlias
 
 import trio
 
-from client import backoff
 from client.e2ee import KEYS, SEALED
+from client.e2ee.catching_up import CatchingUp
 from client.e2ee.contents import Plaintext
+from client.e2ee.device_sets import DeviceSets, OnChange
 from client.e2ee.keyring import Keyring
-from client.e2ee.records import KeyChange, Outgoing, Recipient
+from client.e2ee.publisher import KeyPublisher
+from client.e2ee.records import Outgoing, Recipient
 from client.e2ee.wire import KIND
-from client.errors import ClientFailure, NoReply, RequestRefused, Unreachable
+from client.errors import ClientFailure, RequestRefused, Unreachable
 from client.session import Session
-from protocol import limits
-from protocol.codes import ErrorCode
 from protocol.errors import LocalProtocolError
-from protocol.frames import Error, ListedDevice, Message, Messages, Revised, Sent
+from protocol.frames import Message, Revised, Sent
 
 ROUNDS: Final = 8
 """For one message: each round needs another change of devices meanwhile."""
 
-NO_VERSION: Final = 2**62
-"""A version that no conversation has had: the refusal tells all devices of the conversation (SPEC 19.11)."""
-
-PAGE: Final = limits.MAX_COUNT
-
-OnChange: TypeAlias = Callable[[KeyChange], object]
 OnLeftOut: TypeAlias = Callable[[list[Recipient]], object]
 
 
@@ -44,6 +38,8 @@ class TooManyChanges(ClientFailure):
 class Correspondent:
     """Encrypts and sends over a session, and reads. The session's mailbox must `keep` by the same keyring.
 
+    :ivar publisher: of the keys of this device.
+    :ivar sets: the devices of the conversations.
     :param on_change: called with each change of devices, before anything is encrypted for it.
     :param on_left_out: called with devices that get no key: they have published none.
     """
@@ -58,53 +54,15 @@ class Correspondent:
     ) -> None:
         self.keyring: Final = keyring
         self._session = session
-        self._on_change = on_change
+        self.publisher: Final = KeyPublisher(session, keyring)
+        self.sets: Final = DeviceSets(session, keyring, on_change)
         self._on_left_out = on_left_out
         self._locks: defaultdict[bytes, trio.Lock] = defaultdict(trio.Lock)
-        self._low = trio.Event()
-        self._low.set()
 
-    def note_low_keys(self) -> None:
-        """The server has few keys of this device: `run` uploads more."""
-        self._low.set()
-
-    async def run(self) -> None:
-        """Upload keys whenever the server has few; ends only by being cancelled."""
-        failures = 0
-        while True:
-            await self._low.wait()
-            self._low = trio.Event()
-            try:
-                await self.publish()
-                failures = 0
-            except (NoReply, Unreachable, RequestRefused):
-                self._low.set()
-                await trio.sleep(backoff.delay_s(failures))
-                failures += 1
-
-    async def publish(self) -> None:
-        """Publish identity and keys, unless the server has them and enough.
-
-        :raises RequestRefused, NoReply, Unreachable: if the server does not take them; the next call goes on.
-        """
-        for _ in range(ROUNDS):
-            held = await self._session.insist(lambda connection: connection.key_status())
-            upload = self.keyring.next_upload(held)
-            if upload is None:
-                return
-            try:
-                await self._session.insist(
-                    lambda connection, upload=upload: connection.put_keys(  # type: ignore[misc]
-                        upload.identity,
-                        upload.one_time_keys or None,
-                        upload.last_resort_keys or None,
-                        is_anew=upload.is_anew or None,
-                        key_history=upload.key_history,
-                    )
-                )
-            except RequestRefused as refused:
-                if refused.code != ErrorCode.KEY_HISTORY_FOREIGN.value:
-                    raise
+    async def catch_up(self) -> None:
+        """See `client.e2ee.catching_up`; tells what has changed of devices meanwhile."""
+        await CatchingUp(self._session, self.keyring).catch_up()
+        self.sets.tell_changes()
 
     async def send(
         self,
@@ -148,7 +106,7 @@ class Correspondent:
                         await self._share_key(message.conversation)
                     sent = await self._send_sealed(self.keyring.seal(message.temp_id))
                 except RequestRefused as refused:
-                    if not await self._learn_from(message.conversation, refused.error):
+                    if not await self.sets.learn_from(message.conversation, refused.error):
                         self.keyring.give_up(message.temp_id)
                         raise
                     self.keyring.unseal(message.temp_id)
@@ -197,7 +155,7 @@ class Correspondent:
                         kinds=[KIND],
                     )
                 except RequestRefused as refused:
-                    if not await self._learn_from(message.conversation, refused.error):
+                    if not await self.sets.learn_from(message.conversation, refused.error):
                         raise
             raise TooManyChanges
 
@@ -209,45 +167,18 @@ class Correspondent:
         :raises RequestRefused, NoReply, Unreachable: if the devices, or a key for a session, have to be asked for.
         """
         async with self._locks[message.conversation]:
-            await self.refresh(message.conversation)
+            await self.sets.refresh(message.conversation)
             found = self.keyring.was_given(message, device)
             if found is None:
                 return None
             user, has_session = found
             if not has_session:
-                await self._claim([user])
+                await self.sets.claim([user])
             return self.keyring.give_again(message, device)
-
-    async def watch(self, conversation: bytes, on_refreshed: Callable[[], object] = lambda: None) -> None:
-        """Tell changes of a conversation's devices as soon as the server tells that there are some; ends only by being
-        cancelled.
-
-        :param on_refreshed: called whenever the devices are known anew.
-        """
-        failures = 0
-        while True:
-            if not (self._session.is_online and self._is_set_old(conversation)):
-                await self._session.wait_changed()
-                continue
-            try:
-                await self.refresh(conversation)
-                failures = 0
-                on_refreshed()
-            except (NoReply, Unreachable, RequestRefused):
-                await trio.sleep(backoff.delay_s(failures))
-                failures += 1
-
-    async def refresh(self, conversation: bytes) -> None:
-        """Ask for the devices of a conversation if they have changed, and tell the changes."""
-        if self._is_set_old(conversation):
-            await self._ask_all(conversation)
-
-    # The devices of a conversation, and their keys.
 
     async def _share_key(self, conversation: bytes) -> None:
         """Bring the key of the next content to the devices that lack it. Afterwards all have it that can."""
-        if self._is_set_old(conversation):
-            await self._ask_all(conversation)
+        await self.sets.refresh(conversation)
         head = self._session.mailbox.head(conversation)
         # A key must live as long as the content: where messages disappear, each content has a younger one of its own.
         since = self.keyring.now() if head is not None and head.lifetime_s is not None else 0.0
@@ -258,7 +189,7 @@ class Correspondent:
             if not recipients:
                 return
             if new := [user for user in users if user not in claimed]:
-                await self._claim(new)
+                await self.sets.claim(new)
                 claimed.update(new)
                 continue
             outcome = await self._share_with(conversation, recipients)
@@ -292,125 +223,8 @@ class Correspondent:
                 kinds=[KIND],
             )
         except RequestRefused as refused:
-            if not await self._learn_from(conversation, refused.error):
+            if not await self.sets.learn_from(conversation, refused.error):
                 raise
             return "refused"
         self.keyring.have_shared(conversation, message, at)
         return "shared"
-
-    async def _claim(self, users: Sequence[bytes]) -> None:
-        listed = await self._list_devices(users, kinds=[KIND])
-        self.keyring.take_claimed(users, listed)
-        self._tell_changes()
-
-    def _is_set_old(self, conversation: bytes) -> bool:
-        version = self.keyring.set_version(conversation)
-        head = self._session.mailbox.head(conversation)
-        return version is None or (head is not None and (head.devices_version or 0) > version)
-
-    async def _learn_from(self, conversation: bytes, error: Error) -> bool:
-        """Take what a refusal says of the devices; returns whether it was for these: then the caller tries again."""
-        if error.code == ErrorCode.UNKNOWN_DEVICES.value:
-            await self._ask_all(conversation)
-            return True
-        if error.code != ErrorCode.DEVICES_CHANGED.value:
-            return False
-        version, users, listed = await self._answer_of(error)
-        is_known = self.keyring.take_difference(conversation, version, users, listed)
-        self._tell_changes()
-        if not is_known:
-            await self._ask_all(conversation)
-        return True
-
-    async def _ask_all(self, conversation: bytes) -> None:
-        """Ask for all devices of a conversation and the version of that set, by a send that the server must refuse."""
-        try:
-            await self._session.send(
-                conversation, b"", content_type=KEYS, is_quiet=True, devices_version=NO_VERSION, wants_devices=True
-            )
-        except RequestRefused as refused:
-            if refused.code != ErrorCode.DEVICES_CHANGED.value:
-                raise
-            self.keyring.take_set(conversation, *await self._answer_of(refused.error))
-            self._tell_changes()
-
-    async def _answer_of(self, error: Error) -> tuple[int, list[bytes], list[ListedDevice]]:
-        """The present version, the changed users and all their devices."""
-        users, listed = error.changed_users or [], list(error.devices or ())
-        if error.more:
-            listed += await self._list_devices(users, after=listed[-1].device if listed else None)
-        return error.devices_version or 0, users, listed
-
-    async def _list_devices(
-        self, users: Sequence[bytes], *, after: bytes | None = None, kinds: list[str] | None = None
-    ) -> list[ListedDevice]:
-        found: list[ListedDevice] = []
-        for start in range(0, len(users), limits.MAX_LISTED_USERS):
-            some, last = list(users[start : start + limits.MAX_LISTED_USERS]), after
-            while True:
-                page = await self._session.insist(
-                    lambda connection, some=some, last=last: connection.devices(  # type: ignore[misc]
-                        some, device=last, kinds=kinds
-                    )
-                )
-                found += page.devices
-                if not page.more:
-                    break
-                last = page.devices[-1].device
-        return found
-
-    def _tell_changes(self) -> None:
-        changes = self.keyring.changes()
-        for change in changes:
-            self._on_change(change)
-        if changes:
-            self.keyring.have_told(changes)
-
-    # What this device has missed.
-
-    async def catch_up(self) -> None:
-        """Take the messages of all conversations since the last time, the earliest first: keys come before what they
-        open. Raises what `Session.insist` raises; the next call goes on."""
-        mailbox = self._session.mailbox
-        heads = [(conversation, mailbox.head(conversation)) for conversation in mailbox.conversations()]
-        self.keyring.forget_gone({conversation: head.first_seq for conversation, head in heads if head is not None})
-        for conversation, _ in heads:
-            seq = self.keyring.progress(conversation)
-            if seq is None:
-                await self._begin(conversation)
-            else:
-                await self._go_on(conversation, seq)
-        self._tell_changes()
-
-    async def _begin(self, conversation: bytes) -> None:
-        """The first time: all messages since this device was made."""
-        pages: list[Messages] = []
-        before: int | None = None
-        while True:
-            page = await self._history(conversation, before=before)
-            if not page.messages:
-                break
-            pages.append(page)
-            before = page.messages[-1].seq
-            if not page.more or page.messages[-1].created < self.keyring.earliest:
-                break
-        for page in reversed(pages):
-            self.keyring.keep(reversed(page.messages))
-        if pages:
-            self.keyring.note_progress(conversation, pages[0].messages[0].seq)
-
-    async def _go_on(self, conversation: bytes, seq: int) -> None:
-        head = self._session.mailbox.head(conversation)
-        while head is not None and head.last_seq > seq:
-            page = await self._history(conversation, after=seq)
-            self.keyring.keep(page.messages)
-            if page.messages:
-                seq = page.messages[-1].seq
-                self.keyring.note_progress(conversation, seq)
-            if not page.more:
-                return
-
-    async def _history(self, conversation: bytes, *, before: int | None = None, after: int | None = None) -> Messages:
-        return await self._session.insist(
-            lambda connection: connection.history(conversation, count=PAGE, before=before, after=after)
-        )

@@ -30,7 +30,7 @@ class SafetyChat:
         async def refresh(_: bytes) -> None:
             device.keyring.take_set(TALK, world.version, world.users, world.listed(world.users))
 
-        of = SimpleNamespace(keyring=device.keyring, refresh=refresh)
+        of = SimpleNamespace(keyring=device.keyring, sets=SimpleNamespace(refresh=refresh))
         self.safety.watch(cast(Correspondent, of))
 
     async def verify(self, argument: str = "") -> list[str]:

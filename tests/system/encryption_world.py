@@ -111,7 +111,7 @@ async def phone(urls: Sequence[str], credentials: Credentials, folder: Path, nam
             made = Phone(session, keyring, credentials, name)
             with trio.fail_after(PATIENCE_S):
                 await session.wait_caught_up()
-                await made.correspondent.publish()
+                await made.correspondent.publisher.publish()
                 await made.correspondent.catch_up()
                 await made.correspondent.resume()
             yield made
