@@ -10,6 +10,7 @@ For development, tests and benchmarks; a deployment brings its own services and 
 | `services` | both services for tests, the demo and benchmarks |
 | `service` | what both have in common: start, stop, pause, kill |
 | `postgres`, `redis` | each service: its command, settings and readiness |
+| `standby` | a hot standby of an embedded Postgres |
 | `programs` | finds the programs, and copies them for a user that cannot reach them |
 | `process` | child processes, and those that a killed parent left behind |
 | `private` | files that only their owner can read |

@@ -58,6 +58,9 @@ class Config:
     database_url: str = "postgresql://postgres@127.0.0.1:5432/postgres"
     """Postgres 15 or newer itself, not a connection pooler, as a libpq URL or DSN. With several hosts the process uses
     the one that takes writes."""
+    database_replica_urls: str = ""
+    """Hot standbys of that Postgres, as libpq URLs separated by spaces: they read pages of history and exports
+    (`docs/deployment.md`). Empty: none."""
     database_pool: int = 8
     """Postgres connections of one process."""
     redis_url: str = "redis://127.0.0.1:6379/0"
@@ -222,6 +225,10 @@ class Config:
         return (self.instance - 1) * PORT_STEP
 
     @property
+    def replica_urls(self) -> list[str]:
+        return self.database_replica_urls.split()
+
+    @property
     def bus_url(self) -> str:
         return self.redis_bus_url or self.redis_url
 
@@ -332,6 +339,8 @@ class Config:
         yield "NOTICE_PAUSES_S", pauses, _are_pauses(self.notice_pauses_s)
         database = "must be a libpq URL (postgresql://...) or DSN, with one port or a port per host"
         yield "DATABASE_URL", database, is_url(self.database_url)
+        replicas = "must be libpq URLs (postgresql://...), separated by spaces"
+        yield "DATABASE_REPLICA_URLS", replicas, all("://" in url and is_url(url) for url in self.replica_urls)
         for name, url in (
             ("REDIS_URL", self.redis_url),
             ("REDIS_BUS_URL", self.bus_url),

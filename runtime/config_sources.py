@@ -21,7 +21,15 @@ FILES: Final = frozenset(("apns_key", "fcm_credentials"))
 """Fields that are a secret, or the path of a file that holds it."""
 
 URLS: Final = frozenset(
-    ("database_url", "redis_url", "redis_bus_url", "redis_jobs_url", "object_store_url", "smtp_url")
+    (
+        "database_url",
+        "database_replica_urls",
+        "redis_url",
+        "redis_bus_url",
+        "redis_jobs_url",
+        "object_store_url",
+        "smtp_url",
+    )
 )
 """Fields with URLs that may have a login. What they have beside it is shown."""
 
@@ -110,7 +118,8 @@ def _masked(field: str, value: object) -> str:
     if field in SECRETS or (field in FILES and not _is_path(text)):
         return MASK
     if field in URLS:
-        return _without_login(text)
+        # Several URLs are separated by spaces, and so are the parts of a DSN.
+        return " ".join(map(_without_login, text.split())) if "://" in text else _without_login(text)
     return redacted(text) if field in SECRET_URLS else text
 
 

@@ -48,6 +48,7 @@ Modules without queries:
 | `clock` | the time by Postgres, the same for all processes |
 | `readers` | a read for the owner of a token, in one round trip |
 | `transfers` | uploads and downloads: rows of attachments and the object store, brought together |
+| `replicas` | hot standbys, for pages of history and exports |
 | `unknown_sizes` | sizes of files that an import did not know, asked of the object store |
 | `rows` | rows of queries as parts of frames |
 | `avatars` | avatars of users and groups, as frames have them |

@@ -19,6 +19,7 @@ from protocol.limits import ENVELOPE_DAYS
 from store import sql
 from store.postgres.columns import BIGINTS, UUID, UUIDS
 from store.postgres.pool import Pool
+from store.postgres.reads import StatementReader
 from store.postgres.statement import Statement
 
 _sql = sql.load("envelopes")
@@ -82,7 +83,7 @@ def columns_of(batch: Sequence[PackedEnvelopes | None]) -> dict[str, list[bytes 
     }
 
 
-async def with_own(pool: Pool, device: bytes, frames: list[_F]) -> list[_F]:
+async def with_own(pool: StatementReader, device: bytes, frames: list[_F]) -> list[_F]:
     """These frames, with the device's envelope in each message that has one for it; also in the last message of a
     conversation. One query; none, and the same list, if no message has envelopes."""
     found = {n: message for n, frame in enumerate(frames) if (message := _enveloped(frame)) is not None}
@@ -109,7 +110,7 @@ async def tables_of(pool: Pool, messages: Sequence[object]) -> list[EnvelopeTabl
     return tables
 
 
-async def page_with_own(pool: Pool, device: bytes | None, page: list[_F], max_bytes: int | None) -> list[_F]:
+async def page_with_own(pool: StatementReader, device: bytes | None, page: list[_F], max_bytes: int | None) -> list[_F]:
     """As `with_own`, for messages in the order of their importance: the first ones, up to so many bytes.
 
     :param device: None: the page as it is.

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import Final
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from store import sql
 from store.postgres.driver import uuid
-from store.postgres.pool import Pool
 
 _sql = sql.load("exported")
 
@@ -35,22 +34,33 @@ _KINDS: Final = (
 )
 
 
-async def lines_of(pool: Pool, user: bytes) -> AsyncGenerator[str, None]:
+class ExportSource(Protocol):
+    """Where the data is read: the pool of the primary, or a replica (`store.replicas`)."""
+
+    async def fetch(self, sql: str, parameters: Mapping[str, Any], /) -> list[tuple[Any, ...]]:
+        """Run a query.
+
+        :raises StoreError: as `Pool.fetch` does.
+        """
+        ...
+
+
+async def lines_of(source: ExportSource, user: bytes) -> AsyncGenerator[str, None]:
     """All lines of an export: first the account, then each conversation, followed by its messages in the order of
     `seq`."""
     for query in _KINDS:
-        async for _, line in _pages(pool, query, user, PAGE):
+        async for _, line in _pages(source, query, user, PAGE):
             yield line
-    async for conversation, line in _pages(pool, _sql.conversations, user, PAGE // 10):
+    async for conversation, line in _pages(source, _sql.conversations, user, PAGE // 10):
         yield line
-        async for message in _messages(pool, user, conversation):
+        async for message in _messages(source, user, conversation):
             yield message
 
 
-async def _pages(pool: Pool, query: str, user: bytes, limit: int) -> AsyncGenerator[tuple[str, str], None]:
+async def _pages(source: ExportSource, query: str, user: bytes, limit: int) -> AsyncGenerator[tuple[str, str], None]:
     after = ""
     while True:
-        rows = await pool.fetch(query, {"user": uuid(user), "after": after, "limit": limit})
+        rows = await source.fetch(query, {"user": uuid(user), "after": after, "limit": limit})
         for key, line in rows:
             yield key, line
         if len(rows) < limit:
@@ -58,7 +68,7 @@ async def _pages(pool: Pool, query: str, user: bytes, limit: int) -> AsyncGenera
         after = rows[-1][0]
 
 
-async def _messages(pool: Pool, user: bytes, conversation: str) -> AsyncGenerator[str, None]:
+async def _messages(source: ExportSource, user: bytes, conversation: str) -> AsyncGenerator[str, None]:
     after = 0
     while True:
         parameters = {
@@ -67,7 +77,7 @@ async def _messages(pool: Pool, user: bytes, conversation: str) -> AsyncGenerato
             "after": after,
             "limit": SEQS,
         }
-        rows = await pool.fetch(_sql.messages, parameters)
+        rows = await source.fetch(_sql.messages, parameters)
         if not rows:
             return
         for _, line in rows[:-1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
@@ -12,6 +13,7 @@ from store import sql
 from store.errors import NotAParticipant
 from store.postgres.columns import BIGINT, UUID
 from store.postgres.pool import Pool
+from store.postgres.reads import StatementReader
 from store.readers import OwnRead
 from store.rows import message_of
 from store.tokens import Identity
@@ -54,6 +56,10 @@ class HistoryVersion(NamedTuple):
         """Whether there is nothing new since a held version but messages."""
         return self.last_seq >= held.last_seq and (self.floor, *self[2:]) == (held.floor, *held[2:])
 
+    def up_to(self, before: int | None) -> HistoryVersion:
+        """The least version that has all messages below a seq; None: all messages."""
+        return self if before is None else self._replace(last_seq=min(self.last_seq, before - 1))
+
 
 class NewestPage(Struct, frozen=True):
     """The newest messages above a seq, newest first.
@@ -85,7 +91,7 @@ async def history_version_for(pool: Pool, token: str, conversation: bytes) -> tu
 
 
 async def newest(
-    pool: Pool, user: bytes, conversation: bytes, *, limit: int, max_bytes: int, after: int = 0
+    pool: StatementReader, user: bytes, conversation: bytes, *, limit: int, max_bytes: int, after: int = 0
 ) -> NewestPage:
     """The newest messages above a seq, and the version, in one query.
 
@@ -123,5 +129,10 @@ def _newest(conversation: bytes, limit: int, rows: list[tuple[Any, ...]]) -> New
 def _version(rows: list[tuple[Any, ...]]) -> HistoryVersion:
     if not rows:
         raise NotAParticipant
-    floor, last_seq, revised, is_personal, added, own = rows[0][:_STATE]
+    return version_of(rows[0][:_STATE])
+
+
+def version_of(state: Sequence[Any]) -> HistoryVersion:
+    """The version of the columns of `state`."""
+    floor, last_seq, revised, is_personal, added, own = state
     return HistoryVersion(floor, last_seq, revised, is_personal, *((added, own) if is_personal else (None, None)))

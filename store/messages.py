@@ -38,6 +38,7 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.columns import BIGINT, BIGINTS, BOOLS, BYTEAS, INT, TEXTS, UUID, UUIDS
 from store.postgres.driver import byteas, uuid, uuids
 from store.postgres.pool import Pool
+from store.postgres.reads import StatementReader
 from store.postgres.statement import Statement
 from store.rows import message_of
 
@@ -413,7 +414,7 @@ class HistoryPage(Struct, frozen=True):
 
 
 async def history(
-    pool: Pool,
+    pool: StatementReader,
     user: bytes,
     conversation: bytes,
     *,
@@ -458,7 +459,7 @@ class PageAround(Struct, frozen=True):
 
 
 async def history_around(
-    pool: Pool,
+    pool: StatementReader,
     user: bytes,
     conversation: bytes,
     *,

@@ -12,6 +12,7 @@ from store import sql
 from store.errors import TokenUnknown
 from store.postgres.columns import BYTEA, UUID, ColumnType
 from store.postgres.pool import Pool
+from store.postgres.reads import StatementReader
 from store.postgres.statement import Statement
 from store.tokens import Identity, admitted, hashes
 
@@ -44,7 +45,7 @@ class OwnRead:
             label=f"{label}_for_token",
         )
 
-    async def for_user(self, pool: Pool, user: bytes, values: Mapping[str, Any]) -> _Rows:
+    async def for_user(self, pool: StatementReader, user: bytes, values: Mapping[str, Any]) -> _Rows:
         """What the user reads."""
         return await pool.read(self.by_user, {"user": user, **values})
 

@@ -1412,6 +1412,9 @@ create table migrations (
 -- The history (history_id) as a number, for rows that have to tell it from another one.
 -- history_number() returns bigint
 
+-- The id of a history, with its timeline (history_id).
+-- history_with(p_timeline text) returns text
+
 -- The participants whose devices hold a message or may read it: they are told when it changes, and of the message
 -- itself if its push was lost.
 -- holders_of(c conversations, m messages) returns table(user_id uuid, joined timestamptz)
@@ -1642,6 +1645,9 @@ create table migrations (
 
 -- The administrator who deleted a message for everyone, as a user is shown it.
 -- shown_deleter(p_deleted_by uuid, p_conversation uuid, p_seq bigint, p_user uuid) returns uuid
+
+-- Of a standby: the id of the history that it follows, as history_id tells it on the primary.
+-- standby_history() returns text
 
 -- A message takes these files, and their thumbnails; those that it has already stay.
 -- take_attachments(p_conversation uuid, p_seq bigint, p_ids uuid[]) returns void

@@ -91,6 +91,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "history": "pages of messages",
         "methods": "HEAD, OPTIONS and other methods",
         "not_modified": "conditional requests",
+        "replicas": "pages that hot standbys read",
         "password_changes": "changing the password, and logging out",
         "slow_clients": "clients that hold connections without requests",
         "writes": "each write, and its announcements",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import AsyncIterable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Final
 from uuid import UUID
 
@@ -14,10 +14,11 @@ import trio
 from jobs.engine.job import Job
 from jobs.tasks.batches import in_batches
 from store import exports
-from store.exported import lines_of
+from store.exported import ExportSource, lines_of
 from store.objects.deletions import Failures
 from store.objects.interface import MAX_PAGE, Objects
 from store.postgres.pool import Pool
+from store.replicas import Replicas
 
 log = structlog.get_logger(__name__)
 
@@ -37,11 +38,13 @@ OLD: Final = 20
 class Exports:
     """The handlers.
 
+    :param replicas: of the pool's Postgres; the first attempt of an export reads from them.
     :param objects: the object store; None: nothing is exported.
     """
 
-    def __init__(self, pool: Pool, objects: Objects | None) -> None:
+    def __init__(self, pool: Pool, replicas: Replicas, objects: Objects | None) -> None:
         self._pool = pool
+        self._replicas = replicas
         self._objects = objects
 
     async def export(self, job: Job, export: UUID, user: UUID) -> None:
@@ -55,7 +58,7 @@ class Exports:
             log.info("export_not_needed", job=job.id)
             return
         parts = size_bytes = 0
-        async with aclosing(lines_of(self._pool, owner)) as lines:
+        async with self._source(job) as source, aclosing(lines_of(source, owner)) as lines:
             async for raw in batched(lines):
                 packed = await trio.to_thread.run_sync(pack, raw)
                 parts, size_bytes = parts + 1, size_bytes + len(packed)
@@ -65,6 +68,10 @@ class Exports:
             # The account was deleted meanwhile, or the time of the export is over.
             await delete_objects(objects, export.bytes)
         log.info("exported", export=str(export), parts=parts, bytes=size_bytes)
+
+    def _source(self, job: Job) -> AbstractAsyncContextManager[ExportSource]:
+        """After a failure the primary: it may have been that of a replica."""
+        return self._replicas.caught_up() if job.attempt == 1 else nullcontext(self._pool)
 
     async def old_exports(self, job: Job) -> None:
         """Delete exports whose time is over, until none is left or the time of the run is over.

@@ -28,6 +28,7 @@ from jobs.tasks.orphans import Orphans
 from jobs.tasks.retention import INTERVAL_S, Retention
 from jobs.tasks.retention import TIMEOUT_S as RETENTION_TIMEOUT_S
 from runtime.config import Config
+from runtime.metrics.replica_samples import replica_samples
 from runtime.metrics.samples import Sample
 from runtime.metrics.store_samples import object_samples, redis_samples
 from store.objects.direct import FileStore
@@ -35,6 +36,7 @@ from store.objects.interface import Objects
 from store.objects.url import open_objects
 from store.postgres.pool import Pool
 from store.redis.client import Redis
+from store.replicas import Replicas
 
 if TYPE_CHECKING:
     from runtime.tracing.tracer import Tracer
@@ -62,6 +64,7 @@ async def open_work(config: Config, pool: Pool, tracer: Tracer | None = None) ->
     """
     bus = Redis(config.bus_url)
     mailer = Mailer(config.smtp_url, mail_from=config.mail_from, public_url=config.public_url)
+    replicas = Replicas(pool, config.replica_urls, size=1, slow_s=config.slow_query_s)
     async with (
         open_notifiers(config, mailer if mailer.is_configured else None) as notifiers,
         open_objects(config.object_store_url, config.public_files_url, config.files_url) as objects,
@@ -79,6 +82,7 @@ async def open_work(config: Config, pool: Pool, tracer: Tracer | None = None) ->
             for labels, seconds in mailer.seconds.items():
                 yield Sample("alo_mail_seconds", seconds, labels)
             yield from object_samples(objects)
+            yield from replica_samples(replicas)
             yield from redis_samples(bus, "bus")
             mails = mailer.statistics()
             yield Sample("alo_mail_conversations", mails.conversations)
@@ -90,13 +94,14 @@ async def open_work(config: Config, pool: Pool, tracer: Tracer | None = None) ->
             *_mails(pool, mailer),
             *_clean_up(config, pool, objects),
             _account_deletions(pool, bus, objects),
-            *_exports(pool, objects),
+            *_exports(pool, replicas, objects),
             _retention(retention),
             *_figures(pool, objects),
         ]
         debounce = Debounce(pool, window_s=config.offline_notice_after_s, read_window_s=config.read_notice_after_s)
         yield Work({task.name: task for task in tasks}, [debounce.run], samples)
         nursery.cancel_scope.cancel()
+    replicas.close()
 
 
 def _notices(config: Config, pool: Pool, notifiers: Notifiers, traces: NoticeTraces | None) -> list[Task]:
@@ -161,8 +166,8 @@ def _account_deletions(pool: Pool, bus: Redis, objects: Objects | None) -> Task:
     )
 
 
-def _exports(pool: Pool, objects: Objects | None) -> list[Task]:
-    made = Exports(pool, objects)
+def _exports(pool: Pool, replicas: Replicas, objects: Objects | None) -> list[Task]:
+    made = Exports(pool, replicas, objects)
     return [
         # One at a time: each reads all that a user has ever got.
         Task(made.export, attempts=8, backoff=EXPORT_BACKOFF, timeout_s=EXPORT_TIMEOUT_S, concurrency=1),

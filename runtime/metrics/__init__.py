@@ -11,4 +11,5 @@ read them; no counter knows of Prometheus.
 | `page` | the page, in Prometheus' text format |
 | `process_samples` | figures of the process itself: CPU, memory, open files, garbage collection |
 | `store_samples`, `key_samples` | figures of Postgres, Redis, batches and caches; of claims of keys |
+| `replica_samples` | figures of hot standbys |
 """

@@ -25,6 +25,16 @@ POSTGRES: Final = (
     Metric("alo_postgres_reads_total", "counter", "Reads of the hot path, which may share round trips.", EACH),
     Metric("alo_postgres_read_round_trips_total", "counter", "Round trips of these reads.", EACH),
     Metric("alo_postgres_reads_waiting", "gauge", "Reads of the hot path that wait for a round trip.", EACH),
+    Metric(
+        "alo_replica_reads_total",
+        "counter",
+        "Pages of history and exports for which a replica was asked.",
+        ("web", "worker"),
+        {
+            "outcome": "`served`, `behind` (the primary read it), `other_history` (after a fail-over), or `failed` (no"
+            " answer in time, or an error)"
+        },
+    ),
 )
 
 _USE: Final = {"use": "`bus` (REDIS_BUS_URL), `jobs` (REDIS_JOBS_URL, `worker` alone)"}

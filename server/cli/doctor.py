@@ -17,6 +17,7 @@ from server.cli.checks.machine import check_database_disk, check_objects, check_
 from server.cli.checks.outside import check_outside
 from server.cli.checks.processes import check_processes
 from server.cli.checks.redis_servers import check_redis
+from server.cli.checks.replicas import check_replicas
 from server.cli.checks.waits import check_waits
 from server.cli.services import CommandAnswer, OperatorServices
 from store import database_checks
@@ -44,6 +45,8 @@ async def _findings(services: OperatorServices) -> AsyncIterator[Finding]:
     for finding in check_configuration(services.config, os.environ):
         yield finding
     async for finding in _of_postgres(services.pool):
+        yield finding
+    async for finding in check_replicas(services.pool, services.config.replica_urls):
         yield finding
     async for finding in _of_redis(services.config):
         yield finding

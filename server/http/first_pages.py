@@ -11,7 +11,7 @@ A client that shows the entity tag of the current page gets `304`, and the page 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Awaitable, Hashable
 from typing import Final, Generic, TypeAlias
 
 from msgspec import Struct
@@ -39,6 +39,8 @@ from store.envelopes import with_own
 from store.history_pages import NewestPage
 from store.list_pages import NO_DIGEST, ListState
 from store.postgres.pool import Pool
+from store.postgres.reads import StatementReader
+from store.replicas import NeededVersion, Replicas
 from store.tokens import Identity
 
 MAX_LIST_BYTES: Final = 64 * 1024 * 1024
@@ -80,11 +82,13 @@ class OlderPage(Struct, frozen=True):
     """A page of history that the handler reads.
 
     :ivar tag: None if the process has just connected, and cannot tell it.
+    :ivar needed: what a replica must have to read it.
     :ivar before: the page has messages below this seq; None: no bound.
     :ivar after: the page has messages above this seq; None: no bound.
     """
 
     tag: str | None
+    needed: NeededVersion
     before: int | None
     after: int | None
 
@@ -93,11 +97,15 @@ FirstPage: TypeAlias = CachedPage[ListParts] | CachedPage[HistoryParts] | HeldPa
 
 
 class FirstPages:
-    """First pages as bodies of answers."""
+    """First pages as bodies of answers.
 
-    def __init__(self, pool: Pool, tags: EntityTags) -> None:
+    :param replicas: they read pages of history that are not kept.
+    """
+
+    def __init__(self, pool: Pool, tags: EntityTags, replicas: Replicas | None = None) -> None:
         self._pool = pool
         self._tags = tags
+        self._replicas = replicas or Replicas(pool)
         self._owners = Owners()
         self._lists: VersionedCache[CachedPage[ListParts]] = VersionedCache("list", MAX_LIST_BYTES)
         self._histories: VersionedCache[CachedPage[HistoryParts]] = VersionedCache("history", MAX_HISTORY_BYTES)
@@ -172,7 +180,7 @@ class FirstPages:
         :raises NotAParticipant: if the owner may not see it.
         """
         history = await self._tags.history()
-        if not self._histories.has(conversation) and not if_none_match:
+        if not self._histories.has(conversation) and not if_none_match and not self._replicas:
             identity, found = await history_pages.newest_for(
                 self._pool, token, conversation, limit=limit, max_bytes=MAX_CONTENT_BYTES
             )
@@ -194,20 +202,23 @@ class FirstPages:
             held = self._histories.held(key, history.epoch)
             if held is not None and not version.follows(held.page.parts.version):
                 held = None
-        found = await self._newest(identity.user, conversation, limit, held)
+        needed = NeededVersion(history.id, identity.user, conversation, version)
+        found = await self._newest(needed, limit, held)
         if held is not None and not found.version.follows(held.page.parts.version):
             # There was another commit than of messages between the two queries.
-            held, found = None, await self._newest(identity.user, conversation, limit, None)
+            held, found = None, await self._newest(needed, limit, None)
         return identity, await self._history(history, identity, conversation, limit, encoding, found, held)
 
-    async def _newest(
-        self, user: bytes, conversation: bytes, limit: int, held: CachedPage[HistoryParts] | None
-    ) -> NewestPage:
+    async def _newest(self, needed: NeededVersion, limit: int, held: CachedPage[HistoryParts] | None) -> NewestPage:
         """The newest messages, or those that a held page lacks."""
         after = 0 if held is None else held.page.parts.version.last_seq
-        return await history_pages.newest(
-            self._pool, user, conversation, limit=limit, max_bytes=MAX_CONTENT_BYTES, after=after
-        )
+
+        def read(reader: StatementReader) -> Awaitable[NewestPage]:
+            return history_pages.newest(
+                reader, needed.user, needed.conversation, limit=limit, max_bytes=MAX_CONTENT_BYTES, after=after
+            )
+
+        return await self._replicas.page(needed, read)
 
     async def older_of(
         self, token: str, conversation: bytes, query: HistoryQuery, encoding: Encoding
@@ -226,7 +237,8 @@ class FirstPages:
         view = version.view(identity.user)
         # With the device, which has envelopes of its own.
         tag = self._tags.of(history, "older", conversation, view, identity.device, bounds, encoding, state)
-        return identity, OlderPage(tag, before, query.after_seq if after is None else after)
+        needed = NeededVersion(history.id, identity.user, conversation, version.up_to(before))
+        return identity, OlderPage(tag, needed, before, query.after_seq if after is None else after)
 
     def _keep_list(
         self, history: ReadHistory, key: Key, page: ListPage, *, is_mended: bool = False

@@ -38,6 +38,7 @@ from store.postgres.pool import Pool
 from store.postgres.statement_watch import StatementWatch
 from store.redis.client import Redis
 from store.redis.eviction import check_keeps_all, wait_keeps_all
+from store.replicas import Replicas
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,7 @@ async def serve_web(config: Config) -> None:
     redis = Redis(config.bus_url)
     writer = Writer(redis, pool)
     pool.name = f"alo-web-{writer.id.hex()}"
+    replicas = Replicas(pool, config.replica_urls, slow_s=config.slow_query_s)
     structlog.contextvars.bind_contextvars(writer=writer.id.hex())
     proxies = proxies_of(config)
     terminated = trio.Event()
@@ -72,7 +74,8 @@ async def serve_web(config: Config) -> None:
         services.start_soon(wait_keeps_all, redis)
         services.start_soon(StatementWatch(pool).run)
         services.start_soon(writer.run)
-        services.start_soon(pool.end_after, terminated, POSTGRES_S)
+        for each in (pool, *replicas.pools):
+            services.start_soon(each.end_after, terminated, POSTGRES_S)
         shared = services_of(
             pool,
             redis,
@@ -86,6 +89,7 @@ async def serve_web(config: Config) -> None:
             external_issuer=external_issuer,
             starts_per_day=config.new_conversations_per_day,
             account_deletion_s=config.account_deletion_days * 86400,
+            replicas=replicas,
             objects=objects,
             quotas=config.quotas,
             avatars=config.avatar_mode,
@@ -126,6 +130,7 @@ async def serve_web(config: Config) -> None:
             await shared.uses.wait_idle()
         services.cancel_scope.cancel()
     pool.close()
+    replicas.close()
     log.info("stopped")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runtime.metrics.key_samples import key_samples
+from runtime.metrics.replica_samples import replica_samples
 from runtime.metrics.samples import Sample, by_label
 from runtime.metrics.store_samples import cache_uses, object_samples, pool_samples, redis_samples
 from server.http.open_connections import OpenConnections
@@ -37,6 +38,7 @@ def web_samples(services: Services, connections: OpenConnections) -> Iterator[Sa
     yield from key_samples(services.key_claims)
     yield from object_samples(services.objects)
     yield from pool_samples(services.pool)
+    yield from replica_samples(services.replicas)
     yield from redis_samples(services.redis, "bus")
 
 

@@ -32,6 +32,7 @@ from store.objects.direct import FileStore
 from store.objects.quotas import QUOTAS, Quotas
 from store.postgres.pool import Pool
 from store.redis.client import Redis
+from store.replicas import Replicas
 from store.transfers import Transfers
 
 
@@ -49,6 +50,7 @@ class Services:
     :ivar registration: who may register.
     :ivar external_issuer: with whose tokens users may log in; None if there is none.
     :ivar starts_per_day: conversations with strangers that a user may begin in 24 hours.
+    :ivar replicas: of Postgres, which read pages of history.
     :ivar objects: the object store; None if the deployment has none.
     :ivar key_claims: of this process.
     :ivar large_bodies: requests with large bodies that are read (`server.http.large_bodies`).
@@ -80,6 +82,7 @@ class Services:
     starts_per_day: int
     token_lifetime_s: float
     account_deletion_s: float
+    replicas: Replicas
     objects: FileStore | None
     transfers: Transfers
     key_claims: KeyClaims
@@ -100,6 +103,7 @@ def services_of(
     external_issuer: ExternalIssuer | None = None,
     starts_per_day: int = conversations.STARTS_PER_DAY,
     account_deletion_s: float = 14 * 86400.0,
+    replicas: Replicas | None = None,
     objects: FileStore | None = None,
     quotas: Quotas = QUOTAS,
     avatars: AvatarMode = "encrypted",
@@ -118,7 +122,7 @@ def services_of(
     :param limited_pause_s: the most seconds until an answer that a limit is reached.
     :param log_lines_per_s: the most lines for requests in the log, a second.
     """
-    tags = EntityTags(pool)
+    tags, replicas = EntityTags(pool), replicas or Replicas(pool)
     limits = Limits(redis, factor=rate_limit_factor, pause_s=limited_pause_s)
     return Services(
         pool=pool,
@@ -133,7 +137,7 @@ def services_of(
         request_turns=RequestTurns(limits.user_of, proxies),
         large_bodies=large_body_turns(),
         tags=tags,
-        first_pages=FirstPages(pool, tags),
+        first_pages=FirstPages(pool, tags, replicas),
         answer_headers=AnswerHeaders(Origins(cors_origins)),
         offered=offered,
         uses=DeviceUses(pool),
@@ -144,6 +148,7 @@ def services_of(
         starts_per_day=starts_per_day,
         token_lifetime_s=token_lifetime_s,
         account_deletion_s=account_deletion_s,
+        replicas=replicas,
         objects=objects,
         transfers=Transfers(pool, objects, quotas, avatars),
         key_claims=KeyClaims(pool),

@@ -220,7 +220,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
         if scope.cancelled_caught:
             self.pgconn.finish()
 
-    async def query(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+    async def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement in its own transaction; return its rows after the commit.
 
         psycopg returns only after ReadyForQuery, which Postgres sends after the commit: a constraint that Postgres
@@ -435,7 +435,7 @@ class PostgresConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
 
 async def connect(
-    url: str, *, preferred: str = "", is_ours: bool = True, name: str = APPLICATION
+    url: str, *, preferred: str = "", is_ours: bool = True, name: str = APPLICATION, takes_writes: bool = True
 ) -> PostgresConnection:
     """A new connection: to the first host of `url` that answers, each tried for `CONNECT_TIMEOUT_S`.
 
@@ -445,12 +445,14 @@ async def connect(
         connection would wait out the timeout of a host that accepts and stays silent.
     :param is_ours: False for a database of another product that is only read: it may be a standby, or behind a pooler.
     :param name: `application_name` of the connection, if the URL has none.
+    :param takes_writes: False: only standbys of our database will do.
     :raises Unavailable: if no host answers as required.
     :raises PoolerRefused: if a connection pooler answers instead of Postgres.
     """
     failures = []
     for attempt in sorted(
-        _attempts(url, is_ours=is_ours, name=name), key=lambda attempt: where_of(attempt) != preferred
+        _attempts(url, is_ours=is_ours, name=name, takes_writes=takes_writes),
+        key=lambda attempt: where_of(attempt) != preferred,
     ):
         where = where_of(attempt)
         try:
@@ -567,8 +569,12 @@ def _parsed(url: str) -> dict[str, Any]:
         raise ValueError("must be a postgresql:// URL or a libpq connection string") from None
 
 
-def _attempts(url: str, *, is_ours: bool = True, name: str = APPLICATION) -> list[dict[str, Any]]:
-    defaults = {**DEFAULTS, "application_name": name} | ({} if is_ours else {"target_session_attrs": "any"})
+def _attempts(
+    url: str, *, is_ours: bool = True, name: str = APPLICATION, takes_writes: bool = True
+) -> list[dict[str, Any]]:
+    defaults = {**DEFAULTS, "application_name": name}
+    if not is_ours or not takes_writes:
+        defaults["target_session_attrs"] = "standby" if is_ours else "any"
     parameters = {**defaults, **_parsed(url)}
     hosts = str(parameters.get("host") or "").split(",")
     ports = str(parameters.get("port") or "").split(",")

@@ -78,6 +78,7 @@ class Pool:
 
     :param url: libpq URL or DSN.
     :param slow_s: seconds after which a query is logged as slow.
+    :param takes_writes: False: connections are to standbys alone.
     :ivar name: of its connections in `pg_stat_activity`, unless the URL gives one.
     :ivar connects: how many connections were made.
     :ivar query_seconds: the time of each query, by its name in the SQL files.
@@ -86,10 +87,19 @@ class Pool:
         in time, the standby did not confirm it, or the task was cancelled. Synchronous; it must not raise.
     """
 
-    def __init__(self, url: str, size: int, *, name: str = APPLICATION, slow_s: float = math.inf) -> None:
+    def __init__(
+        self,
+        url: str,
+        size: int,
+        *,
+        name: str = APPLICATION,
+        slow_s: float = math.inf,
+        takes_writes: bool = True,
+    ) -> None:
         self.url = url
         self.name = name
         self._slow_s = slow_s
+        self._takes_writes = takes_writes
         self.on_unknown_outcome: Callable[[UnknownOutcome], None] = lambda _: None
         self._ends_at = math.inf
         self._scopes: set[trio.CancelScope] = set()
@@ -104,6 +114,11 @@ class Pool:
         self._unknown_outcomes = 0
         self.query_seconds: DistributionsBy[str] = DistributionsBy()
         self.wait_seconds = Distribution()
+
+    @property
+    def where(self) -> str:
+        """Host and port, for the operator."""
+        return where_of(self.url)
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[PostgresConnection, None]:
@@ -122,7 +137,7 @@ class Pool:
         finally:
             self._free.release_on_behalf_of(borrower)
 
-    async def fetch(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> _Rows:
+    async def fetch(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> _Rows:
         """Run one statement in its own transaction, and return its rows after the commit.
 
         :raises Overloaded: if no connection became free.
@@ -210,7 +225,7 @@ class Pool:
         :raises Unavailable: if the time has come already. Nothing was sent.
         """
         if trio.current_time() >= self._ends_at:
-            raise Unavailable("Postgres", where_of(self.url), "this process is about to end")
+            raise Unavailable("Postgres", self.where, "this process is about to end")
         if scope.deadline > self._ends_at:  # setting it takes a microsecond
             scope.deadline = self._ends_at
         self._scopes.add(scope)
@@ -226,7 +241,7 @@ class Pool:
         finally:
             self._scopes.discard(scope)
         if scope.cancelled_caught:
-            raise Unavailable("Postgres", where_of(self.url), "this process is about to end")
+            raise Unavailable("Postgres", self.where, "this process is about to end")
 
     def _note_unknown_outcome(self, sql: str, connection: PostgresConnection, began: float) -> None:
         """The only place that notes writes that may be committed although the caller was not told so."""
@@ -304,7 +319,9 @@ class Pool:
 
     async def _connect(self) -> PostgresConnection:
         with self._ending_in_time():
-            connection = await connect(self.url, preferred=self._last_where, name=self.name)
+            connection = await connect(
+                self.url, preferred=self._last_where, name=self.name, takes_writes=self._takes_writes
+            )
         self._last_where = connection.where
         connection.query_seconds = self.query_seconds
         connection.slow_s = self._slow_s

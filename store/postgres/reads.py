@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from store.postgres.driver import Read, encode
 from store.postgres.shared import SharedStatistics, SharedTrips
@@ -19,6 +19,17 @@ MAX_PIPELINE: Final = 16
 
 MAX_WAITING: Final = 1024
 """Reads that wait; the next gets `Overloaded`. At 1 ms a read and 4 connections: 0.26 s of work."""
+
+
+class StatementReader(Protocol):
+    """What runs reads of the hot path: the pool of the primary, or a replica (`store.replicas`), for its few reads."""
+
+    async def read(self, statement: Statement, values: Mapping[str, Any]) -> _Rows:
+        """Run a read.
+
+        :raises StoreError: as `Pool.read` does.
+        """
+        ...
 
 
 class Reads:

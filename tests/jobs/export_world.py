@@ -13,6 +13,7 @@ from jobs.tasks.exports import Exports
 from store import exports
 from store.objects.folder import Folder
 from store.postgres.pool import Pool
+from store.replicas import Replicas
 from tests.jobs.jobs_world import a_job
 
 
@@ -23,7 +24,7 @@ async def run_exports(pool: Pool, objects: Folder) -> None:
     )
     with trio.fail_after(30):
         for export, user in rows:
-            await Exports(pool, objects).export(a_job("export"), UUID(bytes=export), UUID(bytes=user))
+            await Exports(pool, Replicas(pool), objects).export(a_job("export"), UUID(bytes=export), UUID(bytes=user))
 
 
 async def made_export(pool: Pool, objects: Folder, user: bytes) -> list[dict[str, Any]]:

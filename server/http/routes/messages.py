@@ -24,6 +24,7 @@ from server.http.queries import HistoryQuery
 from server.http.routing import Answer, EncodedAnswer, Request, Routes
 from store import marks, messages
 from store.errors import UnknownMessage
+from store.replicas import NeededVersion
 from store.tokens import Identity
 
 routes = Routes()
@@ -65,16 +66,19 @@ async def get_history(
         return page
     query, headers = request.query, tag_headers(page.tag)
     if query.around_seq is not None:
-        return await _history_around(identity, request, conversation.bytes, query.around_seq, headers)
-    found = await messages.history(
-        request.services.pool,
-        identity.user,
-        conversation.bytes,
-        limit=query.limit,
-        before=page.before,
-        after=page.after,
-        max_bytes=MAX_CONTENT_BYTES,
-        device=identity.device,
+        return await _history_around(identity, request, page.needed, query.around_seq, headers)
+    found = await request.services.replicas.page(
+        page.needed,
+        lambda reader: messages.history(
+            reader,
+            identity.user,
+            conversation.bytes,
+            limit=query.limit,
+            before=page.before,
+            after=page.after,
+            max_bytes=MAX_CONTENT_BYTES,
+            device=identity.device,
+        ),
     )
     direction: Literal["before", "after"] = "before" if page.after is None else "after"
     body = history_body(found, conversation.bytes, direction, request.encoding)
@@ -82,17 +86,20 @@ async def get_history(
 
 
 async def _history_around(
-    identity: Identity, request: Request[HistoryQuery], conversation: bytes, around: int, headers: Mapping[str, str]
+    identity: Identity, request: Request[HistoryQuery], needed: NeededVersion, around: int, headers: Mapping[str, str]
 ) -> Answer:
-    limit = request.query.limit
-    page = await messages.history_around(
-        request.services.pool,
-        identity.user,
-        conversation,
-        around=around,
-        limit=limit,
-        max_bytes=MAX_CONTENT_BYTES,
-        device=identity.device,
+    limit, conversation = request.query.limit, needed.conversation
+    page = await request.services.replicas.page(
+        needed,
+        lambda reader: messages.history_around(
+            reader,
+            identity.user,
+            conversation,
+            around=around,
+            limit=limit,
+            max_bytes=MAX_CONTENT_BYTES,
+            device=identity.device,
+        ),
     )
     older = cursors.cursor_text("before", conversation, page.messages[0].seq) if page.has_older else None
     newer = cursors.cursor_text("after", conversation, page.messages[-1].seq) if page.has_newer else None

@@ -19,6 +19,7 @@ from store.errors import ObjectStoreRefused, TooManyExports
 from store.objects.folder import Folder
 from store.objects.interface import usage
 from store.postgres.pool import Pool
+from store.replicas import Replicas
 from tests.jobs.export_world import made_export, run_exports
 from tests.jobs.jobs_world import a_job
 from tests.people import new_group, new_user
@@ -69,7 +70,7 @@ def random_base64() -> str:
 async def test_an_export_is_deleted_after_a_week(pool: Pool, objects: Folder) -> None:
     alice = await new_user(pool, "alice")
     await made_export(pool, objects, alice.user)
-    task = Exports(pool, objects)
+    task = Exports(pool, Replicas(pool), objects)
     await task.old_exports(a_job("old_exports"))
     assert (await usage(objects)).objects == 1
     await pool.fetch("update exports set expires = expires - interval '7 days'")
@@ -94,7 +95,7 @@ async def test_an_export_that_cannot_be_deleted_stops_no_other(pool: Pool, objec
 
     faulty.instead("delete", delete)
     with pytest.raises(ObjectStoreRefused, match="AccessDenied"):
-        await Exports(pool, faulty).old_exports(a_job("old_exports"))
+        await Exports(pool, Replicas(pool), faulty).old_exports(a_job("old_exports"))
     assert await pool.fetch("select id from exports") == [(first,)]
     assert (await usage(objects)).objects == 1
 
@@ -107,7 +108,7 @@ async def test_an_export_that_has_failed_does_not_count_and_goes(pool: Pool, obj
         await exports.ask(pool, alice.user)
     await pool.fetch("update exports set asked = asked - interval '25 hours'")
     await exports.ask(pool, alice.user)
-    await Exports(pool, objects).old_exports(a_job("old_exports"))
+    await Exports(pool, Replicas(pool), objects).old_exports(a_job("old_exports"))
     assert (await usage(objects)).objects == 0
     assert await pool.fetch("select count(*) from exports") == [(1,)]
 

@@ -1,0 +1,14 @@
+"""Samples of the replicas of Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runtime.metrics.samples import Sample
+from store.replicas import READ_OUTCOMES, Replicas
+
+
+def replica_samples(replicas: Replicas) -> Iterator[Sample]:
+    """Of one process."""
+    for outcome in READ_OUTCOMES:
+        yield Sample("alo_replica_reads_total", replicas.outcomes[outcome], (outcome,))
