@@ -7,6 +7,7 @@ import { IndexedDbStore } from '../js/stores/indexeddb.js'
 const KEY = 'alo-shield accounts'
 export const SERVER = location.origin
 
+export const verifiedKey = (name) => `alo-shield verified ${name}` // safety numbers that were compared
 export const databaseOf = (name) => `alo-shield/${name}`
 
 export function accounts() {
@@ -41,6 +42,7 @@ export async function signIn(name, password, isNew) {
 export async function logOut(name, token) {
   if (token) await new Http(SERVER, () => token).ask('DELETE', '/v1/devices/this')
   localStorage.setItem(KEY, JSON.stringify(accounts().filter((each) => each !== name)))
+  localStorage.removeItem(verifiedKey(name))
   await IndexedDbStore.delete(databaseOf(name))
   choose()
 }

@@ -2,6 +2,7 @@
 
 import { html, render, useEffect, useReducer, useState } from 'htm/preact/standalone'
 import { hex, unhex } from '../js/bytes.js'
+import { Account } from './account.js'
 import { chosen } from './accounts.js'
 import { Chat } from './chat.js'
 import { FramePane } from './frame_pane.js'
@@ -34,6 +35,11 @@ function Workspace({ chat }) {
   const [, draw] = useReducer((count) => count + 1, 0)
   const [selected, select] = useSelected()
   const [isPane, showPane] = useState(false)
+  const [isAccount, showAccount] = useState(false)
+  const choose = (id) => {
+    showAccount(false)
+    select(id)
+  }
   useEffect(() => {
     chat.on('changed', draw)
     for (const event of ['visibilitychange', 'focus']) addEventListener(event, draw)
@@ -43,11 +49,12 @@ function Workspace({ chat }) {
   const unread = chat.conversations.reduce((sum, each) => sum + each.unread_count, 0)
   useEffect(() => { document.title = `${unread ? `(${unread}) ` : ''}${chat.name} – ALO Shield` })
   return html`
-    <div class=${`workspace ${selected ? 'talking' : ''}`}>
-      <${Sidebar} chat=${chat} selected=${selected} select=${select} isPane=${isPane} showPane=${showPane} />
+    <div class=${`workspace ${selected || isAccount ? 'talking' : ''}`}>
+      <${Sidebar} chat=${chat} selected=${selected} select=${choose} showAccount=${() => showAccount(true)} ...${{ isPane, showPane }} />
       <div class="middle">
         <${Banner} chat=${chat} />
-        ${head ? html`<${Talk} key=${hex(selected)} chat=${chat} head=${head} leave=${() => select()} />`
+        ${isAccount ? html`<${Account} chat=${chat} close=${() => showAccount(false)} />`
+          : head ? html`<${Talk} key=${hex(selected)} chat=${chat} head=${head} leave=${() => select()} />`
           : html`<main class="empty"><p>${selected ? 'Opening the conversation' : 'Choose a conversation, or begin one.'}</p></main>`}
         ${isPane && html`<${FramePane} log=${chat.frames} isLeading=${chat.tabs.isLeading} close=${() => showPane(false)} />`}
       </div>

@@ -3,20 +3,21 @@
 
 import { equal, hex, unhex, uuid } from '../js/bytes.js'
 import { Client } from '../js/client.js'
-import { contentOf, reactionsOf } from '../js/contents.js'
 import { Encryption } from '../js/e2ee/encryption.js'
 import { Mls } from '../js/e2ee/mls.js'
+import { safetyNumber } from '../js/e2ee/safety.js'
 import { Events } from '../js/events.js'
 import { Http } from '../js/http.js'
 import { IndexedDbStore } from '../js/stores/indexeddb.js'
 import { Tabs } from '../js/tabs.js'
-import { SERVER, databaseOf } from './accounts.js'
+import { SERVER, databaseOf, verifiedKey } from './accounts.js'
 import { FrameLog } from './frames.js'
 
 const NAME = 'alo-web/0.1.0'
 const DRAWN_MS = 20
 const TYPING_MS = 6000 // SPEC 9.1
 const TYPING_AGAIN_MS = 3000
+const EVENTS = { new: 'a new device', gone: 'a device less', changed: 'a device with other keys' }
 const UNREADABLE = { before: 'Sent before this device took part', lost: 'The keys of this message are lost', forged: 'Not what its sender has sent' }
 
 export class Chat extends Events {
@@ -24,6 +25,7 @@ export class Chat extends Events {
   reason = ''
   notices = [] // what has failed, or changed with keys, the latest last
   contacts = []
+  keysRevision = 0 // grows whenever devices of users have changed
   frames = new FrameLog()
   #names = new Map() // user in hex -> how it was shown last
   #typing = new Map() // conversation and user in hex -> until when
@@ -64,11 +66,24 @@ export class Chat extends Events {
       if (!entry.is_quiet) this.#typing.delete(hex(entry.conversation) + hex(entry.sender))
       this.changed()
     })
+    tabs.on('leading', (client) => client.on('devices', (changes) => this.#tellDevices(changes)))
     tabs.on('token', (token) => { this.token = token })
     tabs.on('push', (frame) => this.#take(frame))
     tabs.on('refused', ({ type }, error) => this.notice(`A ${type === 'send' ? 'message' : type} was refused: ${error.message}`))
     tabs.on('current', () => { this.#watched = ''; this.loadContacts() })
     this.frames.on('changed', () => this.changed())
+  }
+
+  // For what makes requests, from any tab.
+  get requester() {
+    const { tabs } = this
+    return {
+      isOver: false,
+      limits: tabs.client?.limits ?? new Map(),
+      request: (frame) => tabs.ask('request', frame),
+      on: (name, act) => tabs.on(name, act),
+      off: (name, act) => tabs.off(name, act),
+    }
   }
 
   // Something is to be drawn again, soon.
@@ -131,6 +146,18 @@ export class Chat extends Events {
     return told?.display_name || told?.username || 'a user who has left'
   }
 
+  nameOfHex(user) {
+    return this.nameOf(unhex(user))
+  }
+
+  contactOf(user) {
+    return this.contacts.find((each) => equal(each.user, user))
+  }
+
+  isAdmin({ kind, participants }) {
+    return kind === 'group' && Boolean(participants.find(({ user }) => this.isMe(user))?.is_admin)
+  }
+
   titleOf(head) {
     return head.name ?? (this.others(head).map(({ user }) => this.nameOf(user)).join(', ') || 'Nobody else')
   }
@@ -149,9 +176,8 @@ export class Chat extends Events {
   // The messages of a conversation: what each says, or why that cannot be read, and its reactions.
   messages(conversation) {
     const entries = this.mailbox.entries(conversation)
-    const says = (entry) => contentOf(entry, this.mailbox.plaintexts)
-    const reactions = reactionsOf(entries, says)
-    return entries.map((entry) => ({ entry, content: says(entry), reactions: reactions.get(hex(entry.message)) ?? new Map() }))
+    const reactions = this.mailbox.reactions(conversation)
+    return entries.map((entry) => ({ entry, content: this.mailbox.says(entry), reactions: reactions.get(hex(entry.message)) ?? new Map() }))
       .filter(({ entry, content }) => !entry.is_quiet || (content && !content.reaction))
       .map((each) => ({ ...each, fault: each.entry.type === 'message' && !each.content ? this.#fault(each.entry) : undefined }))
   }
@@ -162,7 +188,12 @@ export class Chat extends Events {
     return reason ? UNREADABLE[reason] ?? `Cannot be decrypted (${reason})` : 'Being decrypted'
   }
 
-  // What was not sent yet in a conversation: [text], in order.
+  // A content in one line.
+  summaryOf({ text, files = [] }) {
+    return text || files.map(({ name }) => name).join(', ')
+  }
+
+  // What was not sent yet in a conversation, in order.
   waiting(conversation) {
     const drafts = this.tabs.client?.drafts ?? []
     return drafts.filter((draft) => draft.type === 'send' && equal(draft.conversation, conversation) && !draft.plaintext?.reaction)
@@ -174,6 +205,48 @@ export class Chat extends Events {
     const sent = this.tabs.send(conversation, content, options)
     this.changed()
     return sent.catch(() => {}) // `refused` tells it
+  }
+
+  edit({ entry, content }, text) {
+    this.#ask('edit', entry.conversation, entry.seq, { ...content, text }, { attachments: entry.attachments })
+  }
+
+  delete({ conversation, seq }, forEveryone) {
+    this.#ask('delete', conversation, seq, { forEveryone })
+  }
+
+  // An empty `emoji` takes the reaction back.
+  react({ conversation, seq }, emoji) {
+    this.#ask('react', conversation, seq, emoji)
+  }
+
+  #ask(method, ...values) {
+    this.tabs.ask(method, ...values).then(() => this.changed(), () => {}) // `refused` tells it
+    this.changed()
+  }
+
+  // The safety number with another user: 60 digits.
+  safetyNumber(user) {
+    return safetyNumber(this.requester, this.user, user)
+  }
+
+  // The safety number with a user that was compared last.
+  verified(user) {
+    return JSON.parse(localStorage.getItem(verifiedKey(this.name)) ?? '{}')[hex(user)]
+  }
+
+  verify(user, number) {
+    const known = JSON.parse(localStorage.getItem(verifiedKey(this.name)) ?? '{}')
+    localStorage.setItem(verifiedKey(this.name), JSON.stringify({ ...known, [hex(user)]: number }))
+    this.changed()
+  }
+
+  #tellDevices(changes) {
+    this.keysRevision += 1
+    for (const [event, { user }] of changes) {
+      const whose = this.isMe(user) ? 'You have' : `${this.nameOf(user)} has`
+      this.notice(`${whose} ${EVENTS[event]}: the safety number has changed, see Details`)
+    }
   }
 
   // The user has seen a conversation up to its end.

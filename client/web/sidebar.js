@@ -4,7 +4,7 @@ import { html, useState } from 'htm/preact/standalone'
 import { equal, hex } from '../js/bytes.js'
 import { choose, logOut } from './accounts.js'
 
-export function Sidebar({ chat, selected, select, isPane, showPane }) {
+export function Sidebar({ chat, selected, select, isPane, showPane, showAccount }) {
   const all = chat.conversations
   const requests = all.filter((head) => head.is_request)
   return html`
@@ -15,6 +15,7 @@ export function Sidebar({ chat, selected, select, isPane, showPane }) {
           <summary aria-label="Menu">☰</summary>
           <div onClick=${({ target }) => { target.closest('details').open = false }}>
             <button aria-pressed=${isPane} onClick=${() => showPane(!isPane)}>What the server sees</button>
+            <button onClick=${showAccount}>Account and devices</button>
             <button onClick=${() => choose()}>Switch account in this tab</button>
             <button onClick=${() => chat.attempt('Logging out failed', () => leave(chat))}>Log out</button>
           </div>
@@ -61,7 +62,7 @@ function lastOf(chat, { conversation }) {
   if (!last) return 'No messages yet'
   const { entry, content, fault } = last
   if (entry.type === 'tombstone') return 'Deleted'
-  return content?.text || content?.files?.[0]?.name || fault || ''
+  return content ? chat.summaryOf(content) : fault
 }
 
 function RequestRow({ chat, head, selected, select }) {
@@ -92,7 +93,8 @@ function NewConversation({ chat, select }) {
   if (!isOpen) return html`<p class="buttons"><button class="main" onClick=${() => open(true)}>New conversation</button></p>`
   return html`
     <form class="new" aria-label="New conversation" onSubmit=${submit} onKeyDown=${(event) => event.key === 'Escape' && open(false)}>
-      <label>User names <input name="users" required autocomplete="off" autocapitalize="none" placeholder="bob, or bob carol" ref=${focus} /></label>
+      <label>User names <input name="users" required list="contacts" autocomplete="off" autocapitalize="none" placeholder="bob, or bob carol" ref=${focus} /></label>
+      <datalist id="contacts">${chat.contacts.filter((each) => !each.is_blocked).map(({ username }) => html`<option key=${username} value=${username} />`)}</datalist>
       <label>Name of the group <input name="name" autocomplete="off" maxlength="100" placeholder="empty: a direct conversation" /></label>
       <p class="buttons"><button class="main">Begin</button><button type="button" onClick=${() => open(false)}>Cancel</button></p>
     </form>`

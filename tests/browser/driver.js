@@ -70,6 +70,11 @@ const commandsOf = (tab, seen) => ({
     await tab.bringToFront()
     await tab.locator(`aria/${name}`).fill(text)
   },
+  choose: async (name, path) => {
+    await tab.bringToFront()
+    const [chooser] = await Promise.all([tab.waitForFileChooser(), tab.locator(`aria/${name}`).click()])
+    await chooser.accept([path])
+  },
   named: async (name) => {
     await tab.bringToFront()
     await tab.waitForSelector(`aria/${name}`)

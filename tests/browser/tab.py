@@ -67,6 +67,10 @@ class Tab:
         """Put a text into the field of this label, once it is there."""
         await self._ask("fill", name, text)
 
+    async def choose(self, name: str, path: Path) -> None:
+        """Choose a file in the window that the button of this name opens."""
+        await self._ask("choose", name, str(path))
+
     async def wait_named(self, *names: str) -> None:
         """Until there are elements that a screen reader calls so."""
         for name in names:
