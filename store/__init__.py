@@ -28,7 +28,8 @@ Query modules, a function for each query of the `.sql` file of the same name:
 | `inspected_users`, `inspected_messages` | what operators see of users, and of messages |
 | `database_checks` | what the command `doctor` asks Postgres about itself |
 | `own_settings`, `emails`, `quiet_hours` | settings for the user alone; e-mail addresses; hours without notices |
-| `conversations`, `participants`, `participant_lists` | conversations; changes to a group; lists kept in memory |
+| `conversations`, `participants` | conversations; changes to a group |
+| `participant_lists` | lists of participants, kept in memory |
 | `list_pages`, `history_pages` | first pages with their versions, and what a page that is kept lacks |
 | `envelopes`, `group_states` | bytes that a message has for each of some devices; the state of a group's cryptography |
 | `messages`, `revisions`, `marks` | sending and history; edits and deletions; marks of what was delivered and read |
@@ -45,6 +46,7 @@ Modules without queries:
 |---|---|
 | `errors` | every error that the store raises |
 | `distribution` | measured values in buckets |
+| `listed_devices` | devices that are known to be of a version of a device set |
 | `clock` | the time by Postgres, the same for all processes |
 | `readers` | a read for the owner of a token, in one round trip |
 | `transfers` | uploads and downloads: rows of attachments and the object store, brought together |

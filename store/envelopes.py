@@ -6,10 +6,10 @@ whether a message has any, and read those of their device after it: one query, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from itertools import accumulate
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -62,23 +62,26 @@ def pack(envelopes: Sequence[Envelope] | None) -> PackedEnvelopes | None:
     return PackedEnvelopes([device for device, _ in envelopes], list(accumulate(map(len, bodies))), b"".join(bodies))
 
 
-def columns_of(batch: Sequence[PackedEnvelopes | None]) -> dict[str, list[bytes | None] | list[bytes] | list[int]]:
-    """The envelopes of a batch of sends as the parameters of `send` in messages.sql."""
+def columns_of(batch: Sequence[PackedEnvelopes | None], looked_up: Collection[int]) -> dict[str, list[Any] | None]:
+    """The envelopes of a batch of sends as the parameters of `send` in messages.sql.
+
+    :param looked_up: places in the batch, of sends whose devices Postgres has to find in the device set.
+    """
     devices: list[bytes] = []
     ends: list[int] = []
-    of: list[int] = []
+    of: list[int | None] = []
     upto: list[int] = []
-    for n, each in enumerate(batch, 1):
+    for n, each in enumerate(batch):
         if each is not None:
             devices += each.devices
             ends += each.ends
-            of += [n] * len(each.devices)
+            of += [n + 1 if n in looked_up else None] * len(each.devices)
         upto.append(len(devices))
     return {
         "envelopes": [None if each is None else each.body for each in batch],
         "envelope_devices": devices,
         "envelope_ends": ends,
-        "envelope_of": of,
+        "envelope_of": of if looked_up else None,
         "envelope_upto": upto,
     }
 

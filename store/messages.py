@@ -34,6 +34,7 @@ from store.errors import (
     UnknownMessage,
     UnlistedDevices,
 )
+from store.listed_devices import ListedDevices
 from store.participant_lists import ParticipantsCache
 from store.postgres.columns import BIGINT, BIGINTS, BOOLS, BYTEAS, INT, TEXTS, UUID, UUIDS
 from store.postgres.driver import byteas, uuid, uuids
@@ -304,7 +305,26 @@ async def _send_unique(
             if attempt == MAX_ATTEMPTS:
                 raise
             log.info("batch_retried", rows=len(batch), error=str(error))
-    return _outcomes(cache, cached, batch, rows)
+    outcomes = _outcomes(cache, cached, batch, rows)
+    if parameters["envelope_of"] is not None:
+        _note_devices(cache.devices, batch, outcomes)
+    return outcomes
+
+
+def _is_looked_up(listed: ListedDevices, message: NewMessage) -> bool:
+    """Whether Postgres has to find the devices of its envelopes in the device set."""
+    envelopes, version = message.envelopes, message.devices_version
+    return envelopes is not None and (
+        version is None or not listed.has_all(message.conversation, version, envelopes.devices)
+    )
+
+
+def _note_devices(listed: ListedDevices, batch: list[NewMessage], outcomes: list[Outcome]) -> None:
+    """Note the devices that Postgres has found in the device sets of the versions that the messages name."""
+    for message, outcome in zip(batch, outcomes, strict=True):
+        envelopes, version = message.envelopes, message.devices_version
+        if envelopes is not None and version is not None and isinstance(outcome, Committed) and outcome.is_new:
+            listed.add(message.conversation, version, envelopes.devices)
 
 
 _Cached: TypeAlias = dict[bytes, tuple[int, tuple[bytes, ...]]]
@@ -348,7 +368,8 @@ def _parameters(cache: ParticipantsCache, batch: list[NewMessage]) -> tuple[dict
     if any(message.devices_version is not None for message in batch):
         parameters["devices_version"] = [message.devices_version for message in batch]
     if any(message.envelopes is not None for message in batch):
-        parameters |= columns_of([message.envelopes for message in batch])
+        looked_up = {n for n, message in enumerate(batch) if _is_looked_up(cache.devices, message)}
+        parameters |= columns_of([message.envelopes for message in batch], looked_up)
     if any(message.follows is not None for message in batch):
         parameters["follows"] = [message.follows for message in batch]
     return parameters, cached

@@ -16,6 +16,7 @@ from msgspec import Struct
 from protocol.frames import Departed, Settings
 from protocol.limits import MAX_SHOWN
 from store import sql
+from store.listed_devices import ListedDevices
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
 from store.rows import departed_of, settings_of
@@ -37,9 +38,13 @@ class ParticipantsStatistics:
 
 
 class ParticipantsCache:
-    """Participant lists by conversation, least recently used out first."""
+    """Participant lists by conversation, least recently used out first.
+
+    :ivar devices: of the conversations' device sets.
+    """
 
     def __init__(self, max_users: int = MAX_USERS) -> None:
+        self.devices = ListedDevices()
         self._max_users = max_users
         self._lists: OrderedDict[bytes, tuple[int, tuple[bytes, ...]]] = OrderedDict()
         self._users = 0
@@ -75,6 +80,7 @@ class ParticipantsCache:
 
     def forget(self) -> None:
         """Drop all lists: after Postgres is restored from a backup it issues the same versions again."""
+        self.devices.forget()
         self._lists.clear()
         self._users = 0
 

@@ -1616,10 +1616,10 @@ create table migrations (
 -- send_one(p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
 --     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea, p_reply_to
 --     bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_is_quiet boolean, p_devices_version bigint,
---     p_envelopes bytea, p_envelope_devices uuid[], p_envelope_ends bigint[], p_follows bigint, out outcome text, out
---     seq bigint, out id uuid, out created bigint, out device uuid, out quiet_count bigint, out recipients_version
---     bigint, out participant_ids uuid[], out devices_version bigint, out refused_for uuid[], out control_seq bigint)
---     returns record
+--     p_envelopes bytea, p_envelope_devices uuid[], p_envelope_ends bigint[], p_finds_devices boolean, p_follows
+--     bigint, out outcome text, out seq bigint, out id uuid, out created bigint, out device uuid, out quiet_count
+--     bigint, out recipients_version bigint, out participant_ids uuid[], out devices_version bigint, out refused_for
+--     uuid[], out control_seq bigint) returns record
 
 -- A user blocks another user, or ends the block.
 -- set_blocked(p_user uuid, p_other uuid, p_is_blocked boolean, p_is_online boolean, out outcome text, out shown uuid[],

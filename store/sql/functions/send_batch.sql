@@ -26,8 +26,9 @@
 -- devices_version, refused_for: of 'devices', the present version, and the users whose devices have changed since the one
 --     given (changed_devices). refused_for, of 'unlisted': these devices. p_devices_version is null as p_attachments is.
 -- p_envelopes: the bodies of envelopes; null as p_attachments is. p_envelope_devices, p_envelope_ends: those of all sends, one
---     after the other; p_envelope_of: the number of the send to which each of them belongs; p_envelope_upto: how many of them
---     belong to the sends up to this one.
+--     after the other; p_envelope_upto: how many of them belong to the sends up to this one; p_envelope_of: the number of the
+--     send to which each of them belongs, or null: the caller knows that it is of the device set of p_devices_version. Null
+--     itself: the caller knows it of all.
 -- p_follows: null as p_attachments is. control_seq: of 'control', the present one.
 create or replace function send_batch(
     p_lock_ms int, p_conversations uuid[],
@@ -63,7 +64,7 @@ begin
             p_lock_ms, p_conversation[1], p_known_version[1], p_id[1], p_sender[1], p_temp_id[1], p_digest[1],
             p_content_type[1], p_content[1], p_nonce[1], p_ephemeral_public_key[1], p_reply_to[1],
             p_attachments[1]::uuid[], p_thumbnail[1], p_device[1], p_is_quiet[1],
-            p_devices_version[1], p_envelopes[1], p_envelope_devices, p_envelope_ends,
+            p_devices_version[1], p_envelopes[1], p_envelope_devices, p_envelope_ends, p_envelope_of is not null,
             p_follows[1]) o;
         return;
     end if;
@@ -108,7 +109,8 @@ begin
                 case when i.envelopes is not null then
                     p_envelope_devices[coalesce(p_envelope_upto[i.n - 1], 0) + 1 : i.envelope_upto] end,
                 case when i.envelopes is not null then
-                    p_envelope_ends[coalesce(p_envelope_upto[i.n - 1], 0) + 1 : i.envelope_upto] end, i.follows) o
+                    p_envelope_ends[coalesce(p_envelope_upto[i.n - 1], 0) + 1 : i.envelope_upto] end,
+                i.n = any(p_envelope_of), i.follows) o
             order by i.n;
             return;
         end if;
@@ -120,14 +122,14 @@ begin
             from unnest(p_sender, p_attachments) with ordinality as i(sender_id, attachments, n) order by i.n
         );
     end if;
-    if p_envelopes is not null then
+    if p_envelope_of is not null then
         -- The limit and the offsets make Postgres look up each by its key.
         select array_agg(i.n order by i.n), array_agg(i.id order by i.n) into unlisted_of, unlisted_ids
         from unnest(p_envelope_of, p_envelope_devices) i(n, id)
         left join lateral (
             select d.user_id from devices d where d.id = i.id and d.identity is not null limit 1
         ) d on true
-        where not exists (
+        where i.n is not null and not exists (
             select from participants p
             where p.conversation_id = p_conversation[i.n] and p.user_id = d.user_id offset 0
         ) and not exists (

@@ -1,10 +1,12 @@
 -- Commits a batch of one send. send_batch() calls it, and says what the parameters and columns mean.
+--
+-- p_finds_devices: whether to look up the devices of its envelopes in the device set.
 create or replace function send_one(
     p_lock_ms int, p_conversation uuid, p_known_version bigint, p_id uuid, p_sender uuid, p_temp_id uuid,
     p_digest bytea, p_content_type text, p_content bytea, p_nonce bytea, p_ephemeral_public_key bytea,
     p_reply_to bigint, p_attachments uuid[], p_thumbnail bytea, p_device uuid, p_is_quiet boolean,
     p_devices_version bigint, p_envelopes bytea, p_envelope_devices uuid[], p_envelope_ends bigint[],
-    p_follows bigint,
+    p_finds_devices boolean, p_follows bigint,
     out outcome text, out seq bigint, out id uuid, out created bigint, out device uuid, out quiet_count bigint,
     out recipients_version bigint, out participant_ids uuid[], out devices_version bigint, out refused_for uuid[],
     out control_seq bigint
@@ -84,7 +86,7 @@ begin
         refused_for := changed_devices(p_conversation, p_devices_version, devices_version);
         return;
     end if;
-    if p_envelopes is not null then
+    if p_envelopes is not null and p_finds_devices then
         refused_for := unlisted_devices(p_conversation, p_envelope_devices);
         if refused_for is not null then
             outcome := 'unlisted';
