@@ -345,11 +345,11 @@ class HeldConversation:
 
 
 def _supersedes(entry: Entry, former: Entry) -> bool:
-    """Whether an entry replaces the one held under the same key (`protocol/SPEC.md`, 5.2, 19.13)."""
+    """Whether an entry replaces the one held under the same key (`protocol/SPEC.md`, 5.2, 19.13, 19.17)."""
     match former, entry:
         case Message(revision=old), Message(revision=new):
             if (new or 0) == (old or 0):
-                return former.envelope is None and entry.envelope is not None
+                return entry.envelope is not None and entry.envelope != former.envelope
             return (new or 0) > (old or 0)
         case Message(), Tombstone():
             return True

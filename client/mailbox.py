@@ -44,6 +44,7 @@ from protocol.frames import (
     Synced,
     Tombstone,
     Typing,
+    Undecryptable,
 )
 
 OtherPush: TypeAlias = PushOfOne | Profile | OwnSettings | Contact
@@ -158,7 +159,7 @@ class Mailbox:
                 self.apply([push])
             case Conversation():
                 self.learn(push)
-            case Cursor() | KeysLow() | Lag() | Move() | Presence() | Typing():
+            case Cursor() | KeysLow() | Lag() | Move() | Presence() | Typing() | Undecryptable():
                 return False
             case _:
                 self.take(push)

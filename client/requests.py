@@ -9,6 +9,7 @@ from protocol.codes import CloseCode
 from protocol.errors import RemoteProtocolError
 from protocol.frames import (
     Abort,
+    AddEnvelopes,
     Complete,
     Conversations,
     Delete,
@@ -33,6 +34,7 @@ from protocol.frames import (
     Refresh,
     Refreshed,
     Reply,
+    ReportUndecryptable,
     Request,
     Revised,
     Send,
@@ -292,6 +294,36 @@ class Requests(ABC):
     async def key_status(self, *, timeout_s: float = REPLY_TIMEOUT_S) -> HeldKeys:
         """What the server holds of this device. Raises what `request` raises."""
         return expect(HeldKeys, await self.request(KeyStatus(0), timeout_s=timeout_s))
+
+    async def add_envelopes(
+        self,
+        conversation: bytes,
+        seq: int,
+        envelopes: list[Envelope],
+        *,
+        revision: int,
+        timeout_s: float = REPLY_TIMEOUT_S,
+    ) -> None:
+        """Give devices further envelopes for a message that this device has written; to do so again changes nothing.
+        Raises what `request` raises.
+
+        :param envelopes: they take the place of those that these devices have.
+        :param revision: of the message, 0 if it was never edited.
+        """
+        frame = AddEnvelopes(0, conversation, seq, revision, envelopes)
+        expect(Done, await self.request(frame, timeout_s=timeout_s))
+
+    async def report_undecryptable(
+        self, conversation: bytes, seq: int, reason: str, *, revision: int, timeout_s: float = REPLY_TIMEOUT_S
+    ) -> None:
+        """Say that this device cannot decrypt a message, so that the device which wrote it is told. Raises what
+        `request` raises.
+
+        :param reason: one of `protocol.undecryptable.REASONS`.
+        :param revision: of the message, 0 if it was never edited.
+        """
+        frame = ReportUndecryptable(0, conversation, seq, revision, reason)
+        expect(Done, await self.request(frame, timeout_s=timeout_s))
 
     async def devices(
         self,

@@ -53,6 +53,7 @@ from protocol.frames import (
     Sent,
     Tombstone,
     Typing,
+    Undecryptable,
 )
 
 SEND_TIMEOUT_S: Final = 60.0
@@ -63,6 +64,7 @@ OnLink: TypeAlias = Callable[[bool], object]
 _T = TypeVar("_T")
 
 OnKeysLow: TypeAlias = Callable[[list[str]], object]
+OnUndecryptable: TypeAlias = Callable[[Undecryptable], object]
 
 
 @asynccontextmanager
@@ -75,6 +77,7 @@ async def open_session(
     on_sign: OnSign | None = None,
     on_link: OnLink | None = None,
     on_keys_low: OnKeysLow | None = None,
+    on_undecryptable: OnUndecryptable | None = None,
     client: str = NAME,
     longest_pause_s: float = backoff.MOST_S,
 ) -> AsyncGenerator[Session]:
@@ -90,6 +93,7 @@ async def open_session(
     :param on_sign: called with each `typing` push, and each `presence` push of a watched user.
     :param on_link: called with False when the connection is lost, and with True when the session is online again.
     :param on_keys_low: called with the kinds of one-time keys of which this device should upload more, more than once.
+    :param on_undecryptable: called when a device cannot decrypt a message that this one has written, more than once.
     :param client: name and version of the program, for the statistics of the server's operator.
     :param longest_pause_s: between attempts to connect, unless the server asks for a longer one.
     """
@@ -101,6 +105,7 @@ async def open_session(
         on_sign,
         on_link=on_link,
         on_keys_low=on_keys_low,
+        on_undecryptable=on_undecryptable,
         client=client,
         longest_pause_s=longest_pause_s,
     )
@@ -129,6 +134,7 @@ class Session:
         *,
         on_link: OnLink | None = None,
         on_keys_low: OnKeysLow | None = None,
+        on_undecryptable: OnUndecryptable | None = None,
         client: str = NAME,
         longest_pause_s: float = backoff.MOST_S,
     ) -> None:
@@ -146,6 +152,7 @@ class Session:
         )
         self._on_link = on_link
         self._on_keys_low = on_keys_low
+        self._on_undecryptable = on_undecryptable
         self._send_order = SendOrder()
         self._was_lost = False
         self._is_leaving = False
@@ -502,6 +509,9 @@ class Session:
             case KeysLow():
                 if self._on_keys_low is not None:
                     self._on_keys_low(push.kinds)
+            case Undecryptable():
+                if self._on_undecryptable is not None:
+                    self._on_undecryptable(push)
             case _:
                 # mypy checks that the mailbox holds each push that has no case above.
                 held: HeldPush = push

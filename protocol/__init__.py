@@ -18,6 +18,7 @@ server, the client and the tests share one implementation.
 | `limits` | every bound, with its unit and its reason |
 | `features` | the names of everything that a server can do beyond the basics |
 | `envelopes` | rules for all envelopes of a frame together |
+| `undecryptable` | why a device could not decrypt a message |
 | `uploaded_keys` | rules for all keys of a frame together |
 | `ids` | UUIDs of version 7 |
 """

@@ -86,7 +86,9 @@ ERRORS: Final[dict[ErrorCode, ErrorInfo]] = {
     ),
     ErrorCode.UNKNOWN_MESSAGE: ErrorInfo("The message does not exist, or you may not see it.", False),
     ErrorCode.NOT_THE_SENDER: ErrorInfo(
-        "Only its sender may edit a message, or delete it for everyone; an administrator may delete it, too.", False
+        "Only its sender may edit a message, or delete it for everyone (an administrator may delete it, too); only the"
+        " device that wrote it may add envelopes.",
+        False,
     ),
     ErrorCode.MESSAGE_DELETED: ErrorInfo("The message was deleted; there is nothing to edit.", False),
     ErrorCode.REVISION_CONFLICT: ErrorInfo(

@@ -61,6 +61,9 @@ FEATURES: Final[dict[str, str]] = {
     "stays": "`since_seq`, `former`, `left_seq`: the recipients of a message",
     "temp_id": "`temp_id` in `message`",
     "typing": "`set_typing`, `typing`",
+    "undecryptable": (
+        "`add_envelopes`, `report_undecryptable`, `undecryptable`, `reason`: messages that heal in their place (19.17)"
+    ),
     "unread": "`uncounted_seqs`: messages that do not count as unread",
 }
 """Name -> its frames and fields."""

@@ -34,6 +34,7 @@ from protocol.frames import (
     Ticket,
     Tombstone,
     Type,
+    Undecryptable,
     name_of,
 )
 
@@ -151,6 +152,7 @@ _kind: Final = _visible(limits.MAX_KEY_KIND_BYTES)
 _one_time_key: Final = _row(
     "[kind, number, key]", _kind, _uint(limits.MAX_SEQ, least=1), _bytes(1, limits.MAX_ONE_TIME_KEY_BYTES)
 )
+_reason: Final = _visible(limits.MAX_REASON_BYTES)
 _envelope: Final = _row("[device, envelope]", _id, _bytes(1, limits.MAX_ENVELOPE_BYTES))
 _file: Final = _row(
     "[size_bytes, media_type, part_digests, thumbnail]",
@@ -375,6 +377,7 @@ CHECKS: Final[dict[Key, Check]] = {
     Key.WANTS_DEVICES: _bool,
     Key.UNKNOWN_DEVICES: _array(limits.MAX_ENVELOPES, _id),
     Key.CHANGED_SINCE: _seq,
+    Key.REASON: _reason,
     Key.ENVELOPE: _bytes(1, limits.MAX_ENVELOPE_BYTES),
 }
 
@@ -420,7 +423,6 @@ OPTIONAL: Final = frozenset(
         Key.QUIET_COUNT,
         Key.QUIET_COUNTS,
         Key.WANTS_DEVICES,
-        Key.ENVELOPES,
         Key.HAS_ENVELOPES,
         Key.FOLLOWS,
         Key.CONTROL_SEQ,
@@ -439,8 +441,8 @@ OPTIONAL_IN: Final[dict[type[Record], frozenset[Key]]] = {
     Error: frozenset({Key.RETRY_AFTER_MS, Key.MORE, Key.DEVICES_VERSION, Key.DEVICES, Key.CHANGED_USERS}),
     Messages: frozenset({Key.FIRST_SEQ, Key.DOWNLOADS}),
     Message: frozenset({Key.TEMP_ID, Key.DEVICE, Key.REVISION, Key.EDITED, Key.ATTACHMENTS}),
-    Send: frozenset({Key.ATTACHMENTS, Key.DEVICES_VERSION, Key.KINDS}),
-    Edit: frozenset({Key.ATTACHMENTS, Key.DEVICES_VERSION, Key.KINDS}),
+    Send: frozenset({Key.ATTACHMENTS, Key.DEVICES_VERSION, Key.ENVELOPES, Key.KINDS}),
+    Edit: frozenset({Key.ATTACHMENTS, Key.DEVICES_VERSION, Key.ENVELOPES, Key.KINDS}),
     Sent: frozenset({Key.DEVICE}),
     Receipts: frozenset({Key.DEVICE}),
     Conversation: frozenset({Key.PARTICIPANTS, Key.DEVICES_VERSION}),
@@ -450,6 +452,7 @@ OPTIONAL_IN: Final[dict[type[Record], frozenset[Key]]] = {
     PutKeys: frozenset({Key.IDENTITY, Key.KEY_HISTORY}),
     HeldKeys: frozenset({Key.IDENTITY}),
     Devices: frozenset({Key.DEVICE, Key.KINDS}),
+    Undecryptable: frozenset({Key.REVISION}),
 }
 """Fields that only these frames may leave out."""
 

@@ -135,6 +135,22 @@ MAX_GROUP_STATE_BYTES: Final = 1024 * 1024
 """The state of a group, with MLS a GroupInfo with its tree: 300 B for each device and as much for nodes above, so some
 2,000 devices. A Welcome of 250 devices or more leaves the tree to it."""
 
+MAX_REASON_BYTES: Final = 32
+"""A name of why a message could not be decrypted."""
+
+MAX_REPORTS: Final = 5
+"""How often a device may report that it cannot decrypt a message: each time the sender's device encrypts again."""
+
+MAX_OPEN_REPORTS: Final = 200
+"""Messages that a device has reported and that are not healed: two pages of history. One lost session key takes many
+messages with it, but heals all of them."""
+
+REPORT_DAYS: Final = 14
+"""A report is told for this time. A device that was off for longer would have lost keys that it needs to answer."""
+
+MAX_TOLD_REPORTS: Final = 100
+"""Reports that a device is told with its welcome, the latest ones."""
+
 FEW_KEYS: Final = 20
 """With fewer one-time keys of a kind than this the device is told that it should upload more."""
 
@@ -408,6 +424,18 @@ ENVELOPE_PARTS_PER_MESSAGE: Final = Limit(
     f"{MAX_ENVELOPE_PARTS} edits whose envelopes are kept, for devices that later ones do not name",
     "error `quota_exceeded`",
 )
+REPORTS_PER_MESSAGE: Final = Limit(
+    "reports_per_message",
+    MAX_REPORTS,
+    f"{MAX_REPORTS} reports of a device that it cannot decrypt a message, each after the one before was answered",
+    "error `quota_exceeded`",
+)
+OPEN_REPORTS_PER_DEVICE: Final = Limit(
+    "open_reports_per_device",
+    MAX_OPEN_REPORTS,
+    f"{MAX_OPEN_REPORTS} messages that a device has reported and that are not healed",
+    "error `quota_exceeded`",
+)
 OPEN_UPLOADS_PER_USER: Final = Limit(
     "open_uploads_per_user",
     MAX_OPEN_UPLOADS,
@@ -437,6 +465,8 @@ NAMED: Final = (
     AVATAR_BYTES,
     KEY_KINDS_PER_DEVICE,
     ENVELOPE_PARTS_PER_MESSAGE,
+    REPORTS_PER_MESSAGE,
+    OPEN_REPORTS_PER_DEVICE,
     OPEN_UPLOADS_PER_USER,
 )
 
@@ -481,6 +511,7 @@ SIZES: Final = (
     Size("page_entries", MAX_COUNT, "messages or conversations of a page: `count`"),
     Size("participants", MAX_PARTICIPANTS, "participants of a conversation"),
     Size("receipts_participants", MAX_SHOWN, "participants up to whom receipts are told one by one (5.8)"),
+    Size("report_days", REPORT_DAYS, "days for which an `undecryptable` is told (19.18)"),
     Size("temp_id_days", TEMP_ID_DAYS, "days for which a `temp_id` that holds a time is remembered (4.2)"),
     Size("thumbnail_bytes", MAX_THUMBNAIL_BYTES, "bytes of `thumbnail`"),
     Size("thumbnail_file_bytes", MAX_THUMBNAIL_FILE_BYTES, "bytes of a thumbnail in the object store (18.3)"),

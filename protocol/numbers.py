@@ -146,6 +146,7 @@ class Key(IntEnum):
     WANTS_DEVICES = 137
     UNKNOWN_DEVICES = 138
     CHANGED_SINCE = 139
+    REASON = 140
     # The greatest key, so that it comes last: the bytes before it are the same for all devices.
     ENVELOPE = 239
 
@@ -176,6 +177,8 @@ class Type(IntEnum):
     PUT_KEYS = 25
     DEVICES = 26
     KEY_STATUS = 27
+    ADD_ENVELOPES = 28
+    REPORT_UNDECRYPTABLE = 29
     ERROR = 64
     WELCOME = 65
     SENT = 66
@@ -208,5 +211,6 @@ class Type(IntEnum):
     PROFILE = 141
     KEYS_LOW = 142
     DEVICES_CHANGED = 143
+    UNDECRYPTABLE = 144
     OWN_SETTINGS = 148
     CONTACT = 149

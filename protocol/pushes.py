@@ -388,6 +388,25 @@ class KeysLow(Struct, frozen=True):
     kinds: list[str]
 
 
+class Undecryptable(Struct, frozen=True, gc=False):
+    """Push: a device cannot decrypt a message that this device has written, or that a device of the same user has which
+    has ended by now. It comes again with each welcome until the message is healed.
+
+    :ivar user: of the device.
+    :ivar device: the device that asks for an envelope.
+    :ivar revision: of the message; None for 0.
+    :ivar reason: one of `undecryptable.REASONS`, or of a later version.
+    """
+
+    TYPE: ClassVar = Type.UNDECRYPTABLE
+    conversation: bytes
+    seq: int
+    user: bytes
+    device: bytes
+    revision: int | None
+    reason: str
+
+
 Push: TypeAlias = (
     Message
     | Tombstone
@@ -405,6 +424,7 @@ Push: TypeAlias = (
     | Profile
     | KeysLow
     | DevicesChanged
+    | Undecryptable
     | OwnSettings
     | Contact
 )

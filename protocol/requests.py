@@ -324,6 +324,38 @@ class Devices(Struct, frozen=True):
     kinds: list[str] | None = None
 
 
+class AddEnvelopes(Struct, frozen=True, gc=False):
+    """Further envelopes for a message that this device has written, for devices that lack theirs or cannot decrypt it.
+    Answered by `Done`; doing it again changes nothing. The message itself stays as it is.
+
+    :ivar revision: of the message, 0 if it was never edited; if it has another one, the error is `revision_conflict`.
+    :ivar envelopes: as in `Send`; they take the place of those that these devices have.
+    """
+
+    TYPE: ClassVar = Type.ADD_ENVELOPES
+    request: int
+    conversation: bytes
+    seq: int
+    revision: int
+    envelopes: list[Envelope]
+
+
+class ReportUndecryptable(Struct, frozen=True, gc=False):
+    """This device cannot decrypt a message: the device that wrote it is told, by `Undecryptable`. Answered by `Done`,
+    after the commit; doing it again changes nothing.
+
+    :ivar revision: of the message, 0 if it was never edited; if it has another one, the error is `revision_conflict`.
+    :ivar reason: one of `undecryptable.REASONS`.
+    """
+
+    TYPE: ClassVar = Type.REPORT_UNDECRYPTABLE
+    request: int
+    conversation: bytes
+    seq: int
+    revision: int
+    reason: str
+
+
 class KeyStatus(Struct, frozen=True, gc=False):
     """Ask what the server holds of this device. Answered by `Keys`."""
 
@@ -339,7 +371,20 @@ TransferRequest: TypeAlias = Upload | Parts | Complete | Download | Abort
 object store that is slow holds up no other requests."""
 
 QueuedRequest: TypeAlias = (
-    Edit | Delete | SetTyping | Watch | Sync | History | List | Refresh | Status | PutKeys | Devices | KeyStatus
+    Edit
+    | Delete
+    | SetTyping
+    | Watch
+    | Sync
+    | History
+    | List
+    | Refresh
+    | Status
+    | PutKeys
+    | Devices
+    | KeyStatus
+    | AddEnvelopes
+    | ReportUndecryptable
 )
 """The requests that wait in a queue of the connection, and are served one after the other (`SPEC.md`, 10.3)."""
 

@@ -32,6 +32,7 @@ Query modules, a function for each query of the `.sql` file of the same name:
 | `participant_lists` | lists of participants, kept in memory |
 | `list_pages`, `history_pages` | first pages with their versions, and what a page that is kept lacks |
 | `envelopes`, `group_states` | bytes that a message has for each of some devices; the state of a group's cryptography |
+| `undecryptable` | messages that devices cannot decrypt, and the envelopes by which they heal |
 | `messages`, `revisions`, `marks` | sending and history; edits and deletions; marks of what was delivered and read |
 | `sync` | changes for a user since a cursor |
 | `retention`, `orphans` | messages whose time has come; attachments and objects that nothing refers to |

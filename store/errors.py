@@ -258,7 +258,7 @@ class UnknownMessage(Refused):
 
 
 class NotTheSender(Refused):
-    """The message is another user's."""
+    """The message is another user's; or another device wrote it, and the request is for that device alone."""
 
 
 class MessageDeleted(Refused):
@@ -368,6 +368,14 @@ class ControlConflict(Refused):
 
 class TooManyParts(Refused):
     """The message has as many edits with envelopes as it may: `limits.MAX_ENVELOPE_PARTS`."""
+
+
+class OwnMessage(Refused):
+    """The device that reports the message wrote it, and gets no envelope of it."""
+
+
+class NoIdentity(Refused):
+    """The device has published no identity, so no other device can encrypt for it."""
 
 
 class BadUpload(Refused):

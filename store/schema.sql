@@ -610,6 +610,50 @@ create table envelopes (
 -- Ciphertext does not compress, and a device's part of it is read without the rest.
 create index envelopes_created on envelopes (created);
 
+-- Messages that devices cannot decrypt: the devices that wrote them are told, until they add envelopes (add_envelopes), for
+-- some days. Without foreign keys, as messages.
+create table undecryptable (
+    conversation_id uuid not null,
+    seq bigint not null,
+    -- The device that cannot decrypt it.
+    device_id uuid not null,
+    -- The sender of the message.
+    sender_id uuid not null,
+    -- The revision of the message; the report is void once it has another one.
+    revision int not null,
+    reason text not null,
+    -- How often the device has reported the message, each time after it was healed or edited.
+    tries int not null default 1,
+    -- The device has been given an envelope since.
+    is_healed boolean not null default false,
+    at timestamptz not null default clock_timestamp(),
+    constraint undecryptable_pkey primary key (conversation_id, seq, device_id),
+    constraint undecryptable_reason_check check (length(reason) >= 1 and length(reason) <= 32)
+) with (fillfactor=85);
+create index undecryptable_at on undecryptable (at);
+create index undecryptable_device on undecryptable (device_id) where not is_healed;
+create index undecryptable_sender on undecryptable (sender_id, at) where not is_healed;
+
+-- Reports that still hold: the message has that revision, and the device takes part. told_device: the device that wrote the
+-- message; null if that has ended or is not known, and all others of the sender's are told.
+create view open_reports as
+ select u.conversation_id,
+    u.seq,
+    r.user_id,
+    u.device_id,
+    u.revision,
+    u.reason,
+    u.sender_id,
+    w.id as told_device,
+    u.at
+   from undecryptable u
+     join messages m on m.conversation_id = u.conversation_id and m.seq = u.seq and m.revision = u.revision and m.deleted is null
+     join devices r on r.id = u.device_id and r.identity is not null
+     join participants p on p.conversation_id = u.conversation_id and p.user_id = r.user_id
+     join participants s on s.conversation_id = u.conversation_id and s.user_id = u.sender_id
+     left join devices w on w.id = m.device_id and w.identity is not null
+  where not u.is_healed;
+
 -- Messages that were edited, or deleted for everyone: the transaction and the time of the last change.
 create table revisions (
     conversation_id uuid not null,
@@ -1214,6 +1258,11 @@ create table migrations (
 -- add_direct(p_conversation uuid, p_user uuid, p_other uuid, p_limit int, out outcome text, out conversation uuid, out
 --     wait_s float8) returns record
 
+-- Gives devices envelopes for a message that was sent before: it stays as it is, but for its envelopes.
+-- add_envelopes(p_user uuid, p_device uuid, p_conversation uuid, p_seq bigint, p_revision bigint, p_envelopes bytea,
+--     p_devices uuid[], p_ends bigint[], p_parts int, out outcome text, out message messages, out participant_ids
+--     uuid[], out envelope_devices uuid[], out envelope_bodies bytea[], out refused_for uuid[]) returns record
+
 -- A group with its first participants.
 -- add_group(p_conversation uuid, p_name text, p_users uuid[], p_admin uuid, p_limit int, p_places int, out outcome
 --     text, out refused uuid[], out wait_s float8) returns record
@@ -1592,6 +1641,10 @@ create table migrations (
 -- Gives a device a new token, for one that it shows.
 -- renew_token(p_device uuid, p_family_hash bytea, p_token_hash bytea, p_new_hash bytea, p_lifetime_s float8,
 --     p_overlap_s float8, p_most int, out state text, out expires bigint, out at bigint) returns record
+
+-- Notes that a device cannot decrypt a message, for the device that wrote it (told_reports in undecryptable.sql).
+-- report_undecryptable(p_user uuid, p_device uuid, p_conversation uuid, p_seq bigint, p_revision bigint, p_reason text,
+--     p_most int, p_most_open int, p_days int) returns text
 
 -- The number of requests whose first message that is not quiet a user has not read.
 -- requests_waiting(p_user uuid) returns bigint

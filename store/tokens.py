@@ -32,7 +32,7 @@ _sql = sql.load("tokens")
 _DEVICE_BY_TOKEN: Final = Statement(_sql.device_by_token, {"family_hash": BYTEA, "token_hash": BYTEA})
 
 _GREETED_DEVICE: Final = Statement(
-    f"select d.*, array({_sql.low_kinds}) from ({_sql.device_by_token}) d",  # noqa: S608  (ours)
+    f"select d.*, array({_sql.low_kinds}), exists ({_sql.has_reports}) from ({_sql.device_by_token}) d",  # noqa: S608  (ours)
     {"family_hash": BYTEA, "token_hash": BYTEA},
     label="tokens.greeted_device",
 )
@@ -84,13 +84,25 @@ async def device_by_token(pool: Pool, token: str) -> Identity:
     return await admitted(pool, token, *rows[0])
 
 
-async def greeted_device(pool: Pool, token: str) -> tuple[Identity, list[str]]:
-    """As `device_by_token`, with the kinds of one-time keys that the device is low on (`store.keys`)."""
+class GreetedDevice(Struct, frozen=True, gc=False):
+    """The owner of a token, and what the device is told with its welcome.
+
+    :ivar low_kinds: of one-time keys that the device is low on (`store.keys`).
+    :ivar has_reports: devices cannot decrypt messages of the user (`store.undecryptable`).
+    """
+
+    identity: Identity
+    low_kinds: list[str]
+    has_reports: bool
+
+
+async def greeted_device(pool: Pool, token: str) -> GreetedDevice:
+    """As `device_by_token`, with what the device is told with its welcome."""
     rows = await pool.read(_GREETED_DEVICE, hashes(token))
     if not rows:
         raise TokenUnknown
-    *device, low_kinds = rows[0]
-    return await admitted(pool, token, *device), low_kinds
+    *device, low_kinds, has_reports = rows[0]
+    return GreetedDevice(await admitted(pool, token, *device), low_kinds, has_reports)
 
 
 async def device_known_by(pool: Pool, token: str) -> tuple[bytes, bytes] | None:

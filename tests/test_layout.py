@@ -51,6 +51,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "consent": "requests of strangers",
         "device_sets": "changed device sets, live and as the refusal of a send",
         "control_chain": "the chain of control messages, over several nodes and cut connections",
+        "undecryptable": "messages that a device cannot decrypt, and how they heal",
         "envelopes": "bytes of messages for single devices, by every way in which a device meets a message",
         "full_redis": "Redis without memory",
         "key_fail_over": "keys while Postgres fails over",

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from client.e2ee import KEYS, SEALED, given_keys, known, own_keys, reading, writing
 from client.e2ee.contents import CONTENT, Plaintext, encode_content
 from client.e2ee.own_keys import KeyUpload
-from client.e2ee.ratchets import Ratchets, Undecryptable
+from client.e2ee.ratchets import CannotDecrypt, Ratchets
 from client.e2ee.reading import UnreadableMessage
 from client.e2ee.records import (
     DeviceSet,
@@ -99,7 +99,7 @@ class Keyring:
         try:
             with tx.part():
                 reading.take_keys(tx, self._ratchets, own, message, self._clock())
-        except Undecryptable:
+        except CannotDecrypt:
             if message.device is not None:
                 reading.distrust_sessions(tx, message.device, self._clock())
         except Malformed:

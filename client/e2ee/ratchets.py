@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 
-class Undecryptable(Exception):
+class CannotDecrypt(Exception):
     """The bytes are not what the sender has encrypted for this state: the state stays as it was."""
 
 
-class TooEarly(Undecryptable):
+class TooEarly(CannotDecrypt):
     """The sender has encrypted it before the key that this reader has."""
 
 
@@ -51,14 +51,14 @@ class Ratchets(Protocol):
     def begin(self, account: bytes, curve_key: bytes, one_time_key: bytes) -> bytes:
         """A session to the device with these public keys.
 
-        :raises Undecryptable: if they are no keys.
+        :raises CannotDecrypt: if they are no keys.
         """
 
     def accept(self, account: bytes, curve_key: bytes, message: OlmMessage) -> tuple[bytes, bytes, bytes]:
         """The session that another device has begun: account, session, plaintext. A one-time key is used up by it.
 
         :param curve_key: of the device that must have begun it.
-        :raises Undecryptable: if that device has not, or the one-time key is gone.
+        :raises CannotDecrypt: if that device has not, or the one-time key is gone.
         """
 
     def has_begun(self, session: bytes, message: OlmMessage) -> bool:
@@ -70,7 +70,7 @@ class Ratchets(Protocol):
     def decrypt(self, session: bytes, message: OlmMessage) -> tuple[bytes, bytes]:
         """Decrypt from the other end of a session.
 
-        :raises Undecryptable: if it is not from there, or has come before.
+        :raises CannotDecrypt: if it is not from there, or has come before.
         """
 
     def new_sender(self) -> tuple[bytes, str]:
@@ -85,12 +85,12 @@ class Ratchets(Protocol):
     def new_reader(self, key: bytes) -> tuple[bytes, str, int]:
         """The reader's end, the name of the ratchet, and the first index that it decrypts.
 
-        :raises Undecryptable: if that is no key.
+        :raises CannotDecrypt: if that is no key.
         """
 
     def decrypt_as_reader(self, reader: bytes, ciphertext: bytes) -> tuple[bytes, int]:
         """The plaintext and its index. The state stays as it is.
 
         :raises TooEarly: if it is from before the first index.
-        :raises Undecryptable: if the sender's ratchet has not made it.
+        :raises CannotDecrypt: if the sender's ratchet has not made it.
         """

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from client.e2ee import KEYS, SEALED
 from client.e2ee.contents import CONTENT, NotContent, Plaintext, decode_content
 from client.e2ee.known import take_sender
-from client.e2ee.ratchets import OlmMessage, Ratchets, TooEarly, Undecryptable
+from client.e2ee.ratchets import CannotDecrypt, OlmMessage, Ratchets, TooEarly
 from client.e2ee.records import (
     MAX_SESSIONS,
     NotForUs,
@@ -63,7 +63,7 @@ def take_keys(tx: Transaction, ratchets: Ratchets, own: OwnDevice, message: Mess
     A key message brings a key before its contents. A content has one if its sender gives a key again.
 
     :param now: in seconds since 1970.
-    :raises Malformed, Undecryptable: if there is no key in it, though there should be; the vault stays as it was.
+    :raises Malformed, CannotDecrypt: if there is no key in it, though there should be; the vault stays as it was.
     """
     brings_keys = is_key_message(message)
     content = decode(message.content, KeyContent) if brings_keys else decode(message.content, SealedContent)
@@ -113,13 +113,13 @@ def _decrypt(
             continue
         try:
             state, plaintext = ratchets.decrypt(session, olm)
-        except Undecryptable:
+        except CannotDecrypt:
             continue
         others = sessions[:number] + sessions[number + 1 :]
         tx.put(OlmSessions(identity, [state, *others]), device)
         return plaintext
     if olm.kind != 0:
-        raise Undecryptable("no session with the device decrypts this")
+        raise CannotDecrypt("no session with the device decrypts this")
     own = tx.get(OwnDevice)
     assert own is not None
     account, state, plaintext = ratchets.accept(own.account, curve_key, olm)
@@ -150,7 +150,7 @@ def read(tx: Transaction, ratchets: Ratchets, message: Message) -> Plaintext | U
         return _open(tx, ratchets, message, kept)
     except TooEarly:
         return UnreadableMessage("before")
-    except (Malformed, Undecryptable):
+    except (Malformed, CannotDecrypt):
         return UnreadableMessage("broken")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import vodozemac
 
-from client.e2ee.ratchets import OlmMessage, TooEarly, Undecryptable
+from client.e2ee.ratchets import CannotDecrypt, OlmMessage, TooEarly
 
 
 class VodozemacRatchets:
@@ -57,7 +57,7 @@ class VodozemacRatchets:
             key = vodozemac.Curve25519PublicKey.from_bytes(one_time_key)
             return self._pickled(self._account(account).create_outbound_session(identity, key))
         except ValueError as error:
-            raise Undecryptable(str(error)) from None
+            raise CannotDecrypt(str(error)) from None
 
     def accept(self, account: bytes, curve_key: bytes, message: OlmMessage) -> tuple[bytes, bytes, bytes]:
         held = self._account(account)
@@ -65,7 +65,7 @@ class VodozemacRatchets:
             identity = vodozemac.Curve25519PublicKey.from_bytes(curve_key)
             session, plaintext = held.create_inbound_session(identity, _pre_key(message))
         except ValueError as error:
-            raise Undecryptable(str(error)) from None
+            raise CannotDecrypt(str(error)) from None
         return self._pickled(held), self._pickled(session), bytes(plaintext)
 
     def has_begun(self, session: bytes, message: OlmMessage) -> bool:
@@ -84,7 +84,7 @@ class VodozemacRatchets:
         try:
             plaintext = held.decrypt(vodozemac.AnyOlmMessage.from_parts(message.kind, message.body))
         except ValueError as error:
-            raise Undecryptable(str(error)) from None
+            raise CannotDecrypt(str(error)) from None
         return self._pickled(held), bytes(plaintext)
 
     def new_sender(self) -> tuple[bytes, str]:
@@ -103,7 +103,7 @@ class VodozemacRatchets:
         try:
             made = vodozemac.InboundGroupSession(vodozemac.SessionKey(_base64(key)))
         except ValueError as error:
-            raise Undecryptable(str(error)) from None
+            raise CannotDecrypt(str(error)) from None
         return self._pickled(made), made.session_id, made.first_known_index
 
     def decrypt_as_reader(self, reader: bytes, ciphertext: bytes) -> tuple[bytes, int]:
@@ -114,7 +114,7 @@ class VodozemacRatchets:
                 raise TooEarly(f"from before the index {held.first_known_index}")
             opened = held.decrypt(message)
         except ValueError as error:
-            raise Undecryptable(str(error)) from None
+            raise CannotDecrypt(str(error)) from None
         return bytes(opened.plaintext), opened.message_index
 
     def _pickled(

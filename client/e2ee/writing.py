@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from client.e2ee.known import mark_of
 from client.e2ee.own_keys import published_identity
-from client.e2ee.ratchets import Ratchets, Undecryptable
+from client.e2ee.ratchets import CannotDecrypt, Ratchets
 from client.e2ee.reading import reader_name
 from client.e2ee.records import (
     MAX_SESSIONS,
@@ -166,7 +166,7 @@ def begin_sessions(tx: Transaction, ratchets: Ratchets, own: OwnDevice, listed: 
             continue
         try:
             state = ratchets.begin(own.account, identity_of(each.identity).curve_key, key)
-        except Undecryptable:
+        except CannotDecrypt:
             continue
         held = tx.get(OlmSessions, each.device)
         former = held.sessions if held is not None and held.identity == each.identity else []

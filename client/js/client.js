@@ -269,6 +269,7 @@ export class Client extends Events {
     contact: (frame) => this.emit('push', frame),
     keys_low: (frame) => { this.#encryption?.keysLow(); this.emit('push', frame) },
     devices_changed: (frame) => this.#show(frame),
+    undecryptable: (frame) => this.emit('push', frame),
     typing: (frame) => this.emit('push', frame),
     presence: (frame) => this.emit('push', frame),
     cursor: (frame, connection) => { this.#synchronizer.moved(connection, frame); this.changed() }, // 6.5

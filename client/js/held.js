@@ -312,5 +312,6 @@ function supersedes(entry, former) {
   if (former.type === 'tombstone') return false
   if (entry.type === 'tombstone') return true
   const newer = (entry.revision ?? 0) - (former.revision ?? 0)
-  return newer > 0 || (newer === 0 && entry.envelope !== undefined && former.envelope === undefined) // 19.13
+  const isHealed = entry.envelope && !(former.envelope && equal(entry.envelope, former.envelope)) // 19.13, 19.17
+  return newer > 0 || (newer === 0 && Boolean(isHealed))
 }

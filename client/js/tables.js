@@ -10,13 +10,14 @@ export const SUBPROTOCOL = 'alo.v1' // 1.1
 export const TYPES = {
   hello: 1, send: 2, mark_delivered: 3, mark_read: 4, edit: 5, delete: 6, set_typing: 7, watch: 8, sync: 9,
   history: 10, list: 11, refresh: 12, ping: 13, bye: 14, status: 15, upload: 20, parts: 21, complete: 22,
-  download: 23, abort: 24, put_keys: 25, devices: 26, key_status: 27,
+  download: 23, abort: 24, put_keys: 25, devices: 26, key_status: 27, add_envelopes: 28,
+  report_undecryptable: 29,
   error: 64, welcome: 65, sent: 66, done: 67, revised: 68, synced: 69, messages: 70, conversations: 71, pong: 72,
   refreshed: 73, statuses: 74, tickets: 75, part_requests: 76, downloads: 77,
   keys: 78, device_list: 79,
   message: 128, tombstone: 129, conversation: 130, typing: 131, presence: 132, lag: 133, receipts: 134, cursor: 135,
   move: 136, receipt_counts: 137, participants: 138, departed: 139, settings: 140, profile: 141, keys_low: 142,
-  devices_changed: 143, own_settings: 148, contact: 149,
+  devices_changed: 143, undecryptable: 144, own_settings: 148, contact: 149,
 }
 
 // 2.1
@@ -38,6 +39,7 @@ export const KEYS = {
   participant_count: 98, is_request: 99, asked_by: 100, messages_from: 101, groups_from: 102, client: 105,
   features: 106, limits: 107, since_seq: 110, uncounted_seqs: 111, actor: 112, former: 113, left_seq: 114, avatar: 115, is_avatar: 116, quiet_count: 117,
   quiet_counts: 118, changed_users: 136, wants_devices: 137, unknown_devices: 138, changed_since: 139,
+  reason: 140,
   envelope: 239,
 }
 

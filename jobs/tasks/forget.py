@@ -1,9 +1,9 @@
 """The tasks `forget`, `expired_tokens` and `old_security_events` delete what nothing needs.
 
-These are idempotency keys so old that retries are refused, envelopes of old messages, changes so old that a cursor from
-before them is refused,
-names of deleted users that others may take, invitations that have expired, jobs that died long ago, counts of mails
-and of claims before their window, tokens that ended long ago, and security events older than the deployment keeps them.
+These are idempotency keys so old that retries are refused, envelopes of old messages, reports that messages could not
+be decrypted, changes so old that a cursor from before them is refused, names of deleted users that others may take,
+invitations that have expired, jobs that died long ago, counts of mails and of claims before their window, tokens that
+ended long ago, and security events older than the deployment keeps them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from store.postgres.pool import Pool
 from store.revisions import forget_revisions
 from store.security_events import forget_events
 from store.tokens import forget_tokens
+from store.undecryptable import forget_reports
 
 BATCH: Final = 2000
 """Keys in one transaction: some 20 ms."""
@@ -49,8 +50,8 @@ class Forgetting:
         self._events_days = events_days
 
     async def forget(self, job: Job) -> None:
-        """Delete old keys, envelopes, changes, names, invitations, dead jobs, counts of mails and of claims, and the
-        identities of expired devices, until none are left or the time is over."""
+        """Delete old keys, envelopes, reports, changes, names, invitations, dead jobs, counts of mails and of claims,
+        and the identities of expired devices, until none are left or the time is over."""
         await in_batches(job, self._forget_some, "rows checked")
 
     async def expired_tokens(self, job: Job) -> None:
@@ -66,6 +67,7 @@ class Forgetting:
             await forget_temp_ids(self._pool, limit=BATCH)
             + await forget_revisions(self._pool, limit=BATCH)
             + await forget_envelopes(self._pool, limit=ENVELOPES)
+            + await forget_reports(self._pool, limit=BATCH)
             + await forget_resets(self._pool, limit=BATCH)
             + await forget_usernames(self._pool, limit=BATCH)
             + await forget_invitations(self._pool, limit=BATCH)

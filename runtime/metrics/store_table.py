@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from protocol.undecryptable import REASONS
 from runtime.metrics.metric import EACH, SOCKET, Metric
 
 _STATEMENT: Final = {"statement": "file and name of a query in `store/sql/`, or `unnamed`"}
@@ -92,6 +93,16 @@ KEYS: Final = (
         _CLAIMING,
     ),
     Metric("alo_keys_low_told_total", "counter", "Times that a connected device was told so.", SOCKET),
+    Metric(
+        "alo_undecryptable_total",
+        "counter",
+        "Messages that a device has reported as undecryptable. A few belong to devices that were away for long; many of"
+        " one reason show a fault of a client.",
+        SOCKET,
+        {"reason": "the reason that the device gave: " + ", ".join(f"`{reason}`" for reason in REASONS)},
+    ),
+    Metric("alo_undecryptable_told_total", "counter", "Times that a connected device was told so.", SOCKET),
+    Metric("alo_messages_healed_total", "counter", "Requests that have added envelopes to a message.", SOCKET),
 )
 
 OBJECTS: Final = (

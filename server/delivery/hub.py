@@ -61,6 +61,7 @@ class HubConnection(Protocol):
     outbox: Outbox
     registered_at: float
     low_told: int
+    number: int
 
     def close(self, code: CloseCode, detail: str) -> None: ...
 

@@ -12,6 +12,7 @@ one. A request without a handler is a type error.
 | `requests` | a handler for each request that needs a look-up |
 | `transfers` | requests about files in the object store |
 | `keys` | requests about the keys of devices |
+| `healing` | messages that devices cannot decrypt: reports, the devices that are told, further envelopes |
 | `sends` | `send`, in group commits |
 | `marks` | `mark_delivered` and `mark_read`, in batches; their receipts |
 | `replies` | error replies |

@@ -28,6 +28,7 @@ from protocol.envelopes import fault_of
 from protocol.errors import RemoteProtocolError, RequestError
 from protocol.frames import (
     Abort,
+    AddEnvelopes,
     Bye,
     Complete,
     Delete,
@@ -48,6 +49,7 @@ from protocol.frames import (
     Pong,
     PutKeys,
     Refresh,
+    ReportUndecryptable,
     Request,
     Send,
     SetTyping,
@@ -80,7 +82,7 @@ from store.errors import (
     TokenUnknown,
     Unavailable,
 )
-from store.tokens import Identity
+from store.tokens import GreetedDevice
 
 log = structlog.get_logger(__name__)
 
@@ -111,11 +113,13 @@ class Gateway(Protocol):
     def admit(self, connection: Connection) -> bytes | None:
         """Count the connection for its address; None, or the refusal to write if the address has too many."""
 
-    async def identify(self, connection: Connection, token: str) -> tuple[Identity, list[str]]:
-        """The user and device that own this token, and the kinds of one-time keys that the device is low on. From here
-        on the connection occupies a place in the admission, until its first sync is queued or `ADMISSION_S` has passed.
-        Raises TokenUnknown, TokenExpired, DeviceRevoked, TokenReused, AccountSuspended, or a different
-        StoreError."""
+    async def identify(self, connection: Connection, token: str) -> GreetedDevice:
+        """The user and device that own this token, and what the device is told with its welcome. From here on the
+        connection occupies a place in the admission, until its first sync is queued or `ADMISSION_S` has passed. Raises
+        TokenUnknown, TokenExpired, DeviceRevoked, TokenReused, AccountSuspended, or a different StoreError."""
+
+    async def reports_for(self, connection: Connection) -> list[bytes]:
+        """The frames about messages that the device is to heal. Without them, if Postgres fails: it is told later."""
 
     def has_room(self, user: bytes) -> bool:
         """Whether the user may have one more connection here."""
@@ -480,6 +484,7 @@ class Connection:
                     self._start_soon(self._greet, frame)
                 case (
                     Abort()
+                    | AddEnvelopes()
                     | Complete()
                     | Delete()
                     | Devices()
@@ -491,6 +496,7 @@ class Connection:
                     | Parts()
                     | PutKeys()
                     | Refresh()
+                    | ReportUndecryptable()
                     | SetTyping()
                     | Status()
                     | Sync()
@@ -545,7 +551,7 @@ class Connection:
 
         :raises RequestError: if there is something wrong with them.
         """
-        if isinstance(frame, (Send, Edit)) and frame.envelopes is not None:
+        if isinstance(frame, (Send, Edit, AddEnvelopes)) and frame.envelopes is not None:
             self.budget.charge(self.heard_at, limits.COST_OF_ENVELOPE * len(frame.envelopes))
             fault = fault_of(frame.envelopes, self.device)
             if fault is not None:
@@ -616,7 +622,8 @@ class Connection:
             self.close(CloseCode.UNSUPPORTED_VERSION, detail)
             return
         try:
-            identity, low_kinds = await self._gateway.identify(self, hello.token)
+            greeted = await self._gateway.identify(self, hello.token)
+            identity = greeted.identity
             if not self._gateway.has_room(identity.user):
                 limit = limits.CONNECTIONS_PER_USER
                 self.close(CloseCode.TOO_MANY_CONNECTIONS, f"limit {limit.name}: {limit.value}")
@@ -656,11 +663,19 @@ class Connection:
             int(limits.KEEP_ALIVE_S * 1000),
         )
         self.outbox.release(with_fields(encode(welcome), self._gateway.told))
-        if low_kinds:
-            self.outbox.offer(encode(KeysLow(low_kinds)))
-            self.outbox.flush()
         self.client = self._gateway.count_client(self, hello.client)
         log.debug("welcomed", client=hello.client, version=version)
+        await self._go_on(hello, greeted)
+
+    async def _go_on(self, hello: Hello, greeted: GreetedDevice) -> None:
+        """What follows the welcome: whatever the device has to know at once, and the news since its cursor."""
+        if greeted.low_kinds:
+            self.outbox.offer(encode(KeysLow(greeted.low_kinds)))
+            self.outbox.flush()
+        if greeted.has_reports:
+            for frame in await self._gateway.reports_for(self):
+                self.outbox.offer(frame)
+            self.outbox.flush()
         if hello.cursor is not None:
             # The hello has had its reply; its sync counts as a request in flight of this connection.
             self.in_flight += 1

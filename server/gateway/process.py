@@ -45,6 +45,7 @@ from server.gateway.connection import Connection, LookUpRequest
 from server.gateway.delivery_hops import DeliveryHops
 from server.gateway.delivery_times import DeliveryTimes
 from server.gateway.description import describe
+from server.gateway.healing import HealingHandler, OpenReports
 from server.gateway.keys import KeyHandler
 from server.gateway.last_seen import LastSeen
 from server.gateway.low_keys import LowKeys
@@ -84,7 +85,7 @@ from store.redis.directory import NODE_BYTES
 from store.redis.entries import AddressedPush
 from store.redis.eviction import check_keeps_all, wait_keeps_all
 from store.redis.questions import NodeState
-from store.tokens import Identity, greeted_device
+from store.tokens import GreetedDevice, greeted_device
 from store.transfers import Transfers
 
 if TYPE_CHECKING:
@@ -205,6 +206,7 @@ class SocketGateway:
         self._participants = ParticipantsCache()
         self.node.cursor_advance.when_history_changes(self._participants.forget)
         self._keys = KeyHandler(self.pool, self.node.broadcast)
+        self._healing = HealingHandler(self.pool)
         self._sends = Sends(
             self.pool,
             self._participants,
@@ -223,10 +225,12 @@ class SocketGateway:
             self.node.presence,
             TransferHandler(self.transfers),
             self._keys,
+            self._healing,
             token_lifetime_s=config.token_lifetime_s,
         )
         self._revocations = Revocations(self.pool, self.hub, self.node.broadcast)
         self._low_keys = LowKeys(self.pool, self.hub)
+        self._open_reports = OpenReports(self.pool, self.hub)
         self._keep_alive = KeepAlive()
         self._addresses: ConnectionCounts[str] = ConnectionCounts(config.max_address_connections)
         factor = config.rate_limit_factor
@@ -277,6 +281,7 @@ class SocketGateway:
                 services.start_soon(self._keep_alive.run)
                 services.start_soon(self._revocations.run)
                 services.start_soon(self._low_keys.run)
+                services.start_soon(self._open_reports.run)
                 if self._traces is not None:
                     services.start_soon(self._traces.run)
                 services.start_soon(self._admission.run)
@@ -442,9 +447,12 @@ class SocketGateway:
         connection.counted_as = key
         return None
 
-    async def identify(self, connection: Connection, token: str) -> tuple[Identity, list[str]]:
+    async def identify(self, connection: Connection, token: str) -> GreetedDevice:
         self._admission.enter(connection)
         return await greeted_device(self.pool, token)
+
+    async def reports_for(self, connection: Connection) -> list[bytes]:
+        return await self._healing.reports_for(connection)
 
     def has_room(self, user: bytes) -> bool:
         return self.hub.count(user) < limits.MAX_USER_CONNECTIONS
@@ -514,6 +522,9 @@ class SocketGateway:
         yield Sample("alo_cache_values", watched.watched, ("presence",))
         yield from key_samples(self._keys.claims)
         yield Sample("alo_keys_low_told_total", self._low_keys.told)
+        yield from by_label("alo_undecryptable_total", self._healing.reported)
+        yield Sample("alo_undecryptable_told_total", self._open_reports.told)
+        yield Sample("alo_messages_healed_total", self._healing.healed)
         yield from pool_samples(self.pool)
         yield from redis_samples(self.redis, "bus")
 

@@ -17,6 +17,7 @@ from protocol.codes import ErrorCode
 from protocol.errors import RequestError
 from protocol.frames import (
     Abort,
+    AddEnvelopes,
     Complete,
     Conversation,
     Conversations,
@@ -37,6 +38,7 @@ from protocol.frames import (
     Refresh,
     Refreshed,
     Reply,
+    ReportUndecryptable,
     Revised,
     SetTyping,
     Status,
@@ -51,6 +53,7 @@ from protocol.frames import (
 from server.cluster.presence import PresenceWatch
 from server.delivery.broadcast import Broadcast, push_of, tombstone_of
 from server.gateway.connection import Connection, LookUpRequest
+from server.gateway.healing import HealingHandler, HealingRequest
 from server.gateway.keys import KeyHandler, KeyRequest
 from server.gateway.transfers import TransferHandler
 from server.transport.outbox import ROOM_BYTES, Whole
@@ -85,6 +88,7 @@ class RequestHandler:
         presence: PresenceWatch,
         transfers: TransferHandler,
         keys: KeyHandler,
+        healing: HealingHandler,
         *,
         token_lifetime_s: float,
     ) -> None:
@@ -93,6 +97,7 @@ class RequestHandler:
         self._presence = presence
         self._transfers = transfers
         self._keys = keys
+        self._healing = healing
         self._token_lifetime_s = token_lifetime_s
         self.resumes: Counter[str] = Counter()
 
@@ -130,7 +135,16 @@ class RequestHandler:
                 return _whole(connection, page, Synced(frame.request, page.cursor, page.more))
             case Hello():
                 return await self._resume(connection, frame)
-            case Status() | History() | List() | PutKeys() | Devices() | KeyStatus():
+            case (
+                Status()
+                | History()
+                | List()
+                | PutKeys()
+                | Devices()
+                | KeyStatus()
+                | AddEnvelopes()
+                | ReportUndecryptable()
+            ):
                 return encode(await self._look_up(connection, frame))
             case Refresh():
                 lifetime_s = self._token_lifetime_s
@@ -144,7 +158,9 @@ class RequestHandler:
             case _:
                 assert_never(frame)
 
-    async def _look_up(self, connection: Connection, frame: Status | History | List | KeyRequest) -> Reply:
+    async def _look_up(
+        self, connection: Connection, frame: Status | History | List | KeyRequest | HealingRequest
+    ) -> Reply:
         match frame:
             case Status():
                 found = await message_status(self._pool, connection.user, frame.conversation, frame.seq)
@@ -153,6 +169,12 @@ class RequestHandler:
                 return await self._history(connection, frame)
             case List():
                 return await self._list(connection, frame)
+            case AddEnvelopes():
+                self._push_change(connection, await self._healing.add(connection, frame))
+                return Done(frame.request)
+            case ReportUndecryptable():
+                await self._healing.report(connection, frame)
+                return Done(frame.request)
             case PutKeys() | Devices() | KeyStatus():
                 return await self._keys.answer(connection, frame)
 

@@ -10,6 +10,10 @@ from devices d where d.family_hash = %(family_hash)s
 -- The kinds of one-time keys that a device d is low on (key_pools).
 select p.kind from key_pools p where p.device_id = d.id and p.low is not null order by p.kind
 
+-- name: has_reports
+-- Whether devices have reported that they cannot decrypt messages of the user of a device d (undecryptable).
+select from undecryptable u where u.sender_id = d.user_id and not u.is_healed
+
 -- name: show_token
 -- See show_token() in functions/.
 select show_token(%(family_hash)s, %(token_hash)s, %(overlap_s)s);

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import chain
 from queue import SimpleQueue
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import structlog
 import trio
@@ -26,6 +26,7 @@ from server.gateway.budgets import Budget
 from server.gateway.connection import Connection
 from server.transport.wire_counts import WireCounts
 from store.errors import Overloaded, Unavailable
+from store.tokens import GreetedDevice, Identity
 from tests.fuzz.mutators import client_frame
 from tests.fuzz.plan import Plan, read_plan
 
@@ -61,15 +62,6 @@ FULL_BUFFER_BYTES: Final = 32 * 1024
 """The kernel's buffer holds more than this, unless SO_SNDBUF sets a smaller size."""
 
 
-class Who(NamedTuple):
-    """The user and device of a token."""
-
-    user: bytes
-    device: bytes
-    now: int
-    expires: int
-
-
 class SmallestGateway:
     """The smallest `Gateway` of `server.gateway.connection`: it admits all clients and answers all requests at once."""
 
@@ -89,9 +81,9 @@ class SmallestGateway:
     def admit(self, connection: Connection) -> bytes | None:
         return None
 
-    async def identify(self, connection: Connection, token: str) -> tuple[Who, list[str]]:
+    async def identify(self, connection: Connection, token: str) -> GreetedDevice:
         await trio.lowlevel.checkpoint()
-        return Who(b"u" * 16, b"d" * 16, NOW, NOW + 90_000_000), []
+        return GreetedDevice(Identity(b"u" * 16, b"d" * 16, NOW, NOW + 90_000_000, NOW), [], False)
 
     def has_room(self, user: bytes) -> bool:
         return True

@@ -216,6 +216,7 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "control_seq": seqs,
     "unknown_devices": arrays(ids, 0, limits.MAX_ENVELOPES),
     "changed_since": seqs,
+    "reason": key_kinds,
     "envelope": binaries(limits.MAX_ENVELOPE_BYTES).filter(bool),
 }
 
@@ -329,6 +330,7 @@ def full(struct_: type[Record]) -> Any:
         "control_seq": 6,
         "unknown_devices": [b"\xbb" * 16],
         "changed_since": 3,
+        "reason": "no_session",
         "envelope": b"\xe2\xe2",
     }
     samples |= {"quiet_count": 3}

@@ -93,6 +93,7 @@ TEXTS: dict[Key, str] = {
     Key.TOKEN: "for the server's program",
     Key.KIND: "one of a table",
     Key.KINDS: "for the client's program, opaque to the server",
+    Key.REASON: "one of a table",
     Key.LIMIT: "one of a table",
     Key.MESSAGES_FROM: "one of a table",
     Key.GROUPS_FROM: "one of a table",

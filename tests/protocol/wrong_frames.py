@@ -219,6 +219,7 @@ WRONG: dict[Key, list[Any]] = {
     Key.CONTROL_SEQ: NO_SEQ,
     Key.CHANGED_SINCE: NO_SEQ,
     Key.UNKNOWN_DEVICES: [{}, 5, [b"c" * 16] * 257, *([each] for each in NO_ID)],
+    Key.REASON: NO_KIND,
     Key.ENVELOPE: no_bytes(1, 65536),
     Key.IDENTITY: no_bytes(1, 4096),
     Key.IDENTITY_REVISION: [-1, 2**31, True, 1.0],

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 from client.http import Credentials
 from protocol.frames import (
     Abort,
+    AddEnvelopes,
     Bye,
     Complete,
     Delete,
@@ -31,6 +32,7 @@ from protocol.frames import (
     Ping,
     PutKeys,
     Refresh,
+    ReportUndecryptable,
     Request,
     Send,
     SetTyping,
@@ -341,6 +343,15 @@ FRAME_ROWS: Final[dict[type[Request], FrameRow]] = {
     PutKeys: FrameRow(lambda _: PutKeys(1, b"\0")),
     Devices: FrameRow(lambda scene: Devices(1, None, [scene.alice.user])),
     KeyStatus: FrameRow(lambda _: KeyStatus(1)),
+    AddEnvelopes: FrameRow(
+        lambda scene: AddEnvelopes(1, scene.group, 1, 0, [(scene.device, b"envelope")]),
+        {**_STRANGE, Persona.PARTICIPANT: "not_the_sender", Persona.ADMINISTRATOR: "not_the_sender"},
+    ),
+    # Those who may report have no identity here, and are told so.
+    ReportUndecryptable: FrameRow(
+        lambda scene: ReportUndecryptable(1, scene.group, 1, 0, "other"),
+        {**_STRANGE, Persona.PARTICIPANT: "invalid_frame", Persona.ADMINISTRATOR: "invalid_frame"},
+    ),
     Upload: FrameRow(lambda _: Upload(1, [(1, "image/png", bytes(32), None)])),
     Parts: FrameRow(lambda scene: Parts(1, None, scene.upload), others("unknown_attachment"), _OWNER),
     Complete: FrameRow(lambda scene: Complete(1, [scene.upload]), others("unknown_attachment"), _OWNER),

@@ -127,6 +127,8 @@ async def plant_rows(pool: Pool, alice: Credentials, group: bytes) -> None:
         "insert into attachments (id, user_id, object_key, size_bytes, media_type, digest, completed, conversation_id,"
         " seq)"
         " values (gen_random_uuid(), %(user)s, 'attachments/used', 1, 'image/png', sha256(''), now(), %(group)s, 1)",
+        "insert into undecryptable (conversation_id, seq, device_id, sender_id, revision, reason)"
+        " values (%(group)s, 1, %(other)s, %(user)s, 0, 'other')",
         "insert into stays values (%(group)s, %(user)s, 0, 0, 0, 0, null, now())",
         "insert into withheld (conversation_id, user_id) select c.id, %(user)s from conversations c"
         " where c.kind = 'group' and not exists (select from shown_participants p"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from enum import Enum
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
@@ -15,9 +16,11 @@ from client.http import Credentials
 from protocol import limits
 from protocol.codec import encode
 from protocol.frames import (
+    AddEnvelopes,
     Conversation,
     Conversations,
     Cursor,
+    Done,
     Edit,
     Envelope,
     Error,
@@ -35,7 +38,7 @@ from protocol.frames import (
     Sync,
     Synced,
 )
-from store import devices, keys, revisions
+from store import devices, keys, revisions, undecryptable
 from store.envelopes import pack
 from store.messages import Committed, send
 from store.participant_lists import ParticipantsCache
@@ -50,8 +53,16 @@ from tests.waiting import PATIENCE_S
 IDENTITY: Final = b"identity"
 
 
-def secret(device: Credentials, revision: int = 0) -> bytes:
-    return b"%b envelope %d of %b" % (PLANTED.encode(), revision, device.device)
+def secret(device: Credentials, number: int = 0) -> bytes:
+    return b"%b envelope %d of %b" % (PLANTED.encode(), number, device.device)
+
+
+class Phase(Enum):
+    """What has become of the message."""
+
+    SENT = 0
+    EDITED = 1
+    HEALED = 2
 
 
 class EncryptingGroup(NamedTuple):
@@ -77,7 +88,7 @@ class EncryptingGroup(NamedTuple):
 
     @property
     def named(self) -> list[Credentials]:
-        """By the message. The edit names `bob` and `carol`."""
+        """By the message. The edit names `bob` and `carol`; envelopes are added for `tablet` and `bob`."""
         return [self.tablet, self.bob, self.laptop]
 
     def message(self, content: bytes = b"for all") -> Send:
@@ -96,13 +107,18 @@ class EncryptingGroup(NamedTuple):
         given = [(each.device, secret(each, 1)) for each in (self.bob, self.carol)]
         return Edit(8, self.group, seq, "text", b"edited", None, None, 0, envelopes=given)
 
-    def expected(self, device: Credentials, *, is_edited: bool = False) -> bytes | None:
-        if is_edited and device in (self.bob, self.carol):
+    def healing(self, seq: int = 1) -> AddEnvelopes:
+        return AddEnvelopes(9, self.group, seq, 1, [(each.device, secret(each, 2)) for each in (self.tablet, self.bob)])
+
+    def expected(self, device: Credentials, *, phase: Phase = Phase.SENT) -> bytes | None:
+        if phase is Phase.HEALED and device in (self.tablet, self.bob):
+            return secret(device, 2)
+        if phase is not Phase.SENT and device in (self.bob, self.carol):
             return secret(device, 1)
         return secret(device) if device in self.named else None
 
     def secrets_of_others(self, device: Credentials) -> list[bytes]:
-        return [secret(each, revision) for each in self.all if each != device for revision in (0, 1)]
+        return [secret(each, number) for each in self.all if each != device for number in (0, 1, 2)]
 
 
 @pytest.fixture
@@ -148,23 +164,23 @@ class WatchedDevice:
         self.frames += came
         return came
 
-    async def pushed(self, *, is_edited: bool = False) -> None:
+    async def pushed(self, *, phase: Phase = Phase.SENT) -> None:
         """Wait for the message, and check it."""
-        revision = 1 if is_edited else None
+        revision = None if phase is Phase.SENT else 1
         came = await self.until(lambda each: isinstance(each, Message) and each.revision == revision)
-        self.check(came, is_edited=is_edited)
+        self.check(came, phase=phase)
 
-    async def ask(self, frame: Send | Edit | Sync | History | List) -> list[Reply | Push]:
+    async def ask(self, frame: Send | Edit | AddEnvelopes | Sync | History | List) -> list[Reply | Push]:
         await self.client.send(frame)
         return await self.until(lambda each: getattr(each, "request", None) == frame.request)
 
-    def check(self, frames: Sequence[Reply | Push], *, is_edited: bool = False) -> None:
+    def check(self, frames: Sequence[Reply | Push], *, phase: Phase = Phase.SENT) -> None:
         """They show the message, with the device's own envelope."""
         shown = messages_in(frames)
         assert shown, frames
         for message in shown:
             assert message.has_envelopes
-            assert message.envelope == self.scene.expected(self.owner, is_edited=is_edited)
+            assert message.envelope == self.scene.expected(self.owner, phase=phase)
 
     def check_nothing_of_others(self) -> None:
         """The bytes of frames are those that came (`RawClient.read`)."""
@@ -193,7 +209,7 @@ async def cursor_of(client: RawClient) -> bytes:
 
 
 async def read_in_all_ways(
-    scene: EncryptingGroup, node: TestNode, cursors: dict[bytes, bytes], *, is_edited: bool
+    scene: EncryptingGroup, node: TestNode, cursors: dict[bytes, bytes], *, phase: Phase
 ) -> None:
     """Each device connects anew, and asks for the message in each way in which it can."""
     for owner in scene.all:
@@ -201,7 +217,7 @@ async def read_in_all_ways(
             device = WatchedDevice(scene, owner, raw)
             cursor = cursors[owner.device]
             await raw.send(Hello(1, owner.token, limits.PROTOCOL_VERSION, cursor))
-            device.check(await device.until(lambda each: isinstance(each, Cursor)), is_edited=is_edited)
+            device.check(await device.until(lambda each: isinstance(each, Cursor)), phase=phase)
             for frame in (
                 Sync(2, cursor),
                 Sync(3, cursor, 1),
@@ -210,7 +226,7 @@ async def read_in_all_ways(
                 History(6, scene.group, None, None, 0),
                 List(7, None, None),
             ):
-                device.check(await device.ask(frame), is_edited=is_edited)
+                device.check(await device.ask(frame), phase=phase)
             device.check_nothing_of_others()
 
 
@@ -218,7 +234,7 @@ async def test_each_way_to_meet_a_message_shows_a_device_its_own_envelope_alone(
     redis_url: str, scene: EncryptingGroup
 ) -> None:
     """Live on the sender's node and on another one; by a cursor in `hello`, by `sync` and by `history` and `list`; as
-    it was sent, and after an edit that names other devices."""
+    it was sent, after an edit that names other devices, and after envelopes were added for some."""
     pool = scene.pool
     async with open_node(pool.url, redis_url) as here, open_node(pool.url, redis_url) as there:
         await wait_caught_up(here, there)
@@ -228,12 +244,18 @@ async def test_each_way_to_meet_a_message_shows_a_device_its_own_envelope_alone(
             assert isinstance((await phone.ask(scene.message()))[-1], Sent)
             for each in others:
                 await each.pushed()
-            await read_in_all_ways(scene, here, cursors, is_edited=False)
+            await read_in_all_ways(scene, here, cursors, phase=Phase.SENT)
             assert isinstance((await phone.ask(scene.edit()))[-1], Revised)
             for each in others:
-                await each.pushed(is_edited=True)
+                await each.pushed(phase=Phase.EDITED)
             await keys.put(pool, scene.late.device, IDENTITY)
-            await read_in_all_ways(scene, there, cursors, is_edited=True)
+            await read_in_all_ways(scene, there, cursors, phase=Phase.EDITED)
+            assert isinstance((await phone.ask(scene.healing()))[-1], Done)
+            for each in others:
+                # Devices of the users whose devices are named are told, each as it holds the message now.
+                if each.owner.user != scene.carol.user and each.owner != scene.phone:
+                    await each.pushed(phase=Phase.HEALED)
+            await read_in_all_ways(scene, here, cursors, phase=Phase.HEALED)
 
 
 @pytest.mark.parametrize("encoding", ["json", "cbor"])
@@ -246,11 +268,14 @@ async def test_history_over_http_shows_a_device_its_own_envelope_alone(
     async with open_api(pool, redis_url, encoding) as api:
         for owner in scene.all:
             assert (await api.of(owner.token).get(path)).status == 200
-        for is_edited in (False, True):
-            if is_edited:
-                await edit_of(scene, 2)
-            else:
-                await commit(scene, b"for all", [(each.device, secret(each)) for each in scene.named])
+        for phase in Phase:
+            match phase:
+                case Phase.SENT:
+                    await commit(scene, b"for all", [(each.device, secret(each)) for each in scene.named])
+                case Phase.EDITED:
+                    await edit_of(scene, 2)
+                case Phase.HEALED:
+                    await heal(scene, 2)
             tags: dict[str, Credentials] = {}
             for _ in range(2):
                 for owner in scene.all:
@@ -258,7 +283,7 @@ async def test_history_over_http_shows_a_device_its_own_envelope_alone(
                         answer = await api.of(owner.token).get(path, **query)
                         page: Any = answer.body
                         shown = {each["seq"]: each for each in page["messages"]}
-                        expected = scene.expected(owner, is_edited=is_edited)
+                        expected = scene.expected(owner, phase=phase)
                         assert (shown[2]["has_envelopes"], shown[2]["envelope"]) == (True, expected)
                         if 1 in shown:
                             assert (shown[1]["has_envelopes"], shown[1]["envelope"]) == (False, None)
@@ -293,6 +318,13 @@ async def commit(scene: EncryptingGroup, content: bytes, given: list[Envelope]) 
     return sent.seq
 
 
+async def heal(scene: EncryptingGroup, seq: int) -> None:
+    frame, phone = scene.healing(seq), scene.phone
+    await undecryptable.add_envelopes(
+        scene.pool, phone.user, phone.device, scene.group, seq, frame.revision, frame.envelopes
+    )
+
+
 async def edit_of(scene: EncryptingGroup, seq: int) -> None:
     frame = scene.edit(seq)
     user, device = scene.phone.user, scene.phone.device
@@ -314,7 +346,7 @@ async def edit_of(scene: EncryptingGroup, seq: int) -> None:
 async def test_a_node_that_missed_pushes_tells_each_device_its_own_envelope_alone(
     redis_url: str, scene: EncryptingGroup
 ) -> None:
-    """Of a message and of an edit that it finds in Postgres."""
+    """Of a message, of an edit and of added envelopes that it finds in Postgres."""
     async with open_node(scene.pool.url, redis_url) as node, open_all(scene, [node]) as watched:
         given = [(each.device, secret(each)) for each in scene.named]
         await commit(scene, b"for all", given)
@@ -324,7 +356,11 @@ async def test_a_node_that_missed_pushes_tells_each_device_its_own_envelope_alon
         await edit_of(scene, 1)
         node.gateway.node.catch_up.request(1.0)
         for each in watched:
-            await each.pushed(is_edited=True)
+            await each.pushed(phase=Phase.EDITED)
+        await heal(scene, 1)
+        node.gateway.node.catch_up.request(1.0)
+        for each in watched:
+            await each.pushed(phase=Phase.HEALED)
 
 
 async def test_a_device_that_lags_finds_its_own_envelope_alone(redis_url: str, scene: EncryptingGroup) -> None:

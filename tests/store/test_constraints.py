@@ -71,6 +71,7 @@ IMPOSSIBLE = {
     "a state that no user put": (
         "insert into group_states values ('{group}', 1, 0, gen_random_uuid(), gen_random_uuid(), now(), 'x')"
     ),
+    "a report without a reason": ("insert into undecryptable values ('{group}', 1, '{alice}', '{alice}', 0, '')"),
     "a deleted message with content": "insert into messages {message} values ('{group}', 1, {rest}, null, now())",
     "a verified address that is none": "insert into emails (user_id, verified) values ('{alice}', now())",
     "a mailbox by its name": "insert into mailboxes (mailbox_hash) values ('bob@alo.example')",

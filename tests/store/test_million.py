@@ -356,6 +356,9 @@ async def test_every_index_serves_a_query(million: Pool) -> None:
         "dead_jobs_task",  # dead_jobs, replay
         "dead_jobs_died",  # forget_dead
         "envelopes_created",  # forget_envelopes
+        "undecryptable_device",  # report_undecryptable
+        "undecryptable_sender",  # has_reports, told_reports
+        "undecryptable_at",  # reported_since, forget_reports
         "revisions_changed",  # sync
         "revisions_at",  # revised_since
         "hidden_at",  # revised_since

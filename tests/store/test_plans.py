@@ -57,6 +57,7 @@ from store import (
     sql,
     suspensions,
     tokens,
+    undecryptable,
 )
 from store.avatars import NO_AVATAR
 from store.device_uses import DeviceUses
@@ -132,6 +133,8 @@ insert into group_states (conversation_id, control_seq, user_id, device_id, body
     select distinct on (conversation_id) conversation_id, 1, sender_id, sender_id, 'x' from messages;
 insert into envelopes (conversation_id, seq, part, revision, devices, ends, body, created)
     select conversation_id, seq, 0, 0, array[sender_id], array[1], 'x', created from messages;
+insert into undecryptable (conversation_id, seq, device_id, sender_id, revision, reason, at)
+    select conversation_id, seq, sender_id, sender_id, 0, 'other', created from messages;
 insert into revisions (conversation_id, seq, at) select conversation_id, seq, created from messages;
 insert into hidden (user_id, conversation_id, seq, at) select sender_id, conversation_id, seq, created from messages;
 insert into emails (user_id, address, verified, wants_digest, next_digest, seed, verification_hash,
@@ -293,6 +296,12 @@ class Traffic:
         message = Message(here, 1, here, 0, user, "text", b"", None, None, has_envelopes=True)
         await envelopes.with_own(self.pool, device, [message])
         await envelopes.tables_of(self.pool, [message])
+        if rows:
+            await undecryptable.add_envelopes(self.pool, user, device, here, shown[0].seq, 1, [(device, b"other")])
+        with suppress(Refused):
+            await undecryptable.report(self.pool, user, device, here, 1, 0, "other")
+        await undecryptable.reported_since(self.pool, ago_s=5)
+        await undecryptable.told_reports(self.pool, user, device)
 
     async def control(self, user: bytes, here: bytes) -> None:
         [sent] = await send(self.pool, self.cache, [a_message(here, user, follows=0)])
@@ -464,6 +473,7 @@ class Traffic:
             lambda: messages.forget_temp_ids(pool, limit=10),
             lambda: revisions.forget_revisions(pool, limit=10),
             lambda: envelopes.forget_envelopes(pool, limit=10),
+            lambda: undecryptable.forget_reports(pool, limit=10),
             lambda: orphans.remove(pool, [orphans.Orphan(user, "attachments/x", None)]),
             lambda: self.upload(user),
             lambda: self.sweep(),

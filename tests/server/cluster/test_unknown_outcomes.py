@@ -36,6 +36,7 @@ from protocol.frames import (
     Parts,
     Ping,
     Refresh,
+    ReportUndecryptable,
     SetTyping,
     Status,
     Sync,
@@ -193,6 +194,11 @@ WRITES: Final = {
         "edit_message(",
         "select from messages join envelopes using (conversation_id, seq) where content = 'sealed anew'",
     ),
+    "add envelopes": Write(
+        lambda s: s.writer.add_envelopes(s.direct, 1, [(s.people["bob"].device, b"added")], revision=2),
+        "add_envelopes(",
+        "select from envelopes where body = 'added'",
+    ),
     "delete for everyone": Write(
         lambda s: s.writer.delete(s.direct, 2, for_everyone=True),
         "delete_message(",
@@ -285,7 +291,7 @@ WRITES: Final = {
 
 NO_WRITES: Final = {
     *(Hello, SetTyping, Watch, Sync, History, List, Refresh, Ping, Bye, Status),
-    *(Upload, Parts, Complete, Download, Abort, Devices, KeyStatus),
+    *(Upload, Parts, Complete, Download, Abort, Devices, KeyStatus, ReportUndecryptable),
 }
 """Requests after which devices show the same as before."""
 

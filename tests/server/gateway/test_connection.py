@@ -35,7 +35,7 @@ from server.transport.handshake import refused_address
 from server.transport.outbox import MAX_BYTES
 from server.transport.wire_counts import WireCounts
 from store.errors import DeviceRevoked, Overloaded, StoreError, TokenExpired, TokenUnknown, Unavailable
-from store.tokens import Identity
+from store.tokens import GreetedDevice, Identity
 from tests.server.node_world import RawClient
 from tests.waiting import wait_until
 
@@ -96,10 +96,10 @@ class FakeGateway:
     def budget_of(self, connection: Connection) -> Budget:
         return self.budget
 
-    async def identify(self, connection: Connection, token: str) -> tuple[Identity, list[str]]:
+    async def identify(self, connection: Connection, token: str) -> GreetedDevice:
         if isinstance(self.identified, Exception):
             raise self.identified
-        return self.identified, []
+        return GreetedDevice(self.identified, [], False)
 
     async def register(self, connection: Connection) -> None:
         connection.registered_at = trio.current_time()

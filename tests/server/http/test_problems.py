@@ -22,7 +22,7 @@ INTERNAL = {
     # The WebSocket alone.
     *(errors.RecipientDeleted, errors.TempIdConflict, errors.TempIdExpired, errors.NotTheSender, errors.MessageDeleted),
     *(errors.RevisionConflict, errors.ExpiredCursor, errors.ForeignCursor, errors.StaleDevices),
-    *(errors.UnlistedDevices, errors.TooManyParts, errors.ControlConflict),
+    *(errors.UnlistedDevices, errors.TooManyParts, errors.ControlConflict, errors.OwnMessage, errors.NoIdentity),
     # Jobs and commands alone.
     *(errors.BadJob, errors.BadKey, errors.ObjectDiffers, errors.ObjectMissing, errors.ObjectTooLarge),
     *(errors.ObjectStoreRefused, errors.BadArchive, errors.UnknownInvitation),
