@@ -271,16 +271,16 @@ begin
            c.recipients_version,
            case when i.known_version <> c.recipients_version then
                (select array_agg(p.user_id) from participants p where p.conversation_id = i.conversation_id) end,
-           stale.devices_version,
-           coalesce(stale.changed_devices, case when b.n is null and d.n is null then unlisted[i.n]::uuid[] end),
+           -- As cases: a join with their values would compute them for each send.
+           case when i.devices_version <> c.devices_version and b.n is null and d.n is null then c.devices_version end,
+           case when i.devices_version <> c.devices_version and b.n is null and d.n is null
+                    then changed_devices(c.id, i.devices_version, c.devices_version)
+                when b.n is null and d.n is null then unlisted[i.n]::uuid[] end,
            case when b.n is null and d.n is null and i.follows is not null then c.control_seq end
     from input i
     left join numbered b on b.n = i.n
     left join duplicate d on d.n = i.n
     left join conversations c on c.id = i.conversation_id
-    left join lateral (
-        select c.devices_version, changed_devices(c.id, i.devices_version, c.devices_version) as changed_devices
-    ) stale on i.devices_version <> c.devices_version and b.n is null and d.n is null
     order by i.n;
     if p_attachments is not null then
         -- Of the sends that were committed here, not of those that are repeated.

@@ -28,9 +28,12 @@ begin
                c.direct_high, c.low_blocks, c.high_blocks, c.is_closed, c.devices_version,
                c.control_seq
         into conversation from conversations c where c.id = p_conversation for no key update skip locked;
-        if not found and exists (select from conversations c where c.id = p_conversation) then
-            outcome := 'locked';
-            return;
+        -- A condition with a query in it is a query as a whole, so it stands alone, here and below.
+        if not found then
+            if exists (select from conversations c where c.id = p_conversation) then
+                outcome := 'locked';
+                return;
+            end if;
         end if;
     end if;
     recipients_version := conversation.recipients_version;
@@ -71,20 +74,20 @@ begin
             return;
         end if;
     end if;
-    if p_follows <> conversation.control_seq and exists (
-        select from participants p where p.conversation_id = p_conversation and p.user_id = p_sender
-    ) then
-        outcome := 'control';
-        control_seq := conversation.control_seq;
-        return;
-    end if;
-    if p_devices_version <> conversation.devices_version and exists (
-        select from participants p where p.conversation_id = p_conversation and p.user_id = p_sender
-    ) then
-        outcome := 'devices';
-        devices_version := conversation.devices_version;
-        refused_for := changed_devices(p_conversation, p_devices_version, devices_version);
-        return;
+    if p_follows <> conversation.control_seq or p_devices_version <> conversation.devices_version then
+        if exists (
+            select from participants p where p.conversation_id = p_conversation and p.user_id = p_sender
+        ) then
+            if p_follows <> conversation.control_seq then
+                outcome := 'control';
+                control_seq := conversation.control_seq;
+                return;
+            end if;
+            outcome := 'devices';
+            devices_version := conversation.devices_version;
+            refused_for := changed_devices(p_conversation, p_devices_version, devices_version);
+            return;
+        end if;
     end if;
     if p_envelopes is not null and p_finds_devices then
         refused_for := unlisted_devices(p_conversation, p_envelope_devices);
