@@ -60,6 +60,18 @@ export function textOf(bytes) {
   return DECODER.decode(bytes)
 }
 
+/** @param {Uint8Array} bytes */
+export function toBase64(bytes) {
+  let text = ''
+  for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192))
+  return btoa(text)
+}
+
+/** @param {string} text */
+export function fromBase64(text) {
+  return Uint8Array.from(atob(text), (char) => char.charCodeAt(0))
+}
+
 /** @param {number} count */
 export function randomBytes(count) {
   return crypto.getRandomValues(new Uint8Array(count))

@@ -6,6 +6,8 @@
 //   online (welcome)              the server has welcomed this device
 //   current ()                    `mailbox` holds everything up to the welcome
 //   offline (code, reason)        the connection is lost; the client connects again by itself
+//   devices (changes)             [event, device] each: `new`, `gone` or `changed`, to be shown to the user (19.4)
+//   waiting (conversation, why)   a message waits until this device is in the group of its conversation
 //   refused (draft, error)        a message cannot be sent, also one from before a start of the program
 //   token (token, expires, came)  has replaced the old token
 //   failed (error)                the store, or the encryption: the client has stopped
@@ -13,9 +15,7 @@
 // `features` is a Set and `limits` a Map: the features and limits of the server's welcome (11).
 
 import { equal, uuid7 } from './bytes.js'
-import { CONTENT_TYPE, encodeContent } from './contents.js'
 import { ConnectionLost } from './errors.js'
-import { Events } from './events.js'
 import { Journal } from './journal.js'
 import { Link } from './link.js'
 import { Mailbox } from './mailbox.js'
@@ -25,6 +25,7 @@ import { written } from './own_writes.js'
 import { Renewal } from './renewal.js'
 import { Synchronizer } from './synchronizer.js'
 import { VERSION } from './tables.js'
+import { Writer } from './writer.js'
 
 export { ConnectionLost, RequestRefused } from './errors.js'
 
@@ -42,13 +43,12 @@ export { ConnectionLost, RequestRefused } from './errors.js'
 
 const NAME = 'alo-js/0.1.0' // 3.2
 
-export class Client extends Events {
+export class Client extends Writer {
   #link
   #renewal = new Renewal(this)
   #marks = new MarkSender(this)
   #ahead = 0 // the ms by which the server's clock is ahead of this one
   #synchronizer
-  #outbox
   #encryption
 
   /**
@@ -80,9 +80,10 @@ export class Client extends Events {
       hasPages: () => this.features.has('pages'),
       page: (conversation, page) => this.#tell(this.mailbox.takePage(conversation, page)),
       changed: () => this.changed(),
-      current: () => { this.#outbox.release(); this.emit('current') },
+      current: () => { this.outbox.release(); this.emit('current') },
     })
-    this.#outbox = new Outbox(journal, {
+    this.isEncrypted = encryption !== undefined
+    this.outbox = new Outbox(journal, {
       connection: () => this.#link.connection,
       sent: (frame, reply, plaintext) => this.#sent(frame, reply, plaintext),
       refused: (draft, error) => this.emit('refused', draft, error),
@@ -123,72 +124,9 @@ export class Client extends Events {
     return Date.now() + this.#ahead
   }
 
-  // What is not committed yet, messages, edits and deletions, also those from before a start of the program.
-  get drafts() {
-    return this.#outbox.drafts
-  }
-
   connect() {
     this.#link.connect()
     return this
-  }
-
-  /**
-   * Returns the `sent` once the message is committed, over as many connections as it takes (4.2, 4.3). Rejects with
-   * RequestRefused.
-   * @param {Uint8Array} conversation
-   * @param {any} content bytes; with encryption a Content (contents.js)
-   * @param {{ contentType?: string, nonce?: Uint8Array, key?: Uint8Array, replyTo?: number, attachments?: Uint8Array[],
-   *   thumbnail?: Uint8Array, isQuiet?: boolean, tempId?: Uint8Array }} options `attachments`: ids of complete uploads of the
-   *   user's own (18.6); `isQuiet`: it counts neither as unread nor for notices (4.8)
-   * @returns {Promise<any>}
-   */
-  send(conversation, content, options = {}) {
-    const { contentType = 'text/plain', nonce, key, replyTo, attachments, thumbnail, isQuiet, tempId = this.newTempId() } = options
-    const fields = {
-      content_type: contentType, nonce, ephemeral_public_key: key, temp_id: tempId, reply_to: replyTo, attachments, thumbnail,
-      is_quiet: isQuiet || undefined,
-    }
-    return this.#outbox.add({ type: 'send', conversation, plaintext: content, fields })
-  }
-
-  /**
-   * Puts another content into a message of the user's own, all of it (8.1). Returns the `revised`, over as many connections as it
-   * takes. Rejects with RequestRefused; `revision_conflict`: another device was quicker, and this one has overwritten nothing.
-   * @param {Uint8Array} conversation
-   * @param {number} seq
-   * @param {any} content as in `send`
-   * @param {{ contentType?: string, nonce?: Uint8Array, key?: Uint8Array, attachments?: Uint8Array[], thumbnail?: Uint8Array }} options
-   * @returns {Promise<any>}
-   */
-  async edit(conversation, seq, content, { contentType = 'text/plain', nonce, key, attachments, thumbnail } = {}) {
-    const { type, message, temp_id, reply_to, is_quiet, revision = 0 } = this.#held(conversation, seq)
-    if (type !== 'message') throw new Error(`message ${seq} is deleted`)
-    const fields = {
-      seq, revision: revision + this.#outbox.edits(conversation, seq), content_type: contentType, nonce, ephemeral_public_key: key,
-      attachments, thumbnail,
-    }
-    return this.#outbox.add({ type: 'edit', conversation, plaintext: content, fields, edited: { message, temp_id, reply_to, is_quiet } })
-  }
-
-  /** Deletes a message (8.2). Returns once its tombstone is held. Rejects with RequestRefused.
-   * @param {Uint8Array} conversation @param {number} seq @param {{ forEveryone?: boolean }} options */
-  async delete(conversation, seq, { forEveryone = true } = {}) {
-    this.#held(conversation, seq)
-    await this.#outbox.add({ type: 'delete', conversation, fields: { seq, for_everyone: forEveryone } })
-  }
-
-  /** Reacts to a message by a quiet one; `mailbox.reactions` has them. @param {Uint8Array} conversation @param {number} seq
-   * @param {string} text an emoji; an empty one takes the user's reaction back */
-  async react(conversation, seq, text) {
-    const content = { reaction: { message: this.#held(conversation, seq).message, text } }
-    if (this.#encryption) return this.send(conversation, content, { isQuiet: true })
-    return this.send(conversation, encodeContent(content), { contentType: CONTENT_TYPE, isQuiet: true })
-  }
-
-  // An id for a message, by the server's clock (4.2).
-  newTempId() {
-    return uuid7(this.now)
   }
 
   /** Makes any other request. Returns its reply, or rejects with RequestRefused or ConnectionLost. @param {Frame} frame
@@ -225,13 +163,6 @@ export class Client extends Events {
     await this.journal.flush()
   }
 
-  /** @param {Uint8Array} conversation @param {number} seq */
-  #held(conversation, seq) {
-    const entry = this.mailbox.entry(conversation, seq)
-    if (!entry) throw new Error(`this device does not hold message ${seq}`)
-    return entry
-  }
-
   /** Client and server do not fit together: connecting again would not help (3.1). @param {any} welcome
    * @returns {[number, string] | undefined} */
   #misfit({ version, device }) {
@@ -256,10 +187,10 @@ export class Client extends Events {
   // The effect of each push (17.3). decode() leaves out the types that are not in the tables.
   /** @type {Record<string, (frame: any, connection: Connection) => void>} */
   #pushes = {
-    message: (frame) => { this.#outbox.came(frame, this.device); this.#apply(frame) },
+    message: (frame) => { this.outbox.came(frame, this.device); this.#apply(frame) },
     tombstone: (frame) => this.#apply(frame),
-    conversation: (frame) => { if (frame.last_message) this.#outbox.came(frame.last_message, this.device); this.#apply(frame) },
-    departed: (frame) => this.#apply(frame),
+    conversation: (frame) => { if (frame.last_message) this.outbox.came(frame.last_message, this.device); this.#apply(frame) },
+    departed: (frame) => this.#depart(frame),
     participants: (frame) => this.#show(frame),
     receipts: (frame) => this.#show(frame),
     settings: (frame) => this.#show(frame),
@@ -268,7 +199,7 @@ export class Client extends Events {
     own_settings: (frame) => this.#show(frame),
     contact: (frame) => this.emit('push', frame),
     keys_low: (frame) => { this.#encryption?.keysLow(); this.emit('push', frame) },
-    devices_changed: (frame) => this.#show(frame),
+    devices_changed: (frame) => { this.#show(frame); this.#encryption?.devicesChanged(frame.conversation, frame.changed_users) },
     undecryptable: (frame) => this.emit('push', frame),
     typing: (frame) => this.emit('push', frame),
     presence: (frame) => this.emit('push', frame),
@@ -281,6 +212,13 @@ export class Client extends Events {
   #apply(frame) {
     this.#tell(this.mailbox.apply(frame))
     this.changed()
+  }
+
+  /** @param {Frame} frame */
+  #depart(frame) {
+    const wasKnown = this.mailbox.held(frame.conversation)
+    this.#apply(frame)
+    if (wasKnown && !this.mailbox.held(frame.conversation)) this.#encryption?.departed(frame.conversation)
   }
 
   /** @param {Frame} frame */
@@ -315,7 +253,7 @@ export class Client extends Events {
     Object.assign(this, { user: login.user, device: login.device })
     this.mailbox.user = login.user
     this.mailbox.restore(items)
-    this.#outbox.restore(items)
+    this.outbox.restore(items)
     await this.#encryption?.restore(items)
     this.journal.put('login', { ...login })
     await this.journal.flush()
@@ -337,7 +275,8 @@ export class Client extends Events {
   /** @param {number} code @param {string} reason */
   #lost(code, reason) {
     this.#stopTimers()
-    this.#outbox.hold()
+    this.outbox.hold()
+    this.#encryption?.offline()
     this.emit('offline', code, reason)
   }
 }

@@ -16,6 +16,7 @@ export function noConversation(id) {
     devicesVersion: 0,
     floor: 1, // messages below it are not for this user
     lastSeq: 0, // the greatest known to exist
+    controlSeq: 0, // of the last control message known to exist (19.15)
     begin: 0, // the first seq of the run, the messages without a gap
     upTo: 0, // its last seq; begin - 1 if it is empty
     delivered: 0, // the mark that the server has noted
@@ -52,6 +53,7 @@ export class Held {
     if (!isFirst && told.participants_version > before) state.floor = Math.min(state.floor, told.first_seq)
     if (told.participants_version >= before) this.#takeHead(told)
     this.takeDevices(told)
+    state.controlSeq = Math.max(state.controlSeq, told.control_seq ?? 0)
     const own = [told.participants_version, told.own_revision ?? 0]
     if (own[0] > state.ownVersion[0] || (own[0] === state.ownVersion[0] && own[1] >= state.ownVersion[1])) {
       Object.assign(state, { ownVersion: own, mutedUntil: told.muted_until })
@@ -109,6 +111,7 @@ export class Held {
     if (entry.seq < state.begin && !former) return false
     if (former && !supersedes(entry, former)) return false
     this.entries.set(entry.seq, entry)
+    if (entry.follows !== undefined) state.controlSeq = Math.max(state.controlSeq, entry.seq)
     if (entry.seq <= state.handled && entry.type === 'message') state.again.add(entry.seq)
     state.lastSeq = Math.max(state.lastSeq, entry.seq)
     return true
@@ -151,9 +154,10 @@ export class Held {
     this.state.lastSeq = upTo
   }
 
-  /** The server has told of a message up to this seq: what is missing is a gap. @param {number} seq */
-  expect(seq) {
+  /** The server has told of a control message that may be missing. @param {number} seq */
+  expectControl(seq) {
     this.state.lastSeq = Math.max(this.state.lastSeq, seq)
+    this.state.controlSeq = Math.max(this.state.controlSeq, seq)
   }
 
   /** The server has noted this mark: it is the user's own (17.3). @param {'delivered' | 'read'} kind @param {number} seq */
@@ -218,7 +222,7 @@ export class Held {
 
   // The conversation as it is now, without messages.
   get shown() {
-    const { head, floor, lastSeq, devicesVersion, mutedUntil, ownVersion } = this.state
+    const { head, floor, lastSeq, controlSeq, devicesVersion, mutedUntil, ownVersion } = this.state
     const last = this.messages.findLast((entry) => !entry.is_quiet)
     const { last_message, former, uncounted_seqs, quiet_counts, ...settings } = head
     return {
@@ -229,6 +233,7 @@ export class Held {
       unread_count: this.unreadCount,
       participants: this.participants.all,
       participant_count: this.state.participants.number,
+      control_seq: controlSeq || undefined,
       devices_version: devicesVersion || undefined,
       muted_until: mutedUntil,
       own_revision: ownVersion[1] || undefined,

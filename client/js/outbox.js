@@ -8,8 +8,8 @@ import { ConnectionLost } from './errors.js'
 import { LIMITS } from './tables.js'
 
 /** @typedef {import('./codec.js').Frame} Frame */
-/** @typedef {{ type: 'send' | 'edit' | 'delete', conversation: Uint8Array, plaintext?: any, fields: Record<string, any>,
- *   edited?: Edited }} Draft `fields`: of the frame */
+/** @typedef {{ type: 'send' | 'edit' | 'delete' | 'tidy', conversation: Uint8Array, plaintext?: any, fields: Record<string, any>,
+ *   edited?: Edited }} Draft `fields`: of the frame; `tidy`: control messages of the encryption alone, as many as it takes */
 /** @typedef {{ message: Uint8Array, temp_id?: Uint8Array, reply_to?: number, is_quiet?: boolean }} Edited what an edit leaves as it is */
 /** @typedef {{ key: string, draft: Draft, frame: any, isControl: boolean, isStored: boolean, isBusy: boolean, isAwaited: boolean,
  *   resolve: (sent: any) => void, reject: (error: any) => void }} Outgoing `frame`: its bytes, if there are any yet */
@@ -17,12 +17,12 @@ import { LIMITS } from './tables.js'
 /**
  * Encrypts. Both call back in the step that changes the state of the encryption, so that one transaction has both.
  * @typedef {object} Sender
- * @property {(draft: Draft, accept: (frame: any, isControl: boolean) => void) => Promise<void>} prepare
+ * @property {(draft: Draft, accept: (frame: any, isControl: boolean) => void) => Promise<void>} prepare no frame: it is done
  * @property {(frame: any, error: any, again: () => void) => Promise<boolean>} refused whether it is sent in another way
  */
 
 const ROOM = 16 // requests that are left for others
-const REPLIES = { send: 'sent', edit: 'revised', delete: 'done' }
+const REPLIES = { send: 'sent', edit: 'revised', delete: 'done', tidy: 'done' }
 
 export class Outbox {
   /** @type {Outgoing[]} */
@@ -110,13 +110,14 @@ export class Outbox {
     }
   }
 
-  /** Whether one that has to come first is under way: with encryption any of the same conversation, else one that changes the same
-   * message. @param {Outgoing} item */
+  /** Whether one that has to come first is under way: one that changes the same message, and with encryption any that is encrypted in
+   * the same conversation. @param {Outgoing} item */
   #isBehind(item) {
-    const { type, conversation, fields } = item.draft
-    if (type === 'send' && !this.by.sender) return false
-    const isSame = (/** @type {Draft} */ draft) => equal(draft.conversation, conversation) && (this.by.sender || draft.fields.seq === fields.seq)
-    return this.#items.find(({ draft }) => isSame(draft)) !== item
+    const { conversation, fields } = item.draft
+    const isEncrypted = (/** @type {Draft} */ draft) => this.by.sender && draft.type !== 'delete'
+    const isBefore = (/** @type {Draft} */ draft) => equal(draft.conversation, conversation)
+      && ((isEncrypted(draft) && isEncrypted(item.draft)) || (fields.seq !== undefined && draft.fields.seq === fields.seq))
+    return this.#items.slice(0, this.#items.indexOf(item)).some(({ draft }) => isBefore(draft))
   }
 
   /** @param {Outgoing} item */
@@ -135,6 +136,7 @@ export class Outbox {
   #encrypt(item) {
     const { sender } = /** @type {{ sender: Sender }} */ (this.by)
     sender.prepare(item.draft, (frame, isControl) => {
+      if (!frame) return this.#done(item, {})
       Object.assign(item, { frame, isControl, isBusy: false })
       this.#store(item)
     }).catch((error) => this.#notEncrypted(item, error))
@@ -184,15 +186,20 @@ export class Outbox {
     const { frame, draft, isControl } = item
     this.by.sent(frame, sent, isControl ? undefined : draft.plaintext)
     if (isControl) return this.#again(item)
+    this.#done(item, sent)
+  }
+
+  /** @param {Outgoing} item @param {any} sent */
+  #done(item, sent) {
     this.#remove(item)
-    this.journal.flush().then(() => item.resolve({ ...sent, type: REPLIES[draft.type] }), this.by.failed)
+    this.journal.flush().then(() => item.resolve({ ...sent, type: REPLIES[item.draft.type] }), this.by.failed)
     this.pump()
   }
 
   /** @param {Outgoing} item @param {any} error */
   #refuse(item, error) {
     this.#remove(item)
-    this.by.refused(item.draft, error)
+    if (item.draft.type !== 'tidy') this.by.refused(item.draft, error)
     item.reject(error)
     this.journal.flush().catch(this.by.failed)
     this.pump()

@@ -40,7 +40,7 @@ export class Chat extends Events {
     const login = (await store.load()).find(([key]) => key === 'login')?.[1]
     if (!login) throw new Error(`nothing is held of ${name}: log out, and in again`)
     const chat = new Chat(name, login)
-    const options = { name: NAME, WebSocket: chat.frames.WebSocket, encryption: (client) => new Encryption(client, new Mls()) }
+    const options = { name: NAME, WebSocket: chat.frames.WebSocket, encryption: (client) => new Encryption(client, new Mls(), { http: chat.http }) }
     chat.#begin(new Tabs(name, store, (held) => Client.open(gateways, { store: held, ...options })))
     await chat.tabs.ready
     return chat

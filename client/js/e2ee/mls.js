@@ -3,32 +3,40 @@
 //
 // Commits are control messages, and each follows the one before (`follows`): of two only one is accepted. A commit is a public message
 // of MLS: a private one would encrypt two commits of one epoch with one key, if the first is refused. The server knows
-// all that it shows anyway. Welcomes are envelopes of their commit.
+// all that it shows anyway. Welcomes are envelopes of their commit. A device that nobody has added, or that has lost its place in the
+// chain, joins by an external commit, from the state that another device has put (19.16).
 
 import {
-  createApplicationMessage, createCommit, createGroup, decodeGroupState, decodeMlsMessage, emptyPskIndex, encodeGroupState,
-  encodeMlsMessage, generateKeyPackageWithKey, getCiphersuiteFromName, getCiphersuiteImpl, joinGroup, processPrivateMessage,
-  processPublicMessage,
+  createApplicationMessage, createCommit, createGroup, decodeMlsMessage, emptyPskIndex, encodeGroupState, encodeMlsMessage,
+  generateKeyPackageWithKey, getCiphersuiteFromName, getCiphersuiteImpl, joinGroup, joinGroupExternal, processPrivateMessage, processPublicMessage,
 } from 'ts-mls'
-import { defaultClientConfig } from 'ts-mls/clientConfig.js'
 import { makeKeyPackageRef } from 'ts-mls/keyPackage.js'
 import { unprotectPrivateMessage } from 'ts-mls/messageProtection.js'
 import { concat, equal, hex } from '../bytes.js'
+import { NotInGroup } from './groups.js'
+import { CONFIG, commitOf, groupInfoIn, groupInfoOf, isFrom, isLeafOf, keyPackageOf, leavesIn, leavesOf, packageOf, packageRefOf, unpack } from './mls_parts.js'
 import { Forged, associatedData, boundOf, seal, unseal } from './sealed.js'
 
 /** @typedef {import('ts-mls').ClientState} ClientState */
 /** @typedef {import('../devices.js').Device} Device */
+/** @typedef {import('../outbox.js').Draft} Draft */
+/** @typedef {import('./encryption.js').At} At */
 /** @typedef {import('./encryption.js').Prepared} Prepared */
 /** @typedef {import('./encryption.js').Received} Received */
-/** @typedef {{ state?: ClientState, pending?: { tempId: Uint8Array, state: ClientState }, controlSeq: number }} Group `pending`: the
- * state after this device's own commit, if that is accepted */
+/**
+ * @typedef {object} Group
+ * @property {ClientState} [state]
+ * @property {{ tempId: Uint8Array, state: ClientState }} [pending] the state after this device's own commit, if that is accepted
+ * @property {number} controlSeq the last control message that this device has handled
+ * @property {boolean} [isLost] it has missed a commit
+ * @property {boolean} [isToPut] the state after its own commit has yet to be put
+ */
 
 const SUITE = 'MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519'
 const CONTENT_TYPE = 'application/mls' // the same for all, so that it tells nothing (20.3)
 const LIFETIME = { notBefore: 0n, notAfter: 2n ** 63n - 1n } // the server keeps the keys, and this device replaces them
 const CAPABILITIES = /** @type {const} */ ({ versions: ['mls10'], ciphersuites: [SUITE], extensions: [], proposals: [], credentials: ['basic'] })
-
-export class NotInGroup extends Error {}
+const NO_GROUP = { controlSeq: 0 }
 
 export class Mls {
   kind = 'mls-1' // of cipher suite 1
@@ -84,36 +92,58 @@ export class Mls {
     }
   }
 
-  /** The devices of the set that the group lacks. @param {Uint8Array} conversation @param {import('./device_sets.js').DeviceSet} set */
-  missing(conversation, { devices }) {
-    const leaves = leavesOf(this.#groups.get(hex(conversation))?.state)
+  /** @param {Uint8Array} conversation */
+  isInGroup(conversation) {
+    const { state, isLost } = this.#group(conversation)
+    return state !== undefined && !isLost
+  }
+
+  /** The devices in the group. @param {Uint8Array} conversation */
+  devicesOf(conversation) {
+    return leavesOf(this.#group(conversation).state).map(({ device }) => device)
+  }
+
+  /** The user no longer takes part. @param {Uint8Array} conversation */
+  forget(conversation) {
+    if (this.#groups.delete(hex(conversation))) this.#journal.remove(`crypto/group/${hex(conversation)}`)
+  }
+
+  /** The devices of the set that the group lacks. @param {Uint8Array} conversation @param {import('./device_sets.js').DeviceSet} set
+   * @param {number} [known] the last control message of the conversation */
+  missing(conversation, { devices }, known = 0) {
+    const { state, controlSeq } = this.#group(conversation)
+    if (!this.isInGroup(conversation) && (known || controlSeq) && !this.#isAlone(devices)) return []
+    const leaves = leavesOf(state)
     return devices.filter((each) => !equal(each.device, this.#own.device) && !leaves.some((leaf) => isLeafOf(leaf, each)))
   }
 
-  /** The next thing to send: a commit that makes the group that of the device set, or else the message.
-   * @param {import('../outbox.js').Draft} draft @param {import('./device_sets.js').DeviceSet} set
-   * @param {Map<string, Uint8Array>} keys @param {Uint8Array} tempId @returns {Promise<Prepared>} */
-  async prepare(draft, set, keys, tempId) {
+  /** The next thing to send: a commit that makes the group that of the device set, or else the message. Throws NotInGroup.
+   * @param {Draft} draft @param {At} at @returns {Promise<Prepared | undefined>} */
+  async prepare(draft, { set, keys, tempId, controlSeq: known = 0, joining }) {
     const { conversation } = draft
-    const group = this.#groups.get(hex(conversation)) ?? { controlSeq: 0 }
-    if (!group.state && group.controlSeq) throw new NotInGroup('this device was not added to the group of the conversation yet')
-    const state = group.state ?? (await this.#create(conversation))
-    const missing = this.missing(conversation, set).filter(({ device }) => keys.has(hex(device)))
-    const added = await Promise.all(missing.map((each) => packageOf(each, keys)))
-    const removed = leavesOf(state).filter(({ device, leaf }) => !equal(device, this.#own.device) && !set.devices.some((each) => isLeafOf({ device, leaf }, each)))
+    const group = this.#group(conversation)
+    const controlSeq = Math.max(group.controlSeq, known)
+    const isInGroup = this.isInGroup(conversation)
+    if (!isInGroup) {
+      if (joining) return this.#joinBy(conversation, group, joining, set, tempId)
+      if (controlSeq && !this.#isAlone(set.devices)) throw new NotInGroup('this device was not added to the group of the conversation yet')
+      if (draft.type === 'tidy') return undefined // a group begins with its first message
+    }
+    const state = isInGroup ? /** @type {ClientState} */ (group.state) : await this.#create(conversation)
+    const missing = this.missing(conversation, set, known)
+    const added = missing.map((device) => ({ device: device.device, keyPackage: usable(device, keys) })).filter(({ keyPackage }) => keyPackage)
+    const removed = leavesOf(state).filter((leaf) => !equal(leaf.device, this.#own.device) && !set.devices.some((each) => isLeafOf(leaf, each)))
     const proposals = [
-      ...added.map((keyPackage) => ({ proposalType: /** @type {const} */ ('add'), add: { keyPackage } })),
       ...removed.map(({ index }) => ({ proposalType: /** @type {const} */ ('remove'), remove: { removed: index } })),
+      ...added.map(({ keyPackage }) => ({ proposalType: /** @type {const} */ ('add'), add: { keyPackage: /** @type {any} */ (keyPackage) } })),
     ]
-    const authenticatedData = associatedData({ conversation, sender: this.#own.user, device: this.#own.device })
-    if (!proposals.length) return this.#message(draft, set.version, { ...group, state }, authenticatedData)
-    const options = { wireAsPublicMessage: true, extraProposals: proposals, ratchetTreeExtension: true, authenticatedData }
+    if (!proposals.length) return draft.type === 'tidy' ? undefined : this.#message(draft, set.version, { ...group, state })
+    const options = { wireAsPublicMessage: true, extraProposals: proposals, ratchetTreeExtension: true, authenticatedData: this.#associatedData(conversation) }
     const { commit, welcome, newState } = await createCommit({ state, cipherSuite: this.#suite }, options)
     const envelope = welcome && encodeMlsMessage({ version: 'mls10', wireformat: 'mls_welcome', welcome })
     const frame = {
-      type: 'send', conversation, content_type: CONTENT_TYPE, content: encodeMlsMessage(commit), temp_id: tempId, is_quiet: true,
-      devices_version: set.version, follows: group.controlSeq,
-      envelopes: envelope && missing.map(({ device }) => [device, envelope]),
+      ...this.#control(conversation, encodeMlsMessage(commit), controlSeq, tempId), devices_version: set.version,
+      envelopes: envelope && added.map(({ device }) => [device, envelope]),
     }
     return { frame, isControl: true, commit: () => this.#keep(conversation, { ...group, pending: { tempId, state: newState } }) }
   }
@@ -122,7 +152,7 @@ export class Mls {
   refused(frame, error) {
     if (!['control_conflict', 'devices_changed', 'unknown_devices'].includes(error.code)) return undefined
     return () => {
-      const group = this.#groups.get(hex(frame.conversation)) ?? { controlSeq: 0 }
+      const group = this.#group(frame.conversation)
       const isPending = group.pending && equal(group.pending.tempId, frame.temp_id)
       // Without a state there is a group that this device is not in: its control messages may be older than what it holds.
       const controlSeq = group.state ? group.controlSeq : Math.max(group.controlSeq, error.control_seq ?? 0)
@@ -130,11 +160,30 @@ export class Mls {
     }
   }
 
+  /** The state of a group for devices that join by themselves. @param {Uint8Array} conversation
+   * @returns {Promise<{ controlSeq: number, state: Uint8Array, isOwn: boolean } | undefined>} */
+  async stateOf(conversation) {
+    const { state, controlSeq, isToPut = false } = this.#group(conversation)
+    if (!state || !this.isInGroup(conversation) || !controlSeq) return undefined
+    return { controlSeq, state: await groupInfoOf(state, this.#suite), isOwn: isToPut }
+  }
+
+  // The conversations for which this device has to put the state.
+  toPut() {
+    return [...this.#groups].filter(([, { isToPut }]) => isToPut).map(([key]) => key)
+  }
+
+  /** The state after this control message is there, or another one has followed. @param {Uint8Array} conversation @param {number} controlSeq */
+  havePut(conversation, controlSeq) {
+    const group = this.#group(conversation)
+    if (group.isToPut && group.controlSeq === controlSeq) this.#keep(conversation, { ...group, isToPut: undefined })
+  }
+
   /** @param {any} message @returns {Promise<Received>} */
   async receive(message) {
-    const group = this.#groups.get(hex(message.conversation)) ?? { controlSeq: 0 }
+    const group = this.#group(message.conversation)
     try {
-      return await (message.follows === undefined ? this.#decrypt(message, group) : this.#control(message, group))
+      return await (message.follows === undefined ? this.#decrypt(message, group) : this.#receiveControl(message, group))
     } catch (error) {
       // The chain goes on from an invalid control message, too: none can block the group (RFC 9750, 5.3).
       const controlSeq = message.follows === undefined ? group.controlSeq : message.seq
@@ -143,34 +192,38 @@ export class Mls {
   }
 
   /** @param {any} message @param {Group} group @returns {Promise<Received>} */
-  async #control(message, group) {
-    const { conversation, seq, temp_id, device, envelope } = message
-    const next = (/** @type {ClientState | undefined} */ state) => ({ commit: () => this.#keep(conversation, { state, controlSeq: seq, pending: undefined }) })
+  async #receiveControl(message, group) {
+    const { conversation, seq, temp_id, device, envelope, follows } = message
+    if (seq <= group.controlSeq) return { commit() {} } // from before this device has joined, or handled in another order of messages
+    const next = (/** @type {Group} */ changes) => ({ commit: () => this.#keep(conversation, { ...changes, controlSeq: seq }) })
     const isOwn = equal(device, this.#own.device)
-    if (isOwn && group.pending && equal(group.pending.tempId, temp_id)) return next(group.pending.state)
-    if (envelope) return this.#join(message, envelope)
-    if (!group.state || isOwn) return { ...next(group.state), reason: group.state ? 'lost' : 'before' }
-    const decoded = decodeMlsMessage(message.content, 0)?.[0]
-    if (decoded?.wireformat !== 'mls_public_message') throw new Forged('a control message that is no commit')
-    const { content } = decoded.publicMessage
-    if (content.contentType !== 'commit' || content.sender.senderType !== 'member') throw new Forged('a control message that is no commit')
-    isFrom(message, leavesOf(group.state).find(({ index }) => index === /** @type {any} */ (content.sender).leafIndex), content.authenticatedData)
-    const { newState } = await processPublicMessage(group.state, decoded.publicMessage, emptyPskIndex, this.#suite)
-    return next(newState.groupActiveState.kind === 'active' ? newState : undefined)
+    if (isOwn && group.pending && equal(group.pending.tempId, temp_id)) return next({ state: group.pending.state, controlSeq: seq, isToPut: true })
+    if (envelope) return this.#join(message, envelope, group)
+    if (!group.state) return { ...next(group), reason: 'before' }
+    const lost = { ...next({ ...group, isLost: true, pending: undefined }), reason: 'lost' }
+    if (group.isLost || follows !== group.controlSeq) return lost
+    const commit = commitOf(message, group.state)
+    if (isOwn) return lost
+    const { newState } = await processPublicMessage(group.state, commit, emptyPskIndex, this.#suite)
+    return next({ state: newState.groupActiveState.kind === 'active' ? newState : undefined, controlSeq: seq })
   }
 
-  /** @param {any} message @param {Uint8Array} envelope @returns {Promise<Received>} */
-  async #join(message, envelope) {
+  /** @param {any} message @param {Uint8Array} envelope @param {Group} group @returns {Promise<Received>} */
+  async #join(message, envelope, group) {
+    const { conversation, seq } = message
     const decoded = decodeMlsMessage(envelope, 0)?.[0]
     if (decoded?.wireformat !== 'mls_welcome') throw new Forged('an envelope that is no Welcome')
     const ref = decoded.welcome.secrets.map(packageRefOf).find((each) => this.#packages.has(each))
     const kept = ref && this.#packages.get(ref)
-    if (!kept) return { reason: 'no key for the Welcome', commit: () => this.#keep(message.conversation, { controlSeq: message.seq }) }
-    const state = await joinGroup(decoded.welcome, keyPackageOf(kept.public), kept.private, emptyPskIndex, this.#suite, undefined, undefined, defaultClientConfig)
-    if (!equal(state.groupContext.groupId, message.conversation)) throw new Forged('a Welcome to the group of another conversation')
+    if (!kept) return { reason: 'no key for the Welcome', commit: () => this.#keep(conversation, { ...group, isLost: true, pending: undefined, controlSeq: seq }) }
+    const keyPackage = /** @type {any} */ (keyPackageOf(kept.public))
+    const state = await joinGroup(decoded.welcome, keyPackage, kept.private, emptyPskIndex, this.#suite, undefined, undefined, CONFIG)
+    if (!equal(state.groupContext.groupId, conversation)) throw new Forged('a Welcome to the group of another conversation')
+    const isOfSender = leavesOf(state).some((leaf) => equal(leaf.device, message.device) && equal(leaf.user, message.sender))
+    if (!isOfSender) throw new Forged('a Welcome to a group in which its sender is not')
     return {
       commit: () => {
-        this.#keep(message.conversation, { state, controlSeq: message.seq })
+        this.#keep(conversation, { state, controlSeq: seq })
         if (kept.isLastResort) return
         this.#packages.delete(ref)
         this.#journal.remove(`crypto/package/${ref}`)
@@ -178,30 +231,48 @@ export class Mls {
     }
   }
 
+  /** An external commit, from the state that another device has put. @param {Uint8Array} conversation @param {Group} group
+   * @param {import('./groups.js').Joining} joining @param {import('./device_sets.js').DeviceSet} set @param {Uint8Array} tempId
+   * @returns {Promise<Prepared>} */
+  async #joinBy(conversation, group, { controlSeq, state }, set, tempId) {
+    const { groupInfo, leaves } = groupInfoIn(state, conversation)
+    const signer = leaves.find(({ index }) => index === groupInfo.signer)
+    if (!signer || !set.devices.some((each) => isLeafOf(signer, each))) throw new NotInGroup('the state of the group is not from a device of the conversation')
+    const isThere = leaves.some(({ leaf }) => equal(leaf.signaturePublicKey, this.identity()))
+    const { keyPackage, privatePackage } = await this.#generate()
+    const joined = joinGroupExternal(groupInfo, keyPackage, privatePackage, isThere, this.#suite, undefined, CONFIG, this.#associatedData(conversation))
+    const { publicMessage, newState } = await joined.catch((error) => { throw new NotInGroup(`the state of the group is not valid: ${error.message}`) })
+    const content = encodeMlsMessage({ version: 'mls10', wireformat: 'mls_public_message', publicMessage })
+    const frame = { ...this.#control(conversation, content, controlSeq, tempId), devices_version: set.version }
+    return { frame, isControl: true, commit: () => this.#keep(conversation, { ...group, pending: { tempId, state: newState } }) }
+  }
+
   /** @param {any} message @param {Group} group @returns {Promise<Received>} */
   async #decrypt(message, group) {
     const none = { commit: () => {} }
-    if (!group.state || equal(message.device, this.#own.device)) return { ...none, reason: group.state ? 'lost' : 'before' }
+    const { state } = group
+    if (!state || equal(message.device, this.#own.device)) return { ...none, reason: state ? 'lost' : 'before' }
     const decoded = decodeMlsMessage(message.content, 0)?.[0]
     if (decoded?.wireformat !== 'mls_private_message') throw new Forged('content that is no message of MLS')
     const { privateMessage } = decoded
-    const past = group.state.historicalReceiverData.get(privateMessage.epoch)
-    if (privateMessage.epoch < group.state.groupContext.epoch && !past) return { ...none, reason: 'before' }
-    const { senderDataSecret } = past ?? group.state.keySchedule
-    const { secretTree, ratchetTree, groupContext } = past ?? group.state
-    const { content } = await unprotectPrivateMessage(senderDataSecret, privateMessage, secretTree, ratchetTree, groupContext, defaultClientConfig.keyRetentionConfig, this.#suite)
+    const past = state.historicalReceiverData.get(privateMessage.epoch)
+    if (privateMessage.epoch < state.groupContext.epoch && !past) return { ...none, reason: 'before' }
+    if (privateMessage.epoch > state.groupContext.epoch) return { reason: 'lost', commit: () => this.#keep(message.conversation, { ...group, isLost: true }) }
+    const { senderDataSecret } = past ?? state.keySchedule
+    const { secretTree, ratchetTree, groupContext } = past ?? state
+    const { content } = await unprotectPrivateMessage(senderDataSecret, privateMessage, secretTree, ratchetTree, groupContext, CONFIG.keyRetentionConfig, this.#suite)
     const { sender } = content.content
     isFrom(message, leavesIn(ratchetTree).find(({ index }) => sender.senderType === 'member' && index === sender.leafIndex), privateMessage.authenticatedData)
-    const result = await processPrivateMessage(group.state, privateMessage, emptyPskIndex, this.#suite)
+    const result = await processPrivateMessage(state, privateMessage, emptyPskIndex, this.#suite)
     if (result.kind !== 'applicationMessage') throw new Forged('a message that changes the group outside the chain')
     return { plaintext: unseal(result.message, message), commit: () => this.#keep(message.conversation, { ...group, state: result.newState }) }
   }
 
-  /** @param {import('../outbox.js').Draft} draft @param {number} version @param {Group} group @param {Uint8Array} authenticatedData
-   * @returns {Promise<Prepared>} */
-  async #message(draft, version, group, authenticatedData) {
+  /** @param {Draft} draft @param {number} version @param {Group} group @returns {Promise<Prepared>} */
+  async #message(draft, version, group) {
     const { type, conversation, plaintext, fields } = draft
-    const { newState, privateMessage } = await createApplicationMessage(/** @type {ClientState} */ (group.state), seal(plaintext, boundOf(draft)), this.#suite, authenticatedData)
+    const sealed = seal(plaintext, boundOf(draft))
+    const { newState, privateMessage } = await createApplicationMessage(/** @type {ClientState} */ (group.state), sealed, this.#suite, this.#associatedData(conversation))
     const frame = {
       ...fields, type, conversation, content_type: CONTENT_TYPE, content: encodeMlsMessage({ version: 'mls10', wireformat: 'mls_private_message', privateMessage }),
       attachments: plaintext.files?.map((/** @type {any} */ file) => file.attachment), thumbnail: undefined, devices_version: version,
@@ -209,10 +280,15 @@ export class Mls {
     return { frame, isControl: false, commit: () => this.#keep(conversation, { ...group, state: newState }) }
   }
 
+  /** @param {Uint8Array} conversation @param {Uint8Array} content @param {number} follows @param {Uint8Array} tempId */
+  #control(conversation, content, follows, tempId) {
+    return { type: 'send', conversation, content_type: CONTENT_TYPE, content, temp_id: tempId, is_quiet: true, follows }
+  }
+
   /** @param {Uint8Array} conversation */
   async #create(conversation) {
     const { keyPackage, privatePackage } = await this.#generate()
-    return createGroup(conversation, keyPackage, privatePackage, [], this.#suite, defaultClientConfig)
+    return createGroup(conversation, keyPackage, privatePackage, [], this.#suite, CONFIG)
   }
 
   /** @param {boolean} isLastResort */
@@ -229,68 +305,32 @@ export class Mls {
     return { keyPackage: made.publicPackage, privatePackage: made.privatePackage }
   }
 
+  /** @param {Uint8Array} conversation */
+  #associatedData(conversation) {
+    return associatedData({ conversation, sender: this.#own.user, device: this.#own.device })
+  }
+
+  /** Whether this device is the only one, so that no other could add it. @param {Device[]} devices */
+  #isAlone(devices) {
+    return devices.every(({ device }) => equal(device, this.#own.device))
+  }
+
+  /** @param {Uint8Array} conversation @returns {Group} */
+  #group(conversation) {
+    return this.#groups.get(hex(conversation)) ?? NO_GROUP
+  }
+
   /** @param {Uint8Array} conversation @param {Group} group */
   #keep(conversation, group) {
     this.#groups.set(hex(conversation), group)
-    const { state, pending, controlSeq } = group
-    const packed = { state: state && encodeGroupState(state), pending: pending && { ...pending, state: encodeGroupState(pending.state) }, controlSeq }
+    const { state, pending } = group
+    const packed = { ...group, state: state && encodeGroupState(state), pending: pending && { ...pending, state: encodeGroupState(pending.state) } }
     this.#journal.put(`crypto/group/${hex(conversation)}`, packed)
   }
 }
 
-/** @param {Uint8Array | undefined} bytes @returns {ClientState | undefined} */
-function unpack(bytes) {
-  const state = bytes && decodeGroupState(bytes, 0)?.[0]
-  return state && { ...state, clientConfig: defaultClientConfig }
-}
-
-/** @typedef {{ index: number, user: Uint8Array, device: Uint8Array, leaf: any }} Leaf */
-
-/** @param {ClientState | undefined} state @returns {Leaf[]} */
-function leavesOf(state) {
-  return state ? leavesIn(state.ratchetTree) : []
-}
-
-/** @param {any} tree @returns {Leaf[]} */
-function leavesIn(tree) {
-  return [...tree.entries()].filter(([, node]) => node?.nodeType === 'leaf').map(([at, { leaf }]) => {
-    const identity = leaf.credential.identity ?? new Uint8Array()
-    return { index: at / 2, user: identity.subarray(0, 16), device: identity.subarray(16), leaf }
-  })
-}
-
-/** @param {{ device: Uint8Array, leaf: any }} leaf @param {Device} listed by the server */
-function isLeafOf({ device, leaf }, listed) {
-  return equal(device, listed.device) && equal(leaf.signaturePublicKey, listed.identity)
-}
-
-/** Throws Forged, unless the leaf is that of the device which the message names. @param {any} message @param {Leaf | undefined} leaf
- * @param {Uint8Array} authenticatedData */
-function isFrom(message, leaf, authenticatedData) {
-  const isSame = leaf && equal(leaf.user, message.sender) && equal(leaf.device, message.device)
-  if (!isSame || !equal(authenticatedData, associatedData(message))) throw new Forged('the message names another sender or conversation than the one that has signed it')
-}
-
-/** The reference of the KeyPackage for which a Welcome has these secrets: the one other field beside them.
- * @param {import('ts-mls').EncryptedGroupSecrets} secrets */
-function packageRefOf({ encryptedGroupSecrets, ...others }) {
-  return hex(Object.values(others)[0])
-}
-
-/** The claimed KeyPackage of a device, which has to be of the identity that the device has published. @param {Device} device
- * @param {Map<string, Uint8Array>} keys */
-async function packageOf(device, keys) {
-  const keyPackage = keyPackageOf(/** @type {Uint8Array} */ (keys.get(hex(device.device))))
-  const { leafNode } = keyPackage
-  const identity = /** @type {any} */ (leafNode.credential).identity
-  const isSame = equal(leafNode.signaturePublicKey, device.identity) && equal(identity, concat(device.user, device.device))
-  if (!isSame) throw new Forged('the key of a device is not of its identity')
-  return keyPackage
-}
-
-/** @param {Uint8Array} bytes */
-function keyPackageOf(bytes) {
-  const decoded = decodeMlsMessage(bytes, 0)?.[0]
-  if (decoded?.wireformat !== 'mls_key_package') throw new Forged('a key that is no KeyPackage')
-  return decoded.keyPackage
+/** @param {Device} device @param {Map<string, Uint8Array>} keys */
+function usable(device, keys) {
+  const key = keys.get(hex(device.device))
+  return key && packageOf(device, key)
 }

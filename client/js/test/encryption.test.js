@@ -42,7 +42,7 @@ class Counting {
     return []
   }
 
-  async prepare({ conversation, plaintext, fields }, { version, devices }) {
+  async prepare({ conversation, plaintext, fields }, { set: { version, devices } }) {
     const count = this.count + 1
     await new Promise((resolve) => setImmediate(resolve))
     const content = concat(utf8(`${count} for ${devices.length}: `), plaintext)

@@ -4,7 +4,8 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { equal, hex, randomBytes, utf8 } from '../bytes.js'
-import { Mls, NotInGroup } from '../e2ee/mls.js'
+import { NotInGroup } from '../e2ee/groups.js'
+import { Mls } from '../e2ee/mls.js'
 import { Journal } from '../journal.js'
 import { MemoryStore } from '../stores/memory.js'
 
@@ -98,18 +99,45 @@ class GroupDevice {
 
   async prepare(draft) {
     const { set } = this.room
-    const prepared = await this.mls.prepare(draft, set, this.claim(this.mls.missing(TALK, set)), randomBytes(16))
-    prepared.commit()
+    const keys = this.claim(this.mls.missing(TALK, set, this.controlSeq))
+    const prepared = await this.mls.prepare(draft, { set, keys, tempId: randomBytes(16), controlSeq: this.controlSeq, joining: this.joining })
+    prepared?.commit()
     await this.journal.flush()
     return prepared
   }
 
-  async say(text, fields) {
-    const draft = this.draft(text, fields)
+  say(text, fields) {
+    return this.do(this.draft(text, fields))
+  }
+
+  // Makes the group that of the devices, without a message.
+  tidy() {
+    return this.do({ type: 'tidy', conversation: TALK, fields: {} })
+  }
+
+  // Puts the state of the group, for devices that join by themselves.
+  async put() {
+    await this.handle()
+    const { controlSeq, state } = (await this.mls.stateOf(TALK)) ?? {}
+    if (controlSeq === this.room.controlSeq) this.room.state = { controlSeq, state }
+  }
+
+  // Joins by itself, from the state that another device has put.
+  async join() {
+    this.controlSeq = this.room.controlSeq
+    this.joining = this.room.state
+    await this.tidy()
+    this.joining = undefined
+  }
+
+  async do(draft) {
     for (;;) {
       await this.handle()
-      const { frame, isControl } = await this.prepare(draft)
+      const prepared = await this.prepare(draft)
+      if (!prepared) return undefined
+      const { frame, isControl } = prepared
       const outcome = this.room.take(frame, this)
+      if (typeof outcome === 'number' && isControl) await this.put()
       if (typeof outcome === 'number' && !isControl) return outcome
       if (typeof outcome !== 'number') this.mls.refused(frame, outcome)()
     }
@@ -197,6 +225,88 @@ test('a program that is killed after any step goes on from its store, and no key
   assert.deepEqual(talk.devices.map(({ read }) => read), [[], ['one', 'two', 'three', 'four'], ['four']])
 })
 
+test('devices are added and removed without a message, and nothing is sent where nothing has changed', options, async () => {
+  const [talk, a, b] = await room([1, 1], [2, 2])
+  await a.tidy()
+  assert.equal(talk.messages.length, 0, 'a group begins with its first message')
+  await a.say('one')
+  const c = await talk.join(1, 3)
+  talk.leave(b)
+  await a.tidy()
+  assert.equal(talk.controlSeq, talk.messages.length)
+  const count = talk.messages.length
+  await a.tidy()
+  await c.tidy()
+  assert.equal(talk.messages.length, count)
+  await c.say('two')
+  for (const each of [a, b, c]) await each.handle()
+  assert.deepEqual([a.read, b.read, c.read], [['two'], ['one'], []])
+})
+
+test('a device that no other adds, and one that has missed commits, join by themselves from the state that another has put', options, async () => {
+  const [talk, a, b] = await room([1, 1], [2, 2])
+  await a.say('one')
+  await b.handle()
+  const c = await talk.join(3, 3)
+  c.handled = talk.messages.length
+  await c.join()
+  for (const each of talk.devices) await each.handle()
+  assert.deepEqual(talk.devices.map(({ mls }) => mls.isInGroup(TALK)), [true, true, true])
+  await c.say('two')
+  await talk.join(4, 4)
+  await a.say('three')
+  const missed = talk.controlSeq
+  await talk.join(5, 5)
+  await a.say('four')
+  await b.handle(missed - 1)
+  b.handled = missed // the commit was deleted while it was away
+  await b.handle()
+  assert.equal(b.mls.isInGroup(TALK), false)
+  assert.ok(b.reasons.some(([, reason]) => reason === 'lost'))
+  await b.restart()
+  await assert.rejects(b.prepare(b.draft('x')), NotInGroup)
+  await b.join()
+  await b.say('five')
+  for (const each of talk.devices) await each.handle()
+  await a.say('six')
+  for (const each of talk.devices) await each.handle()
+  assert.deepEqual(talk.devices.map(({ read }) => read.at(-1)), ['five', 'six', 'six', 'six', 'six'])
+  assert.equal(c.read.includes('five'), true)
+})
+
+test('a state that is not from a device of the conversation, or of another group, is no way in', options, async () => {
+  const [talk, a] = await room([1, 1], [2, 2])
+  await a.say('one')
+  const [other, x] = await room([8, 8], [9, 9])
+  await x.say('elsewhere')
+  const c = await talk.join(3, 3)
+  c.handled = talk.messages.length
+  const good = talk.state
+  for (const state of [other.state.state, good.state.slice(0, -9), utf8('garbage')]) {
+    talk.state = { ...good, state }
+    await assert.rejects(c.join(), NotInGroup)
+  }
+  talk.state = good
+  await c.join()
+  await c.say('two')
+  await a.handle()
+  assert.deepEqual(a.read, ['two'])
+})
+
+test('earlier messages that are loaded later take a device nowhere', options, async () => {
+  const [talk, a, b] = await room([1, 1], [2, 2])
+  await a.say('one')
+  await b.handle()
+  const c = await talk.join(3, 3)
+  await a.say('two')
+  await c.handle()
+  c.handled = 0
+  await c.handle()
+  await c.say('three')
+  await a.handle()
+  assert.deepEqual(a.read, ['three'])
+})
+
 test('what a message shows is what its sender has bound', options, async () => {
   const [talk, a, b] = await room([1, 1], [2, 2])
   await a.say('one', { reply_to: 3 })
@@ -216,7 +326,9 @@ test('what a message shows is what its sender has bound', options, async () => {
   assert.equal(await forge({ device: c.device }), 'forged')
   assert.equal(await forge({ sender: b.user }), 'forged')
   assert.equal(await forge({}), undefined)
-  await assert.rejects(a.mls.prepare(a.draft('x'), { version: 9, devices: [...talk.set.devices, { user: id(8), device: id(8), identity: id(8) }] }, new Map([[hex(id(8)), c.pool[0]]]), id(1)), /not of its identity/)
+  const set = { version: 9, devices: [...talk.set.devices, { user: id(8), device: id(8), identity: id(8) }] }
+  const { frame, isControl } = await a.mls.prepare(a.draft('x'), { set, keys: new Map([[hex(id(8)), c.pool[0]]]), tempId: id(1) })
+  assert.deepEqual([isControl, frame.envelopes], [false, undefined], 'a key that is not of its identity adds nobody')
 })
 
 test('an edit belongs to its message and its revision, from whichever device of the sender, and comes after later messages', options, async () => {

@@ -32,7 +32,7 @@ async function run() {
     const draft = { type: 'send', conversation: TALK, plaintext: { text }, fields: { content_type: 'text/plain', temp_id: randomBytes(16) } }
     for (let isControl = true; isControl;) {
       const { mls, keep } = await from.open()
-      const prepared = await keep(await mls.prepare(draft, set, new Map([[hex(to.id), to.key]]), randomBytes(16)))
+      const prepared = await keep(await mls.prepare(draft, { set, keys: new Map([[hex(to.id), to.key]]), tempId: randomBytes(16) }))
       isControl = prepared.isControl
       const { envelopes, ...frame } = prepared.frame
       seq += 1
