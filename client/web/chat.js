@@ -21,7 +21,7 @@ const EVENTS = { new: 'a new device', gone: 'a device less', changed: 'a device 
 const UNREADABLE = { before: 'Sent before this device took part', lost: 'The keys of this message are lost', forged: 'Not what its sender has sent' }
 
 export class Chat extends Events {
-  state = 'connecting' // or online, offline, ended, failed
+  state = 'connecting' // or online, offline, ended, failed; following: another tab has the connection
   reason = ''
   notices = [] // what has failed, or changed with keys, the latest last
   contacts = []
@@ -33,6 +33,7 @@ export class Chat extends Events {
   #isDrawn = true
   #toldTypingAt = 0
   #watched = ''
+  #sending = new Set() // drafts of this tab, while another one has the connection
 
   // The account of this name, which has logged in on this browser. `gateways`: their URLs.
   static async open(name, gateways) {
@@ -43,6 +44,8 @@ export class Chat extends Events {
     const options = { name: NAME, WebSocket: chat.frames.WebSocket, encryption: (client) => new Encryption(client, new Mls(), { http: chat.http }) }
     chat.#begin(new Tabs(name, store, (held) => Client.open(gateways, { store: held, ...options })))
     await chat.tabs.ready
+    if (!chat.tabs.isLeading && chat.state === 'connecting') chat.state = 'following'
+    chat.changed()
     return chat
   }
 
@@ -66,6 +69,7 @@ export class Chat extends Events {
       if (!entry.is_quiet) this.#typing.delete(hex(entry.conversation) + hex(entry.sender))
       this.changed()
     })
+    tabs.on('leading', () => { if (this.state === 'following') this.state = 'connecting' })
     tabs.on('leading', (client) => client.on('devices', (changes) => this.#tellDevices(changes)))
     tabs.on('token', (token) => { this.token = token })
     tabs.on('push', (frame) => this.#take(frame))
@@ -195,16 +199,18 @@ export class Chat extends Events {
 
   // What was not sent yet in a conversation, in order.
   waiting(conversation) {
-    const drafts = this.tabs.client?.drafts ?? []
+    const drafts = this.tabs.client?.drafts ?? [...this.#sending]
     return drafts.filter((draft) => draft.type === 'send' && equal(draft.conversation, conversation) && !draft.plaintext?.reaction)
       .map(({ plaintext }) => plaintext)
   }
 
   send(conversation, content, options = {}) {
     this.#toldTypingAt = 0
-    const sent = this.tabs.send(conversation, content, options)
+    const draft = { type: 'send', conversation, plaintext: content }
+    if (!this.tabs.isLeading) this.#sending.add(draft)
+    const done = () => { this.#sending.delete(draft); this.changed() }
+    this.tabs.send(conversation, content, options).then(done, done) // `refused` tells a failure
     this.changed()
-    return sent.catch(() => {}) // `refused` tells it
   }
 
   edit({ entry, content }, text) {
@@ -319,14 +325,15 @@ export class Chat extends Events {
   // Asks for the presence of everybody with whom the user talks.
   #watch() {
     const { client } = this.tabs
-    if (!client?.isOnline) return
+    if (client && !client.isOnline) return
     const heads = this.conversations.filter((head) => !head.is_request)
-    // A user who accepts a request is shown from then on: the version of the participants tells it.
-    const key = heads.map((head) => `${hex(head.conversation)} ${head.participants_version}`).sort().join()
+    // A user who accepts a request is shown from then on: marks of the user tell that first.
+    const versionOf = (head) => [head.participants_version, ...this.others(head).map(({ delivered_seq }) => delivered_seq > 0)]
+    const key = heads.map((head) => [hex(head.conversation), ...versionOf(head)].join(' ')).sort().join()
     if (key === this.#watched) return
     this.#watched = key
     const users = new Map(heads.flatMap((head) => this.others(head)).map(({ user }) => [hex(user), user]))
-    const watched = [...users.values()].slice(0, client.limits.get('users_per_watch') ?? 256)
-    client.request({ type: 'watch', users: watched }).catch(() => { this.#watched = '' })
+    const watched = [...users.values()].slice(0, this.requester.limits.get('users_per_watch') ?? 256)
+    this.tabs.ask('request', { type: 'watch', users: watched }).catch(() => { this.#watched = '' })
   }
 }

@@ -18,7 +18,7 @@ export function SignIn({ fault = '' }) {
     <main class="sign-in">
       <h1>ALO Shield</h1>
       <p>Messages are encrypted in this browser. The server carries them, and cannot read them.</p>
-      <form aria-label="Log in" onSubmit=${submit}>
+      <form aria-label="Account" onSubmit=${submit}>
         <label>User name <input name="name" required autocomplete="username" autocapitalize="none" maxlength="32" /></label>
         <label>Password <input name="password" type="password" required minlength="8" autocomplete="current-password" /></label>
         <p class="buttons">

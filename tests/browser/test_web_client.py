@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from embedded.web_packages import is_installed
 from store.postgres.pool import Pool
 from tests.browser.pages import ROOT
 from tests.browser.tab import Tab, open_tab
-from tests.processes import Cluster, open_cluster
-from tests.system.many_nodes import start_node
+from tests.processes import open_cluster
+from tests.system.many_nodes import Node, start_node
 
 pytestmark = pytest.mark.browser
 
@@ -27,17 +28,18 @@ PICTURE = bytes.fromhex(
 
 
 @asynccontextmanager
-async def open_client(pool: Pool, redis_url: str, folder: Path) -> AsyncGenerator[tuple[Tab, Cluster]]:
-    """A tab with the web client; in the end nothing may have broken the policy, or failed without being caught."""
+async def open_client(
+    pool: Pool, redis_url: str, folder: Path
+) -> AsyncGenerator[tuple[Tab, Callable[[], Awaitable[Node]]]]:
+    """A tab, and a function that starts the gateway, always at the same address."""
     assert is_installed(ROOT / "client" / "web"), "`make browser` installs its packages"
     settings = {"WEB_CLIENT": "1", "OBJECT_STORE_URL": (folder / "objects").as_uri()}
     async with open_cluster(pool.url, redis_url, **settings) as cluster:
         port = free_port()
         await cluster.start_web(PUBLIC_SOCKET_URL=f"ws://127.0.0.1:{port}")
-        await start_node(cluster, port=port, PUBLIC_FILES_URL=cluster.http_url)
+        start = partial(start_node, cluster, port=port, PUBLIC_FILES_URL=cluster.http_url)
         async with open_tab(folder, cluster.http_url) as tab:
-            await tab.open("/app")
-            yield tab, cluster
+            yield tab, start
 
 
 async def register(tab: Tab, name: str) -> None:
@@ -49,7 +51,8 @@ async def register(tab: Tab, name: str) -> None:
 
 
 async def test_two_people_in_two_tabs_write_to_each_other(pool: Pool, redis_url: str, tmp_path: Path) -> None:
-    async with open_client(pool, redis_url, tmp_path) as (ann, _):
+    async with open_client(pool, redis_url, tmp_path) as (ann, start):
+        gateway = await start()
         await register(ann, "ann")
         bob = await ann.another()
         await register(bob, "bob")
@@ -66,6 +69,19 @@ async def test_two_people_in_two_tabs_write_to_each_other(pool: Pool, redis_url:
         assert await ann.complaints() == []
         assert await ann.violations() == []
 
+        gateway.process.kill()
+        await ann.wait("document.querySelector('[role=status]').textContent.startsWith('Offline')", "the page says it")
+        await ann.fill("Message", "While it is away")
+        await ann.press("Enter")
+        await ann.wait_named("Waiting to be sent: While it is away")
+        await ann.open("/app?account=ann")  # nothing is in this tab's memory any more
+        await start()
+        await bob.wait_named("ann: While it is away")
+        said = "[...document.querySelectorAll('article .text')].map((each) => each.textContent)"
+        assert await bob.value(said) == ["Hello from Bob", "Hello from Ann", "While it is away"]
+        await ann.click("bob, online")
+        await ann.wait(f"{said}.length === 3", "the page shows all messages after it was loaded again")
+
 
 async def write(tab: Tab, text: str) -> None:
     await tab.fill("Message", text)
@@ -76,7 +92,8 @@ async def write(tab: Tab, text: str) -> None:
 async def test_messages_change_and_files_go_encrypted(pool: Pool, redis_url: str, tmp_path: Path) -> None:
     picture = tmp_path / "cat.png"
     picture.write_bytes(PICTURE)
-    async with open_client(pool, redis_url, tmp_path) as (ann, _):
+    async with open_client(pool, redis_url, tmp_path) as (ann, start):
+        await start()
         await register(ann, "ann")
         bob = await ann.another()
         await register(bob, "bob")
