@@ -19,7 +19,7 @@ from protocol.errors import RequestError
 from protocol.frames import AddEnvelopes, ReportUndecryptable, Undecryptable
 from protocol.limits import OPEN_REPORTS_PER_DEVICE, REPORTS_PER_MESSAGE
 from protocol.undecryptable import REASONS, reason_fault_of
-from server.delivery.hub import Hub
+from server.delivery.hub import Hub, HubConnection
 from server.gateway.connection import Connection
 from server.gateway.recent_changes import follow_changes
 from store.errors import NoIdentity, OwnMessage, QuotaExceeded, StoreError
@@ -95,15 +95,6 @@ class HealingHandler:
             raise RequestError(frame.request, ErrorCode.QUOTA_EXCEEDED, detail, limit=limit) from None
         self.reported[frame.reason] += is_new
 
-    async def reports_for(self, connection: Connection) -> list[bytes]:
-        """The frames that tell a device which messages it is to heal; none if Postgres fails."""
-        try:
-            found = await told_reports(self._pool, connection.user, connection.device)
-        except StoreError as error:
-            log.warning("reports_not_read", error=str(error))
-            return []
-        return [_frame(each) for each in found]
-
 
 class OpenReports:
     """Tells the devices of this node what was reported lately.
@@ -123,18 +114,32 @@ class OpenReports:
             lambda ago_s: reported_since(self._pool, ago_s=ago_s), self._tell, poll_s=POLL_S, failed="reports_not_read"
         )
 
+    async def welcome(self, connection: Connection) -> list[bytes]:
+        """The frames that tell a device with its welcome which messages it is to heal; none if Postgres fails."""
+        try:
+            found = await told_reports(self._pool, connection.user, connection.device)
+        except StoreError as error:
+            log.warning("reports_not_read", error=str(error))
+            return []
+        return [_frame(each) for each in found if self._is_new(connection, each)]
+
     async def _tell(self, found: list[UndecryptableReport]) -> None:
-        now = trio.current_time()
-        self._told = {key: at for key, at in self._told.items() if at > now - REMEMBERED_S}
+        oldest = trio.current_time() - REMEMBERED_S
+        self._told = {key: at for key, at in self._told.items() if at > oldest}
         for each in found:
             for connection in self._hub.of(each.sender):
-                # A connection that was told with its welcome is told again, rather than never.
-                key = (connection.number, each.conversation, each.seq, each.device, each.at)
-                if each.is_for(connection.device) and key not in self._told:
+                if each.is_for(connection.device) and self._is_new(connection, each):
                     connection.outbox.offer(_frame(each))
                     connection.outbox.flush()
-                    self._told[key] = now
-                    self.told += 1
+
+    def _is_new(self, connection: HubConnection, report: UndecryptableReport) -> bool:
+        """Whether the connection was not told yet; it counts as told from now on."""
+        key = (connection.number, report.conversation, report.seq, report.device, report.at)
+        if key in self._told:
+            return False
+        self._told[key] = trio.current_time()
+        self.told += 1
+        return True
 
 
 def _frame(report: UndecryptableReport) -> bytes:

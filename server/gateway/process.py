@@ -173,6 +173,7 @@ class SocketGateway:
     :param tracer: of the process; None if it does not trace.
     :ivar pool, redis, hub, node: the parts that others share; each has statistics of its own.
     :ivar transfers: of attachments; `objects` is None until the object store is open.
+    :ivar healing: of messages that devices cannot decrypt.
     :ivar health: of the process.
     """
 
@@ -206,7 +207,7 @@ class SocketGateway:
         self._participants = ParticipantsCache()
         self.node.cursor_advance.when_history_changes(self._participants.forget)
         self._keys = KeyHandler(self.pool, self.node.broadcast)
-        self._healing = HealingHandler(self.pool)
+        self.healing = HealingHandler(self.pool)
         self._sends = Sends(
             self.pool,
             self._participants,
@@ -225,7 +226,7 @@ class SocketGateway:
             self.node.presence,
             TransferHandler(self.transfers),
             self._keys,
-            self._healing,
+            self.healing,
             token_lifetime_s=config.token_lifetime_s,
         )
         self._revocations = Revocations(self.pool, self.hub, self.node.broadcast)
@@ -452,7 +453,7 @@ class SocketGateway:
         return await greeted_device(self.pool, token)
 
     async def reports_for(self, connection: Connection) -> list[bytes]:
-        return await self._healing.reports_for(connection)
+        return await self._open_reports.welcome(connection)
 
     def has_room(self, user: bytes) -> bool:
         return self.hub.count(user) < limits.MAX_USER_CONNECTIONS
@@ -522,9 +523,9 @@ class SocketGateway:
         yield Sample("alo_cache_values", watched.watched, ("presence",))
         yield from key_samples(self._keys.claims)
         yield Sample("alo_keys_low_told_total", self._low_keys.told)
-        yield from by_label("alo_undecryptable_total", self._healing.reported)
+        yield from by_label("alo_undecryptable_total", self.healing.reported)
         yield Sample("alo_undecryptable_told_total", self._open_reports.told)
-        yield Sample("alo_messages_healed_total", self._healing.healed)
+        yield Sample("alo_messages_healed_total", self.healing.healed)
         yield from pool_samples(self.pool)
         yield from redis_samples(self.redis, "bus")
 

@@ -135,7 +135,10 @@ async def test_a_device_that_connects_is_told_after_its_welcome_until_it_has_ans
                 assert not any(isinstance(each, Undecryptable) for each in await first_frames(node, other))
         async with node.open_websocket(scene.phone.token) as phone:
             assert await phone.find(Undecryptable) == scene.told_of(scene.laptop)
-            await done(phone, AddEnvelopes(2, scene.group, 1, 0, [(scene.laptop.device, b"late")]))
+            await scene.report(scene.bob)
+            assert await phone.find(Undecryptable) == scene.told_of(scene.bob), "and not the first one again"
+            late: list[Envelope] = [(each.device, b"late") for each in (scene.laptop, scene.bob)]
+            await done(phone, AddEnvelopes(2, scene.group, 1, 0, late))
         assert not any(isinstance(each, Undecryptable) for each in await first_frames(node, scene.phone))
 
 
