@@ -19,6 +19,7 @@ from client.commands import Command, NotPossible, help_lines, read_line
 from client.e2ee import KEYS
 from client.e2ee.correspondent import Correspondent
 from client.e2ee.keyring import Keyring
+from client.e2ee.reading import UnreadableMessage
 from client.errors import Unreachable
 from client.held import Entry
 from client.http import Credentials
@@ -100,6 +101,7 @@ async def run_chat(
         on_sign=show_sign,
         on_link=show_link,
         on_keys_low=lambda _: safety.note_low_keys(),
+        on_undecryptable=safety.note_undecryptable,
         client=NAME,
         longest_pause_s=LONGEST_PAUSE_S,
     ) as session:
@@ -117,6 +119,7 @@ async def run_chat(
                 safety.watch(correspondent)
                 nursery.start_soon(correspondent.publisher.run)
                 await correspondent.catch_up()
+                nursery.start_soon(correspondent.healer.run)
                 nursery.start_soon(correspondent.sets.watch, talk, partial(safety.show_without_keys, talk))
                 writer = SealedWriter(session, correspondent, SealedFiles(keyring, uploads, sending))
             while len(session.mailbox.messages(talk)) < RECENT and await session.load_older(talk, RECENT):
@@ -159,6 +162,7 @@ class _Chat:
         self._decide = decide
         self._set_avatar = set_avatar
         self._is_over = False
+        self._unread: dict[bytes, Message] = {}
 
     def show_recent(self) -> None:
         head = self._session.mailbox.head(self._conversation)
@@ -184,8 +188,20 @@ class _Chat:
         if not isinstance(entry, Message):
             self._show(line_of(entry, self._names))
         elif entry.content_type != KEYS:
-            self._show(line_of(entry, self._names, self._writer.read(entry)))
+            self._show_message(entry)
         self._session.mark_read(self._conversation, entry.seq)
+
+    def _show_message(self, message: Message) -> None:
+        """Show it, and after a message that has healed those that the same key opens."""
+        reading = self._writer.read(message)
+        self._show(line_of(message, self._names, reading))
+        if isinstance(reading, UnreadableMessage):
+            self._unread[message.message] = message
+        elif self._unread.pop(message.message, None) is not None:
+            for each in sorted(self._unread.values(), key=lambda each: each.seq):
+                if not isinstance(opened := self._writer.read(each), UnreadableMessage):
+                    del self._unread[each.message]
+                    self._show(line_of(each, self._names, opened))
 
     async def obey_lines(self) -> bool:
         """Send one line after the other, each after the acknowledgement of the one before, which keeps their order.

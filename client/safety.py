@@ -9,6 +9,8 @@ from client.e2ee.correspondent import Correspondent
 from client.e2ee.known import DIGITS
 from client.e2ee.records import Event, KeyChange, Recipient
 from client.lines import name_of
+from protocol.frames import Undecryptable
+from protocol.limits import MAX_TOLD_REPORTS
 
 _EVENTS: dict[Event, str] = {
     "new": "has a new device",
@@ -31,10 +33,21 @@ class Safety:
         self._left_out: set[bytes] = set()
         self._without: set[bytes] = set()
         self._correspondent: Correspondent | None = None
+        self._asked: list[Undecryptable] = []
 
     def watch(self, correspondent: Correspondent) -> None:
         """The chat encrypts by this correspondent."""
         self._correspondent = correspondent
+        for push in self._asked:
+            correspondent.healer.note_undecryptable(push)
+        self._asked.clear()
+
+    def note_undecryptable(self, push: Undecryptable) -> None:
+        """A device cannot decrypt a message of this one. Some come with the welcome, before the chat encrypts."""
+        if self._correspondent is not None:
+            self._correspondent.healer.note_undecryptable(push)
+        elif len(self._asked) < MAX_TOLD_REPORTS:
+            self._asked.append(push)
 
     def note_low_keys(self) -> None:
         """The server has few keys of this device."""

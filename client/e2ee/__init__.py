@@ -11,7 +11,9 @@
 | `reading` | from envelopes and contents to plaintexts |
 | `writing` | from plaintexts to contents, and the devices that lack a key |
 | `given_keys` | the keys that other devices got, and may have again |
+| `undecrypted` | messages that this device cannot read, and which of them it reports |
 | `keyring` | all of these of one device, in transactions; without I/O but for its file |
+| `healer` | reports of such messages, and answers to those of other devices |
 | `correspondent` | the keyring over a connection: it sends, and repeats after refusals |
 | `publisher`, `device_sets`, `catching_up` | over a connection: own keys, devices of conversations, missed messages |
 | `files` | the encryption of files |

@@ -13,6 +13,7 @@ from client.e2ee import KEYS, SEALED
 from client.e2ee.catching_up import CatchingUp
 from client.e2ee.contents import Plaintext
 from client.e2ee.device_sets import DeviceSets, OnChange
+from client.e2ee.healer import Healer
 from client.e2ee.keyring import Keyring
 from client.e2ee.publisher import KeyPublisher
 from client.e2ee.records import Outgoing, Recipient
@@ -40,6 +41,7 @@ class Correspondent:
 
     :ivar publisher: of the keys of this device.
     :ivar sets: the devices of the conversations.
+    :ivar healer: of messages that cannot be decrypted.
     :param on_change: called with each change of devices, before anything is encrypted for it.
     :param on_left_out: called with devices that get no key: they have published none.
     """
@@ -56,6 +58,7 @@ class Correspondent:
         self._session = session
         self.publisher: Final = KeyPublisher(session, keyring)
         self.sets: Final = DeviceSets(session, keyring, on_change)
+        self.healer: Final = Healer(session, keyring, self.give_key_again)
         self._on_left_out = on_left_out
         self._locks: defaultdict[bytes, trio.Lock] = defaultdict(trio.Lock)
 

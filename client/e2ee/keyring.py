@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from client.e2ee import KEYS, SEALED, given_keys, known, own_keys, reading, writing
+from client.e2ee import KEYS, SEALED, given_keys, known, own_keys, reading, undecrypted, writing
 from client.e2ee.contents import CONTENT, Plaintext, encode_content
 from client.e2ee.own_keys import KeyUpload
 from client.e2ee.ratchets import CannotDecrypt, Ratchets
@@ -30,6 +30,7 @@ from client.e2ee.records import (
     Recipient,
     SenderRatchet,
     SendingFile,
+    Undecrypted,
 )
 from client.e2ee.vault import Transaction, Vault
 from client.e2ee.wire import Malformed, Sealed
@@ -54,6 +55,7 @@ class Keyring:
         self._vault = vault
         self._ratchets = ratchets
         self._clock = clock
+        self._has_reports = True
         with vault.transaction() as tx:
             own_keys.make_device(tx, ratchets, user, device, round(clock() * 1_000_000))
 
@@ -86,6 +88,8 @@ class Keyring:
             for entry in concerned:
                 if isinstance(entry, Tombstone):
                     tx.drop(Plain, entry.message, of=entry.conversation)
+                    tx.drop(Undecrypted, entry.message)
+                    self._has_reports = True
                 else:
                     self._keep_one(tx, own, entry)
 
@@ -93,7 +97,9 @@ class Keyring:
         if reading.is_key_message(message) or message.envelope is not None:
             self._take_keys(tx, own, message)
         if not reading.is_key_message(message):
-            reading.read(tx, self._ratchets, message)
+            plaintext = reading.read(tx, self._ratchets, message)
+            is_unreadable = plaintext if isinstance(plaintext, UnreadableMessage) else None
+            self._has_reports |= undecrypted.note(tx, own, message, is_unreadable)
 
     def _take_keys(self, tx: Transaction, own: OwnDevice, message: Message) -> None:
         try:
@@ -128,6 +134,7 @@ class Keyring:
     def forget_gone(self, first_seqs: dict[bytes, int]) -> None:
         """The user takes part in these conversations alone, and may read each from this seq on: other plaintexts go."""
         with self._vault.transaction() as tx:
+            undecrypted.forget(tx, set(first_seqs))
             for progress in tx.all(ReadProgress):
                 conversation, first_seq = progress.conversation, first_seqs.get(progress.conversation)
                 if first_seq is None:
@@ -140,6 +147,25 @@ class Keyring:
                 for plain in tx.all(Plain, of=conversation) if first_seq > 1 else ():
                     if plain.seq < first_seq:
                         tx.drop(Plain, plain.message, of=conversation)
+
+    def due_reports(self) -> list[Undecrypted]:
+        """See `client.e2ee.undecrypted.due`. Cheap if nothing has come since there were none."""
+        if not self._has_reports:
+            return []
+        with self._vault.transaction() as tx:
+            found = undecrypted.due(tx, self._clock())
+        self._has_reports = bool(found)
+        return found
+
+    def have_reported(self, report: Undecrypted) -> None:
+        """See `client.e2ee.undecrypted.have_reported`."""
+        with self._vault.transaction() as tx:
+            undecrypted.have_reported(tx, report, self._clock())
+
+    def count_answer(self, message: Message, device: bytes) -> bool:
+        """See `client.e2ee.undecrypted.count_answer`; the count is on the disk when this returns."""
+        with self._vault.transaction() as tx:
+            return undecrypted.count_answer(tx, message.message, device, self._clock())
 
     @property
     def earliest(self) -> int:

@@ -160,6 +160,31 @@ class NotForUs(Struct, frozen=True, tag="not_for_us"):
     conversation: bytes
 
 
+class Undecrypted(Struct, frozen=True, tag="undecrypted"):
+    """A message that this device cannot read, though it should. By the message's id.
+
+    :ivar reason: one of `protocol.undecryptable.REASONS`.
+    :ivar ratchet: the name of the ratchet whose key it needs.
+    :ivar envelope: a digest of the envelope that did not help; empty if there was none.
+    :ivar reported_at: when it was reported, in seconds since 1970; 0: not yet.
+    """
+
+    conversation: bytes
+    message: bytes
+    seq: int
+    revision: int
+    reason: str
+    ratchet: bytes
+    envelope: bytes = b""
+    reported_at: float = 0.0
+
+
+class AnsweredReport(Struct, frozen=True, tag="answered_report"):
+    """How often a device that cannot decrypt a message of this one was given the key again. By message and device."""
+
+    times: int
+
+
 class Used(Struct, frozen=True, tag="used"):
     """The message that an index of a ratchet belongs to: the same ciphertext elsewhere is a repetition. By index, a
     shelf for each ratchet."""

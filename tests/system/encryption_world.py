@@ -19,9 +19,10 @@ from client.errors import ConnectionLost
 from client.held import Entry
 from client.http import Credentials
 from client.mailbox import Mailbox
+from client.nursery import open_service_nursery
 from client.session import Session, open_session
 from protocol.codes import CloseCode
-from protocol.frames import Message
+from protocol.frames import Message, Undecryptable
 from tests.waiting import wait_until
 
 PATIENCE_S = 60.0
@@ -103,17 +104,27 @@ async def run_phone(
 
 @asynccontextmanager
 async def phone(urls: Sequence[str], credentials: Credentials, folder: Path, name: str) -> AsyncGenerator[Phone]:
-    """A device that is connected, has published its keys, and has caught up."""
+    """A device that is connected, has published its keys, and has caught up. It reports what it cannot decrypt, and
+    answers such reports."""
     keyring = open_keys(credentials, folder)
+    early: list[Undecryptable] = []
+    note = early.append
     try:
         mailbox = Mailbox(credentials.user, keyring.keep)
-        async with open_session(urls, credentials, mailbox=mailbox, longest_pause_s=0.2) as session:
+        session_of = open_session(
+            urls, credentials, mailbox=mailbox, longest_pause_s=0.2, on_undecryptable=lambda push: note(push)
+        )
+        async with session_of as session, open_service_nursery() as nursery:
             made = Phone(session, keyring, credentials, name)
+            note = made.correspondent.healer.note_undecryptable
+            for push in early:
+                note(push)
             with trio.fail_after(PATIENCE_S):
                 await session.wait_caught_up()
                 await made.correspondent.publisher.publish()
                 await made.correspondent.catch_up()
                 await made.correspondent.resume()
+            nursery.start_soon(made.correspondent.healer.run)
             yield made
     finally:
         keyring.close()
