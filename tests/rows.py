@@ -7,10 +7,12 @@ test, which checks all rows and names each wrong one.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -58,6 +60,39 @@ def checked_rows() -> Iterator[CheckedRows]:
     rows = CheckedRows()
     yield rows
     rows.check()
+
+
+def each_row(
+    names: str | tuple[str, ...], rows: Iterable[Any], *, ids: Callable[[Any], object] | Iterable[object] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """As `pytest.mark.parametrize`, but one test for all rows, which share its fixtures.
+
+    :param ids: the names of the rows, or a function of a value; without it a row is called after its values.
+    """
+    table = list(rows)
+    columns = (names,) if isinstance(names, str) else names
+    tuples = [(row,) if isinstance(names, str) else tuple(row) for row in table]
+    if ids is None:
+        called: list[object] = [row[0] if len(row) == 1 else row for row in tuples]
+    elif callable(ids):
+        called = [" ".join(str(ids(value)) for value in row) for row in tuples]
+    else:
+        called = list(ids)
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def check(**fixtures: Any) -> None:
+            with checked_rows() as rows:
+                for name, row in zip(called, tuples, strict=True):
+                    with rows.row(name):
+                        function(**fixtures, **dict(zip(columns, row, strict=True)))
+
+        signature = inspect.signature(function)
+        others = [each for name, each in signature.parameters.items() if name not in columns]
+        check.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]  # pytest reads it
+        return check
+
+    return decorate
 
 
 def _shown(name: object) -> str:

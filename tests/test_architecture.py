@@ -17,6 +17,7 @@ import pytest
 
 from store.errors import StoreError, Unavailable
 from store.redis.client import RedisError
+from tests.rows import checked_rows, each_row
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("bench", "client", "demo", "embedded", "jobs", "protocol", "runtime", "server", "store")
@@ -58,9 +59,10 @@ def tree_of(file: Path) -> ast.Module:
     return ast.parse(file.read_text())
 
 
-def nodes_of(file: Path) -> Iterator[ast.AST]:
+@cache
+def nodes_of(file: Path) -> tuple[ast.AST, ...]:
     """All nodes of a file's tree, parents before children."""
-    return ast.walk(tree_of(file))
+    return tuple(ast.walk(tree_of(file)))
 
 
 @cache
@@ -79,10 +81,12 @@ def files() -> list[Path]:
     return [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
 
 
-@pytest.mark.parametrize("driver", DRIVERS)
-def test_one_file_meets_each_driver(driver: str) -> None:
-    meeting = {str(file.relative_to(ROOT)) for file in files() if driver in imports_of(file)}
-    assert {name for name in meeting if not name.startswith("bench/")} == DRIVERS[driver]
+def test_one_file_meets_each_driver() -> None:
+    with checked_rows() as rows:
+        for driver, expected in DRIVERS.items():
+            with rows.row(driver):
+                meeting = {str(file.relative_to(ROOT)) for file in files() if driver in imports_of(file)}
+                assert {name for name in meeting if not name.startswith("bench/")} == expected
 
 
 FROM_THE_DRIVER = {
@@ -202,7 +206,7 @@ TABLES = [
 """Folders whose `__init__.py` describes their modules in a table."""
 
 
-@pytest.mark.parametrize("folder", TABLES)
+@each_row("folder", TABLES)
 def test_a_folder_s_table_names_each_of_its_modules_once(folder: str) -> None:
     path = ROOT / folder
     rows = [line for line in (path / "__init__.py").read_text().splitlines() if line.startswith("| `")]
@@ -364,12 +368,14 @@ NODES_OF_USERS = {
 """Module, function -> the files that import it: those that look up the nodes of users, and write entries for each."""
 
 
-@pytest.mark.parametrize(("module", "name"), NODES_OF_USERS)
-def test_users_are_grouped_by_node_in_one_file(module: str, name: str) -> None:
+def test_users_are_grouped_by_node_in_one_file() -> None:
     """A second one would have to look up the nodes of users, and to encode an entry for each node."""
-    seen_as = {name, module, module.rpartition(".")[2]}
-    importing = {str(file.relative_to(ROOT)) for file in files() if seen_as & names_from(file, module)}
-    assert importing == NODES_OF_USERS[module, name]
+    with checked_rows() as rows:
+        for (module, name), expected in NODES_OF_USERS.items():
+            with rows.row((module, name)):
+                seen_as = {name, module, module.rpartition(".")[2]}
+                importing = {str(file.relative_to(ROOT)) for file in files() if seen_as & names_from(file, module)}
+                assert importing == expected
 
 
 def _calls(tree: ast.AST) -> Iterator[tuple[str, str]]:

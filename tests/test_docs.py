@@ -34,6 +34,7 @@ from server.transport import outbox
 from store import analytics, conversations, emails, jobs, latencies, notifiers, sync, tokens
 from store.batching import fair_queue, two_lanes
 from store.redis import directory
+from tests.rows import each_row
 from tests.runtime.make_configuration import CONFIGURATION
 from tests.runtime.make_configuration import page as configuration
 
@@ -276,7 +277,7 @@ NUMBERS = {
 """Document -> phrases with the values of constants."""
 
 
-@pytest.mark.parametrize("document", NUMBERS)
+@each_row("document", NUMBERS)
 def test_a_document_states_the_numbers_of_the_code(document: str) -> None:
     text = re.sub(r"\s+", " ", (ROOT / document).read_text())
     assert [phrase for phrase in NUMBERS[document] if phrase not in text] == []

@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
+from tests.rows import each_row
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +25,7 @@ PACKAGES = [
 ]
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@each_row("package", PACKAGES)
 def test_the_table_lists_every_module_once(package: str) -> None:
     folder = ROOT / package
     doc = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""

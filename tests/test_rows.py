@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.rows import MOST_SHOWN, CheckedRows, checked_rows
+from tests.rows import MOST_SHOWN, CheckedRows, checked_rows, each_row
 
 
 def check_numbers(*numbers: int) -> None:
@@ -64,3 +66,26 @@ def fail_between_the_rows() -> None:
 def test_an_error_between_the_rows_is_that_of_the_test() -> None:
     with pytest.raises(KeyError):
         fail_between_the_rows()
+
+
+@pytest.fixture
+def seen() -> list[int]:
+    return []
+
+
+@each_row(("first", "second"), [(1, 2), (3, 5)])
+def keep_rows(first: int, second: int, seen: list[int]) -> None:
+    seen.append(first)
+    assert second - first == 1
+
+
+def test_each_row_is_given_with_the_fixtures_and_a_wrong_one_is_named(seen: list[int]) -> None:
+    with pytest.raises(AssertionError, match=r"1 of 2 rows are wrong\n3 5: AssertionError in keep_rows"):
+        keep_rows(seen=seen)
+    assert seen == [1, 3]
+
+
+@each_row("number", [2, 4], ids=lambda number: f"number {number}")
+def test_a_table_is_a_test_that_takes_the_other_fixtures(number: int, tmp_path: Path) -> None:
+    (tmp_path / str(number)).touch(exist_ok=False)
+    assert number % 2 == 0

@@ -9,6 +9,7 @@ from bench.herd import Herd
 from bench.ours import Ours
 from bench.processes import free_port
 from bench.storm import CUT, KILLED, KINDS, StormSettings, StormUsers, make_people, measure_storm, summarize_storm
+from tests.rows import each_row
 
 SETTINGS = StormSettings(devices=15, spread_s=0.5, chats=2, rate=40.0, rounds=1)
 
@@ -63,7 +64,7 @@ def stretch(name: str, round_: int, p99: float, *, valid: bool = True) -> dict[s
     }
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("figures", "verdict"),
     [
         ({}, (True, True)),

@@ -19,6 +19,7 @@ from tests.checker.plan import make_plan
 from tests.checker.run import run
 from tests.checker.views import view_of
 from tests.protocol.strategies import bare, full
+from tests.rows import each_row
 
 SECONDS = 12.0
 
@@ -51,7 +52,7 @@ UNSEEN: Final = {
 """Fields of a `conversation` frame whose change alone changes no view, and why."""
 
 
-@pytest.mark.parametrize("name", [*Conversation.__struct_fields__[1:]])
+@each_row("name", [*Conversation.__struct_fields__[1:]])
 def test_a_view_shows_each_field_of_a_conversation(name: str) -> None:
     """A field that no view shows is compared by no test of devices: it may never come, or never change."""
     frame = replace(bare(Conversation), participants=[])

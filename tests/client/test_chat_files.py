@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import pytest
-
 from client.chat_files import MAX_NAME_BYTES, name_of
+from tests.rows import each_row
 
 
-@pytest.mark.parametrize(
-    "text", ["a.txt", "Rosi's photo.jpg", "später.pdf", "a..b", "-rf", "ä" * (MAX_NAME_BYTES // 2)]
-)
+@each_row("text", ["a.txt", "Rosi's photo.jpg", "später.pdf", "a..b", "-rf", "ä" * (MAX_NAME_BYTES // 2)])
 def test_a_text_that_can_be_a_name_is_the_name_of_the_file(text: str) -> None:
     assert name_of(f" {text}\n", 7) == text
 
 
-@pytest.mark.parametrize(
+@each_row(
     "content",
     [
         b"",

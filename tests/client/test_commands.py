@@ -6,6 +6,7 @@ import pytest
 
 from client.chat import COMMANDS
 from client.commands import Command, NotPossible, help_lines, read_line
+from tests.rows import each_row
 from tests.sentences import fault_of
 
 
@@ -19,7 +20,7 @@ TABLE: list[Command[object]] = [
 ]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("line", "text"),
     [
         ("hello", "hello"),
@@ -51,7 +52,7 @@ def test_a_command_is_found_with_what_comes_after_it(line: str, name: str, argum
     assert (read[0].name, read[1]) == (name, argument)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "line",
     ["/", "/ leave", "/addbob", "/ADD bob", "/add", "/add  ", "/leave now", "/unknown", "/\x1b[2J", "/" + "x" * 99],
 )

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 from msgspec.structs import replace
 
 from client.e2ee import SEALED
@@ -9,12 +8,13 @@ from client.e2ee.reading import UnreadableMessage
 from client.lines import Reading, line_of
 from protocol.frames import Tombstone
 from tests.client.client_world import ME, OTHER, TALK, message
+from tests.rows import each_row
 
 NAMES = {ME: "ann", OTHER: "bob"}
 FILE = EncryptedFile(b"a" * 16, "plan.txt", 12, b"k" * 32)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("reading", "shown"),
     [
         (Plaintext("hello"), "hello"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import permutations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -26,6 +25,7 @@ from protocol.frames import (
     Tombstone,
 )
 from tests.client.client_world import DEVICE, ME, OTHER, TALK
+from tests.rows import each_row
 
 ANN, BOB, CEC = (name * 16 for name in (b"a", b"b", b"c"))
 
@@ -199,7 +199,7 @@ def test_settings_count_by_version_and_the_unread_count_by_the_own_mark() -> Non
 GONE = [Tombstone(TALK, seq, b"m" * 16, seq, OTHER) for seq in (3, 5, 8)]
 
 
-@pytest.mark.parametrize("order", [*permutations(range(4))])
+@each_row("order", [*permutations(range(4))])
 def test_tombstones_never_count_as_unread_held_or_told_in_any_order(order: tuple[int, ...]) -> None:
     """The mailbox subtracts each tombstone once: 9 messages, read up to 2, four of them deleted, two held here."""
     mailbox = Mailbox(ME)
@@ -233,7 +233,7 @@ NUMBERED = [(3, True, 1), (4, None, 1), (5, True, 2), (6, True, 3), (7, None, 3)
 """Seq, whether it is quiet, and how many messages up to it are quiet."""
 
 
-@pytest.mark.parametrize("order", [*permutations(range(4))])
+@each_row("order", [*permutations(range(4))])
 def test_quiet_messages_do_not_count_as_unread_held_or_told_of_in_any_order(order: tuple[int, ...]) -> None:
     """The mailbox holds some messages around a read mark; of the others it knows the numbers alone."""
     mailbox = Mailbox(ME)

@@ -46,6 +46,7 @@ from protocol.codes import CloseCode
 from protocol.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from protocol.frames import Error
 from tests.client.client_world import CREDENTIALS
+from tests.rows import each_row
 from tests.sentences import fault_of
 
 
@@ -125,13 +126,13 @@ RAISED: list[ClientFailure] = [
 ]
 
 
-@pytest.mark.parametrize("error", MET, ids=repr)
+@each_row("error", MET, ids=repr)
 def test_each_exception_has_a_reason(error: BaseException) -> None:
     reason = reason_of(error)
     assert fault_of(reason) is None, (reason, fault_of(reason))
 
 
-@pytest.mark.parametrize("error", [*MET, *RAISED], ids=repr)
+@each_row("error", [*MET, *RAISED], ids=repr)
 def test_a_command_ends_with_one_whole_sentence(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
     if not isinstance(error, (ClientFailure, ProtocolError, OSError)):
         error = Unreachable(f"http://server.test: {reason_of(error)}")
@@ -141,7 +142,7 @@ def test_a_command_ends_with_one_whole_sentence(error: BaseException, capsys: py
     assert fault_of(said.removesuffix("\n")) is None, (said, fault_of(said.removesuffix("\n")))
 
 
-@pytest.mark.parametrize("error", [*RAISED, LocalProtocolError("x"), LocalProtocolError(), NotPossible("no")], ids=repr)
+@each_row("error", [*RAISED, LocalProtocolError("x"), LocalProtocolError(), NotPossible("no")], ids=repr)
 def test_a_line_that_could_not_be_sent_says_why(error: Exception) -> None:
     assert fault_of(why_not_done(error)) is None
 

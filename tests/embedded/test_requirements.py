@@ -28,6 +28,7 @@ from embedded.requirements import (
     requirements,
 )
 from tests.embedded.embedded_world import ROOT
+from tests.rows import each_row
 
 CONFIGURATION = ROOT / "setup.cfg"
 FOLDER = ROOT / "locks"
@@ -119,7 +120,7 @@ def test_each_extra_is_in_a_lock() -> None:
     assert set(requirements(CONFIGURATION, extras)) <= lines
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@each_row("name", LOCKS)
 def test_each_version_in_a_lock_has_hashes_of_all_its_files(name: str) -> None:
     """A package with compiled parts has a file for each Python and platform, another a wheel or a source, or both."""
     for entry in locked(name):
@@ -162,7 +163,7 @@ def _extras(requirement: Requirement) -> list[str]:
     return ["", *requirement.extras]
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@each_row("name", LOCKS)
 def test_no_lock_names_an_index(name: str) -> None:
     assert not re.search(r"://|index|links|pypi", (FOLDER / f"{name}.txt").read_text())
 

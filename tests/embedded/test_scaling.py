@@ -13,6 +13,7 @@ from embedded.ports import free_port, is_free
 from embedded.run import banner_of, choose_metrics_port, choose_ports
 from embedded.scaling import PORT_STEP, Instance, instances, read_scale
 from runtime.config import PORT_STEP as PORT_STEP_OF_PROCESSES
+from tests.rows import each_row
 
 KINDS = {"web": "", "socket": "", "worker": ""}
 
@@ -31,7 +32,7 @@ def test_a_kind_that_the_text_does_not_name_runs_once() -> None:
     assert read_scale("worker=0", KINDS)["worker"] == 0
 
 
-@pytest.mark.parametrize("text", ["socket", "socket=", "socket=two", "socket=-1", "socket=21", "release=2", "other=2"])
+@each_row("text", ["socket", "socket=", "socket=two", "socket=-1", "socket=21", "release=2", "other=2"])
 def test_a_scale_that_cannot_be_is_refused_with_those_that_can(text: str) -> None:
     with pytest.raises(EmbeddedError, match=rf"^SCALE={text}: it must be a list such as socket=2.*web, socket, worker"):
         read_scale(text, KINDS)

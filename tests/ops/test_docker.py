@@ -25,6 +25,7 @@ from runtime.config import Config
 from store.postgres.pool import Pool
 from tests.ops.ops_world import OPS, ROOT
 from tests.processes import START_TIMEOUT_S, Process
+from tests.rows import each_row
 
 FOLDER: Final = OPS / "docker"
 STOP_S: Final = 25
@@ -104,7 +105,7 @@ def _sources(copy: str) -> list[str]:
     return [] if "--from" in copy else copy.split()[:-1]
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@each_row("name", PROCESSES)
 def test_a_process_in_compose_is_not_root_writes_nowhere_else_and_has_time_to_drain(name: str) -> None:
     service = PROCESSES[name]
     assert service["read_only"] is True

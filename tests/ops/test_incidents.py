@@ -31,6 +31,7 @@ from tests.faults import redis_memory, set_redis
 from tests.ops.incident_world import Installation, open_installation
 from tests.ops.ops_world import commands_of
 from tests.prometheus_server import Fired
+from tests.rows import each_row
 from tests.waiting import let_pass, wait_until
 
 FACTOR: Final = 15.0
@@ -196,7 +197,7 @@ INCIDENTS: Final[dict[str, dict[str, IncidentForm]]] = {
 ALERTS: Final = sorted({form.alert for forms in INCIDENTS.values() for form in forms.values()})
 
 
-@pytest.mark.parametrize("alert", ALERTS)
+@each_row("alert", ALERTS)
 def test_the_paragraph_of_an_incident_names_a_command_of_operators(alert: str) -> None:
     assert commands_of(alert)
 

@@ -62,7 +62,7 @@ from tests.protocol.strategies import (
     requests_numbers,
 )
 from tests.protocol.wrong_frames import WRONG
-from tests.rows import checked_rows
+from tests.rows import checked_rows, each_row
 
 HELLO = Hello(1, "token", 1)
 SEND = Send(7, b"c" * 16, "text", b"content", None, None, b"t" * 16)
@@ -157,7 +157,7 @@ def test_a_frame_that_is_cut_short_is_named(frame: Frame, data: st.DataObject) -
     assert error.close_code is CloseCode.BAD_FRAME
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("data", "says"),
     [
         (b"", "empty"),
@@ -232,7 +232,7 @@ def test_a_client_leaves_out_pushes_that_it_does_not_know(type_: int) -> None:
     assert list(decode_from_server(cbor2.dumps({0: type_, 2: bytes(16)}) + known)) == [Done(7)]
 
 
-@pytest.mark.parametrize("type_", [None, "2", b"\x02", [2], True, 2.0])
+@each_row("type_", [None, "2", b"\x02", [2], True, 2.0])
 def test_a_type_that_is_no_integer_is_an_unknown_frame(type_: Any) -> None:
     """`True == 1` and `2.0 == 2` in Python; on the wire they differ."""
     [error] = decode_from_client(cbor2.dumps({0: type_, 1: 5}))
@@ -350,7 +350,7 @@ def test_is_push_says_what_the_type_says() -> None:
                     assert (head_of(data) is None) == (struct not in (Message, Tombstone))
 
 
-@pytest.mark.parametrize("fields", range(4, limits.MAX_FIELDS + 1))
+@each_row("fields", range(4, limits.MAX_FIELDS + 1))
 def test_how_deep_a_frame_may_be_does_not_depend_on_its_length(fields: int) -> None:
     """An earlier decoder allowed one level more for a frame of 12 fields."""
     deep: Any = 0
@@ -381,7 +381,7 @@ def test_none_and_absent_are_the_same_for_an_optional_field(conversation: bytes)
     assert list(decode_from_client(cbor2.dumps(as_map(frame) | {9: None, 10: None}))) == [frame]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "frame",
     [
         Send(1, b"short", "text", b"", None, None, b"t" * 16),
@@ -555,7 +555,7 @@ def test_an_envelope_is_put_behind_an_encoded_message(message: Message, other: M
     assert told[1:].startswith(shared[1:])
 
 
-@pytest.mark.parametrize("size", [1, 23, 24, 255, 256, 65_535, 65_536])
+@each_row("size", [1, 23, 24, 255, 256, 65_535, 65_536])
 def test_an_envelope_of_any_length_is_encoded_in_the_shortest_way(size: int) -> None:
     message = replace(full(Message), envelope=None)
     assert with_envelope(encode(message), bytes(size)) == reference_frame(replace(message, envelope=bytes(size)))

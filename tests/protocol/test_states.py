@@ -12,9 +12,10 @@ from protocol.errors import LocalProtocolError, RemoteProtocolError, RequestErro
 from protocol.frames import REQUESTS, Bye, Hello, Request
 from protocol.states import State, StateMachine, agreed_version
 from tests.protocol.strategies import full, requests_numbers
+from tests.rows import each_row
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("asked", "oldest", "greatest", "used"),
     [
         (0, 1, 1, None),

@@ -43,7 +43,7 @@ from protocol.frames import (
 from protocol.numbers import PUSH_TYPES, REPLY_TYPES, REQUEST_TYPES
 from protocol.states import TRANSITIONS, State, StateMachine
 from tests.protocol.strategies import full
-from tests.rows import checked_rows
+from tests.rows import checked_rows, each_row
 
 FRAMES: dict[type[Request], Request] = {struct: full(struct) for struct in REQUESTS}
 
@@ -78,7 +78,7 @@ def test_unknown_close_codes_go_by_their_range(code: int) -> None:
     assert may_reconnect(code) == (code < 4500)
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 1005, 1006, 1013, 1014, 1015])
+@each_row("code", [1000, 1001, 1005, 1006, 1013, 1014, 1015])
 def test_accidents_are_worth_another_attempt(code: int) -> None:
     assert may_reconnect(code)
 

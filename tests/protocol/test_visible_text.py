@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from protocol.fields import CHECKS
 from protocol.frames import REQUESTS, Key
 from protocol.visible_text import visible_text
+from tests.rows import each_row
 
 TAKEN = {
     "Ann": "Ann",
@@ -58,12 +59,12 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("text", TAKEN, ids=ascii)
+@each_row("text", TAKEN, ids=ascii)
 def test_a_text_that_people_can_read_is_taken_in_its_normal_form(text: str) -> None:
     assert visible_text(text, 128) == TAKEN[text]
 
 
-@pytest.mark.parametrize(("why", "text"), [(why, text) for why, all_ in REFUSED.items() for text in all_], ids=ascii)
+@each_row(("why", "text"), [(why, text) for why, all_ in REFUSED.items() for text in all_], ids=ascii)
 def test_a_text_that_harms_what_stands_beside_it_is_refused(why: str, text: str) -> None:
     with pytest.raises(ValueError, match=r"^must (not have U\+[0-9A-F]{4,6}, which is|have) .*$") as caught:
         visible_text(text, 128)

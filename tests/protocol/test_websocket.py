@@ -33,6 +33,7 @@ from protocol.websocket import (
     ping_frame,
     pong_frame,
 )
+from tests.rows import each_row
 
 MAX_BYTES = limits.MAX_WEBSOCKET_MESSAGE_BYTES
 MAX_FRAGMENTS = 64
@@ -225,7 +226,7 @@ def test_autobahn(frames: list[bytes], outcome: Outcome) -> None:
 TOO_LONG = (MAX_BYTES + 1).to_bytes(8, "big")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("before", "header", "code", "detail"),
     [
         ([], b"\x82\x05", 1002, "must mask"),
@@ -555,7 +556,7 @@ def read_by_client(data: bytes) -> list[tuple[Opcode, Any]]:
     return [(each.opcode, each.payload) for each in protocol.received_frames()]
 
 
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, MAX_BYTES])
+@each_row("size", [0, 1, 125, 126, 65535, 65536, MAX_BYTES])
 def test_a_client_reads_what_a_server_sends(size: int) -> None:
     assert read_by_client(binary_header(size) + b"a" * size) == [(Opcode.BINARY, b"a" * size)]
 

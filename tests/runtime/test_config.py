@@ -11,6 +11,7 @@ import pytest
 
 from runtime.config import Config, ConfigError
 from runtime.operations import operator_port
+from tests.rows import each_row
 
 ROOT = Path(__file__).parents[2]
 FILES = [file for folder in ("jobs", "runtime", "server", "store") for file in (ROOT / folder).rglob("*.py")]
@@ -115,7 +116,7 @@ def test_nothing_set_is_the_defaults() -> None:
     assert Config.from_environment({}) == Config()
 
 
-@pytest.mark.parametrize("name", GOOD)
+@each_row("name", GOOD)
 def test_variable_is_read_into_its_field_alone(name: str) -> None:
     text, value = GOOD[name]
     needed = NEEDED.get(name, {})
@@ -141,7 +142,7 @@ def test_variable_that_is_needed_by_another_is_named_when_it_is_missing(name: st
         Config.from_environment(given)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("given", "named"),
     [
         ("EXTERNAL_ISSUER", "EXTERNAL_AUDIENCE"),
@@ -193,7 +194,7 @@ def test_archives_need_somewhere_to_go() -> None:
         Config.from_environment({"RETENTION_ARCHIVES": "1"})
 
 
-@pytest.mark.parametrize("name", GOOD)
+@each_row("name", GOOD)
 def test_empty_variable_is_like_none(name: str) -> None:
     assert Config.from_environment({name: ""}) == Config()
 
@@ -355,7 +356,7 @@ def test_every_variable_has_values_that_are_refused_or_a_reason_to_take_any() ->
     assert not refused & ANY_VALUE.keys()
 
 
-@pytest.mark.parametrize(("name", "text"), INVALID)
+@each_row(("name", "text"), INVALID)
 def test_invalid_value_is_refused_by_name_without_its_secrets(name: str, text: str) -> None:
     """At the start, and not with a traceback when it is first used."""
     with pytest.raises(ConfigError, match=f"^{name} ") as caught:

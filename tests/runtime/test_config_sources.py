@@ -9,6 +9,7 @@ import pytest
 
 from runtime.config import Config
 from runtime.config_sources import FILES, SECRET_URLS, SECRETS, URLS, Setting, misspelled, settings_of
+from tests.rows import each_row
 
 OPEN = frozenset(
     (
@@ -62,7 +63,7 @@ def test_secrets_are_masked_and_the_rest_is_shown(name: str, value: str, shown: 
     assert "hunter2" not in found.value
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "meant"),
     [
         ("DATABSE_URL", "DATABASE_URL"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from runtime.email_address import BadAddress, Sender, mailbox, normal, sender
+from tests.rows import each_row
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "address"),
     [
         ("a@b.example", "a@b.example"),
@@ -24,7 +25,7 @@ def test_address_has_one_spelling(text: str, address: str) -> None:
     assert normal(address) == address
 
 
-@pytest.mark.parametrize(
+@each_row(
     "text",
     [
         *(
@@ -81,9 +82,7 @@ def test_sender_may_have_a_name(text: str, expected: Sender) -> None:
     assert sender(text) == expected
 
 
-@pytest.mark.parametrize(
-    "text", ["", "ALO", "ALO <>", "ALO <a@b.example> x", "ALO\n<a@b.example>", "A <a@b.example>\r\nX: y"]
-)
+@each_row("text", ["", "ALO", "ALO <>", "ALO <a@b.example> x", "ALO\n<a@b.example>", "A <a@b.example>\r\nX: y"])
 def test_invalid_sender_is_refused(text: str) -> None:
     with pytest.raises(BadAddress):
         sender(text)
@@ -109,7 +108,7 @@ MAILBOXES = {
 """Mailbox -> spellings of its address."""
 
 
-@pytest.mark.parametrize("name", MAILBOXES)
+@each_row("name", MAILBOXES)
 def test_spellings_of_an_address_count_as_one_mailbox(name: str) -> None:
     assert {mailbox(normal(each)) for each in MAILBOXES[name]} == {name}
 

@@ -13,6 +13,7 @@ import pytest
 from runtime.redaction import redact, redacted
 from store.tokens import first_token
 from tests.planted import PLANTED, SECRETS
+from tests.rows import each_row
 
 KEPT: Final = (
     "Postgres at 10.0.0.7:5432: connection refused",
@@ -59,12 +60,12 @@ SECRET: Final = {
 """Texts as libraries write them."""
 
 
-@pytest.mark.parametrize("text", KEPT)
+@each_row("text", KEPT)
 def test_a_text_without_secrets_stays(text: str) -> None:
     assert redacted(text) == text
 
 
-@pytest.mark.parametrize("name", SECRET)
+@each_row("name", SECRET)
 def test_a_secret_is_taken_out_of_a_text(name: str) -> None:
     text = SECRET[name]
     assert SECRETS.search(text) or "whsec" in text

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.smtp_url import SmtpUrl, parse_smtp_url, smtp_url_fault
+from tests.rows import each_row
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ def test_url_means(url: str, expected: SmtpUrl) -> None:
     assert "p:/@" not in f"{parsed} {parsed!r}"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("url", "what"),
     [
         ("mail.example", "smtp:// or smtps://"),

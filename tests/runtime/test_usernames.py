@@ -13,6 +13,7 @@ from protocol.limits import MAX_USERNAME_BYTES, MAX_USERNAME_CHARACTERS
 from runtime.lookalikes import LIKE_ASCII
 from runtime.reserved_names import RESERVED
 from runtime.usernames import BadUsername, ReservedUsername, canonical, new_username
+from tests.rows import each_row
 
 SPELLINGS = {
     "ann": ["ann", "Ann", "ANN", "\uff41\uff4e\uff4e", "\uff21\uff2e\uff2e"],
@@ -27,7 +28,7 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize(("name", "typed"), [(name, typed) for name, all_ in SPELLINGS.items() for typed in all_])
+@each_row(("name", "typed"), [(name, typed) for name, all_ in SPELLINGS.items() for typed in all_])
 def test_every_spelling_of_a_name_is_one_name(name: str, typed: str) -> None:
     assert new_username(typed) == canonical(typed) == name
 
@@ -44,7 +45,7 @@ def test_a_canonical_name_stays_as_it_is_and_is_found_however_it_is_typed(typed:
         assert canonical(spelling) == name
 
 
-@pytest.mark.parametrize(
+@each_row(
     "typed",
     [
         *(
@@ -87,7 +88,7 @@ def test_a_text_that_no_user_can_have_as_a_name(typed: str) -> None:
         canonical(typed)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("typed", "like"),
     [
         ("\u0430nn", "ann with a Cyrillic a"),
@@ -110,14 +111,14 @@ def test_a_name_that_a_reader_takes_for_another_one_is_refused(typed: str, like:
     assert not isinstance(caught.value, ReservedUsername)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "typed", ["日本ヒロ", "ひらカタ漢字々", "한漢字", "ㄅ漢", "ann_1.2-3", "\u02bbokina", "l·l", "æsa", "kjær", "1"]
 )
 def test_names_that_languages_write_are_taken(typed: str) -> None:
     assert new_username(typed) == typed
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED))
+@each_row("name", sorted(RESERVED))
 def test_a_reserved_name_is_refused_in_each_form(name: str) -> None:
     wide = "".join(chr(ord(character) - 0x20 + 0xFF00) for character in name)
     for typed in (name, name.upper(), wide, f"{name[:1]}.{name[1:]}", name + "_", name.replace("o", "0")):

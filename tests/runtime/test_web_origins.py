@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from runtime.web_origins import web_origins, web_origins_fault
+from tests.rows import each_row
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "origins"),
     [
         ("", set()),

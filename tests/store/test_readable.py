@@ -24,6 +24,7 @@ from store.rows import message_of
 from store.sync import PAGE_MESSAGES, RECEIPT_COUNTS
 from tests.ageing import age
 from tests.people import new_direct, new_group
+from tests.rows import each_row
 from tests.store.store_world import a_message
 
 PAST_THE_RULE: Final = {
@@ -148,7 +149,7 @@ def test_nothing_works_out_the_floor_of_a_participant_but_floor_of() -> None:
     assert {name for name, text in texts().items() if compares_floors(text)} == set(FLOORS)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "is_found"),
     [
         ("greatest(c.floor_seq, p.joined_seq)", True),
@@ -167,7 +168,7 @@ def test_a_comparison_with_a_floor_is_found_however_it_is_written(text: str, is_
     assert compares_floors(text) == is_found
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "is_found"),
     [
         ("select 1 from messages m", True),

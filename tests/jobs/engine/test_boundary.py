@@ -6,7 +6,7 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
-import pytest
+from tests.rows import each_row
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,7 +26,7 @@ def tasks() -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("path", ENGINE, ids=lambda path: path.name)
+@each_row("path", ENGINE, ids=lambda path: path.name)
 def test_the_engine_mentions_no_task_and_nothing_of_the_product(path: Path) -> None:
     words = "|".join(re.escape(word) for word in (*NOUNS, *tasks()))
     assert re.findall(rf"\b(?:{words})e?s?\b", path.read_text(), re.IGNORECASE) == []

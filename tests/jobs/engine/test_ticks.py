@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.engine.task import Cron, Every
 from jobs.engine.ticks import GRACE_S, MAX_MISSED, BadRule, Firing, due, is_too_far, next_tick
+from tests.rows import each_row
 
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
 
@@ -152,7 +153,7 @@ def test_a_clock_that_is_put_right_a_little_fires_no_tick_twice() -> None:
         assert is_too_far(rule, "UTC", following, an_hour_ago) == next_tick(rule, "UTC", an_hour_ago)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("rule", "zone"),
     [
         ("0 0 30 2 *", "UTC"),
@@ -180,7 +181,7 @@ def test_a_rule_or_zone_that_cannot_be_is_refused_by_name(rule: str, zone: str) 
         due(rule, zone, "once", moment, moment + timedelta(hours=1))
 
 
-@pytest.mark.parametrize("seconds", [0.001, 0.25, 1, 60, 86_400, 1_234_567, 30 * 86_400, 366 * 86_400])
+@each_row("seconds", [0.001, 0.25, 1, 60, 86_400, 1_234_567, 30 * 86_400, 366 * 86_400])
 def test_intervals_are_written_so_that_they_can_be_read(seconds: float) -> None:
     moment = datetime(2026, 5, 1, tzinfo=UTC)
     assert next_tick(str(Every(seconds)), "UTC", moment) == moment + timedelta(seconds=seconds)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.notifiers.guard import is_public
+from tests.rows import each_row
 
 REGISTERED = {
     # https://www.iana.org/assignments/iana-ipv4-special-registry
@@ -68,7 +69,7 @@ PUBLIC = ("1.1.1.1", "93.184.216.34", "100.63.255.255", "100.128.0.0", "172.15.2
 PUBLIC_IPV6 = ("2606:4700:4700::1111", "2a00:1450:4001:80b::200e", "2001:200::1", "2001:4860:4860::8888", "2003::1")
 
 
-@pytest.mark.parametrize("name", REGISTERED)
+@each_row("name", REGISTERED)
 def test_no_address_of_a_special_network_is_public(name: str) -> None:
     network = ip_network(REGISTERED[name])
     step = max(network.num_addresses // 8, 1)
@@ -76,7 +77,7 @@ def test_no_address_of_a_special_network_is_public(name: str) -> None:
         assert not is_public(network[at]), network[at]
 
 
-@pytest.mark.parametrize("address", [*PUBLIC, *PUBLIC_IPV6])
+@each_row("address", [*PUBLIC, *PUBLIC_IPV6])
 def test_an_address_on_the_internet_is_public(address: str) -> None:
     assert is_public(ip_address(address))
 
@@ -93,7 +94,7 @@ FORMS = {
 """IPv6 addresses with an IPv4 address inside: the prefix, the bits after it, and whether a public one counts."""
 
 
-@pytest.mark.parametrize("form", FORMS)
+@each_row("form", FORMS)
 def test_an_ipv4_address_inside_an_ipv6_address_counts(form: str) -> None:
     prefix, shift, may_be_public = FORMS[form]
     for inner in (*INSIDE, *PUBLIC):

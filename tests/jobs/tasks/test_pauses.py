@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 
 from jobs.tasks.pauses import delay_s, is_pointless, next_notice
 from store.notifiers import LastNotice, NoticeContext, NotifierState
+from tests.rows import each_row
 
 SECOND_US = 1_000_000
 PAUSES_S = (60.0, 600.0)
@@ -31,7 +31,7 @@ def state(last: LastNotice | None, device: bytes | None = PHONE) -> NotifierStat
     return NotifierState(b"n" * 16, device, None, last)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("changes", "expected"),
     [
         ({}, 50),

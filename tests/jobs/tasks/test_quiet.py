@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.tasks.quiet import quiet_for_s
 from store.quiet_hours import QuietHours
+from tests.rows import each_row
 
 BERLIN = "Europe/Berlin"
 NIGHT = QuietHours(23 * 60, 7 * 60, BERLIN)
@@ -21,7 +21,7 @@ def us(*when: int, zone: str = BERLIN, fold: int = 0) -> int:
     return round(datetime(*when, tzinfo=ZoneInfo(zone), fold=fold).timestamp() * 1_000_000)  # type: ignore[misc,arg-type]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("quiet", "now", "hours"),
     [
         (NIGHT, us(2026, 6, 1, 22, 59, 59), 0),

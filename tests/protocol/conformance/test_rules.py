@@ -34,6 +34,7 @@ from protocol.frames import (
     Sync,
     Watch,
 )
+from tests.rows import each_row
 
 TALK, BOB = id_of("talk"), id_of("bob")
 HELLO = Hello(0, FIRST_TOKEN, 1)
@@ -72,7 +73,7 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize("frames", RIGHT, ids=range(len(RIGHT)))
+@each_row("frames", RIGHT, ids=range(len(RIGHT)))
 def test_a_client_that_keeps_the_rules_is_not_blamed(frames: list[Request]) -> None:
     say(served()[1], *frames)
 
@@ -97,7 +98,7 @@ WRONG: dict[str, tuple[str, list[Request | bytes]]] = {
 }
 
 
-@pytest.mark.parametrize("what", WRONG)
+@each_row("what", WRONG)
 def test_a_client_that_breaks_a_rule_is_blamed_by_its_section(what: str) -> None:
     section, frames = WRONG[what]
     _, peer, _ = served()
@@ -107,7 +108,7 @@ def test_a_client_that_breaks_a_rule_is_blamed_by_its_section(what: str) -> None
     assert blamed.value.section == section
 
 
-@pytest.mark.parametrize(
+@each_row(
     "frame",
     [
         Sync(1, None, pages=2),

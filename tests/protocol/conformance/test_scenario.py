@@ -13,6 +13,7 @@ from protocol.codec import decode_from_server
 from protocol.conformance.scenario import Scenario, WrongScenario, load_scenarios, read_scenario
 from protocol.conformance.stage import Stage
 from protocol.conformance.values import encode_fields, read_value
+from tests.rows import each_row
 
 ROOT = Path(__file__).parents[3]
 SCENARIOS = load_scenarios()
@@ -24,7 +25,7 @@ def test_a_scenario_is_read_with_its_defaults() -> None:
     assert read == Scenario("well", "do well", ["5.2"], [{"client": "start"}], talks={"talk": {"messages": ["one"]}})
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("wrong", "reason"),
     [
         ({"sections": ["5.2"], "steps": []}, "must be an object with title"),
@@ -40,7 +41,7 @@ def test_a_wrong_scenario_is_refused_with_its_fault(wrong: Any, reason: str) -> 
         read_scenario("wrong", wrong)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
+@each_row("scenario", SCENARIOS, ids=lambda each: each.name)
 def test_a_scenario_names_sections_of_the_specification_and_gives_reasons_by_them(scenario: Scenario) -> None:
     spec = (ROOT / "protocol" / "SPEC.md").read_text()
     known = {
@@ -52,7 +53,7 @@ def test_a_scenario_names_sections_of_the_specification_and_gives_reasons_by_the
     assert scenario.sections == sorted(scenario.sections, key=lambda each: [int(part) for part in each.split(".")])
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
+@each_row("scenario", SCENARIOS, ids=lambda each: each.name)
 def test_the_raw_frames_of_a_scenario_are_frames(scenario: Scenario) -> None:
     for step in scenario.steps:
         if step.get("server") == "push":

@@ -10,6 +10,7 @@ import pytest
 from protocol.conformance.settled import complaint_of, describe, read_state
 from protocol.conformance.talk import ME, Talk
 from protocol.conformance.values import id_of
+from tests.rows import each_row
 
 BOB = id_of("bob")
 
@@ -74,7 +75,7 @@ def test_a_client_that_shows_what_a_fresh_fetch_would_is_right(change: str) -> N
     assert complaint_of(state, [group()]) is None
 
 
-@pytest.mark.parametrize("change", WRONG)
+@each_row("change", WRONG)
 def test_anything_else_is_named(change: str) -> None:
     state = right()
     reason, act = WRONG[change]

@@ -9,6 +9,7 @@ import pytest
 from protocol.codec import decode_from_server, encode
 from protocol.conformance.values import encode_fields, fields_of, id_of, matches, read_value, show
 from protocol.frames import Conversation, Done, Message, Participant, Participants, Send, Tombstone
+from tests.rows import each_row
 
 TALK, BOB = id_of("talk"), id_of("bob")
 FRAMES = [
@@ -56,7 +57,7 @@ def test_a_misspelt_name_is_refused(fields: dict[str, Any]) -> None:
 FRAME = fields_of(Send(3, id_of("talk"), "text/plain", b"one", None, None, b"t" * 16))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("pattern", "is_match"),
     [
         ({}, True),
@@ -80,7 +81,7 @@ def test_a_frame_matches_a_pattern_in_all_fields_that_it_names(pattern: dict[str
     assert matches(pattern, FRAME, KEPT) is is_match
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("pattern", "is_match"),
     [
         ([["@talk", 3], "*"], True),

@@ -22,6 +22,7 @@ from store.postgres.migrate import migrate
 from store.postgres.pool import Pool
 from store.redis.checks import describe
 from tests.memory import in_memory
+from tests.rows import each_row
 from tests.server.cli.shell_world import OperatorDesk, Shell, open_desk
 
 GOOD = {"TRUSTED_PROXIES": "127.0.0.1"}
@@ -265,7 +266,7 @@ def findings(environment: dict[str, str]) -> dict[str, Finding]:
     return {each.check: each for each in check_configuration(Config.from_environment(environment), environment)}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("environment", "check"),
     [
         ({}, "proxies"),

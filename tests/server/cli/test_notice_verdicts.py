@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import pytest
 
 from server.cli.notice_verdicts import NoticeFacts, name_of, notices
 from server.cli.verdicts import Verdict
 from store.inspected_messages import NoticeQueues
 from store.inspected_users import DeadUserJob, InspectedNotifier, NoticeJob
 from store.quiet_hours import QuietHours
+from tests.rows import each_row
 from tests.server.cli.test_verdicts import DEVICE, MESSAGE, NOW, OTHER, RECIPIENT, SENT, USER
 
 WEBHOOK = InspectedNotifier(USER, OTHER, "webhook", None, None, 0, None, None, None, None, None, None, False)
@@ -69,7 +69,7 @@ NOTICES: dict[str, NoticeFacts] = {
 """State -> the facts of message 5 that lead to it as the only row."""
 
 
-@pytest.mark.parametrize("state", NOTICES)
+@each_row("state", NOTICES)
 def test_each_state_of_a_notice_follows_from_its_facts(state: str) -> None:
     assert [row.verdict.state for row in notices(MESSAGE, 5, NOTICES[state])] == [state]
 

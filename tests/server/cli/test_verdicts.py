@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import pytest
 
 from server.cli import verdicts
 from server.cli.nodes import FoundNode
@@ -13,6 +12,7 @@ from server.cli.verdicts import HeldConnection, RecipientFacts
 from store.inspected_messages import InspectedConversation, InspectedMessage, InspectedRecipient
 from store.inspected_users import InspectedDevice
 from store.redis.questions import ConnectionState, NodeLease, NodeState
+from tests.rows import each_row
 
 NOW = 1_000_000_000
 SENT = NOW - 60_000_000
@@ -71,7 +71,7 @@ DELIVERIES: dict[str, tuple[RecipientFacts, dict[str, Any]]] = {
 """State -> the facts of message 5 that lead to it, and fields of the message."""
 
 
-@pytest.mark.parametrize("state", DELIVERIES)
+@each_row("state", DELIVERIES)
 def test_each_state_of_a_delivery_follows_from_its_facts(state: str) -> None:
     given, message = DELIVERIES[state]
     found = verdicts.delivery(CONVERSATION, msgspec.structs.replace(MESSAGE, **message), 5, given)
@@ -111,7 +111,7 @@ DEVICES: dict[str, RecipientFacts] = {
 }
 
 
-@pytest.mark.parametrize("state", DEVICES)
+@each_row("state", DEVICES)
 def test_each_state_of_a_device_follows_from_its_facts(state: str) -> None:
     given = DEVICES[state]
     assert verdicts.device(MESSAGE, 5, given.recipient, given.devices[0], given).state == state

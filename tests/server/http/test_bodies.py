@@ -17,6 +17,7 @@ from server.gateway.replies import error_reply
 from server.http import bodies, notifiers
 from server.http.decoding import InvalidBody, decode
 from server.http.problems import REFUSALS, WrongField, problem_of
+from tests.rows import each_row
 from tests.sentences import fault_of
 
 STRUCTS = [
@@ -75,7 +76,7 @@ def test_a_field_that_the_server_does_not_know_is_ignored(encoding: str) -> None
     assert decode(data, encoding, bodies.PatchParticipant) == bodies.PatchParticipant("admin")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("data", "encoding", "said"),
     [
         (b"", "json", None),
@@ -100,7 +101,7 @@ def test_errors_of_bodies_that_cannot_be_read(data: bytes, encoding: str, said: 
     check(found)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("body", "struct", "pointer"),
     [
         ({"username": 5, "password": "correct horse"}, bodies.Register, "#/username"),

@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import cbor2
 import msgspec
-import pytest
 
 from protocol.frames import Message, Participant, Tombstone
 from protocol.limits import (
@@ -32,6 +31,7 @@ from server.http.routes import ROUTES
 from store.notifiers import MAX_NOTIFIERS
 from store.objects.folder import Folder
 from store.postgres.pool import Pool
+from tests.rows import each_row
 from tests.server.http.full_data import (
     BASE,
     DEEP,
@@ -322,6 +322,6 @@ def test_a_conversation_and_a_message_count_at_least_as_many_bytes_as_they_have(
     assert len(encode(lone, "json")) <= most_bytes(lone)
 
 
-@pytest.mark.parametrize("character", ["\x01", "\x7f", '"', "\\", "\u20ac", "\U0001f600"])
+@each_row("character", ["\x01", "\x7f", '"', "\\", "\u20ac", "\U0001f600"])
 def test_json_escapes_no_character_with_more_bytes_than_those_of_the_data(character: str) -> None:
     assert len(msgspec.json.encode(character)) <= len(msgspec.json.encode(NAME[0]))

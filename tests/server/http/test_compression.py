@@ -23,6 +23,7 @@ from store.messages import Committed, NewMessage, send
 from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from tests.people import make_contacts, new_direct, new_user
+from tests.rows import each_row
 from tests.server.http_world import CBOR, PASSWORD, REGISTER, Api, open_api
 
 DECODERS: dict[str, Callable[[bytes], bytes]] = {
@@ -34,7 +35,7 @@ each_coding = pytest.mark.parametrize("coding", CODINGS)
 NAMES = ("Anna Müller", "Ben Okafor", "Clara Jensen", "Dmitri Wolkow", "Elena Rossi", "王小明", "Farid Haddad")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("accept_encoding", "choice"),
     [
         ("", (None, False)),

@@ -12,9 +12,10 @@ from store.cli.restored import begin_history
 from store.errors import Unavailable
 from store.postgres.driver import connected
 from store.postgres.pool import Pool
+from tests.rows import each_row
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("if_none_match", "held"),
     [
         ("", None),

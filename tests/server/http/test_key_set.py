@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm
 
 from server.http.key_set import MAX_BYTES, MAX_KEYS, IssuerUnavailable, fetch_keys, keys_in
+from tests.rows import each_row
 from tests.server.http.issuer_world import CONTEXT, PATIENT_S, answer, private_key, public_jwk, rsa_key, serving
 
 RSA: Final = public_jwk(rsa_key(), "RS256", "a")
@@ -56,7 +57,7 @@ LEFT_OUT: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", LEFT_OUT)
+@each_row("name", LEFT_OUT)
 def test_a_key_that_verifies_no_tokens_is_left_out_and_others_count(name: str) -> None:
     assert keys_in(json.dumps({"keys": [LEFT_OUT[name], RSA]}).encode()).keys() == {"a"}
     with pytest.raises(IssuerUnavailable, match="without a usable key"):

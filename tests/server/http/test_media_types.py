@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import cbor2
-import pytest
 
 from server.http.media_types import accepted, sent
 from server.http.routes import ROUTES
 from server.http.routing import Route
 from store.postgres.pool import Pool
 from tests.people import new_user
-from tests.rows import checked_rows
+from tests.rows import checked_rows, each_row
 from tests.server.http.test_routes import filled
 from tests.server.http_world import Api, open_api
 
@@ -48,7 +47,7 @@ ACCEPTED = {
 }
 
 
-@pytest.mark.parametrize("accept", ACCEPTED)
+@each_row("accept", ACCEPTED)
 def test_the_answer_is_cbor_for_a_client_that_names_it(accept: str) -> None:
     assert accepted(accept) == ACCEPTED[accept]
 
@@ -71,7 +70,7 @@ SENT = {
 }
 
 
-@pytest.mark.parametrize("content_type", SENT)
+@each_row("content_type", SENT)
 def test_a_body_is_json_or_cbor_or_neither(content_type: str) -> None:
     assert sent(content_type) == SENT[content_type]
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.http.parsing import MAX_LEVELS, Unreadable, parse_cbor, parse_json
+from tests.rows import each_row
 
 CBOR = cbor2.dumps
 TEXT, DEEP, TWICE = "a text must be UTF-8", "it has more levels than are allowed", "a map has a key twice"
@@ -91,7 +92,7 @@ ALONE = {
 """Bodies that only one of the encodings can write."""
 
 
-@pytest.mark.parametrize("name", ALONE)
+@each_row("name", ALONE)
 def test_a_body_that_one_encoding_alone_could_write_is_refused(name: str) -> None:
     parse, data, said = ALONE[name]
     with pytest.raises(Unreadable, match=said):

@@ -22,6 +22,7 @@ from server.http.password_rules import (
     new_password,
     normal_password,
 )
+from tests.rows import each_row
 from tests.sentences import fault_of
 
 STRONG = (
@@ -46,12 +47,12 @@ WEAK = (
 )
 
 
-@pytest.mark.parametrize("password", STRONG)
+@each_row("password", STRONG)
 def test_a_strong_password_of_any_script_is_taken(password: str) -> None:
     assert new_password(password, "alice") == password
 
 
-@pytest.mark.parametrize(("password", "said"), WEAK)
+@each_row(("password", "said"), WEAK)
 def test_a_common_password_is_refused_with_advice(password: str, said: str) -> None:
     with pytest.raises(WeakPassword, match=said):
         new_password(password, "alice")
@@ -60,7 +61,7 @@ def test_a_common_password_is_refused_with_advice(password: str, said: str) -> N
 NAMES = ("maximilian.mustermann", "владимир-иванов", "zoë_müller99")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "close"),
     list(
         product(
@@ -84,7 +85,7 @@ def test_a_password_close_to_the_username_is_refused(name: str, close: object) -
     assert new_password(close(name), "somebody.else")
 
 
-@pytest.mark.parametrize(
+@each_row(
     "typed",
     [
         "",
@@ -140,7 +141,7 @@ SUBSTITUTES = "4@8({[<369!1|70+$5%2"
 """Each may stand for a letter or for one of several."""
 
 
-@pytest.mark.parametrize(
+@each_row(
     "password",
     [
         SUBSTITUTES,

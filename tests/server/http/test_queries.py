@@ -24,7 +24,7 @@ from server.http.queries import (
 from server.http.routes import ROUTES
 from store.postgres.pool import Pool
 from tests.people import new_user
-from tests.rows import checked_rows
+from tests.rows import checked_rows, each_row
 from tests.sentences import fault_of
 from tests.server.http.test_routes import filled
 from tests.server.http_world import open_api
@@ -32,7 +32,7 @@ from tests.server.http_world import open_api
 READERS = {struct: query_reader(struct) for struct in (NoQuery, PageQuery, ListQuery, HistoryQuery, DaysQuery)}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "query"),
     [
         ("", NoQuery()),
@@ -52,7 +52,7 @@ def test_a_query_is_read_as_its_struct(text: str, query: Struct) -> None:
     assert READERS[type(query)](text) == query, "a query that is kept is the same"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("struct", "text", "said"),
     [
         (NoQuery, "a=1", "a parameter is unknown: this route has no parameters"),

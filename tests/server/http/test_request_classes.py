@@ -9,6 +9,7 @@ import pytest
 from server.http.request_classes import LIMITS, Allowance, RequestClass
 from server.http.routes import ROUTES
 from server.http.routing import NO_CONTENT, NOTHING, Answer, Request, Route, Routes
+from tests.rows import each_row
 
 HTTP = Path(__file__).parents[3] / "docs" / "http.md"
 
@@ -45,7 +46,7 @@ def test_each_class_has_a_limit() -> None:
             assert each is None or (each.burst >= 1 and each.per_s > 0)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.rule)
+@each_row("route", ROUTES, ids=lambda route: route.rule)
 def test_each_route_has_a_limit_for_its_callers(route: Route) -> None:
     assert route.allowance is not None
     assert route.request_class is not RequestClass.UNAUTHENTICATED

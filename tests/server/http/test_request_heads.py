@@ -13,6 +13,7 @@ from server.http.request_classes import LIMITS, Allowance, RequestClass
 from server.http.request_heads import accepted_head
 from store.postgres.pool import Pool
 from tests.people import new_user
+from tests.rows import each_row
 from tests.server.http.socket_world import RawConnection, open_server, request
 
 
@@ -25,7 +26,7 @@ def parsed(data: bytes) -> h11.Request:
     return found
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("target", "path"),
     [
         *((same, same) for same in ("/healthz", "/healthz?a=/b", "/", "//healthz", "//[", "/%5B")),
@@ -93,7 +94,7 @@ def test_all_headers_that_ask_for_protocols_count(values: tuple[str, str]) -> No
     assert accepted_head(parsed(asked)) is ProblemCode.MISDIRECTED_REQUEST
 
 
-@pytest.mark.parametrize("upgrade", UPGRADES)
+@each_row("upgrade", UPGRADES)
 def test_an_upgrade_in_http_1_0_means_nothing_and_all_else_is_left(upgrade: str) -> None:
     """RFC 9110, section 7.8."""
     head = accepted_head(parsed(b"GET /a HTTP/1.0\r\nhost: test\r\nupgrade: %b\r\nx: y\r\n\r\n" % upgrade.encode()))

@@ -14,6 +14,7 @@ from server.http.hot_path import HotPath
 from server.http.request_ids import names_of
 from store.postgres.pool import Pool
 from tests.people import new_user
+from tests.rows import each_row
 from tests.server.http.socket_world import open_server, request
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -33,12 +34,12 @@ GOOD_IDS = (
 BAD_IDS = ("", " ", "a b", "x" * 129, 'a"b', "a\\b", "ü", "a,b", "a:b", "a;b", "<a>", "a\tb", "%41", "{}", "a?b", "a#b")
 
 
-@pytest.mark.parametrize("shown", GOOD_IDS)
+@each_row("shown", GOOD_IDS)
 def test_a_good_id_is_kept(shown: str) -> None:
     assert names_of({"x-request-id": shown}) == RequestNames(shown, None)
 
 
-@pytest.mark.parametrize("shown", BAD_IDS)
+@each_row("shown", BAD_IDS)
 def test_any_other_id_is_replaced(shown: str) -> None:
     assert NEW(names_of({"x-request-id": shown}).request_id)
 
@@ -47,7 +48,7 @@ def test_each_request_gets_an_id_of_its_own() -> None:
     assert len({names_of({}).request_id for _ in range(1000)}) == 1000
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("traceparent", "trace_id"),
     [
         (TRACEPARENT, TRACE),

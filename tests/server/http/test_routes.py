@@ -20,7 +20,7 @@ from server.http.routes import OPEN, ROUTES
 from server.http.routing import NOTHING, Changed, Request, Route, Routes
 from store.postgres.pool import Pool
 from store.tokens import Identity
-from tests.rows import checked_rows
+from tests.rows import checked_rows, each_row
 from tests.server.http_world import WEB_CLIENT, open_api
 
 WRITES = [route for route in ROUTES if route.method != "GET"]
@@ -91,7 +91,7 @@ def test_a_write_that_announces_something_returns_its_announcements(route: Route
     assert all(vars(Announcements)[each.__name__] is each for each in route.announces)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.rule)
+@each_row("route", ROUTES, ids=lambda route: route.rule)
 def test_a_handler_takes_what_its_route_declares(route: Route) -> None:
     """mypy sees what admits it, and the body; the values of the path are checked here."""
     hints = get_type_hints(route.handler)

@@ -24,13 +24,14 @@ from server.transport.outbox import (
     STUCK_S,
     Whole,
 )
+from tests.rows import each_row
 from tests.server.sockets import Ends, ends, whole_messages
 from tests.waiting import let_pass
 
 PING = b"\x89\x04ping"
 
 
-@pytest.mark.parametrize("sizes", [[3], [100, 0, 25], [40] * 500, [65535], [65536], [30_000] * 4])
+@each_row("sizes", [[3], [100, 0, 25], [40] * 500, [65535], [65536], [30_000] * 4])
 def test_a_pass_is_one_system_call_and_one_message(sizes: list[int]) -> None:
     frames = [bytes([n % 256]) * size for n, size in enumerate(sizes)]
     with ends() as both:

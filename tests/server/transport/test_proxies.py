@@ -21,6 +21,7 @@ from server.transport.proxies import (
     forwarded_address,
     parse_proxy_header,
 )
+from tests.rows import each_row
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 GET = b"GET / HTTP/1.1\r\nHost: alo\r\n\r\n"
@@ -128,24 +129,24 @@ def outcome(data: bytes) -> ProxyHeader | str | None:
         return f"refused: {error}"
 
 
-@pytest.mark.parametrize(("header", "address"), HEADERS)
+@each_row(("header", "address"), HEADERS)
 def test_a_header_names_the_client_and_its_own_size(header: bytes, address: str | None) -> None:
     assert parse_proxy_header(header) == (address, len(header))
     assert parse_proxy_header(header + GET) == (address, len(header)), "bytes after the header belong to the client"
 
 
-@pytest.mark.parametrize(("data", "why"), MALFORMED)
+@each_row(("data", "why"), MALFORMED)
 def test_a_malformed_header_is_refused_with_what_is_wrong(data: bytes, why: str) -> None:
     with pytest.raises(InvalidProxyHeader, match=why):
         parse_proxy_header(data)
 
 
-@pytest.mark.parametrize("data", NONE)
+@each_row("data", NONE)
 def test_other_bytes_are_no_header_and_nothing_is_dropped(data: bytes) -> None:
     assert parse_proxy_header(data) == NO_HEADER == (None, 0)
 
 
-@pytest.mark.parametrize("whole", [*(header for header, _ in HEADERS), *(data for data, _ in MALFORMED), *NONE])
+@each_row("whole", [*(header for header, _ in HEADERS), *(data for data, _ in MALFORMED), *NONE])
 def test_a_header_may_arrive_byte_by_byte(whole: bytes) -> None:
     """The parser asks for more bytes until it can decide; later bytes do not change its result."""
     outcomes = [outcome(whole[:end]) for end in range(len(whole) + 1)]
@@ -209,23 +210,17 @@ def test_any_bytes_are_a_header_or_none_or_refused_and_no_cut_changes_which(data
         assert outcome(data[:end]) in (None, verdict)
 
 
-@pytest.mark.parametrize(
-    "address", ["10.0.0.1", "10.255.255.255", "127.0.0.1", "::ffff:10.0.0.1", "::FFFF:a00:1", "fd12::1"]
-)
+@each_row("address", ["10.0.0.1", "10.255.255.255", "127.0.0.1", "::ffff:10.0.0.1", "::FFFF:a00:1", "fd12::1"])
 def test_addresses_of_the_list_are_trusted_however_they_are_written(address: str) -> None:
     assert address in PROXIES
 
 
-@pytest.mark.parametrize(
-    "address", ["11.0.0.1", "127.0.0.2", "::1", "fe80::1", "::10.0.0.1", "::ffff:11.0.0.1", "fd12::1%eth0"]
-)
+@each_row("address", ["11.0.0.1", "127.0.0.2", "::1", "fe80::1", "::10.0.0.1", "::ffff:11.0.0.1", "fd12::1%eth0"])
 def test_other_addresses_are_not_trusted(address: str) -> None:
     assert address not in PROXIES
 
 
-@pytest.mark.parametrize(
-    "peer", ["", "/run/alo.sock", "10.0.0.1 ", "010.0.0.1", "10.0.0.1:80", b"\n\0\0\1", 10 << 24, None, "\0"]
-)
+@each_row("peer", ["", "/run/alo.sock", "10.0.0.1 ", "010.0.0.1", "10.0.0.1:80", b"\n\0\0\1", 10 << 24, None, "\0"])
 def test_a_peer_without_an_ip_address_is_not_trusted(peer: object) -> None:
     """The name of an abstract Unix socket is bytes, which `ipaddress` would read as the packed 10.0.0.1."""
     assert peer not in PROXIES
@@ -242,7 +237,7 @@ def test_a_network_of_mapped_addresses_is_the_ipv4_network() -> None:
     assert trusted == TrustedProxies.parse("10.0.0.0/8,192.0.2.7")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "sentence"),
     [
         ("localhost", "'localhost' is neither an IP address nor a network such as 10.0.0.0/8"),
@@ -272,7 +267,7 @@ def test_any_list_is_a_list_or_a_value_error(text: str) -> None:
         assert str(network[-1]) in trusted
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("peer", "header", "address"),
     [
         # No proxy sent the header.
@@ -356,7 +351,7 @@ def test_any_header_gives_an_address(header: str) -> None:
     assert str(ip_address(address)) == address
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("address", "key"),
     [
         ("192.0.2.7", "192.0.2.7"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto import ConnectionType, WSConnection
@@ -13,6 +12,7 @@ from wsproto.utilities import RemoteProtocolError
 
 from protocol import limits
 from server.transport.upgrade import plain_upgrade
+from tests.rows import each_row
 
 HEADERS: Final = {
     b"Host": b"chat.example:8001",
@@ -58,7 +58,7 @@ def test_the_upgrade_of_an_ordinary_client_is_accepted() -> None:
     assert upgrade.forwarded_for == ["1.2.3.4, 5.6.7.8"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "value"),
     [
         *((name, b"") for name in HEADERS),

@@ -14,6 +14,7 @@ from store.objects.bucket import Bucket
 from store.objects.direct import OpenMultipart, Part
 from store.objects.s3_copied_parts import CopyingS3
 from store.objects.url import parse_objects_url
+from tests.rows import each_row
 from tests.store.objects.scripted_service import ServiceReply, ServiceRequest, scripted
 
 KEY = "attachments/ab/01"
@@ -185,7 +186,7 @@ async def test_part_is_uploaded_as_an_object_of_its_own() -> None:
     assert len(request.url) <= 1024
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("host", "query", "expected"),
     [
         ("s3.eu-central-1.amazonaws.com", "", True),

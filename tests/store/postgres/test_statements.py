@@ -14,11 +14,12 @@ from store.errors import DatabaseError
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
 from store.readers import OwnRead
+from tests.rows import each_row
 
 FILES = sorted(file.name[:-4] for file in resources.files("store.sql").iterdir() if file.name.endswith(".sql"))
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "is_write"),
     [
         ("select 1", False),

@@ -19,6 +19,7 @@ from store.redis import servers
 from store.redis.client import Redis, RedisError
 from store.redis.servers import Servers
 from store.redis.url import Address
+from tests.rows import each_row
 from tests.store.store_world import no_longer_than, running, silent_server
 from tests.waiting import DEADLINE_S, wait_until
 
@@ -134,7 +135,7 @@ async def test_failing_command_in_a_pipeline_is_a_value_among_the_replies(redis:
     assert unknown.code == "ERR"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("text", "code"),
     [
         ("OOM", "OOM"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from redis.connection import parse_url
 
 from store.redis.url import TLS, Address, Login, RedisUrl, parse_redis_url, redis_url_fault
+from tests.rows import each_row
 
 
 def meaning(*addresses: Address, **changes: Any) -> RedisUrl:
@@ -102,7 +103,7 @@ def test_tls_is_as_the_query_says(query: str, expected: TLS) -> None:
     assert parse_redis_url(f"rediss://h?{query}").tls == expected
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("url", "fault"),
     [
         ("", "must be a redis://"),

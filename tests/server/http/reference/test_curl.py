@@ -7,7 +7,6 @@ from pathlib import Path
 
 import httpx
 import msgspec
-import pytest
 
 from server.http.passwords import Passwords
 from server.http.reference import examples
@@ -18,6 +17,7 @@ from server.http.routing import Route
 from store.objects.folder import Folder
 from store.postgres.pool import Pool
 from tests.processes import open_cluster
+from tests.rows import each_row
 from tests.server.http.reference.scene import OPS_TOKEN, as_found, purpose_of, scene
 from tests.server.http_contract import validator
 
@@ -81,7 +81,7 @@ def check(route: Route, response: httpx.Response) -> None:
         assert response.json().keys() == shown.keys(), route.rule
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.rule)
+@each_row("route", ROUTES, ids=lambda route: route.rule)
 def test_a_command_is_one_that_a_shell_reads_line_by_line(route: Route) -> None:
     lines = command(route, EXAMPLES[route.rule]).split("\n")
     assert all(line.endswith(" \\") for line in lines[:-1])
