@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -98,25 +99,22 @@ async def test_transfers_whose_clients_have_stopped_take_little_memory(
     database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     """16 uploads and 16 downloads together: at most 256 KiB each, with the buffers of all threads."""
-    async with open_cluster(database_url, redis_url) as cluster:
+    async with AsyncExitStack() as streams, open_cluster(database_url, redis_url) as cluster:
         web, folder, client = await start(cluster, tmp_path / "objects")
         await folder.put(KEY, bytes(32 * 1024 * 1024), "")
         async with client:
             assert (await client.get(f"{cluster.http_url}/healthz")).status_code == 200
         before = resident_bytes(web.pid)
-        streams = []
         for n in range(16):
             part = Part(1, ATTACHMENT_PART_BYTES, bytes(32))
             put = folder.presign_put(f"attachments/00/{n}", part, expires_s=600).url
-            streams.append(await begin_put(put, part.size_bytes, bytes(part.size_bytes // 2)))
-            stream = await begin_get(folder.presign_get(KEY, expires_s=600).url)
+            await streams.enter_async_context(await begin_put(put, part.size_bytes, bytes(part.size_bytes // 2)))
+            stream = await streams.enter_async_context(await begin_get(folder.presign_get(KEY, expires_s=600).url))
             assert (await stream.receive_some(100)).startswith(b"HTTP/1.1 200")
-            streams.append(stream)
         new = tmp_path / "objects" / ".new"
         await wait_until(
             lambda: [file.stat().st_size for file in new.iterdir()] == [ATTACHMENT_PART_BYTES // 2] * 16,
             "the halves are written",
+            timeout_s=60,
         )
         assert resident_bytes(web.pid) - before <= 32 * 256 * 1024
-        for stream in streams:
-            await stream.aclose()

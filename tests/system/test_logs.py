@@ -32,6 +32,7 @@ async def test_each_life_of_a_connection_leaves_one_line_with_its_end_and_its_id
     async with open_cluster(pool.url, redis_url) as cluster:
         process, url = await cluster.start_socket()
         node = (await process.wait_event("listening"))["node"]
+        await process.wait_event("caught_up")
         async with connect(url, alice.token, client="test/1"):
             before = len(process.log)
             async with connect(url, bob.token) as sender:
