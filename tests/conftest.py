@@ -33,6 +33,7 @@ from tests.faults import flush_redis
 from tests.memory import in_memory
 from tests.people import new_direct, new_user
 from tests.planted import check_entry, planted_found
+from tests.process_template import forked_processes
 from tests.processes import START_TIMEOUT_S
 from tests.sentinel import Watched, watched_redis
 
@@ -215,6 +216,13 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     """A Redis with a replica and a sentinel, for the test alone."""
     with watched_redis(tmp_path / "redis") as watched:
         yield watched
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked_processes() -> Iterator[None]:
+    """Processes of the product start from a template that has imported it (`tests/process_template.py`)."""
+    with forked_processes():
+        yield
 
 
 @pytest.fixture(autouse=True)

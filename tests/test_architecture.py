@@ -442,6 +442,8 @@ ALLOWED_PRIVATE = {
     *("_replace", "_asdict", "_fields"),
     # Trio says nowhere else which alert an SSLStream was about to send when the peer left.
     "_outgoing",
+    # subprocess has no other seam between the pipes that it makes and the start of the process.
+    *("_execute_child", "_child_created", "_close_pipe_fds"),
 }
 
 

@@ -147,7 +147,8 @@ async def test_a_process_imports_what_it_needs_and_traces_and_reports_if_they_ar
 ) -> None:
     """The processes write the names of their modules when they end. Modules of other processes, and redis-py, would
     double the time that a process takes to start."""
-    told = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_TRACES_SAMPLER_ARG": "0", "MISSING_PACKAGES": missing}
+    told = {"COLD_START": "1", "OTEL_TRACES_SAMPLER_ARG": "0"}
+    told |= {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "MISSING_PACKAGES": missing}
     kinds = {"socket": ("server", "socket"), "web": ("server", "web"), "worker": ("jobs",)}
     async with open_cluster(pool.url, redis_url, **told) as cluster:
         for kind, arguments in kinds.items():
@@ -173,7 +174,7 @@ async def test_a_process_says_which_packages_it_lacks(
     pool: Pool, redis_url: str, tmp_path: Path, collector: Collector, name: str
 ) -> None:
     value = collector.endpoint if name.startswith("OTEL") else collector.dsn
-    async with open_cluster(pool.url, redis_url, MISSING_PACKAGES=PACKAGES, **{name: value}) as cluster:
+    async with open_cluster(pool.url, redis_url, COLD_START="1", MISSING_PACKAGES=PACKAGES, **{name: value}) as cluster:
         process = await cluster.start("tests.system.told_modules", str(tmp_path / "modules"), "server", "socket")
         assert await process.wait() == 1
         await wait_until(lambda: process.raw, "the process has said why")
