@@ -16,7 +16,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/$(CACHE)/pip
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test again check lint types bench guard faults generated fuzz contract js browser nginx ops lock clean
+.PHONY: help run demo test again check lint types bench guard faults generated fuzz contract js browser web nginx ops lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -33,7 +33,7 @@ test: .venv/dev.installed  ## run the tests
 	$(PYTHON) -m pytest --numprocesses 4 --dist worksteal
 
 again: .venv/dev.installed  ## run the tests that failed last, one after the other
-	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not browser and not nginx and not ops"
+	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not browser and not web and not nginx and not ops"
 
 check: lint types test  ## run the linters, the type checker and the tests
 
@@ -74,8 +74,11 @@ js: .venv/run.installed client/js/node_modules/.installed  ## check the JavaScri
 	@$(PYTHON) -m tests.js
 
 browser: .venv/dev.installed .venv/browser.installed tests/browser/node_modules/.installed client/js/node_modules/.installed  ## test the operations page and the JavaScript client in Debian's Chromium; needs apt-get, node and npm
-	$(PYTHON) -m embedded.web_packages
 	$(PYTHON) -m pytest -m browser --numprocesses 2 --dist worksteal
+
+web: .venv/dev.installed .venv/browser.installed tests/browser/node_modules/.installed  ## test the web client in Debian's Chromium; needs apt-get, node and npm
+	$(PYTHON) -m embedded.web_packages
+	$(PYTHON) -m pytest -m web --numprocesses 2 --dist worksteal
 
 nginx: .venv/dev.installed .venv/nginx.installed  ## test web behind Debian's nginx; needs apt-get
 	$(PYTHON) -m pytest -m nginx
