@@ -265,6 +265,7 @@ class Session:
         temp_id: bytes | None = None,
         devices_version: int | None = None,
         envelopes: list[Envelope] | None = None,
+        follows: int | None = None,
         wants_devices: bool = False,
         kinds: list[str] | None = None,
         timeout_s: float = SEND_TIMEOUT_S,
@@ -280,7 +281,7 @@ class Session:
         :param thumbnail: a small ciphertext beside the content.
         :param is_quiet: it counts neither as unread nor for notices, such as a message of keys.
         :param temp_id: 16 bytes; `new_temp_id` if left out.
-        :param devices_version: as in `Requests.send`, with `envelopes`, `wants_devices` and `kinds`.
+        :param devices_version: as in `Requests.send`, with `envelopes`, `follows`, `wants_devices` and `kinds`.
         :raises RequestRefused: by an error that is not retryable.
         :raises OutcomeUnknown: if no acknowledgement came within `timeout_s` seconds.
         :raises Unreachable: if the session was offline during that time: the message is not stored.
@@ -315,6 +316,7 @@ class Session:
                 is_quiet=is_quiet,
                 devices_version=devices_version,
                 envelopes=envelopes,
+                follows=follows,
                 wants_devices=wants_devices,
                 kinds=kinds,
             )
@@ -348,6 +350,7 @@ class Session:
                 thumbnail=thumbnail,
                 is_quiet=is_quiet or None,
                 has_envelopes=bool(envelopes) or None,
+                follows=follows,
                 quiet_count=sent.quiet_count,
             )
         )

@@ -366,6 +366,14 @@ async def test_own_sends_enter_the_mailbox(world: ClientWorld, autojump_clock: M
         assert equals_a_fresh_fetch(session, world)
 
 
+async def test_a_control_message_names_the_one_that_it_follows(world: ClientWorld, autojump_clock: MockClock) -> None:
+    async with open_session(URLS, CREDENTIALS) as session:
+        await session.send(TALK, b"commit", follows=7)
+        [own] = await take(session, 1)
+    assert own.follows == 7
+    assert [frame.follows for frame in world.requests if isinstance(frame, Send)] == [7]
+
+
 async def test_a_send_whose_reply_is_lost_for_good_ends_when_its_message_comes(
     world: ClientWorld, autojump_clock: MockClock
 ) -> None:
