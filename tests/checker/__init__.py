@@ -4,6 +4,7 @@
 |---|---|
 | `plan.py` | a seed becomes a list of steps |
 | `checker_world.py` | the processes, the users and their devices; it takes the steps |
+| `faulty_nodes.py` | the nodes, and the faults of a plan |
 | `devices.py` | a device: the reference client, which records everything that it receives |
 | `encrypting.py` | devices that encrypt for the devices of a conversation, and devices that come and go meanwhile |
 | `views.py` | the contents of a device, as data; and the fetch of a fresh device |

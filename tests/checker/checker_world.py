@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
@@ -25,19 +24,14 @@ from store.redis.client import Redis
 from store.retention import move_floors, unannounced
 from tests.checker.devices import CheckedDevice, EventRecorder, listen, picked
 from tests.checker.encrypting import ComingDevices, EncryptingDevice, begin_to_note_sets, read_answer
+from tests.checker.faulty_nodes import FAULTS, FaultyNodes
 from tests.checker.history import Blocked, Fault, Opened, ParticipantChange, Shown
 from tests.checker.plan import DEVICES, NODES, USERS, Kind, Step
-from tests.faults import flush_redis
 from tests.people import make_contacts, new_device, new_user
-from tests.pg_proxy import Proxy, serve_proxy
 from tests.processes import Cluster
 from tests.store.attachment_world import new_attachment
-from tests.system.many_nodes import Node, start_node
 from tests.uploads import new_uploads
 from tests.waiting import let_pass
-
-EXIT_S: Final = 25.0
-"""A process must end this soon after it is told to stop (P10)."""
 
 HTTP_TIMEOUT_S: Final = 20.0
 MANY: Final = 36
@@ -78,10 +72,7 @@ class CheckerWorld:
         self._cluster = cluster
         self._redis_url = redis_url
         self._nursery = nursery
-        self._nodes: list[Node] = []
-        self._up: list[bool] = [True] * NODES
-        self._proxies: list[Proxy] = []
-        """Proxies to Postgres: one for each node, and one for the process that serves HTTP."""
+        self.nodes = FaultyNodes(pool, cluster, redis_url, nursery, self._note)
         self._people: list[Credentials] = []
         self.encrypting: list[EncryptingDevice] = []
         """One of each user; `coming` are its devices that come and go."""
@@ -95,7 +86,7 @@ class CheckerWorld:
 
     @property
     def urls(self) -> list[str]:
-        return [node.url for node in self._nodes]
+        return self.nodes.urls
 
     def node_at(self, url: str) -> str:
         """The name of a node in the history; empty for an unknown URL."""
@@ -108,11 +99,8 @@ class CheckerWorld:
 
     async def begin(self) -> None:
         """Start the nodes, make users, conversations and devices, and connect all devices."""
-        for _ in range(NODES + 1):
-            self._proxies.append(await self._nursery.start(serve_proxy, urlsplit(self._pool.url).port))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._start_web)
-            nursery.start_soon(self._start_nodes)
+            nursery.start_soon(self.nodes.begin)
             nursery.start_soon(self._make_people)
         await begin_to_note_sets(self._pool)
         for number, participants in enumerate(GROUPS):
@@ -179,14 +167,11 @@ class CheckerWorld:
             Kind.OPEN: self._open,
             Kind.AWAY: self._away,
             Kind.FRESH: self._replace,
-            Kind.KILL: self._kill,
-            Kind.STOP: self._stop,
-            Kind.FLUSH: self._flush,
-            Kind.UNKNOWN: self._lose_answer,
             Kind.LIFETIME: self._set_lifetime,
             Kind.ENCRYPT: self._encrypt,
             Kind.PUBLISH: self._publish,
             Kind.REVOKE: self._revoke,
+            **dict.fromkeys(FAULTS, self.nodes.take),
         }
         await steps[step.kind](step)
 
@@ -382,45 +367,6 @@ class CheckerWorld:
         await new.come(self._order(step.place))
         self._moving.discard(key)
 
-    async def _kill(self, step: Step) -> None:
-        number = step.place % NODES
-        if self._up[number]:
-            self._up[number] = False
-            self._note(f"node{number} is killed")
-            self._nodes[number].process.kill()
-            await self._nodes[number].process.wait()
-            await let_pass(step.pick, why="the node is down")
-            await self._start_again(number)
-
-    async def _stop(self, step: Step) -> None:
-        number = step.place % NODES
-        if self._up[number]:
-            self._up[number] = False
-            self._note(f"node{number} is told to stop")
-            status = await self._nodes[number].process.stop(timeout_s=EXIT_S)
-            assert status == 0, f"node{number} ended with {status}"
-            await self._start_again(number)
-
-    async def _start_again(self, number: int) -> None:
-        self._nodes[number] = await self._start_node(number, port=self._nodes[number].port)
-        self._note(f"node{number} is up again")
-        self._up[number] = True
-
-    async def _flush(self, _: Step) -> None:
-        self._note("Redis is flushed")
-        await trio.to_thread.run_sync(flush_redis, self._redis_url)
-
-    async def _lose_answer(self, step: Step) -> None:
-        """Each connection of a process to Postgres loses its next answer: the process gets an unknown outcome."""
-        number = step.place % len(self._proxies)
-        self._note(f"{'the web process' if number == NODES else f'node{number}'} loses what Postgres answers")
-        self._proxies[number].lose_answers()
-
-    def faults_logged(self) -> list[str]:
-        """The lines of level error or critical in the nodes' logs."""
-        lines = [line for node in self._nodes for line in node.process.log]
-        return [str(line) for line in lines if line.get("level") in ("error", "critical")]
-
     # The users, devices and conversations of a step.
 
     def _note(self, what: str) -> None:
@@ -469,24 +415,6 @@ class CheckerWorld:
         return answer.status_code
 
     # The beginning.
-
-    async def _start_web(self) -> None:
-        await self._cluster.start_web(DATABASE_URL=self._proxies[NODES].url(self._pool.url))
-
-    async def _start_node(self, number: int, *, port: int = 0) -> Node:
-        settings = {"DATABASE_URL": self._proxies[number].url(self._pool.url)}
-        return await start_node(self._cluster, port=port, module="tests.checker.quick_node", **settings)
-
-    async def _start_nodes(self) -> None:
-        nodes: dict[int, Node] = {}
-
-        async def start(number: int) -> None:
-            nodes[number] = await self._start_node(number)
-
-        async with trio.open_nursery() as nursery:
-            for number in range(NODES):
-                nursery.start_soon(start, number)
-        self._nodes = [nodes[number] for number in range(NODES)]
 
     async def _make_people(self) -> None:
         for number in range(USERS):

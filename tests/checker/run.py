@@ -54,7 +54,7 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
         with trio.move_on_after(plan[-1].at_s + SETTLED_S) as patience:
             await world.act(plan)
         late = [Finding("unsettled", UNSETTLED)] if patience.cancelled_caught else []
-        late += [Finding("log", line) for line in world.faults_logged()]
+        late += [Finding("log", line) for line in world.nodes.faults_logged()]
         devices = [device for each in world.devices for device in each]
         late += await _let_all_come(world, devices)
         await _compare(world, devices, "connected")
