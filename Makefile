@@ -16,7 +16,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/$(CACHE)/pip
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test again check lint types bench guard faults generated fuzz contract js browser web nginx ops lock clean
+.PHONY: help run demo test again check lint types bench guard faults generated fuzz contract js mls browser web nginx ops lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -33,7 +33,7 @@ test: .venv/dev.installed  ## run the tests
 	$(PYTHON) -m pytest --numprocesses 4 --dist worksteal
 
 again: .venv/dev.installed  ## run the tests that failed last, one after the other
-	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not browser and not web and not nginx and not ops"
+	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not browser and not web and not nginx and not ops and not mls"
 
 check: lint types test  ## run the linters, the type checker and the tests
 
@@ -73,6 +73,9 @@ contract: .venv/dev.installed .venv/contract.installed  ## run schemathesis agai
 js: .venv/run.installed client/js/node_modules/.installed  ## check the JavaScript client's types, test it against a server; needs node and npm
 	@$(PYTHON) -m tests.js
 
+mls: .venv/dev.installed .venv/mls.installed client/js/node_modules/.installed  ## run MLS_GROUPS (50) groups of two MLS libraries while nodes die; needs node and npm
+	$(PYTHON) -m pytest -m mls
+
 browser: .venv/dev.installed .venv/browser.installed tests/browser/node_modules/.installed client/js/node_modules/.installed  ## test the operations page and the JavaScript client in Debian's Chromium; needs apt-get, node and npm
 	$(PYTHON) -m pytest -m browser --numprocesses 2 --dist worksteal
 
@@ -100,9 +103,9 @@ lock: .venv/lock.installed  ## renew locks/: the exact versions of all packages,
 	$(PYTHON) -m embedded.requirements install dev
 	@touch $@ .venv/run.installed
 
-.venv/contract.installed: .venv/redis.installed
+.venv/contract.installed .venv/mls.installed: .venv/redis.installed
 
-.venv/redis.installed .venv/contract.installed .venv/fuzz.installed .venv/lock.installed: .venv/%.installed: locks/%.txt locks/build.txt | .venv/bin/python
+.venv/redis.installed .venv/contract.installed .venv/fuzz.installed .venv/mls.installed .venv/lock.installed: .venv/%.installed: locks/%.txt locks/build.txt | .venv/bin/python
 	$(PYTHON) -m embedded.requirements install $*
 	@touch $@
 

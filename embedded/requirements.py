@@ -28,6 +28,7 @@ LOCKS: Mapping[str, tuple[str, ...]] = {
     "server": ("install_requires",),
     "contract": ("install_requires", "embedded", "contract"),
     "fuzz": ("install_requires", "fuzz"),
+    "mls": ("mls",),
     "build": ("build",),
     "redis": ("redis",),
     "node": ("node",),
