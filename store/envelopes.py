@@ -44,22 +44,22 @@ class PackedEnvelopes(Struct, frozen=True, gc=False):
     body: bytes
 
     @property
-    def framed(self) -> bytes:
-        """Everything that a retry must repeat. No two lists of envelopes have the same bytes: the ends, which come
-        first, say how many devices of 16 bytes follow."""
-        return b"".join((repr(self.ends).encode(), *self.devices, self.body))
+    def framed(self) -> tuple[bytes, ...]:
+        """Parts that together are everything that a retry must repeat. No two lists of envelopes have the same bytes:
+        the ends, which come first, say how many devices of 16 bytes follow."""
+        return repr(self.ends).encode(), *self.devices, self.body
 
     def digest(self) -> bytes:
         """Of `framed`. 32 bytes."""
-        return blake2b(self.framed, digest_size=32).digest()
+        return blake2b(b"".join(self.framed), digest_size=32).digest()
 
 
 def pack(envelopes: Sequence[Envelope] | None) -> PackedEnvelopes | None:
     """None for none."""
     if envelopes is None:
         return None
-    bodies = [envelope for _, envelope in envelopes]
-    return PackedEnvelopes([device for device, _ in envelopes], list(accumulate(map(len, bodies))), b"".join(bodies))
+    devices, bodies = zip(*envelopes, strict=True)
+    return PackedEnvelopes(list(devices), list(accumulate(map(len, bodies))), b"".join(bodies))
 
 
 def columns_of(batch: Sequence[PackedEnvelopes | None], looked_up: Collection[int]) -> dict[str, list[Any] | None]:
@@ -75,7 +75,8 @@ def columns_of(batch: Sequence[PackedEnvelopes | None], looked_up: Collection[in
         if each is not None:
             devices += each.devices
             ends += each.ends
-            of += [n + 1 if n in looked_up else None] * len(each.devices)
+            if looked_up:
+                of += [n + 1 if n in looked_up else None] * len(each.devices)
         upto.append(len(devices))
     return {
         "envelopes": [None if each is None else each.body for each in batch],

@@ -154,7 +154,7 @@ class NewMessage(Struct, frozen=True, gc=False):
         if self.is_quiet:
             framed.append(b"q")
         if self.envelopes is not None:
-            framed.append(b"e%b" % self.envelopes.framed)
+            framed += (b"e", *self.envelopes.framed)
         if self.follows is not None:
             framed.append(b"f%d" % self.follows)
         return blake2b(b"".join(framed), digest_size=32).digest()

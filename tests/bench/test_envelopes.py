@@ -27,6 +27,7 @@ def test_the_difference_within_a_round_counts_however_fast_the_machine_is() -> N
     [envelopes] = [line for line in lines if line.get("what") == "envelopes" and line["kind"] == "summary"]
     assert envelopes["more_postgres_us"] == {"median": 19.0, "min": 19.0, "max": 19.0}
     assert envelopes["more_server_us"]["median"] == 9.5
+    assert envelopes["unsure_postgres_us"] == 0.0
     assert requirements(lines) == [True] * len(BARS)
 
 

@@ -13,7 +13,7 @@ import trio
 
 from store.errors import BadValue, DatabaseError, Locked, Retryable, StoreError, Unavailable
 from store.postgres import driver
-from store.postgres.columns import BIGINT, TEXT, UUID
+from store.postgres.columns import BIGINT, TEXT, UUID, UUIDS
 from store.postgres.driver import bigints, byteas, connect, connected, texts, uuid, uuids
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
@@ -282,6 +282,14 @@ async def test_columns_arrive_in_postgres_as_they_are(pool: Pool, column: Any, t
         )
         assert (named, count, nulls) == (f"{type_name}[]", len(values), values.count(None))
         assert back == values
+
+
+async def test_ids_of_other_lengths_are_refused_even_if_they_make_up_for_each_other(pool: Pool) -> None:
+    """Postgres reads an array by the length of each element."""
+    whole = Statement("select %(ids)s", {"ids": UUIDS})
+    assert await pool.run(whole, {"ids": [b"1" * 16, b"2" * 16]}) == [([b"1" * 16, b"2" * 16],)]
+    with pytest.raises(DatabaseError):
+        await pool.run(whole, {"ids": [b"1" * 20, b"2" * 12]})
 
 
 async def test_columns_of_a_statement_come_as_python_knows_them(pool: Pool) -> None:
