@@ -12,7 +12,7 @@ The content of messages is opaque bytes to the server. `e2ee` encrypts it, where
 | `renewal` | the renewal of a token in turn by all programs that share its login |
 | `mailbox` | all conversations that this device holds, and its cursor; like the next four without any I/O |
 | `held`, `participants` | one conversation and its messages; its participants |
-| `known_devices` | the devices of other users, and what has changed of them |
+| `known_devices`, `addressing` | devices of users, and what has changed of them; sending for a device set |
 | `own`, `marks` | the user's own settings and contacts; marks that the server has yet to hear of |
 | `synchronizer`, `mark_sender`, `watcher` | the tasks that keep the mailbox and the server up to date |
 | `session`, `follower` | a device that stays connected and misses nothing: link + mailbox |

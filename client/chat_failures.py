@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from client.addressing import TooManyChanges
 from client.commands import NotPossible
-from client.e2ee.correspondent import TooManyChanges
 from client.e2ee.vault import VaultFailure
 from client.errors import (
     AttachmentGone,

@@ -64,6 +64,7 @@ class HeldConversation:
         "_muted_until",
         "_own_version",
         "_quiet_counts",
+        "_set_users",
         "_uncounted",
         "_user",
         "begin",
@@ -92,6 +93,7 @@ class HeldConversation:
         self.up_to = 0
         self.messages: list[Entry] = []
         self._user = user
+        self._set_users: tuple[int, list[bytes]] = (-1, [])
         self._own_version = (-1, 0)
         """(participants_version, own_revision) of the latest frame with the user's own settings of it."""
         self._muted_until: int | None = None
@@ -107,7 +109,7 @@ class HeldConversation:
             self.first_seq = min(self.first_seq, told.first_seq)
         if self.head is None or told.participants_version >= self.head.participants_version:
             self._take_head(told)
-        self.devices_version = max(self.devices_version, told.devices_version or 0)
+        self._note_set(told)
         self.control_seq = max(self.control_seq, told.control_seq or 0)
         own_version = told.participants_version, told.own_revision or 0
         if own_version >= self._own_version:
@@ -122,6 +124,20 @@ class HeldConversation:
         read = self._read_seq()
         self._quiet_counts = {seq: count for seq, count in self._quiet_counts.items() if seq >= read}
         self._uncounted = {seq for seq in (*self._uncounted, *(told.uncounted_seqs or ())) if seq > read}
+
+    def _note_set(self, told: Conversation) -> None:
+        version = told.devices_version or 0
+        self.devices_version = max(self.devices_version, version)
+        if told.participants is not None and told.participant_count is None and version >= self._set_users[0]:
+            self._set_users = version, [each.user for each in told.participants]
+
+    @property
+    def set_users(self) -> tuple[int, list[bytes]] | None:
+        """The present `devices_version`, and all whose devices it is about; None if no frame has told both together.
+
+        They come from one frame: pushes about participants and about devices overtake each other.
+        """
+        return self._set_users if self._set_users[0] == self.devices_version else None
 
     def _count_quiet(self, told: list[tuple[int, int]] | None) -> None:
         self._quiet_counts.update(told or ())

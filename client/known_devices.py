@@ -16,6 +16,30 @@ DeviceEvent = Literal["new", "gone", "changed"]
 NO_DEVICES: Final[dict[bytes, ListedDevice]] = {}
 
 
+class KnownIdentity(Struct, frozen=True):
+    """The identity of a device that is known.
+
+    :ivar is_gone: a list of the user's devices has left it out since.
+    """
+
+    identity: bytes
+    revision: int
+    is_gone: bool = False
+
+
+def is_older(known: KnownIdentity | None, listed: ListedDevice) -> bool:
+    """Whether a list is older than what is known of a device: then the device stays as it is known."""
+    return known is not None and listed.identity_revision < known.revision
+
+
+def event_of(known: KnownIdentity | None, listed: ListedDevice) -> DeviceEvent | None:
+    """What a list that is not older says of a device, of a user whose devices were known: other bytes under the same
+    revision are a change, too (SPEC 19.4)."""
+    if known is None or known.is_gone:
+        return "new"
+    return "changed" if known.identity != listed.identity else None
+
+
 class DeviceChange(Struct, frozen=True):
     """What has become of a device of a user whose devices were known: the user should hear of it.
 
@@ -59,24 +83,29 @@ def _differences(known: dict[bytes, ListedDevice], devices: dict[bytes, ListedDe
     changes = [DeviceChange("gone", known[each]) for each in sorted(known.keys() - devices.keys())]
     for id_, device in sorted(devices.items()):
         before = known.get(id_)
-        if before is None:
-            changes.append(DeviceChange("new", device))
-        elif device.identity_revision < before.identity_revision:
+        held = None if before is None else KnownIdentity(before.identity, before.identity_revision)
+        if before is not None and is_older(held, device):
             devices[id_] = before
-        elif device.identity != before.identity:
-            changes.append(DeviceChange("changed", device))
+        elif (event := event_of(held, device)) is not None:
+            changes.append(DeviceChange(event, device))
     return changes
 
 
-async def all_devices(requests: Requests, users: Sequence[bytes]) -> list[ListedDevice]:
-    """All devices of these users that this one may see. Raises what `request` raises."""
+async def all_devices(
+    requests: Requests, users: Sequence[bytes], *, after: bytes | None = None, kinds: list[str] | None = None
+) -> list[ListedDevice]:
+    """All devices of these users that this one may see. Raises what `request` raises.
+
+    :param after: only devices with greater ids.
+    :param kinds: a key of each of these kinds is claimed of each device.
+    """
     found: list[ListedDevice] = []
     for start in range(0, len(users), MAX_LISTED_USERS):
-        some, after = list(users[start : start + MAX_LISTED_USERS]), None
+        some, last = list(users[start : start + MAX_LISTED_USERS]), after
         while True:
-            page = await requests.devices(some, device=after)
+            page = await requests.devices(some, device=last, kinds=kinds)
             found += page.devices
             if not page.more:
                 break
-            after = page.devices[-1].device
+            last = page.devices[-1].device
     return found

@@ -258,6 +258,12 @@ class Mailbox:
         """The known participants of a conversation, by their ids."""
         return self._participants(conversation).all
 
+    def set_users(self, conversation: bytes) -> tuple[int, list[bytes]] | None:
+        """The version of a conversation's device set, and the users whose devices are in it (SPEC 19.10); None if it is
+        not known, or shows not all participants."""
+        held = self._conversations.get(conversation)
+        return None if held is None else held.set_users
+
     def former(self, conversation: bytes) -> list[Stay]:
         """The known stays in a conversation that have ended, the latest first."""
         return self._participants(conversation).former

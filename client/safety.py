@@ -7,12 +7,13 @@ from collections.abc import Callable
 from client.commands import NotPossible
 from client.e2ee.correspondent import Correspondent
 from client.e2ee.known import DIGITS
-from client.e2ee.records import Event, KeyChange, Recipient
+from client.e2ee.records import KeyChange, Recipient
+from client.known_devices import DeviceEvent
 from client.lines import name_of
 from protocol.frames import Undecryptable
 from protocol.limits import MAX_TOLD_REPORTS
 
-_EVENTS: dict[Event, str] = {
+_EVENTS: dict[DeviceEvent, str] = {
     "new": "has a new device",
     "gone": "has a device less",
     "changed": "has a device with other keys",

@@ -33,6 +33,7 @@ from client.mark_sender import MarkSender
 from client.nursery import open_service_nursery
 from client.object_store import ObjectStore
 from client.renewal import LoginStore
+from client.requests import Requests
 from client.send_order import SendOrder
 from client.signs import Sign
 from client.synchronizer import Synchronizer
@@ -49,6 +50,8 @@ from protocol.frames import (
     Move,
     Presence,
     Push,
+    Reply,
+    Request,
     Revised,
     Sent,
     Tombstone,
@@ -115,6 +118,16 @@ async def open_session(
             yield session
         finally:
             await session.say_goodbye()
+
+
+class Insisting(Requests):
+    """Requests of a session, each repeated until the server answers it: see `Session.insist`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def request(self, frame: Request, *, timeout_s: float = SEND_TIMEOUT_S) -> Reply:
+        return await self._session.insist(lambda connection: connection.request(frame), timeout_s)
 
 
 class Session:

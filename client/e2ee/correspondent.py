@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 import trio
 
+from client.addressing import ROUNDS, TooManyChanges
 from client.e2ee import KEYS, SEALED
 from client.e2ee.catching_up import CatchingUp
 from client.e2ee.contents import Plaintext
@@ -18,22 +19,12 @@ from client.e2ee.keyring import Keyring
 from client.e2ee.publisher import KeyPublisher
 from client.e2ee.records import Outgoing, Recipient
 from client.e2ee.wire import KIND
-from client.errors import ClientFailure, RequestRefused, Unreachable
+from client.errors import RequestRefused, Unreachable
 from client.session import Session
 from protocol.errors import LocalProtocolError
 from protocol.frames import Message, Revised, Sent
 
-ROUNDS: Final = 8
-"""For one message: each round needs another change of devices meanwhile."""
-
 OnLeftOut: TypeAlias = Callable[[list[Recipient]], object]
-
-
-class TooManyChanges(ClientFailure):
-    """The devices of the conversation have changed again and again while a message was encrypted for them."""
-
-    def __init__(self) -> None:
-        super().__init__("the devices of the conversation keep changing; send it again")
 
 
 class Correspondent:

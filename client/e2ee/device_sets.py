@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import trio
 
 from client import backoff
-from client.e2ee import KEYS
+from client.addressing import Addressing, ListedSet
 from client.e2ee.keyring import Keyring
 from client.e2ee.records import KeyChange
 from client.e2ee.wire import KIND
 from client.errors import NoReply, RequestRefused, Unreachable
 from client.session import Session
-from protocol import limits
 from protocol.codes import ErrorCode
-from protocol.frames import Error, ListedDevice
-
-NO_VERSION: Final = 2**62
-"""A version that no conversation has had: the refusal tells all devices of the conversation (SPEC 19.11)."""
+from protocol.frames import Error
 
 OnChange: TypeAlias = Callable[[KeyChange], object]
 
@@ -32,6 +28,7 @@ class DeviceSets:
 
     def __init__(self, session: Session, keyring: Keyring, on_change: OnChange) -> None:
         self._session = session
+        self._addressing = Addressing(session)
         self._keyring = keyring
         self._on_change = on_change
 
@@ -61,7 +58,7 @@ class DeviceSets:
 
     async def claim(self, users: Sequence[bytes]) -> None:
         """Begin sessions with the devices of users, by a key of each, and tell the changes."""
-        listed = await self._list_devices(users, kinds=[KIND])
+        listed = await self._addressing.devices(users, kinds=[KIND])
         self._keyring.take_claimed(users, listed)
         self.tell_changes()
 
@@ -73,53 +70,30 @@ class DeviceSets:
     async def learn_from(self, conversation: bytes, error: Error) -> bool:
         """Take what a refusal says of the devices; returns whether it was for these: then the caller tries again."""
         if error.code == ErrorCode.UNKNOWN_DEVICES.value:
-            await self._ask_all(conversation)
+            self._take(conversation, await self._addressing.by_refusal(conversation))
             return True
         if error.code != ErrorCode.DEVICES_CHANGED.value:
             return False
-        version, users, listed = await self._answer_of(error)
-        is_known = self._keyring.take_difference(conversation, version, users, listed)
+        told = await self._addressing.difference(error)
+        is_known = self._keyring.take_difference(conversation, told.version, told.users, told.devices)
         self.tell_changes()
         if not is_known:
-            await self._ask_all(conversation)
+            self._take(conversation, await self._addressing.by_refusal(conversation))
         return True
 
     async def _ask_all(self, conversation: bytes) -> None:
-        """Ask for all devices of a conversation and the version of that set, by a send that the server must refuse."""
-        try:
-            await self._session.send(
-                conversation, b"", content_type=KEYS, is_quiet=True, devices_version=NO_VERSION, wants_devices=True
-            )
-        except RequestRefused as refused:
-            if refused.code != ErrorCode.DEVICES_CHANGED.value:
-                raise
-            self._keyring.take_set(conversation, *await self._answer_of(refused.error))
-            self.tell_changes()
+        """The first time, or after changes that no refusal has told: the mailbox knows who takes part, or the server
+        tells all in a refusal. Users whose devices are not known yet are asked for keys at once."""
+        self._take(
+            conversation,
+            await self._addressing.present(
+                conversation, kinds=[KIND], begins_with=lambda user: not self._keyring.knows(user)
+            ),
+        )
 
-    async def _answer_of(self, error: Error) -> tuple[int, list[bytes], list[ListedDevice]]:
-        """The present version, the changed users and all their devices."""
-        users, listed = error.changed_users or [], list(error.devices or ())
-        if error.more:
-            listed += await self._list_devices(users, after=listed[-1].device if listed else None)
-        return error.devices_version or 0, users, listed
-
-    async def _list_devices(
-        self, users: Sequence[bytes], *, after: bytes | None = None, kinds: list[str] | None = None
-    ) -> list[ListedDevice]:
-        found: list[ListedDevice] = []
-        for start in range(0, len(users), limits.MAX_LISTED_USERS):
-            some, last = list(users[start : start + limits.MAX_LISTED_USERS]), after
-            while True:
-                page = await self._session.insist(
-                    lambda connection, some=some, last=last: connection.devices(  # type: ignore[misc]
-                        some, device=last, kinds=kinds
-                    )
-                )
-                found += page.devices
-                if not page.more:
-                    break
-                last = page.devices[-1].device
-        return found
+    def _take(self, conversation: bytes, listed: ListedSet) -> None:
+        self._keyring.take_set(conversation, listed.version, listed.users, listed.devices)
+        self.tell_changes()
 
     def tell_changes(self) -> None:
         """Tell the changes of which the user has yet to hear."""

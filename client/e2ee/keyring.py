@@ -25,6 +25,7 @@ from client.e2ee.records import (
     KeyChange,
     Outgoing,
     OwnDevice,
+    PeerDevice,
     Plain,
     ReadProgress,
     Recipient,
@@ -207,6 +208,11 @@ class Keyring:
     ) -> None:
         known.take_listed(tx, self._ratchets, own, users, listed)
         writing.begin_sessions(tx, self._ratchets, own, listed)
+
+    def knows(self, user: bytes) -> bool:
+        """Whether any device of a user is known, which uses this encryption."""
+        with self._vault.transaction() as tx:
+            return bool(tx.all(PeerDevice, of=user))
 
     def changes(self) -> list[KeyChange]:
         """The changes of devices of which the user has yet to hear: see `have_told`."""

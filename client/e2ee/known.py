@@ -13,6 +13,7 @@ from client.e2ee.ratchets import Ratchets
 from client.e2ee.records import KeyChange, OwnDevice, PeerDevice, Verified
 from client.e2ee.vault import Transaction
 from client.e2ee.wire import DeviceIdentity, Malformed, identity_of, signed_identity
+from client.known_devices import KnownIdentity, event_of, is_older
 from protocol.frames import ListedDevice
 
 DIGITS: Final = 30
@@ -80,13 +81,14 @@ def _is_peer(ratchets: Ratchets, own: OwnDevice, each: ListedDevice) -> bool:
 
 
 def _take(tx: Transaction, known: PeerDevice | None, told: ListedDevice) -> KeyChange | None:
-    peer = PeerDevice(told.user, told.device, told.identity, told.identity_revision)
-    if known == peer or (known is not None and told.identity_revision < known.revision):
+    held = None if known is None else KnownIdentity(known.identity, known.revision, known.is_gone)
+    if is_older(held, told):
         return None
-    tx.put(peer, told.device, of=told.user)
-    if known is None or known.is_gone:
-        return KeyChange("new", told.user, told.device)
-    return KeyChange("changed", told.user, told.device) if known.identity != told.identity else None
+    peer = PeerDevice(told.user, told.device, told.identity, told.identity_revision)
+    if peer != known:
+        tx.put(peer, told.device, of=told.user)
+    event = event_of(held, told)
+    return None if event is None else KeyChange(event, told.user, told.device)
 
 
 def take_sender(tx: Transaction, ratchets: Ratchets, user: bytes, device: bytes, data: bytes) -> DeviceIdentity:

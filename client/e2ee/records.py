@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from msgspec import Struct
 
 from client.e2ee.contents import Plaintext
+from client.known_devices import DeviceEvent
 
 MAX_SESSIONS: Final = 5
 """With one device: both ends may begin sessions at the same time, and last-resort keys begin several."""
-
-
-Event: TypeAlias = Literal["new", "gone", "changed"]
 
 
 class OwnDevice(Struct, frozen=True, tag="own_device"):
@@ -221,7 +219,7 @@ class KeyChange(Struct, frozen=True, tag="key_change"):
     :ivar event: "changed": the device has other keys.
     """
 
-    event: Event
+    event: DeviceEvent
     user: bytes
     device: bytes
 

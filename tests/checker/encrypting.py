@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import count
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
+from client.addressing import ListedSet
 from client.connection import ClientConnection, connect
 from client.errors import ConnectionLost, NoReply, RequestRefused, Unreachable
 from client.http import Credentials
 from client.known_devices import all_devices
-from protocol.frames import ListedDevice, Push, Revised, Sent
+from protocol.frames import Push, Revised, Sent
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.checker.checks import envelope_for
@@ -50,13 +51,6 @@ ReadSet = Callable[[int, bytes], Awaitable[tuple[int, list[bytes]] | None]]
 it does not show all participants."""
 
 
-class KnownSet(NamedTuple):
-    """What a device knows of a conversation's devices."""
-
-    version: int
-    devices: list[ListedDevice]
-
-
 class EncryptingDevice:
     """A device with an identity, which sends over connections of its own. It is never revoked.
 
@@ -70,7 +64,7 @@ class EncryptingDevice:
         self._credentials = credentials
         self._recorder = recorder
         self._read_set = read_set
-        self._known: dict[bytes, KnownSet] = {}
+        self._known: dict[bytes, ListedSet] = {}
         self.accepted = 0
         self.stale = 0
 
@@ -80,7 +74,7 @@ class EncryptingDevice:
         began, temp_id = recorder.now(), uuid4().bytes
         recorder.add(Tried(began, self._name, where, content))
 
-        async def send(connection: ClientConnection, known: KnownSet) -> Sent:
+        async def send(connection: ClientConnection, known: ListedSet) -> Sent:
             return await connection.send(
                 conversation,
                 content,
@@ -103,7 +97,7 @@ class EncryptingDevice:
         began = recorder.now()
         recorder.add(TriedEdit(began, self._name, where, seq, content))
 
-        async def edit(connection: ClientConnection, known: KnownSet) -> Revised:
+        async def edit(connection: ClientConnection, known: ListedSet) -> Revised:
             return await connection.edit(
                 conversation,
                 seq,
@@ -118,7 +112,7 @@ class EncryptingDevice:
         if revised is not None:
             recorder.add(Edited(recorder.now(), began, self._name, where, seq, content, revised.revision))
 
-    def _envelopes(self, content: bytes, known: KnownSet) -> list[tuple[bytes, bytes]] | None:
+    def _envelopes(self, content: bytes, known: ListedSet) -> list[tuple[bytes, bytes]] | None:
         """One for each other device; None if there is no other."""
         others = [each.device for each in known.devices if each.device != self._credentials.device]
         return [(device, envelope_for(content, device.hex())) for device in others] or None
@@ -135,10 +129,10 @@ class EncryptingDevice:
         urls: Sequence[str],
         conversation: bytes,
         content: bytes,
-        ask: Callable[[ClientConnection, KnownSet], Awaitable[_T]],
+        ask: Callable[[ClientConnection, ListedSet], Awaitable[_T]],
     ) -> _T | None:
         """Without a reply it asks for the same again; only a refusal makes it encrypt for other devices."""
-        meant: KnownSet | None = None
+        meant: ListedSet | None = None
         for turn in count():
             try:
                 async with connect(urls[turn % len(urls)], self._credentials.token, on_push=self._take) as connection:
@@ -165,7 +159,7 @@ class EncryptingDevice:
             await let_pass(0.1, why="a device waits before it tries again")
         raise AssertionError("it never ends")
 
-    async def _present_set(self, connection: ClientConnection, conversation: bytes) -> KnownSet | None:
+    async def _present_set(self, connection: ClientConnection, conversation: bytes) -> ListedSet | None:
         """The known set; else the version, and then the devices, which are those of that version or a later one (SPEC
         19.10)."""
         if conversation not in self._known:
@@ -179,21 +173,20 @@ class EncryptingDevice:
                 if refused.retry_after_ms is None:
                     raise
                 raise NoReply from refused  # Postgres is away
-            self._known[conversation] = KnownSet(version, devices)
+            self._known[conversation] = ListedSet(version, users, devices)
         return self._known[conversation]
 
-    def _learn(self, conversation: bytes, known: KnownSet, refused: RequestRefused) -> None:
+    def _learn(self, conversation: bytes, known: ListedSet, refused: RequestRefused) -> None:
         """Know the devices as the refusal says they are now, without a further round trip; or forget them, to ask."""
         error = refused.error
         self._known.pop(conversation, None)
         self.stale += refused.code == "devices_changed"
         if error.devices is not None and not error.more:
             assert error.devices_version is not None
-            changed = set(error.changed_users or ())
-            kept = [each for each in known.devices if each.user not in changed]
-            self._known[conversation] = KnownSet(error.devices_version, kept + error.devices)
+            told = ListedSet(error.devices_version, error.changed_users or [], error.devices)
+            self._known[conversation] = known.after(told)
 
-    def _note(self, conversation: bytes, content: bytes, meant: KnownSet) -> None:
+    def _note(self, conversation: bytes, content: bytes, meant: ListedSet) -> None:
         recorder, sender = self._recorder, self._credentials.device.hex()
         set_ = frozenset((each.device.hex(), each.identity_revision) for each in meant.devices)
         where = recorder.name_of(conversation)

@@ -14,11 +14,11 @@ import pytest
 import trio
 
 from client.__main__ import main
+from client.addressing import TooManyChanges
 from client.chat_failures import why_not_done
 from client.cli.failures import report
 from client.commands import NotPossible
 from client.connection import connect
-from client.e2ee.correspondent import TooManyChanges
 from client.e2ee.vault import VaultFailure, WrongPassphrase
 from client.errors import (
     AttachmentGone,
