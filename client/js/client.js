@@ -23,6 +23,7 @@ import { MarkSender } from './mark_sender.js'
 import { Outbox } from './outbox.js'
 import { written } from './own_writes.js'
 import { Renewal } from './renewal.js'
+import { Signs } from './signs.js'
 import { Synchronizer } from './synchronizer.js'
 import { VERSION } from './tables.js'
 import { Writer } from './writer.js'
@@ -47,6 +48,7 @@ export class Client extends Writer {
   #link
   #renewal = new Renewal(this)
   #marks = new MarkSender(this)
+  signs = new Signs(this)
   #ahead = 0 // the ms by which the server's clock is ahead of this one
   #synchronizer
   #encryption
@@ -180,6 +182,7 @@ export class Client extends Writer {
     this.#ahead = welcome.created / 1000 - Date.now()
     this.#renewal.begin((welcome.expires - welcome.created) / 1000, Date.now() - this.came)
     this.emit('online', welcome)
+    this.signs.begin()
     this.#synchronizer.begin(connection, former)
     this.#encryption?.online()
   }
@@ -187,7 +190,7 @@ export class Client extends Writer {
   // The effect of each push (17.3). decode() leaves out the types that are not in the tables.
   /** @type {Record<string, (frame: any, connection: Connection) => void>} */
   #pushes = {
-    message: (frame) => { this.outbox.came(frame, this.device); this.#apply(frame) },
+    message: (frame) => { this.signs.take(frame); this.outbox.came(frame, this.device); this.#apply(frame) },
     tombstone: (frame) => this.#apply(frame),
     conversation: (frame) => { if (frame.last_message) this.outbox.came(frame.last_message, this.device); this.#apply(frame) },
     departed: (frame) => this.#depart(frame),
@@ -201,8 +204,8 @@ export class Client extends Writer {
     keys_low: (frame) => { this.#encryption?.keysLow(); this.emit('push', frame) },
     devices_changed: (frame) => { this.#show(frame); this.#encryption?.devicesChanged(frame.conversation, frame.changed_users) },
     undecryptable: (frame) => this.emit('push', frame),
-    typing: (frame) => this.emit('push', frame),
-    presence: (frame) => this.emit('push', frame),
+    typing: (frame) => { this.signs.take(frame); this.emit('push', frame) },
+    presence: (frame) => { this.signs.take(frame); this.emit('push', frame) },
     cursor: (frame, connection) => { this.#synchronizer.moved(connection, frame); this.changed() }, // 6.5
     lag: (_, connection) => connection === this.#link.connection && this.#synchronizer.sync(), // 10.1
     move: (frame, connection) => this.#link.move(connection, frame.retry_after_ms), // 13.4
@@ -277,6 +280,7 @@ export class Client extends Writer {
     this.#stopTimers()
     this.outbox.hold()
     this.#encryption?.offline()
+    this.signs.stop()
     this.emit('offline', code, reason)
   }
 }

@@ -12,7 +12,7 @@ import { MemoryStore } from '../stores/memory.js'
 
 const VERSION = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version
 const CAN = ['edit', 'delete', 'mark_read', 'devices', 'unread_count', 'name', 'participants', 'devices_version', 'retry_after',
-  'envelopes', 'is_request', 'lifetime_s']
+  'envelopes', 'is_request', 'lifetime_s', 'typing', 'watch']
 
 /** @type {Client | undefined} */
 let client
@@ -80,6 +80,10 @@ const COMMANDS = {
     return { devices: listed.map(({ device, identity }) => [hex(device), hex(identity)]), changes }
   },
 
+  async watch({ users }) {
+    running().signs.watch(users.map(unhex))
+  },
+
   async ping() {
     for (;;) {
       const running_ = await online()
@@ -90,7 +94,8 @@ const COMMANDS = {
 
   async state() {
     const conversations = client ? client.mailbox.conversations.map((id) => [hex(id), shown(id)]) : []
-    return { state: { conversations: Object.fromEntries(conversations), ended } }
+    const online = client?.signs.online.map(hex).sort() ?? []
+    return { state: { conversations: Object.fromEntries(conversations), online, ended } }
   },
 }
 
@@ -108,6 +113,7 @@ function shown(id) {
     control_seq: head.control_seq ?? 0,
     lifetime_s: head.lifetime_s ?? null,
     is_request: head.is_request ?? false,
+    typing: running().signs.typing(id).map(hex).sort(),
     participants: head.participants.map((/** @type {any} */ { user }) => hex(user)).sort(),
     messages: mailbox.entries(id).map(({ seq, content, has_envelopes: has, envelope }) => {
       return { seq, content: content ? hex(content) : null, envelope: has ? (envelope ? hex(envelope) : null) : undefined }

@@ -66,7 +66,7 @@ export class Encryption {
   constructor(client, protocol, { http } = {}) {
     this.#client = client
     this.#protocol = protocol
-    this.#sets = new DeviceSets(client, (changes) => client.emit('devices', changes))
+    this.#sets = new DeviceSets(client, (changes) => client.emit('devices', changes), http)
     this.#pool = new KeyPool(client, { kind: protocol.kind, identity: () => protocol.identity(), makeKeys: (...given) => protocol.makeKeys(...given) })
     this.#groups = new Groups(client, protocol, http)
     client.mailbox.isHandled = true

@@ -4,9 +4,10 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import test from 'node:test'
-import { concat, hex, textOf, utf8 } from '../bytes.js'
+import { concat, hex, textOf, utf8, uuid } from '../bytes.js'
 import { Encryption } from '../e2ee/encryption.js'
 import { Turns } from '../e2ee/turns.js'
+import { Http } from '../http.js'
 import { MemoryStore } from '../stores/memory.js'
 import { BOB, ME, TALK, device, message, serve, synced, told } from './local_server.js'
 
@@ -77,9 +78,9 @@ async function world(more = {}) {
   return { server: await serve(answers), devices }
 }
 
-async function encrypted(server, store = new MemoryStore()) {
+async function encrypted(server, store = new MemoryStore(), more = {}) {
   const protocol = new Counting()
-  const client = await device(server, { store, encryption: (each) => new Encryption(each, protocol) })
+  const client = await device(server, { store, encryption: (each) => new Encryption(each, protocol, more) })
   return { client, protocol, store }
 }
 
@@ -160,6 +161,29 @@ test('after devices_changed the user is told, and the message is encrypted for t
   const [first, second] = server.heard.filter(({ type }) => type === 'send')
   assert.deepEqual([second.temp_id, second.devices_version], [first.temp_id, 2])
   await client.bye()
+  server.close()
+})
+
+test('in a group of more than 32 HTTP tells who takes part, once for each list of participants', options, async () => {
+  const asked = []
+  const http = new Http('http://x', () => 'token', async (url) => {
+    asked.push(url.split('?')[1])
+    const page = url.includes('cursor') ? { participants: [{ user: uuid(BOB) }], cursor: null } : { participants: [{ user: uuid(ME) }], cursor: 'a/b' }
+    return new Response(JSON.stringify(page))
+  })
+  const large = { ...talk, participant_count: 40, participants: participants.slice(0, 1) }
+  const { server } = await world({ sync: () => [{ ...large, last_seq: 4, last_message: message(4) }, synced('a')] })
+  const { client } = await encrypted(server, new MemoryStore(), { http })
+  await once(client, 'current')
+  for (const text of ['x', 'y']) await client.send(TALK, utf8(text))
+  assert.deepEqual(sends(server), ['1 for 2: x', '2 for 2: y'])
+  assert.deepEqual(asked, ['limit=100', 'limit=100&cursor=a%2Fb'])
+  assert.deepEqual(server.heard.filter(({ type }) => type === 'devices').map(({ users }) => users), [[ME, BOB]])
+  await client.bye()
+  const without = await encrypted(server)
+  await once(without.client, 'current')
+  await assert.rejects(without.client.send(TALK, utf8('z')), /HTTP alone/)
+  await without.client.bye()
   server.close()
 })
 
