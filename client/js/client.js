@@ -7,6 +7,7 @@
 //   current ()                    `mailbox` holds everything up to the welcome
 //   offline (code, reason)        the connection is lost; the client connects again by itself
 //   devices (changes)             [event, device] each: `new`, `gone` or `changed`, to be shown to the user (19.4)
+//   not_healed (told, error)      a device cannot decrypt a message of this one, and the server takes no envelope for it
 //   waiting (conversation, why)   a message waits until this device is in the group of its conversation
 //   refused (draft, error)        a message cannot be sent, also one from before a start of the program
 //   token (token, expires, came)  has replaced the old token
@@ -203,7 +204,7 @@ export class Client extends Writer {
     contact: (frame) => this.emit('push', frame),
     keys_low: (frame) => { this.#encryption?.keysLow(); this.emit('push', frame) },
     devices_changed: (frame) => { this.#show(frame); this.#encryption?.devicesChanged(frame.conversation, frame.changed_users) },
-    undecryptable: (frame) => this.emit('push', frame),
+    undecryptable: (frame) => { this.#encryption?.undecryptable(frame); this.emit('push', frame) },
     typing: (frame) => { this.signs.take(frame); this.emit('push', frame) },
     presence: (frame) => { this.signs.take(frame); this.emit('push', frame) },
     cursor: (frame, connection) => { this.#synchronizer.moved(connection, frame); this.changed() }, // 6.5

@@ -9,6 +9,7 @@ import { equal, hex } from '../bytes.js'
 import { ConnectionLost } from '../errors.js'
 import { DeviceSets } from './device_sets.js'
 import { Groups, NotInGroup } from './groups.js'
+import { Healing } from './healing.js'
 import { KeyPool } from './key_pool.js'
 import { Turns } from './turns.js'
 
@@ -40,6 +41,8 @@ import { Turns } from './turns.js'
  * @property {(conversation: Uint8Array) => Promise<{ controlSeq: number, state: Uint8Array, isOwn: boolean } | undefined>} [stateOf]
  * @property {() => string[]} [toPut]
  * @property {(conversation: Uint8Array, controlSeq: number) => void} [havePut]
+ * @property {(message: any, plaintext: any, device: import('../devices.js').Device) => Promise<Uint8Array | undefined>} [envelopeFor] a message of
+ *   this device once more, if that device may read it (`healing.js`)
  */
 
 const KEYLESS_MS = 600_000 // until a device without a usable key is asked for one again
@@ -52,6 +55,7 @@ export class Encryption {
   #sets
   #pool
   #groups
+  #healing
   /** @type {Map<string, number>} device in hex -> when it had no key */
   #keyless = new Map()
   /** @type {Map<string, number>} conversation in hex -> how often others were quicker in a row */
@@ -69,6 +73,8 @@ export class Encryption {
     this.#sets = new DeviceSets(client, (changes) => client.emit('devices', changes), http)
     this.#pool = new KeyPool(client, { kind: protocol.kind, identity: () => protocol.identity(), makeKeys: (...given) => protocol.makeKeys(...given) })
     this.#groups = new Groups(client, protocol, http)
+    this.#healing = new Healing(client, protocol, this.#sets)
+    client.on('current', () => this.#healing.look())
     client.mailbox.isHandled = true
     this.sender = {
       prepare: (/** @type {Draft} */ draft, /** @type {Accept} */ accept) => this.#prepare(draft, accept),
@@ -81,6 +87,7 @@ export class Encryption {
     this.#sets.restore(items)
     this.#pool.restore(items)
     this.#groups.restore(items)
+    this.#healing.restore(items)
     await this.#start(items)
   }
 
@@ -100,6 +107,11 @@ export class Encryption {
   /** The devices of users have changed. @param {Uint8Array} conversation @param {Uint8Array[]} users */
   devicesChanged(conversation, users) {
     this.#groups.look(conversation, users)
+  }
+
+  /** A device cannot decrypt a message of this one. @param {any} told */
+  undecryptable(told) {
+    this.#healing.told(told)
   }
 
   /** The user no longer takes part. @param {Uint8Array} conversation */
@@ -227,6 +239,7 @@ export class Encryption {
       }
     }
     this.#isHandling = false
+    this.#healing.look()
   }
 
   /** @param {Uint8Array} conversation @returns {Promise<boolean>} whether there was a message */

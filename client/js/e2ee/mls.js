@@ -8,13 +8,15 @@
 
 import {
   createApplicationMessage, createCommit, createGroup, decodeMlsMessage, emptyPskIndex, encodeGroupState, encodeMlsMessage,
-  generateKeyPackageWithKey, getCiphersuiteFromName, getCiphersuiteImpl, joinGroup, joinGroupExternal, processPrivateMessage, processPublicMessage,
+  getCiphersuiteFromName, getCiphersuiteImpl, joinGroup, joinGroupExternal, processPrivateMessage, processPublicMessage,
 } from 'ts-mls'
-import { makeKeyPackageRef } from 'ts-mls/keyPackage.js'
 import { unprotectPrivateMessage } from 'ts-mls/messageProtection.js'
-import { concat, equal, hex } from '../bytes.js'
+import { equal, hex } from '../bytes.js'
 import { NotInGroup } from './groups.js'
-import { CONFIG, commitOf, groupInfoIn, groupInfoOf, isFrom, isLeafOf, keyPackageOf, leavesIn, leavesOf, packageOf, packageRefOf, unpack } from './mls_parts.js'
+import { openFrom, sealTo } from './mls_envelopes.js'
+import { Packages, SUITE } from './mls_packages.js'
+import { CONFIG, commitOf, groupInfoIn, groupInfoOf, isFrom, isLeafOf, keyPackageOf, leavesIn, leavesOf, packageOf, unpack } from './mls_parts.js'
+import { Rosters } from './rosters.js'
 import { Forged, associatedData, boundOf, seal, unseal } from './sealed.js'
 
 /** @typedef {import('ts-mls').ClientState} ClientState */
@@ -32,10 +34,7 @@ import { Forged, associatedData, boundOf, seal, unseal } from './sealed.js'
  * @property {boolean} [isToPut] the state after its own commit has yet to be put
  */
 
-const SUITE = 'MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519'
 const CONTENT_TYPE = 'application/mls' // the same for all, so that it tells nothing (20.3)
-const LIFETIME = { notBefore: 0n, notAfter: 2n ** 63n - 1n } // the server keeps the keys, and this device replaces them
-const CAPABILITIES = /** @type {const} */ ({ versions: ['mls10'], ciphersuites: [SUITE], extensions: [], proposals: [], credentials: ['basic'] })
 const NO_GROUP = { controlSeq: 0 }
 
 export class Mls {
@@ -43,8 +42,10 @@ export class Mls {
   features = ['one_time_keys', 'device_sets', 'quiet', 'envelopes', 'control']
   /** @type {Map<string, Group>} conversation in hex -> its group */
   #groups = new Map()
-  /** @type {Map<string, any>} reference of a KeyPackage in hex -> its public and private part */
-  #packages = new Map()
+  /** @type {Packages} */
+  #packages = /** @type {any} */ (undefined)
+  /** @type {Rosters} */
+  #rosters = /** @type {any} */ (undefined)
   /** @type {any} */
   #signing
   /** @type {any} */
@@ -57,17 +58,19 @@ export class Mls {
   /** @param {import('../journal.js').Journal} journal @param {[string, any][]} items of the store */
   async start(journal, items) {
     this.#journal = journal
+    this.#rosters = new Rosters(journal, items)
     this.#suite = await getCiphersuiteImpl(getCiphersuiteFromName(SUITE))
     for (const [path, value] of items) {
       const [kind, part, key] = path.split('/')
       if (kind !== 'crypto') continue
       if (part === 'signing') this.#signing = value
-      else if (part === 'package') this.#packages.set(key, value)
       else if (part === 'group') this.#groups.set(key, { ...value, state: unpack(value.state), pending: value.pending && { ...value.pending, state: unpack(value.pending.state) } })
     }
-    if (this.#signing) return
-    this.#signing = await this.#suite.signature.keygen()
-    journal.put('crypto/signing', this.#signing)
+    if (!this.#signing) {
+      this.#signing = await this.#suite.signature.keygen()
+      journal.put('crypto/signing', this.#signing)
+    }
+    this.#packages = new Packages(this.#suite, this.#signing, () => this.#own, journal, items)
   }
 
   /** @param {{ user: Uint8Array, device: Uint8Array }} own */
@@ -81,15 +84,8 @@ export class Mls {
   }
 
   /** @param {number[]} numbers @param {boolean} isLastResort */
-  async makeKeys(numbers, isLastResort) {
-    const made = await Promise.all(numbers.map(() => this.#makePackage(isLastResort)))
-    return {
-      keys: made.map(({ encoded }, at) => /** @type {[number, Uint8Array]} */ ([numbers[at], encoded])),
-      commit: () => made.forEach(({ ref, kept }) => {
-        this.#packages.set(ref, kept)
-        this.#journal.put(`crypto/package/${ref}`, kept)
-      }),
-    }
+  makeKeys(numbers, isLastResort) {
+    return this.#packages.make(numbers, isLastResort)
   }
 
   /** @param {Uint8Array} conversation */
@@ -106,6 +102,7 @@ export class Mls {
   /** The user no longer takes part. @param {Uint8Array} conversation */
   forget(conversation) {
     if (this.#groups.delete(hex(conversation))) this.#journal.remove(`crypto/group/${hex(conversation)}`)
+    this.#rosters.forget(conversation)
   }
 
   /** The devices of the set that the group lacks. @param {Uint8Array} conversation @param {import('./device_sets.js').DeviceSet} set
@@ -130,6 +127,7 @@ export class Mls {
       if (draft.type === 'tidy') return undefined // a group begins with its first message
     }
     const state = isInGroup ? /** @type {ClientState} */ (group.state) : await this.#create(conversation)
+    if (!isInGroup) this.#rosters.forget(conversation) // another group counts its epochs anew
     const missing = this.missing(conversation, set, known)
     const added = missing.map((device) => ({ device: device.device, keyPackage: usable(device, keys) })).filter(({ keyPackage }) => keyPackage)
     const removed = leavesOf(state).filter((leaf) => !equal(leaf.device, this.#own.device) && !set.devices.some((each) => isLeafOf(leaf, each)))
@@ -213,8 +211,7 @@ export class Mls {
     const { conversation, seq } = message
     const decoded = decodeMlsMessage(envelope, 0)?.[0]
     if (decoded?.wireformat !== 'mls_welcome') throw new Forged('an envelope that is no Welcome')
-    const ref = decoded.welcome.secrets.map(packageRefOf).find((each) => this.#packages.has(each))
-    const kept = ref && this.#packages.get(ref)
+    const kept = this.#packages.for(decoded.welcome)
     if (!kept) return { reason: 'no key for the Welcome', commit: () => this.#keep(conversation, { ...group, isLost: true, pending: undefined, controlSeq: seq }) }
     const keyPackage = /** @type {any} */ (keyPackageOf(kept.public))
     const state = await joinGroup(decoded.welcome, keyPackage, kept.private, emptyPskIndex, this.#suite, undefined, undefined, CONFIG)
@@ -224,9 +221,7 @@ export class Mls {
     return {
       commit: () => {
         this.#keep(conversation, { state, controlSeq: seq })
-        if (kept.isLastResort) return
-        this.#packages.delete(ref)
-        this.#journal.remove(`crypto/package/${ref}`)
+        this.#packages.used(kept)
       },
     }
   }
@@ -239,7 +234,7 @@ export class Mls {
     const signer = leaves.find(({ index }) => index === groupInfo.signer)
     if (!signer || !set.devices.some((each) => isLeafOf(signer, each))) throw new NotInGroup('the state of the group is not from a device of the conversation')
     const isThere = leaves.some(({ leaf }) => equal(leaf.signaturePublicKey, this.identity()))
-    const { keyPackage, privatePackage } = await this.#generate()
+    const { keyPackage, privatePackage } = await this.#packages.generate()
     const joined = joinGroupExternal(groupInfo, keyPackage, privatePackage, isThere, this.#suite, undefined, CONFIG, this.#associatedData(conversation))
     const { publicMessage, newState } = await joined.catch((error) => { throw new NotInGroup(`the state of the group is not valid: ${error.message}`) })
     const content = encodeMlsMessage({ version: 'mls10', wireformat: 'mls_public_message', publicMessage })
@@ -252,6 +247,7 @@ export class Mls {
     const none = { commit: () => {} }
     const { state } = group
     if (!state || equal(message.device, this.#own.device)) return { ...none, reason: state ? 'lost' : 'before' }
+    if (message.envelope) return { ...none, plaintext: unseal(await openFrom(message, state, this.#own.device, this.#suite), message) }
     const decoded = decodeMlsMessage(message.content, 0)?.[0]
     if (decoded?.wireformat !== 'mls_private_message') throw new Forged('content that is no message of MLS')
     const { privateMessage } = decoded
@@ -277,7 +273,26 @@ export class Mls {
       ...fields, type, conversation, content_type: CONTENT_TYPE, content: encodeMlsMessage({ version: 'mls10', wireformat: 'mls_private_message', privateMessage }),
       attachments: plaintext.files?.map((/** @type {any} */ file) => file.attachment), thumbnail: undefined, devices_version: version,
     }
-    return { frame, isControl: false, commit: () => this.#keep(conversation, { ...group, state: newState }) }
+    const commit = () => {
+      this.#keep(conversation, { ...group, state: newState })
+      this.#rosters.keep(conversation, newState.groupContext.epoch, () => leavesOf(newState).map(({ device, leaf }) => [device, leaf.signaturePublicKey]))
+    }
+    return { frame, isControl: false, commit }
+  }
+
+  /** A message of this device once more, for one that was in the group when it was encrypted, and is with the same identity;
+   * undefined for any other (20.13). @param {any} message @param {any} plaintext @param {Device} listed
+   * @returns {Promise<Uint8Array | undefined>} */
+  async envelopeFor(message, plaintext, listed) {
+    const { state } = this.#group(message.conversation)
+    const decoded = decodeMlsMessage(message.content, 0)?.[0]
+    if (!state || decoded?.wireformat !== 'mls_private_message') return undefined
+    const wasFor = this.#rosters.had(message.conversation, decoded.privateMessage.epoch, listed)
+    if (!wasFor || !leavesOf(state).some((leaf) => isLeafOf(leaf, listed))) return undefined
+    const { temp_id, reply_to, is_quiet, revision = 0 } = message
+    const edited = revision ? { message: message.message, temp_id, reply_to, is_quiet } : undefined
+    const bound = boundOf(/** @type {any} */ ({ fields: { temp_id, reply_to, is_quiet, revision: revision - 1 }, edited }))
+    return sealTo(seal(plaintext, bound), message, state, listed.device, this.#suite, this.#signing.signKey)
   }
 
   /** @param {Uint8Array} conversation @param {Uint8Array} content @param {number} follows @param {Uint8Array} tempId */
@@ -287,22 +302,8 @@ export class Mls {
 
   /** @param {Uint8Array} conversation */
   async #create(conversation) {
-    const { keyPackage, privatePackage } = await this.#generate()
+    const { keyPackage, privatePackage } = await this.#packages.generate()
     return createGroup(conversation, keyPackage, privatePackage, [], this.#suite, CONFIG)
-  }
-
-  /** @param {boolean} isLastResort */
-  async #makePackage(isLastResort) {
-    const { keyPackage, privatePackage } = await this.#generate()
-    const encoded = encodeMlsMessage({ version: 'mls10', wireformat: 'mls_key_package', keyPackage })
-    const ref = hex(await makeKeyPackageRef(keyPackage, this.#suite.hash))
-    return { ref, encoded, kept: { public: encoded, private: privatePackage, isLastResort } }
-  }
-
-  async #generate() {
-    const credential = { credentialType: /** @type {const} */ ('basic'), identity: concat(this.#own.user, this.#own.device) }
-    const made = await generateKeyPackageWithKey(credential, /** @type {any} */ (CAPABILITIES), LIFETIME, [], this.#signing, this.#suite)
-    return { keyPackage: made.publicPackage, privatePackage: made.privatePackage }
   }
 
   /** @param {Uint8Array} conversation */

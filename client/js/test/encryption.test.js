@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import test from 'node:test'
-import { concat, hex, textOf, utf8, uuid } from '../bytes.js'
+import { concat, equal, hex, textOf, utf8, uuid } from '../bytes.js'
 import { Encryption } from '../e2ee/encryption.js'
 import { Turns } from '../e2ee/turns.js'
 import { Http } from '../http.js'
@@ -64,7 +64,7 @@ class Counting {
 }
 
 // A server with one conversation; `devices` is the device set.
-async function world(more = {}) {
+async function world(more = {}, features = []) {
   const devices = [ME, BOB].map((user) => ({ user, device: user, identity: user, identity_revision: 1 }))
   let seq = 4
   const answers = {
@@ -75,7 +75,7 @@ async function world(more = {}) {
     send: () => [{ type: 'sent', seq: ++seq, message: new Uint8Array(16).fill(seq), created: seq }],
     ...more,
   }
-  return { server: await serve(answers), devices }
+  return { server: await serve(answers, features), devices }
 }
 
 async function encrypted(server, store = new MemoryStore(), more = {}) {
@@ -184,6 +184,65 @@ test('in a group of more than 32 HTTP tells who takes part, once for each list o
   await once(without.client, 'current')
   await assert.rejects(without.client.send(TALK, utf8('z')), /HTTP alone/)
   await without.client.bye()
+  server.close()
+})
+
+test('a message that cannot be decrypted is reported once, and again only after an envelope that did not help', options, async () => {
+  const { server } = await world({ report_undecryptable: () => [{ type: 'done' }] }, ['undecryptable'])
+  const { client, protocol } = await encrypted(server)
+  protocol.envelopeFor = async () => utf8('e')
+  protocol.isInGroup = () => true
+  protocol.receive = async ({ seq }) => ({ ...(seq === 3 ? { reason: 'lost' } : { plaintext: 'x' }), commit() {} })
+  const reports = () => server.heard.filter(({ type }) => type === 'report_undecryptable')
+  while (reports().length < 1) await new Promise((resolve) => setImmediate(resolve))
+  assert.deepEqual(reports().map(({ seq, revision, reason }) => [seq, revision, reason]), [[3, 0, 'no_content_key']])
+  for (const [envelope, count] of [['first', 2], ['second', 3], ['third', 4], ['fourth', 5]]) {
+    server.push(message(3, { has_envelopes: true, envelope: utf8(envelope) }))
+    while (reports().length < count) await new Promise((resolve) => setImmediate(resolve))
+  }
+  server.push(message(3, { has_envelopes: true, envelope: utf8('fifth') }), message(5))
+  while (client.mailbox.held(TALK).state.handled < 5) await once(client, 'handled')
+  await client.request({ type: 'mark_read', marks: [[TALK, 1]] })
+  assert.equal(reports().length, 5)
+  protocol.receive = async () => ({ plaintext: 'healed', commit() {} })
+  server.push(message(3, { has_envelopes: true, envelope: utf8('sixth') }))
+  await once(client, 'plaintext')
+  assert.deepEqual([client.mailbox.says(client.mailbox.entry(TALK, 3)), client.mailbox.reason(TALK, 3)], ['healed', undefined])
+  await client.bye()
+  server.close()
+})
+
+test('a device gets a message of this one once more at most 5 times, also over starts of the program', options, async () => {
+  const { server, devices } = await world({ add_envelopes: () => [{ type: 'done' }] }, ['undecryptable'])
+  const store = new MemoryStore()
+  const asked = []
+  const start = async () => {
+    const { client, protocol } = await encrypted(server, store)
+    protocol.envelopeFor = async (entry, plaintext, { device: id }) => (asked.push([entry.seq, plaintext]), equal(id, BOB) ? utf8('e') : undefined)
+    await once(client, 'current')
+    return client
+  }
+  let client = await start()
+  const { seq } = await client.send(TALK, utf8('mine'))
+  devices.push({ user: BOB, device: OTHER, identity: OTHER, identity_revision: 1 })
+  const answers = () => server.heard.filter(({ type }) => type === 'add_envelopes')
+  const tell = (more) => server.push({ type: 'undecryptable', conversation: TALK, seq, user: BOB, device: BOB, reason: 'no_content_key', ...more })
+  for (let count = 1; count <= 5; count++) {
+    if (count === 3) {
+      await client.bye()
+      client = await start()
+    }
+    tell()
+    while (answers().length < count) await new Promise((resolve) => setImmediate(resolve))
+  }
+  const [{ revision, envelopes }] = answers()
+  assert.deepEqual([answers().every((each) => each.seq === seq), revision, envelopes], [true, 0, [[BOB, utf8('e')]]])
+  const count = asked.length
+  for (const more of [{}, { revision: 1 }, { seq: 2 }, { seq: 99 }, { device: OTHER }, { user: ME }]) tell(more)
+  await client.request({ type: 'mark_read', marks: [[TALK, 1]] })
+  assert.equal(answers().length, 5)
+  assert.equal(asked.length, count, 'nothing was even encrypted')
+  await client.bye()
   server.close()
 })
 

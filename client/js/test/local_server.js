@@ -18,12 +18,12 @@ const WELCOME = {
 
 // A server with an answer for each type of request, and none for other types: (frame, socket) => frames. `heard` has every
 // frame that came, `sockets` every connection.
-export async function serve(answers) {
+export async function serve(answers, features = []) {
   const server = new WebSocketServer({ port: 0, host: '127.0.0.1', handleProtocols: () => 'alo.v1' })
   await once(server, 'listening')
   const heard = []
   const sockets = []
-  const always = { hello: () => [WELCOME], bye: () => [{ type: 'done' }], mark_delivered: () => [{ type: 'done' }], mark_read: () => [{ type: 'done' }] }
+  const always = { hello: () => [{ ...WELCOME, features: [...WELCOME.features, ...features] }], bye: () => [{ type: 'done' }], mark_delivered: () => [{ type: 'done' }], mark_read: () => [{ type: 'done' }] }
   server.on('connection', (socket) => {
     sockets.push(socket)
     socket.on('message', (data) => {

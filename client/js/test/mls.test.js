@@ -293,6 +293,30 @@ test('a state that is not from a device of the conversation, or of another group
   assert.deepEqual(a.read, ['two'])
 })
 
+test('a message goes once more to a device that it was for, and to no other, and opens in its place alone', options, async () => {
+  const [talk, a, b] = await room([1, 1], [2, 2])
+  const seq = await a.say('one', { reply_to: 1 })
+  const c = await talk.join(3, 3)
+  await a.say('two')
+  for (const each of [b, c]) await each.handle()
+  const message = talk.shown(talk.messages[seq - 1], a)
+  const listed = (each) => talk.set.devices.find(({ device }) => equal(device, each.device))
+  const give = (each, changes) => a.mls.envelopeFor(message, { text: 'one' }, { ...listed(each), ...changes })
+  await a.restart()
+  const envelope = await give(b)
+  assert.equal(await give(c), undefined, 'it was added later')
+  assert.equal(await give(b, { identity: id(9) }), undefined, 'it has another identity')
+  const open = async (each, changes) => each.mls.receive({ ...talk.shown(talk.messages[seq - 1], b), envelope, ...changes })
+  assert.deepEqual((await open(b)).plaintext, { text: 'one' })
+  for (const changes of [{ message: id(9) }, { reply_to: 2 }, { sender: id(3), device: id(3) }, { revision: 1 }, { envelope: envelope.slice(0, -1) }, { envelope: id(1) }]) {
+    assert.match((await open(b, changes)).reason, /forged|broken/)
+  }
+  assert.match((await open(c)).reason, /forged|broken/)
+  talk.leave(b)
+  await a.say('three')
+  assert.equal(await give({ device: b.device, identity: b.mls.identity() }).catch(() => undefined), undefined, 'it was removed')
+})
+
 test('earlier messages that are loaded later take a device nowhere', options, async () => {
   const [talk, a, b] = await room([1, 1], [2, 2])
   await a.say('one')

@@ -135,6 +135,7 @@ test('a device that no other adds joins by itself, and so does one that has miss
   await a.start()
   await a.client.send(talk, { text: 'three' })
   for (const each of [b, alone]) await each.reads(talk, 'three')
+  await a.reads(talk, 'two') // which alone has encrypted once more
   await b.client.send(talk, { text: 'four' })
   for (const each of [a, alone]) await each.reads(talk, 'four')
 })
