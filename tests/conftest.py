@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from queue import Empty, Queue, SimpleQueue
@@ -37,6 +38,7 @@ from tests.process_template import forked_processes
 from tests.processes import START_TIMEOUT_S
 from tests.sentinel import Watched, watched_redis
 
+ROOT = Path(__file__).parents[1]
 TEMPLATE = "alo_template"
 _numbers = count(1)
 
@@ -240,6 +242,28 @@ def log_output(_quiet_logs: None) -> list[dict[str, Any]]:
     """The log so far; it grows while the test runs."""
     captured: list[dict[str, Any]] = structlog.get_config()["processors"][0].entries
     return captured
+
+
+SLOW = ("tests/checker/", "tests/system/")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mix the files, where several processes of pytest share them.
+
+    Each begins with a share of the list. In the order of the folders, all of them would wait at one time (tests of
+    several processes mostly wait) and compute at another. Those tests lie in the first part of each share, so that no
+    process begins one when the others have ended.
+    """
+    if hasattr(config, "workerinput"):
+        shares = config.workerinput["workercount"]
+        places = {item.path: _place(item.path, shares) for item in items}
+        items.sort(key=lambda item: places[item.path])
+
+
+def _place(path: Path, shares: int) -> float:
+    name = path.relative_to(ROOT).as_posix()
+    share, within = divmod(int.from_bytes(sha256(name.encode()).digest()[:4]) / (1 << 32) * shares, 1)
+    return share + within * (0.7 if name.startswith(SLOW) else 1)
 
 
 collect_ignore = [] if pycddl else ["protocol/test_cddl.py"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import trio
@@ -16,6 +17,9 @@ from store.postgres.pool import Pool
 from store.redis.client import Redis
 from store.sync import SyncPush, sync
 from tests.waiting import DEADLINE_S
+
+MORE_EXAMPLES: Final = int(os.environ.get("EXAMPLES", "0")) // 10
+"""Of each property: `make faults` tries more than `make test`."""
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from store.participant_lists import ParticipantsCache
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.people import make_contacts, new_group, new_user
-from tests.store.store_world import a_message
+from tests.store.store_world import MORE_EXAMPLES, a_message
 
 USERS: Final = 4
 NODES: Final = 3
@@ -191,7 +191,7 @@ class ModelledGroup:
         assert {self.users.index(each.user) for each in shown.participants} == model.inside
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25 + MORE_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=rounds)
 async def test_concurrent_writes_leave_the_group_as_their_answers_say(
     database_url: str, rounds: list[list[GroupOp]]

@@ -17,6 +17,7 @@ from store.errors import ForeignKeyHistory
 from store.postgres.pool import Pool
 from tests.people import make_contacts, new_device, new_user
 from tests.store.key_world import a_last_resort, claimed, forgive, some_keys
+from tests.store.store_world import MORE_EXAMPLES
 
 KINDS: Final = ("ec", "otk")
 
@@ -162,7 +163,7 @@ class ModelDevice:
             assert last == (pool.last if pool.has_last else 0)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25 + MORE_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(ops, min_size=1, max_size=25))
 async def test_pools_are_as_a_plain_model_says(database_url: str, steps: list[KeyOp]) -> None:
     with closing(Pool(database_url, 2)) as pool:

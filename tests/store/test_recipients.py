@@ -22,7 +22,7 @@ from store.postgres.pool import Pool
 from store.sync import sync, take_cursor_snapshot
 from tests.ageing import age
 from tests.people import make_contacts, new_direct, new_group, new_user
-from tests.store.store_world import a_message, catch_up
+from tests.store.store_world import MORE_EXAMPLES, a_message, catch_up
 
 NAMES = ("alice", "bob", "carol", "dave")
 
@@ -104,7 +104,7 @@ class GroupReceipts:
             assert [each.status(message) for each in (fresh, self.device)] == [word] * 2
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25 + MORE_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
 async def test_the_status_of_a_message_neither_falls_nor_rises_by_who_comes_and_goes(
     database_url: str, steps: list[tuple[str, int, bool]]

@@ -25,7 +25,7 @@ from store.postgres.pool import Pool
 from store.retention import clear, move_floors, note_announced, unannounced, uncleared
 from tests.ageing import age
 from tests.people import new_direct, new_group, new_user
-from tests.store.store_world import a_message, catch_up, is_waiting_for
+from tests.store.store_world import MORE_EXAMPLES, a_message, catch_up, is_waiting_for
 from tests.waiting import wait_until
 
 COUNTED = """
@@ -225,7 +225,7 @@ QUIET_AND_GONE = [
 ]
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30 + MORE_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=rounds)
 @example(rounds=DELETED_AND_HIDDEN)
 @example(rounds=DELETED_WHILE_READ)
