@@ -17,6 +17,7 @@ The content of messages is opaque bytes to the server. `e2ee` encrypts it, where
 | `synchronizer`, `mark_sender`, `watcher` | the tasks that keep the mailbox and the server up to date |
 | `session`, `follower` | a device that stays connected and misses nothing: link + mailbox |
 | `send_order` | the order in which its messages go out |
+| `control_chain` | control messages, each of which follows the one before it |
 | `uploads`, `downloads`, `file_parts`, `object_store` | files, in parts, to and from the object store |
 | `http`, `bodies` | accounts, lists and history over HTTP; the bodies of the answers |
 | `errors` | all exceptions of these modules |
@@ -27,6 +28,7 @@ The content of messages is opaque bytes to the server. `e2ee` encrypts it, where
 | `chat`, `chat_failures`, `commands`, `directory`, `lines`, `login`, `terminal` | the command line |
 | `unlock`, `writers`, `safety` | keys, encryption and safety numbers in the command line |
 | `chat_files`, `sealed_files`, `upload_log`, `progress` | files in a chat of the command line |
+| `conformance`, `conformance_keys` | the adapter for the conformance kit; its keys |
 | `nursery` | nurseries for context managers |
 
 `js/` is a second client, in JavaScript, written from the specification alone.

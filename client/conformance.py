@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import trio
 
 from client.connection import NAME
+from client.control_chain import ControlChain
+from client.e2ee import is_available
 from client.errors import ClientFailure, ConnectionLost, RequestRefused
 from client.follower import Follower
 from client.http import Credentials
@@ -24,6 +26,9 @@ from client.renewal import MemoryLogin
 from client.session import Session
 from client.signs import Sign, Signs
 from protocol.frames import Message, Ping, Tombstone, Typing
+
+if TYPE_CHECKING:
+    from client.conformance_keys import AdapterKeys
 
 CAN: Final = [
     "edit",
@@ -40,6 +45,8 @@ CAN: Final = [
     "lifetime_s",
     "typing",
     "watch",
+    "control",
+    *(["encrypts"] if is_available() else []),
 ]
 
 NO_REPLY: Final = "no_reply"
@@ -67,6 +74,7 @@ class TestedClient:
         self._login = MemoryLogin(Credentials(b"", b"", ""))
         self._devices = KnownDevices()
         self._signs: dict[bytes, Signs] = {}
+        self._keys: AdapterKeys | None = None
 
     @property
     def session(self) -> Session:
@@ -74,14 +82,29 @@ class TestedClient:
             raise ValueError("the client is not running: send `start` first")
         return self._session
 
-    async def start(self, urls: list[str], token: str, user: str, device: str, *, keep: bool) -> Fields:
+    async def start(
+        self, urls: list[str], token: str, user: str, device: str, *, keep: bool, encrypts: bool = False
+    ) -> Fields:
         """Begin to connect; `keep`: with what the client held when it was stopped."""
         credentials = Credentials(bytes.fromhex(user), bytes.fromhex(device), token)
         if not keep:
-            self._mailbox, self._devices = Mailbox(credentials.user), KnownDevices()
+            self.close()
+            self._keys = _open_keys(credentials) if encrypts else None
+            keep_entries = self._keys.keyring.keep if self._keys else lambda _: None
+            self._mailbox, self._devices = Mailbox(credentials.user, keep_entries), KnownDevices()
             self._login = MemoryLogin(credentials)
         self.ended, self._scope, self._stopped = None, trio.CancelScope(), trio.Event()
-        self._session = Session(urls, credentials, self._mailbox, self._login, self._take_sign, on_link=self._take_link)
+        self._session = Session(
+            urls,
+            credentials,
+            self._mailbox,
+            self._login,
+            self._take_sign,
+            on_link=self._take_link,
+            on_keys_low=self._keys.note_low_keys if self._keys else None,
+        )
+        if self._keys:
+            self._keys.use(self._session)
         self._nursery.start_soon(self._run, self._session)
         return {}
 
@@ -90,6 +113,8 @@ class TestedClient:
             with self._scope:
                 async with open_service_nursery() as nursery:
                     nursery.start_soon(self._end_typing, session.follow())
+                    if self._keys:
+                        nursery.start_soon(self._keys.run)
                     await session.run()
         except ConnectionLost as lost:
             self.ended = lost.close_code
@@ -111,6 +136,12 @@ class TestedClient:
         if not is_online:
             self._signs.clear()
 
+    def close(self) -> None:
+        """Forget the keys."""
+        if self._keys:
+            self._keys.close()
+            self._keys = None
+
     async def stop(self) -> Fields:
         """Say goodbye, and keep what the client holds."""
         if self._session is not None:
@@ -123,6 +154,8 @@ class TestedClient:
     async def send(
         self, conversation: str, content: str, *, is_quiet: bool = False, reply_to: int | None = None
     ) -> Fields:
+        if self._keys:
+            return {"seq": (await self._keys.send(bytes.fromhex(conversation), bytes.fromhex(content), reply_to)).seq}
         sent = await self.session.send(
             bytes.fromhex(conversation),
             bytes.fromhex(content),
@@ -131,6 +164,10 @@ class TestedClient:
             is_quiet=is_quiet,
         )
         return {"seq": sent.seq}
+
+    async def control(self, conversation: str, content: str) -> Fields:
+        chain = ControlChain(self.session, bytes.fromhex(conversation))
+        return {"seq": (await chain.send(lambda _: bytes.fromhex(content))).seq}
 
     async def edit(self, conversation: str, seq: int, content: str) -> Fields:
         message = self._entry(conversation, seq)
@@ -205,6 +242,13 @@ def _shown(entry: Message | Tombstone) -> Fields:
     return shown
 
 
+def _open_keys(credentials: Credentials) -> AdapterKeys:
+    # Only now: the library need not be installed.
+    from client.conformance_keys import AdapterKeys
+
+    return AdapterKeys(credentials.user, credentials.device)
+
+
 async def serve(stream: trio.abc.Stream) -> None:
     """Do the commands that come from a stream, each in a task of its own, until it ends."""
     lock = trio.Lock()
@@ -221,6 +265,7 @@ async def serve(stream: trio.abc.Stream) -> None:
             "start": tested.start,
             "stop": tested.stop,
             "send": tested.send,
+            "control": tested.control,
             "edit": tested.edit,
             "delete": tested.delete,
             "mark_read": tested.mark_read,
@@ -230,13 +275,16 @@ async def serve(stream: trio.abc.Stream) -> None:
             "state": tested.state,
         }
         data = b""
-        while received := await stream.receive_some():
-            *lines, data = (data + received).split(b"\n")
-            for line in lines:
-                nursery.start_soon(do, line)
-                # Commands begin in their order: Trio runs tasks of one step in any order.
-                await trio.lowlevel.checkpoint()
-        nursery.cancel_scope.cancel()
+        try:
+            while received := await stream.receive_some():
+                *lines, data = (data + received).split(b"\n")
+                for line in lines:
+                    nursery.start_soon(do, line)
+                    # Commands begin in their order: Trio runs tasks of one step in any order.
+                    await trio.lowlevel.checkpoint()
+        finally:
+            tested.close()
+            nursery.cancel_scope.cancel()
 
 
 async def _about() -> Fields:

@@ -30,6 +30,7 @@ from protocol.frames import (
     Conversation,
     Cursor,
     Departed,
+    Error,
     KeysLow,
     Lag,
     Message,
@@ -229,6 +230,15 @@ class Mailbox:
         for conversation, seq in marks:
             if (held := self._conversations.get(conversation)) is not None:
                 held.have_marked(seq, is_read=tracker is self.read)
+
+    def learn_from(self, conversation: bytes, error: Error) -> None:
+        """Take what a refusal says: the version of the device set, and the last control message, which exists."""
+        held = self._conversations.get(conversation)
+        if held is not None:
+            held.devices_version = max(held.devices_version, error.devices_version or 0)
+            held.control_seq = max(held.control_seq, error.control_seq or 0)
+            held.last_seq = max(held.last_seq, held.control_seq)
+            self._advance(held)
 
     def forget_missing(self, conversation: bytes) -> None:
         """Give up missing messages, and those that wait above them: the server says that the user may not see them."""

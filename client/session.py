@@ -23,7 +23,7 @@ import trio
 from client import backoff
 from client.connection import ABNORMAL, CLOSE_TIMEOUT_S, NAME, ClientConnection
 from client.downloads import Downloader
-from client.errors import ConnectionLost, NoReply, OutcomeUnknown, Unreachable
+from client.errors import ConnectionLost, NoReply, OutcomeUnknown, RequestRefused, Unreachable
 from client.follower import Follower
 from client.held import Entry
 from client.http import Credentials
@@ -294,7 +294,8 @@ class Session:
         :param thumbnail: a small ciphertext beside the content.
         :param is_quiet: it counts neither as unread nor for notices, such as a message of keys.
         :param temp_id: 16 bytes; `new_temp_id` if left out.
-        :param devices_version: as in `Requests.send`, with `envelopes`, `follows`, `wants_devices` and `kinds`.
+        :param devices_version: as in `Requests.send`, with `envelopes`, `follows`, `wants_devices` and `kinds`;
+            `client.control_chain` sends control messages.
         :raises RequestRefused: by an error that is not retryable.
         :raises OutcomeUnknown: if no acknowledgement came within `timeout_s` seconds.
         :raises Unreachable: if the session was offline during that time: the message is not stored.
@@ -342,6 +343,9 @@ class Session:
             if (held := came()) is None:
                 raise OutcomeUnknown(key) if isinstance(error, NoReply) else error from None
             sent = held
+        except RequestRefused as refused:
+            self._learn_from(conversation, refused)
+            raise
         finally:
             sending.pop(key, None)
             self._send_order.end(turn)
@@ -419,7 +423,11 @@ class Session:
                 kinds=kinds,
             )
 
-        revised = await self._link.insist(ask, timeout_s)
+        try:
+            revised = await self._link.insist(ask, timeout_s)
+        except RequestRefused as refused:
+            self._learn_from(message.conversation, refused)
+            raise
         self._apply(
             Message(
                 message.conversation,
@@ -496,6 +504,10 @@ class Session:
         page = await self._link.insist(ask, timeout_s)
         self._synchronizer.take_page(conversation, page)
         return bool(page.messages)
+
+    def _learn_from(self, conversation: bytes, refused: RequestRefused) -> None:
+        self.mailbox.learn_from(conversation, refused.error)
+        self._wake()
 
     def _apply(self, *entries: Entry) -> None:
         """Take messages from any source."""

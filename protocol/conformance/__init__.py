@@ -9,7 +9,8 @@ This is the one folder of `protocol` that does I/O and knows a clock; nothing of
 | `scenario` | scenario files |
 | `talk`, `cursors` | the data of the double: one conversation; the cursors that it gives out |
 | `own_writes` | what the tested client has written |
-| `double` | the answers to requests |
+| `keys`, `devices` | the keys of the tested client's device; the devices of others |
+| `double`, `offered` | the answers to requests; the features |
 | `peer`, `handshake` | one connection of the double, and its opening handshake |
 | `settled` | a client's state beside the data of the double |
 | `gateway` | the sockets of the double |

@@ -16,6 +16,9 @@ from msgspec.structs import replace
 from protocol import limits
 from protocol.codes import ErrorCode
 from protocol.conformance.cursors import Cursors
+from protocol.conformance.devices import DoubleDevices
+from protocol.conformance.keys import DoubleKeys
+from protocol.conformance.offered import LATER, OFFERED
 from protocol.conformance.own_writes import OwnWrites, Violation, refuse
 from protocol.conformance.talk import DEVICE, ME, START_US, Talk
 from protocol.conformance.values import Fields
@@ -32,13 +35,11 @@ from protocol.frames import (
     Download,
     Edit,
     Frame,
-    HeldKeys,
     Hello,
     History,
     KeyStatus,
     Lag,
     List,
-    ListedDevice,
     MarkDelivered,
     MarkRead,
     Message,
@@ -71,42 +72,6 @@ KEEP_ALIVE_MS: Final = 30_000
 RETRY_AFTER_MS: Final = 100
 HISTORY_COUNT: Final = 50
 
-LATER: Final = "x_later"
-"""A feature and a limit that no client knows: each `welcome` has them (SPEC 11.1)."""
-
-OFFERED: Final = frozenset(
-    {
-        "actors",
-        "delete",
-        "device_sets",
-        "devices",
-        "edit",
-        "envelopes",
-        "groups",
-        "identities",
-        "large_groups",
-        "lifetime",
-        "move",
-        "one_time_keys",
-        "own_settings",
-        "pages",
-        "presence",
-        "profiles",
-        "quiet",
-        "receipt_counts",
-        "reply_to",
-        "requests",
-        "resume",
-        "self",
-        "status",
-        "stays",
-        "temp_id",
-        "typing",
-        "unread",
-    }
-)
-"""The features that the double lists, unless a scenario lists others. It has no object store."""
-
 
 class Heard(Struct, frozen=True):
     """Something that came from the client.
@@ -135,6 +100,7 @@ class Double:
     :ivar online: which users are online; the presence of others is not known.
     :ivar devices: of other users.
     :ivar messages_per_page: the most messages of a page of `history`.
+    :ivar keys: of the client's device.
     :ivar writes: what the client has sent, edited and deleted.
     :ivar on_change: called when something has come from the client.
     """
@@ -148,8 +114,7 @@ class Double:
         self.told: Fields = {}
         self.is_draining = False
         self.online: dict[bytes, bool] = {}
-        self.devices: list[ListedDevice] = []
-        self.devices_per_page = limits.MAX_LISTED_DEVICES
+        self.devices: Final = DoubleDevices()
         self.messages_per_page = limits.MAX_COUNT
         self.on_change: Callable[[], object] = lambda: None
         self._now_s = now_s
@@ -158,7 +123,8 @@ class Double:
         answers: dict[tuple[type[Request], ...], Callable[[Any], list[Frame]]] = {
             (Send, Edit, Delete): self._write,
             (MarkDelivered, MarkRead): self._mark,
-            (PutKeys, KeyStatus): self._hold_keys,
+            (PutKeys,): self._put_keys,
+            (KeyStatus,): self._key_status,
             (SetTyping, Bye): self._do_nothing,
             (Watch,): self._watch,
             (Upload, Parts, Complete, Download, Abort): self._refuse_transfer,
@@ -171,6 +137,7 @@ class Double:
             (Status,): self._status,
         }
         self._answers: Final = {struct: answer for structs, answer in answers.items() for struct in structs}
+        self.keys: Final = DoubleKeys()
         self.writes: Final = OwnWrites()
         self._shown: defaultdict[bytes, set[int]] = defaultdict(set)
 
@@ -271,9 +238,11 @@ class Double:
         told = [talk.conversation(is_new=True) for talk in self.talks.values() if talk.is_shown]
         return [Conversations(request.request, None, told)]
 
-    def _hold_keys(self, request: PutKeys | KeyStatus) -> list[Frame]:
-        identity = request.identity if isinstance(request, PutKeys) else None
-        return [HeldKeys(request.request, identity, int(identity is not None), b"key history", [])]
+    def _put_keys(self, request: PutKeys) -> list[Frame]:
+        return [self.keys.put(request)]
+
+    def _key_status(self, request: KeyStatus) -> list[Frame]:
+        return [self.keys.status(request)]
 
     def _status(self, request: Status) -> list[Frame]:
         return [Statuses(request.request, [])]
@@ -283,7 +252,7 @@ class Double:
         if talk is None:
             self.writes.forget_attempt(request)
             return [refuse(request, ErrorCode.NOT_A_PARTICIPANT)]
-        reply = self.writes.answer(talk, request)
+        reply = self.writes.answer(talk, request, self.devices)
         if isinstance(reply, Sent):
             self._shown[talk.id].add(reply.seq)
         return [reply]
@@ -338,13 +307,11 @@ class Double:
         return [Messages(request.request, len(found) > count, found[:count], talk.first_seq)]
 
     def _list_devices(self, request: Devices) -> list[Frame]:
-        after = request.device or b""
-        listed = sorted(
-            (each for each in self.devices if each.user in request.users and each.device > after),
-            key=lambda each: each.device,
-        )
-        page = listed[: self.devices_per_page]
-        return [DeviceList(request.request, len(listed) > len(page), page)]
+        page, more = self.devices.page(request.users, request.kinds, after=request.device or b"")
+        if not more:
+            for talk in self.talks.values():
+                talk.device_set.tell(request.users)
+        return [DeviceList(request.request, more, page)]
 
     def _refresh(self, request: Refresh) -> list[Frame]:
         self._check_token(request.token)

@@ -7,8 +7,9 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from protocol.codes import ErrorCode
+from protocol.conformance.devices import DoubleDevices
 from protocol.conformance.talk import DEVICE, ME, Talk
-from protocol.conformance.values import Fields
+from protocol.conformance.values import Fields, show
 from protocol.frames import Delete, Done, Edit, Error, Message, Reply, Request, Revised, Send, Sent, Tombstone
 
 RETRY_AFTER_MS: Final = 100
@@ -53,10 +54,13 @@ class OwnWrites:
         if isinstance(request, Send):
             self._attempts.pop(request.temp_id, None)
 
-    def answer(self, talk: Talk, request: Send | Edit | Delete) -> Reply:
-        """Do what the client asks for, unless it is done; returns the reply."""
+    def answer(self, talk: Talk, request: Send | Edit | Delete, devices: DoubleDevices) -> Reply:
+        """Do what the client asks for, unless it is done; returns the reply.
+
+        :raises Violation: if the client says that it knows devices of which it was not told.
+        """
         if isinstance(request, Send):
-            return self._send(talk, request)
+            return self._send(talk, request, devices)
         entry = talk.entries[request.seq - 1] if 1 <= request.seq <= talk.last_seq else None
         if entry is None:
             return refuse(request, ErrorCode.UNKNOWN_MESSAGE)
@@ -65,12 +69,21 @@ class OwnWrites:
         talk.delete(request.seq)
         return Done(request.request)
 
-    def _send(self, talk: Talk, request: Send) -> Reply:
+    def _send(self, talk: Talk, request: Send, devices: DoubleDevices) -> Reply:
         message = self._sent.get(request.temp_id)
-        if message is None and request.devices_version not in (None, talk.devices_version):
+        if message is None and request.follows not in (None, talk.control_seq):
             self.forget_attempt(request)
-            changed: Fields = {"devices_version": talk.devices_version, "changed_users": talk.others}
-            return refuse(request, ErrorCode.DEVICES_CHANGED, **changed)
+            return refuse(request, ErrorCode.CONTROL_CONFLICT, control_seq=talk.control_seq)
+        if message is None and request.devices_version is not None:
+            if request.devices_version != talk.device_set.version:
+                self.forget_attempt(request)
+                return _refuse_version(talk, request, request.devices_version, devices)
+            if untold := talk.device_set.untold(talk.others):
+                raise Violation(
+                    "19.10",
+                    f"the client gives the devices_version {request.devices_version}, but was not told the devices of"
+                    f" {show(untold)} since they have changed",
+                )
         if message is None:
             message = self._sent[request.temp_id] = talk.write(
                 ME,
@@ -81,6 +94,7 @@ class OwnWrites:
                 reply_to=request.reply_to,
                 is_quiet=bool(request.is_quiet),
                 envelopes=dict(request.envelopes or ()),
+                follows=request.follows,
             )
         return Sent(request.request, message.seq, message.message, message.created, None, message.quiet_count)
 
@@ -98,6 +112,17 @@ class OwnWrites:
         revised = Revised(request.request, edited.revision or 0, edited.edited or 0)
         self._edits[key] = request, revised
         return revised
+
+
+def _refuse_version(talk: Talk, request: Send, version: int, devices: DoubleDevices) -> Error:
+    changed = talk.device_set.changed_since(version, [ME, *talk.others])
+    more: Fields = {"devices_version": talk.device_set.version, "changed_users": changed}
+    if request.wants_devices:
+        more["devices"], has_more = devices.page(changed, request.kinds)
+        more["more"] = has_more or None
+        if not has_more:
+            talk.device_set.tell(changed)
+    return refuse(request, ErrorCode.DEVICES_CHANGED, **more)
 
 
 def refuse(request: Request, code: ErrorCode, **more: Any) -> Error:

@@ -28,7 +28,7 @@ from protocol.conformance.double import Double
 from protocol.conformance.own_writes import Violation, refuse
 from protocol.conformance.values import Fields, encode_fields, fields_of
 from protocol.errors import RemoteProtocolError, RequestError
-from protocol.frames import Bye, Frame, Hello, Message, Push, Request, Send, Sync, Tombstone, Watch, name_of
+from protocol.frames import Bye, Frame, Hello, Message, Push, PutKeys, Request, Send, Sync, Tombstone, Watch, name_of
 
 FEATURES_OF_FIELDS: Final = {
     "send": {
@@ -36,8 +36,10 @@ FEATURES_OF_FIELDS: Final = {
         "is_quiet": "quiet",
         "devices_version": "device_sets",
         "wants_devices": "device_sets",
+        "envelopes": "envelopes",
+        "follows": "control",
     },
-    "edit": {"devices_version": "device_sets", "wants_devices": "device_sets"},
+    "edit": {"devices_version": "device_sets", "wants_devices": "device_sets", "envelopes": "envelopes"},
     "sync": {"pages": "pages", "count": "pages"},
     "devices": {"kinds": "one_time_keys"},
 }
@@ -119,6 +121,8 @@ class DoubleConnection:
             self._waiting.add(request.request)
             if isinstance(request, Send):
                 self._double.writes.note_attempt(request)
+            if isinstance(request, PutKeys):
+                self._double.keys.note_attempt(request)
             self._take(request)
 
     def _requests(self, message: bytes) -> Iterator[Request]:

@@ -68,7 +68,7 @@ def _complaint_of_talk(told: Fields, talk: Talk) -> str | None:
         "first_seq": talk.first_seq,
         "last_seq": talk.last_seq,
         "unread_count": talk.unread_count,
-        "devices_version": talk.devices_version,
+        "devices_version": talk.device_set.version,
         "control_seq": talk.control_seq,
         "lifetime_s": talk.lifetime_s,
         "is_request": talk.asked_by is not None,

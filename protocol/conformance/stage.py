@@ -13,7 +13,7 @@ from protocol.conformance.peer import DoubleConnection
 from protocol.conformance.scenario import WrongScenario
 from protocol.conformance.talk import Talk
 from protocol.conformance.values import Fields, encode_fields
-from protocol.frames import Conversation, Lag, ListedDevice, Message, Move, Presence, Push, Typing
+from protocol.frames import Conversation, KeysLow, Lag, ListedDevice, Message, Move, Presence, Push, Typing
 
 
 class Stage:
@@ -71,7 +71,7 @@ class Stage:
     ) -> None:
         """A conversation begins. `messages` are those of the first of the others, or [sender, content]."""
         talk = Talk(name, kind, others)
-        talk.devices_version = more.pop("devices_version", 0)
+        talk.device_set.version = more.pop("devices_version", 0)
         talk.asked_by = more.pop("asked_by", None)
         for each in more.pop("messages", ()):
             sender, content = (talk.others[0], each) if isinstance(each, str) else each
@@ -175,8 +175,24 @@ class Stage:
 
     def list_devices(self, devices: list[list[Any]], *, per_page: int | None = None) -> None:
         """From now on these are all devices: [user, device, identity, identity_revision]."""
-        self.double.devices = [ListedDevice(*each) for each in devices]
-        self.double.devices_per_page = per_page or self.double.devices_per_page
+        self.double.devices.listed = [ListedDevice(*each) for each in devices]
+        self.double.devices.per_page = per_page or self.double.devices.per_page
+
+    def claim_keys(self, of_each: int) -> None:
+        """Other users claim so many keys of each kind of this device."""
+        self.double.keys.claim(of_each)
+        if low := self.double.keys.low:
+            self.push(KeysLow(low))
+
+    def mix_up_keys(self) -> None:
+        """The server holds other keys than the client has uploaded, and has the client look."""
+        self.double.keys.mix_up()
+        self.push(KeysLow(sorted(self.double.keys.pools)))
+
+    def new_key_history(self) -> None:
+        """The server may have forgotten which keys it has handed out, so it hands out none of these."""
+        self.double.keys.begin_history()
+        self.push(KeysLow(sorted(self.double.keys.pools)))
 
     def advance(self) -> None:
         """Push the cursor of everything until now."""
@@ -264,6 +280,7 @@ _ACTS: Final[dict[str, Callable[..., None]]] = {
     "advance": Stage.advance,
     "begin": Stage.begin,
     "change_devices": Stage.change_devices,
+    "claim_keys": Stage.claim_keys,
     "close": Stage.close,
     "cut": Stage.cut,
     "delete": Stage.delete,
@@ -273,9 +290,11 @@ _ACTS: Final[dict[str, Callable[..., None]]] = {
     "join": Stage.join,
     "lag": Stage.lag,
     "list_devices": Stage.list_devices,
+    "mix_up_keys": Stage.mix_up_keys,
     "move": Stage.move,
     "mute": Stage.mute,
     "new_history": Stage.new_history,
+    "new_key_history": Stage.new_key_history,
     "page": Stage.page,
     "ping": Stage.ping,
     "raise_floor": Stage.raise_floor,

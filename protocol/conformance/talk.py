@@ -7,6 +7,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
+from protocol.conformance.devices import DoubleDeviceSet
 from protocol.conformance.values import id_of
 from protocol.frames import (
     Conversation,
@@ -65,7 +66,7 @@ class Talk:
         self.revisions: dict[tuple[int, int], Message] = {}
         self.first_seq = 1
         self.version = 1
-        self.devices_version = 0
+        self.device_set: Final = DoubleDeviceSet()
         self.control_seq = 0
         self.lifetime_s: int | None = None
         self.asked_by: bytes | None = None
@@ -266,10 +267,9 @@ class Talk:
 
     def change_devices(self, users: list[bytes]) -> DevicesChanged:
         """Devices of these users have changed."""
-        since = self.devices_version
-        self.devices_version += 1
+        since = self.device_set.change(users)
         self.changes.append(Change("talk"))
-        return DevicesChanged(self.id, self.devices_version, users, since)
+        return DevicesChanged(self.id, self.device_set.version, users, since)
 
     def tell_anew(self) -> Conversation:
         """The frame for a client that does not know it: the client begins at the last message (SPEC 6.3)."""
@@ -299,7 +299,7 @@ class Talk:
             last,
             self.version,
             lifetime_s=self.lifetime_s,
-            devices_version=self.devices_version or None,
+            devices_version=self.device_set.version or None,
             control_seq=self.control_seq or None,
             is_request=(self.asked_by is not None) or None,
             asked_by=self.asked_by,

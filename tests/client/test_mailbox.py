@@ -12,6 +12,7 @@ from client.mailbox import Mailbox
 from protocol.frames import (
     Conversation,
     Departed,
+    Error,
     Message,
     Participant,
     Participants,
@@ -378,3 +379,17 @@ def test_the_keeper_has_each_message_before_it_is_held_and_a_mark_is_due() -> No
         mailbox.feed(message(TALK, 5))
     assert mailbox.up_to(TALK) == 4
     assert mailbox.delivered.due() == due
+
+
+def test_a_refusal_tells_the_version_of_the_device_set_and_that_a_control_message_is_missing() -> None:
+    mailbox = Mailbox(ME)
+    mailbox.learn_from(TALK, Error(1, "control_conflict", "", control_seq=3))
+    assert mailbox.is_complete, "the conversation is not known"
+    mailbox.synced(Synced(1, b"cursor", False))
+    mailbox.learn(told(TALK, 1, 1, message(TALK, 1)))
+    mailbox.learn_from(TALK, Error(1, "control_conflict", "", control_seq=3))
+    mailbox.learn_from(TALK, Error(2, "devices_changed", "", devices_version=7))
+    mailbox.learn_from(TALK, Error(3, "devices_changed", "", devices_version=6))
+    head = mailbox.head(TALK)
+    assert head is not None
+    assert (head.control_seq, head.devices_version, mailbox.gaps()) == (3, 7, [Gap(TALK, 1, 4)])

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from protocol.codec import encode
 from protocol.codes import ErrorCode
-from protocol.conformance.double import FIRST_TOKEN, OFFERED, Double
+from protocol.conformance.double import FIRST_TOKEN, Double
 from protocol.conformance.handshake import WrongHandshake, accept
+from protocol.conformance.offered import OFFERED
 from protocol.conformance.own_writes import Violation
 from protocol.conformance.peer import FEATURES_OF_REQUESTS, Action, DoubleConnection
 from protocol.conformance.talk import Talk
@@ -28,6 +29,7 @@ from protocol.frames import (
     MarkDelivered,
     MarkRead,
     Ping,
+    PutKeys,
     Refresh,
     Request,
     Send,
@@ -39,6 +41,7 @@ from tests.rows import each_row
 TALK, BOB = id_of("talk"), id_of("bob")
 HELLO = Hello(0, FIRST_TOKEN, 1)
 SEND = Send(1, TALK, "text/plain", b"two", None, None, b"t" * 16)
+UPLOAD = PutKeys(1, b"identity", [("k", 1, b"a"), ("k", 2, b"b")], [("k", 1, b"last")], None, b"key history 1")
 
 
 def served(features: list[str] | None = None) -> tuple[Double, DoubleConnection, list[Action]]:
@@ -70,6 +73,8 @@ RIGHT = [
     [HELLO, Refresh(1, FIRST_TOKEN), Refresh(2, "alo_renewed_1")],
     [HELLO, SEND, Edit(2, TALK, 2, "text/plain", b"x", None, None, 0), Delete(3, TALK, 2, True)],
     [HELLO, Sync(1, None, pages=2), Watch(2, [BOB]), Devices(3, None, [BOB])],
+    [HELLO, UPLOAD, replace(UPLOAD, request=2), replace(UPLOAD, request=3, one_time_keys=[("k", 3, b"c")])],
+    [HELLO, Devices(1, None, [BOB]), replace(SEND, request=2, devices_version=0)],
 ]
 
 
@@ -89,6 +94,17 @@ WRONG: dict[str, tuple[str, list[Request | bytes]]] = {
     "a mark beyond the last message": ("5.5", [HELLO, Sync(1, None), MarkDelivered(2, [(TALK, 2)])]),
     "a made-up cursor in sync": ("6.1", [HELLO, Sync(1, b"cursor")]),
     "a made-up cursor in hello": ("6.1", [replace(HELLO, cursor=b"cursor")]),
+    "another identity": ("19.2", [HELLO, UPLOAD, replace(UPLOAD, request=2, identity=b"other")]),
+    "two keys with one number": ("19.5", [HELLO, UPLOAD, replace(UPLOAD, request=2, one_time_keys=[("k", 2, b"c")])]),
+    "two last-resort keys with one number": (
+        "19.5",
+        [HELLO, UPLOAD, replace(UPLOAD, request=2, last_resort_keys=[("k", 1, b"c")])],
+    ),
+    "a lesser number": (
+        "19.5",
+        [HELLO, replace(UPLOAD, one_time_keys=[("k", 9, b"a")]), replace(UPLOAD, request=2, last_resort_keys=None)],
+    ),
+    "a device set that it was not told": ("19.10", [HELLO, replace(SEND, devices_version=0)]),
     "another token": ("13.1", [replace(HELLO, token="alo_other")]),
     "another token to renew": ("13.1", [HELLO, Refresh(1, "alo_other")]),
     "an old token after a new one": (

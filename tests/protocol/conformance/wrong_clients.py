@@ -38,9 +38,12 @@ from protocol.frames import (
     DevicesChanged,
     Error,
     Hello,
+    KeysLow,
     Lag,
     Message,
+    PutKeys,
     Receipts,
+    Send,
     Settings,
     Sync,
     Synced,
@@ -300,6 +303,60 @@ def without_envelopes(frame: Any) -> Any:
     return replace(frame, envelope=None) if isinstance(frame, Message) else frame
 
 
+def with_new_bytes(frame: Any) -> Any:
+    is_sealed = isinstance(frame, Send) and not frame.is_quiet
+    return replace(frame, content=secrets.token_bytes(32)) if is_sealed else frame
+
+
+def with_new_keys(frame: Any) -> Any:
+    if not (isinstance(frame, PutKeys) and frame.one_time_keys):
+        return frame
+    return replace(frame, one_time_keys=[(kind, at, secrets.token_bytes(32)) for kind, at, _ in frame.one_time_keys])
+
+
+def beside_its_keys(frame: Any) -> Any:
+    return replace(frame, is_anew=None) if isinstance(frame, PutKeys) else frame
+
+
+def with_the_first_key_history() -> Change:
+    known: list[bytes] = []
+
+    def say(frame: Any) -> Any:
+        if not isinstance(frame, PutKeys):
+            return frame
+        known.append(frame.key_history or b"")
+        return replace(frame, key_history=known[0])
+
+    return saying(say)
+
+
+def with_another_temp_id_for_other_devices(frame: Any) -> Any:
+    is_again = isinstance(frame, Send) and frame.devices_version == 4
+    return replace(frame, temp_id=secrets.token_bytes(16)) if is_again else frame
+
+
+def with_the_greatest_version() -> Change:
+    told = [0]
+
+    def hear(frame: Any) -> Any:
+        told.append(frame.devices_version if isinstance(frame, DevicesChanged) else 0)
+        return frame
+
+    def say(frame: Any) -> Any:
+        is_sealed = isinstance(frame, Send) and not frame.is_quiet
+        return replace(frame, devices_version=max(*told, frame.devices_version)) if is_sealed else frame
+
+    def head(usual: Any, mailbox: Mailbox, conversation: bytes) -> Any:
+        held = usual(mailbox, conversation)
+        return held and replace(held, devices_version=None)
+
+    return both(hearing(hear), saying(say), around(Mailbox, "head", head))
+
+
+def forgetting_control_messages(learn: Any, mailbox: Mailbox, conversation: bytes, error: Error) -> None:
+    learn(mailbox, conversation, replace(error, control_seq=None))
+
+
 def never_pinging(frame: Any) -> Any:
     return replace(frame, keep_alive_ms=10**9) if isinstance(frame, Welcome) else frame
 
@@ -321,8 +378,10 @@ at_once = instead(backoff, "uniform", lambda *_: 0)
 no_frame = "no frame like {type: %s"
 
 WRONG: Final[dict[str, WrongClient]] = {
+    "changed_set": WrongClient(saying(with_another_temp_id_for_other_devices), no_frame % "send, devices_version: 4"),
     "close_and_again": WrongClient(instead(errors, "may_reconnect", lambda _: False), no_frame % "connected"),
     "close_for_good": WrongClient(instead(errors, "may_reconnect", lambda _: True), "the client's state is"),
+    "control_conflict": WrongClient(around(Mailbox, "learn_from", forgetting_control_messages), no_frame % "history"),
     "cursor_expired": WrongClient(hearing(repeating_a_refused_cursor), no_frame % "sync, cursor: absent"),
     "cursor_foreign": WrongClient(around(Mailbox, "drop", merging), "the client's state is"),
     "cut": WrongClient(around(Mailbox, "synced", without_cursor), "no frame like {any"),
@@ -353,10 +412,14 @@ WRONG: Final[dict[str, WrongClient]] = {
     "gap": WrongClient(instead(Mailbox, "gaps", lambda _: []), no_frame % "history"),
     "hello": WrongClient(saying(hasty), "SPEC 3: the client sends `sync` before it has got `welcome`"),
     "history_pages": WrongClient(content_with_one_page(), "the messages are"),
+    "key_history": WrongClient(with_the_first_key_history(), no_frame % "put_keys"),
+    "keys": WrongClient(deaf_to(KeysLow), no_frame % "key_status"),
     "lag": WrongClient(instead(Synchronizer, "take_lag", nothing), no_frame % "sync"),
     "lag_without_heads": WrongClient(deaf_to(Lag, where=lambda lag: not lag.heads), no_frame % "sync"),
     "late_edits": WrongClient(around(HeldConversation, "put", deaf_to_early_edits), "the client's state is"),
+    "lost_control": WrongClient(around(ClientConnection, "send", with_other_temp_ids), "the outcome of `change`"),
     "lost_edit": WrongClient(instead(Link, "insist", once), "the outcome of `edited`"),
+    "lost_keys": WrongClient(saying(with_new_keys), "SPEC 19.5: the client gives two keys"),
     "lost_renewal": WrongClient(forgetting_its_token(), "SPEC 13.1: the client shows a token"),
     "lost_reply": WrongClient(around(ClientConnection, "send", with_other_temp_ids), "the outcome of `two`"),
     "mark_read": WrongClient(instead(Session, "mark_read", nothing), no_frame % "mark_read"),
@@ -364,6 +427,7 @@ WRONG: Final[dict[str, WrongClient]] = {
     "move_and_close": WrongClient(both(instead(Link, "move", nothing), at_once), "too early"),
     "old_settings": WrongClient(around(HeldConversation, "take", taking_the_last_settings), "the client's state is"),
     "other_device": WrongClient(instead(ParticipantList, "has_written", nothing), "the client's state is"),
+    "other_keys": WrongClient(saying(beside_its_keys), no_frame % "put_keys"),
     "outgoing_order": WrongClient(instead(SendTurn, "wait", last_first), no_frame % "send, content: text:three"),
     "own_delete": WrongClient(around(Mailbox, "apply", without_tombstones), "the client's state is"),
     "own_quiet": WrongClient(hearing(reading_by_own_quiet_messages), "the client's state is"),
@@ -371,6 +435,7 @@ WRONG: Final[dict[str, WrongClient]] = {
     "participants": WrongClient(around(ParticipantList, "remove", without_versions), "`participants` is"),
     "pings": WrongClient(around(HeardStream, "send_all", silent_about_pings), no_frame % "websocket_pong"),
     "presence": WrongClient(instead(Watcher, "renew", nothing), no_frame % "watch"),
+    "pushed_sets": WrongClient(with_the_greatest_version(), "SPEC 19.10: the client gives the devices_version"),
     "quiet": WrongClient(hearing(counting_quiet_messages), "the client's state is"),
     "read_elsewhere": WrongClient(taking_the_last_mark(), "`unread_count` is 2, not 0"),
     "refused_send": WrongClient(around(RequestRefused, "__init__", stubborn), "the outcome of `two`"),
@@ -383,6 +448,7 @@ WRONG: Final[dict[str, WrongClient]] = {
     "revoked": WrongClient(
         instead(errors, "may_reconnect", lambda code: code == 4505 or may_reconnect(code)), "the client's state is"
     ),
+    "sealed_retry": WrongClient(saying(with_new_bytes), "SPEC 4.2: the client sends two different messages"),
     "silence": WrongClient(hearing(never_pinging), no_frame % "connected"),
     "slow": WrongClient(around(HeardStream, "receive_some", taking_a_piece_for_the_end), "the client's state is"),
     "stop_and_resume": WrongClient(around(TestedClient, "start", forgetful), "no frame like {any"),
