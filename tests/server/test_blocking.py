@@ -42,7 +42,7 @@ from protocol.frames import (
     Watch,
 )
 from server.cluster import presence
-from store import contacts, conversations, keys, marks, outbox, participants
+from store import contacts, conversations, group_states, keys, marks, outbox, participants
 from store.conversations import STARTS_PER_DAY
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
@@ -125,6 +125,21 @@ async def _send(servers: Servers, side: Side, client: RawClient) -> None:
     for n in range(2):
         frame = Send(side.request(), side.direct, "text", b"hey", None, None, bytes([n]) * 8 + side.direct[:8])
         await servers.say(side, client, frame)
+
+
+async def _put_state(servers: Servers, side: Side, client: RawClient) -> None:
+    """After a control message; the target is shown no state."""
+    temp_id, path = bytes(8) + side.direct[:8], f"/v1/conversations/{UUID(bytes=side.direct)}/state"
+    frame = Send(side.request(), side.direct, "text", b"commit", None, None, temp_id, follows=0)
+    sent = await servers.say(side, client, frame)
+    for control_seq in (sent.seq, sent.seq + 1):
+        await servers.ask(side, side.actor, "PUT", path, control_seq=control_seq, state=b"state")
+    held = (await group_states.state(servers.pool, side.target.user, side.direct)).held
+    ids = {"direct": uuid(side.direct)}
+    [(blocks,)] = await servers.pool.fetch(
+        "select low_blocks or high_blocks from conversations where id = %(direct)s", ids
+    )
+    assert (held is None) == blocks
 
 
 async def _edit_new(servers: Servers, side: Side, client: RawClient) -> None:
@@ -294,6 +309,7 @@ WAYS: Final[dict[str, Way]] = {
     "typing": Way(_type),
     "a display name": Way(_rename, tells=(Profile,), holds_places=True),
     "an avatar": Way(_show_picture, tells=(Profile,), holds_places=True),
+    "a state of the group": Way(_put_state, holds_places=True),
     "a lifetime": Way(_lifetime, tells=(Settings,)),
     "another identity": Way(_publish, tells=(DevicesChanged,)),
     "the direct conversation again": Way(_open),
@@ -541,6 +557,7 @@ async def _view(servers: Servers, who: Credentials) -> dict[str, Any]:
 
 def _drop_marks(view: dict[str, Any]) -> None:
     for each in view["shown"]:
+        each["control_seq"] = None
         for person in each["participants"]:
             person["delivered_seq"] = person["read_seq"] = person["revision"] = None
     view["frames"] = [each[:3] for each in view["frames"]]

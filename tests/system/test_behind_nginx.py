@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,15 +17,18 @@ import pytest
 import trio
 
 from client.session import open_session
-from protocol.limits import ATTACHMENT_PART_BYTES
+from protocol.limits import ATTACHMENT_PART_BYTES, MAX_GROUP_STATE_BYTES
 from server.http.app import MAX_BODY_BYTES
+from store.messages import send as send_messages
 from store.objects.direct import Part
 from store.objects.folder import Folder
+from store.participant_lists import ParticipantsCache
 from store.postgres.pool import Pool
 from tests.nginx_server import running_nginx
-from tests.people import new_direct, new_user
+from tests.people import new_direct, new_group, new_user
 from tests.processes import open_cluster
 from tests.server.http_world import say
+from tests.store.store_world import a_message
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.nginx
@@ -151,6 +155,21 @@ async def test_a_request_is_answered_before_its_body_has_come(pool: Pool, redis_
                 await stream.send_all(b"{}")
             async with httpx.AsyncClient(base_url=url, timeout=10) as client:
                 assert (await client.get("/healthz")).status_code == 200
+
+
+@both_ways
+async def test_the_state_of_a_group_comes_through(pool: Pool, redis_url: str, tmp_path: Path, more: str) -> None:
+    """It is larger than the bodies that nginx takes by itself."""
+    alice, bob = await new_user(pool, "alice"), await new_user(pool, "bob")
+    group = await new_group(pool, alice, bob)
+    await send_messages(pool, ParticipantsCache(), [a_message(group, alice.user, follows=0)])
+    path, state = f"/v1/conversations/{UUID(bytes=group)}/state", bytes(MAX_GROUP_STATE_BYTES)
+    body = {"control_seq": 1, "state": b64encode(state).decode()}
+    async with behind_nginx(pool, redis_url, tmp_path, more) as (url, _), httpx.AsyncClient(base_url=url) as client:
+        put = await client.put(path, headers={"Authorization": f"Bearer {alice.token}"}, json=body)
+        assert put.status_code == 204
+        found = await client.get(path, headers={"Authorization": f"Bearer {bob.token}"})
+        assert b64decode(found.json()["state"]) == state
 
 
 async def test_reads_of_many_clients_share_the_connections_of_the_pool(

@@ -154,7 +154,7 @@ async def test_keys_are_in_no_log_metric_job_push_or_other_table(
 ENVELOPE: Final = PLANTED.encode() + b" envelope"
 
 
-async def test_envelopes_are_in_no_log_metric_job_error_or_other_table(
+async def test_envelopes_and_states_of_groups_are_in_no_log_metric_job_error_or_other_table(
     pool: Pool, own_redis: RedisServer, alice: Credentials, bob: Credentials, direct: bytes
 ) -> None:
     """Beside their own column they are in the streams of nodes that hold their device, as contents are."""
@@ -165,7 +165,8 @@ async def test_envelopes_are_in_no_log_metric_job_error_or_other_table(
         pushes = cluster.pushes
         async with connect(cluster.url, alice.token) as phone, connect(cluster.url, bob.token, on_push=cluster.note):
             given = [(bob.device, ENVELOPE + b" of bob"), (second.device, ENVELOPE + b" of another")]
-            await phone.send(direct, b"", temp_id=uuid4().bytes, envelopes=given)
+            await phone.send(direct, b"", temp_id=uuid4().bytes, envelopes=given, follows=0)
+            await put_states(http, f"{cluster.http_url}/v1/conversations/{UUID(bytes=direct)}/state", alice)
             await phone.edit(direct, 1, b"edited", revision=0, envelopes=given)
             for bad in ([(uuid4().bytes, ENVELOPE)], [(bob.device, ENVELOPE)] * 2, [(alice.device, ENVELOPE)]):
                 with pytest.raises(RequestRefused) as refused:
@@ -179,4 +180,14 @@ async def test_envelopes_are_in_no_log_metric_job_error_or_other_table(
                 headers={"Authorization": f"Bearer {bob.token}"},
             )
             assert b64encode(given[0][1]) in history.content
-            assert await cluster.places_with_secrets(http) == {("envelopes", "body")}
+            assert await cluster.places_with_secrets(http) == {("envelopes", "body"), ("group_states", "body")}
+
+
+async def put_states(http: httpx.AsyncClient, url: str, who: Credentials) -> None:
+    """Put a state that is accepted, and one that is not; no answer but that of a read repeats it."""
+    headers, state = {"Authorization": f"Bearer {who.token}"}, b64encode(ENVELOPE).decode()
+    for control_seq, status in ((1, 204), (2, 409), (0, 400)):
+        answer = await http.put(url, headers=headers, json={"control_seq": control_seq, "state": state})
+        assert answer.status_code == status
+        assert not has_secret(answer.content)
+    assert (await http.get(url, headers=headers)).json()["state"] == state
