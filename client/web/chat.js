@@ -3,9 +3,10 @@
 
 import { equal, hex, unhex, uuid } from '../js/bytes.js'
 import { Client } from '../js/client.js'
+import { allDevices } from '../js/devices.js'
 import { Encryption } from '../js/e2ee/encryption.js'
 import { Mls } from '../js/e2ee/mls.js'
-import { safetyNumber } from '../js/e2ee/safety.js'
+import { safetyNumber, usesMls } from '../js/e2ee/safety.js'
 import { Events } from '../js/events.js'
 import { Http } from '../js/http.js'
 import { IndexedDbStore } from '../js/stores/indexeddb.js'
@@ -234,6 +235,17 @@ export class Chat extends Events {
   // The safety number with another user: 60 digits.
   safetyNumber(user) {
     return safetyNumber(this.requester, this.user, user)
+  }
+
+  // Who cannot read here, or not on all devices: a sentence for each.
+  async unreadableBy(head) {
+    const others = this.others(head).map(({ user }) => user)
+    const devices = await allDevices(this.requester, others)
+    return others.map((user) => {
+      const own = devices.filter((device) => equal(device.user, user))
+      if (!own.some(usesMls)) return `${this.nameOf(user)} has no device that can read what you write here.`
+      return own.every(usesMls) ? '' : `${this.nameOf(user)} has a device that cannot read what you write here: it uses another encryption.`
+    }).filter(Boolean)
   }
 
   // The safety number with a user that was compared last.

@@ -20,6 +20,7 @@ export function Talk({ chat, head, leave }) {
         <div><h2>${chat.titleOf(head)}</h2><p>${aboutOf(chat, head)}</p></div>
         <button aria-expanded=${isOpen} onClick=${() => open(!isOpen)}>Details</button>
       </header>
+      <${Warnings} ...${{ chat, head }} />
       ${isOpen ? html`<${Details} chat=${chat} head=${head} leave=${leave} />` : html`
         <${Log} chat=${chat} head=${head} take=${take} />
         <p class="typing" role="status" aria-label="Typing">${typing.length > 0 && `${typing.join(', ')} ${typing.length > 1 ? 'type' : 'types'} …`}</p>
@@ -30,6 +31,12 @@ export function Talk({ chat, head, leave }) {
 // Another subject is another draft.
 function keyOf({ replyTo, edits }) {
   return `${replyTo ? 'reply' : ''}${hex((replyTo ?? edits)?.entry.message ?? [])}`
+}
+
+function Warnings({ chat, head }) {
+  const [said, say] = useState([])
+  useEffect(() => { chat.unreadableBy(head).then(say, () => {}) }, [head.devices_version, head.participants_version, chat.keysRevision])
+  return said.map((text) => html`<p class="warning" role="note" key=${text}>${text}</p>`)
 }
 
 function aboutOf(chat, head) {

@@ -75,4 +75,18 @@ async def test_messages_change_and_files_go_encrypted(pool: Pool, redis_url: str
         await ann.click("Details")
         await ann.click("Safety number with bob")
         await ann.click("The safety number with bob is the same")
+        assert await ann.violations() == []
+        await ann.click("Menu")
+        await ann.click("Account and devices")
+        await ann.wait_named("Save: Display name")
+        await ann.click("Menu")
+        await ann.click("What the server sees")
+        await ann.wait_named("Close what the server sees")
+        seen = await ann.text(".frames")
+        assert 'token: "****' in seen, "the token of the hello is masked"
+        assert await ann.violations() == []
+        await bob.scheme("dark")
+        await bob.size(390, 800)
+        assert await bob.violations() == []
+        assert await bob.value("document.documentElement.scrollWidth") == 390, "nothing is wider than the window"
         assert await ann.complaints() == await bob.complaints() == []

@@ -12,8 +12,13 @@ const IDENTITY_BYTES = 32 // a signature key of MLS; a device with another ident
 /** The number of two users. @param {{ limits: Map<string, number>, request(frame: any): Promise<any> }} client
  * @param {Uint8Array} one @param {Uint8Array} other @returns {Promise<string>} */
 export async function safetyNumber(client, one, other) {
-  const devices = (await allDevices(client, [one, other])).filter(({ identity }) => identity.length === IDENTITY_BYTES)
+  const devices = (await allDevices(client, [one, other])).filter(usesMls)
   return numberOf([one, other], devices)
+}
+
+/** Whether a device can take part in groups of MLS. @param {{ identity: Uint8Array }} device */
+export function usesMls({ identity }) {
+  return identity.length === IDENTITY_BYTES
 }
 
 /** @param {Uint8Array[]} users two @param {Device[]} devices of both @returns {Promise<string>} */
