@@ -33,11 +33,11 @@ export function Account({ chat, close }) {
     <label class="box"><input type="checkbox" checked=${profile[name]} onChange=${({ target }) => change({ [name]: target.checked })} /> ${label}</label>`
   return html`
     <main class="details" aria-label="Account">
-      <header><h2>${chat.name}</h2><button aria-label="Close the account" onClick=${close}>×</button></header>
+      <header><h1>${chat.name}</h1><button aria-label="Close the account" onClick=${close}>×</button></header>
       <${Field} key=${profile.display_name} label="Display name" isOptional value=${profile.display_name ?? ''} save=${(text) => change({ display_name: text })} />
       ${box('gives_receipts', 'Others see what I have read')}
       ${box('shows_presence', 'Others see whether I am online')}
-      <h3>Devices</h3>
+      <h2>Devices</h2>
       <ul aria-label="Devices">${devices.map((each) => html`
         <li key=${each.device} aria-label=${each.name}>
           <strong>${each.name}</strong> ${each.is_this && html`<small>this one</small>`}

@@ -23,7 +23,7 @@ export function Details({ chat, head, leave }) {
             <option key=${seconds} value=${seconds}>${name}</option>`)}
         </select>
       </label>
-      <h3>People</h3>
+      <h2>People</h2>
       <ul>${chat.others(head).map((each) => html`<${Person} key=${hex(each.user)} ...${{ chat, head, person: each, path }} />`)}</ul>
       ${isGroup && chat.isAdmin(head) && html`
         <${Field} label="Add a user" value="" save=${(name) => chat.attempt(`${name} was not added`, async () => {

@@ -43,7 +43,7 @@ function Reactions({ chat, message: { entry, reactions } }) {
       ${texts.map((text) => {
         const users = [...reactions].filter(([, each]) => each === text).map(([user]) => chat.nameOfHex(user))
         const isOwn = users.includes('You')
-        return html`<button key=${text} aria-pressed=${isOwn} title=${users.join(', ')} aria-label=${`${text} by ${users.join(', ')}`}
+        return html`<button key=${text} aria-pressed=${isOwn} title=${users.join(', ')} aria-label=${`${text} ${users.length} by ${users.join(', ')}`}
           onClick=${() => chat.react(entry, isOwn ? '' : text)}>${text} ${users.length}</button>`
       })}
     </p>`

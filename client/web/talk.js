@@ -17,7 +17,7 @@ export function Talk({ chat, head, leave }) {
     <main class="talk" aria-label=${`Conversation with ${chat.titleOf(head)}`}>
       <header>
         <button class="back" aria-label="Back to the conversations" onClick=${leave}>‹</button>
-        <div><h2>${chat.titleOf(head)}</h2><p>${aboutOf(chat, head)}</p></div>
+        <div><h1>${chat.titleOf(head)}</h1><p>${aboutOf(chat, head)}</p></div>
         <button aria-expanded=${isOpen} onClick=${() => open(!isOpen)}>Details</button>
       </header>
       <${Warnings} ...${{ chat, head }} />

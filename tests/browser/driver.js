@@ -24,7 +24,7 @@ const tabs = []
 
 function add(tab) {
   const seen = { requests: [], complaints: [] }
-  tab.setDefaultTimeout(15_000)
+  tab.setDefaultTimeout(25_000)
   tab.on('request', (request) => seen.requests.push(request.url()))
   tab.on('console', (message) => {
     if (!['error', 'warn'].includes(message.type())) return

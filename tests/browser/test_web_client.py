@@ -53,7 +53,7 @@ async def test_messages_change_and_files_go_encrypted(pool: Pool, redis_url: str
         await write(ann, "An answer")
         await ann.click("Actions for First")
         await ann.click("React with 👍")
-        await bob.wait_named("ann: An answer", "👍 by ann")
+        await bob.wait_named("ann: An answer", "👍 1 by ann")
         await bob.click("Actions for First")
         await bob.click("Edit")
         await bob.fill("Message", "Second thoughts")
