@@ -12,12 +12,13 @@ from client.connection import connect
 from client.held import Entry
 from client.session import Session, open_session
 from embedded.redis import RedisServer
-from protocol.frames import Sent
+from protocol.frames import Push, Sent, Undecryptable
 from server.cluster.presence import GRACE_S, POLL_S
+from store import keys
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.redis.directory import LEASE_S
-from tests.people import new_device, new_group, new_user
+from tests.people import new_device, new_direct, new_group, new_user
 from tests.processes import open_cluster
 from tests.system.many_nodes import RedisView, listening, seqs, start_nodes, watching
 from tests.waiting import wait_until
@@ -106,6 +107,38 @@ async def test_message_of_a_node_that_dies_before_it_fans_out_comes_live_all_the
     assert acked == list(range(1, 21))
     assert seqs(pushed_here, group) == seqs(pushed_there, group) == acked
     assert LEASE_S - 1 < took_s < FORGOTTEN_S, "the end of the lease alone lets the pushes come"
+
+
+async def test_a_report_that_a_killed_node_has_noted_is_told_to_the_device_that_wrote_the_message(
+    pool: Pool, redis_url: str
+) -> None:
+    """The race: killed between the commit and the push. It is told to a device that is connected to another node, and
+    to one that connects after that, until it answers."""
+    alice, bob = [await new_user(pool, name) for name in ("alice", "bob")]
+    for device in (alice, bob):
+        await keys.put(pool, device.device, b"identity")
+    talk = await new_direct(pool, alice, bob)
+    told: list[Undecryptable] = []
+
+    async def note(push: Push) -> None:
+        if isinstance(push, Undecryptable):
+            told.append(push)
+
+    async with open_cluster(pool.url, redis_url) as cluster:
+        killed, here = await start_nodes(cluster, 2)
+        async with connect(here.url, alice.token, on_push=note) as sender:
+            sent = await sender.send(talk, b"x", temp_id=uuid4().bytes, content_type="t")
+            async with connect(killed.url, bob.token) as reader:
+                await reader.report_undecryptable(talk, sent.seq, "no_session", revision=0)
+                killed.process.kill()
+                await reader.wait_lost()
+            await wait_until(lambda: len(told) == 1, "it is told while connected")
+        async with connect(here.url, alice.token, on_push=note) as sender:
+            await wait_until(lambda: len(told) == 2, "it is told after the welcome")
+            await sender.add_envelopes(talk, sent.seq, [(bob.device, b"late")], revision=0)
+        async with connect(here.url, alice.token, on_push=note) as sender:
+            await sender.sync(None)
+    assert told == 2 * [Undecryptable(talk, sent.seq, bob.user, bob.device, None, "no_session")]
 
 
 async def test_a_killed_node_is_forgotten_when_its_lease_ends(pool: Pool, redis_url: str) -> None:
