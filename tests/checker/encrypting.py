@@ -19,7 +19,7 @@ from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.checker.checks import envelope_for
 from tests.checker.devices import EventRecorder, picked
-from tests.checker.history import Acked, Addressed, Edited, SetAt, Tried, TriedEdit
+from tests.checker.history import Acked, Addressed, Edited, SetAt, Tried, TriedEdit, TriedHealing
 from tests.people import new_device
 from tests.waiting import let_pass
 
@@ -57,6 +57,7 @@ class EncryptingDevice:
     Like a client, it keeps what it knows of a conversation's devices for the next message, however old that is then.
 
     :ivar accepted, stale: messages and edits for a version that the server has accepted, and refused as stale.
+    :ivar healed: messages whose envelopes it has added once more.
     """
 
     def __init__(self, user: int, credentials: Credentials, recorder: EventRecorder, read_set: ReadSet) -> None:
@@ -65,8 +66,10 @@ class EncryptingDevice:
         self._recorder = recorder
         self._read_set = read_set
         self._known: dict[bytes, ListedSet] = {}
+        self._meant: dict[bytes, ListedSet] = {}
         self.accepted = 0
         self.stale = 0
+        self.healed = 0
 
     async def send(self, urls: Sequence[str], conversation: bytes, content: bytes) -> Sent | None:
         """Send a message for the present device set, until the server has accepted it, or refused it for good."""
@@ -89,7 +92,23 @@ class EncryptingDevice:
         if sent is not None:
             id_ = sent.message.hex()
             recorder.add(Acked(recorder.now(), began, self._name, where, content, sent.seq, id_, sent.created))
+            if self.accepted % 2:
+                await self._heal(urls, conversation, sent.seq, content)
         return sent
+
+    async def _heal(self, urls: Sequence[str], conversation: bytes, seq: int, content: bytes) -> None:
+        """Add the envelopes of its message once more, as if devices had lost them: no device sees a difference but that
+        the message comes again. The server refuses it if a device has gone since, or the message is another one."""
+        given = self._envelopes(content, self._meant[content])
+        self._recorder.add(TriedHealing(self._recorder.now(), self._recorder.name_of(conversation), seq))
+        for url in urls if given else ():
+            with suppress(ConnectionLost, Unreachable, NoReply, RequestRefused):
+                async with connect(url, self._credentials.token, on_push=self._take) as connection:
+                    assert given is not None
+                    # Another part than that of the send, or the server would find nothing to do.
+                    await connection.add_envelopes(conversation, seq, given[::-1], revision=0)
+                    self.healed += 1
+                    return
 
     async def edit(self, urls: Sequence[str], conversation: bytes, seq: int, content: bytes) -> None:
         """Edit its message for the device set of then."""
@@ -187,6 +206,7 @@ class EncryptingDevice:
             self._known[conversation] = known.after(told)
 
     def _note(self, conversation: bytes, content: bytes, meant: ListedSet) -> None:
+        self._meant[content] = meant
         recorder, sender = self._recorder, self._credentials.device.hex()
         set_ = frozenset((each.device.hex(), each.identity_revision) for each in meant.devices)
         where = recorder.name_of(conversation)

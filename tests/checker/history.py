@@ -246,6 +246,15 @@ class EnvelopeCame:
 
 
 @dataclass(frozen=True, slots=True)
+class TriedHealing:
+    """A device adds envelopes to its message, which is pushed again then, out of order."""
+
+    at: float
+    conversation: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class EnvelopeHeld:
     """A message that was sent or edited with envelopes, on a device in the end; the envelope is None if it has none."""
 
@@ -384,6 +393,7 @@ Event: TypeAlias = (
     | Addressed
     | EnvelopeCame
     | EnvelopeHeld
+    | TriedHealing
     | SetAt
     | Stored
     | View

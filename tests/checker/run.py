@@ -78,6 +78,7 @@ async def run(pool: Pool, redis_url: str, plan: Sequence[Step]) -> Outcome:
     counts["refused"] = sum(device.refused for device in devices)
     counts["accepted for a device set"] = sum(each.accepted for each in world.encrypting)
     counts["refused for another device set"] = sum(each.stale for each in world.encrypting)
+    counts["healed"] = sum(each.healed for each in world.encrypting)
     counts["envelopes held"] = sum(each.envelope is not None for each in history.of(EnvelopeHeld))
     counts["resumes"] = sum(device.resumed for device in devices)
     counts["views compared"] = sum(view.when != "fresh" for view in history.of(View))
