@@ -7,8 +7,8 @@ caller encrypts for those.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
 
 import trio
 from msgspec import Struct
@@ -25,6 +25,10 @@ NO_VERSION: Final = 2**62
 
 ROUNDS: Final = 8
 """For one message: each round needs another change of devices meanwhile."""
+
+
+Seal: TypeAlias = "Callable[[ListedSet], Awaitable[tuple[bytes, Sequence[Envelope] | None]]]"
+"""Encrypts for a device set: the content, and an envelope for each of some devices."""
 
 
 class TooManyChanges(ClientFailure):
@@ -114,7 +118,7 @@ class Addressing:
         self,
         conversation: bytes,
         known: ListedSet,
-        seal: Callable[[ListedSet], tuple[bytes, list[Envelope] | None]],
+        seal: Seal,
         *,
         content_type: str = "application/octet-stream",
         kinds: list[str] | None = None,
@@ -128,7 +132,7 @@ class Addressing:
         """
         temp_id = self._session.new_temp_id()
         for _ in range(ROUNDS):
-            content, envelopes = seal(known)
+            content, envelopes = await seal(known)
             try:
                 sent = await self._session.send(
                     conversation,
@@ -136,7 +140,7 @@ class Addressing:
                     content_type=content_type,
                     temp_id=temp_id,
                     devices_version=known.version,
-                    envelopes=envelopes or None,
+                    envelopes=list(envelopes or ()) or None,
                     wants_devices=True,
                     kinds=kinds,
                 )

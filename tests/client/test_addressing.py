@@ -72,7 +72,7 @@ async def addressing_scene(pool: Pool, redis_url: str, *people: Credentials) -> 
         yield AddressingScene(pool, session, alice, bob, tablet)
 
 
-def sealed(known: ListedSet, own: bytes) -> tuple[bytes, list[Envelope] | None]:
+async def sealed(known: ListedSet, own: bytes) -> tuple[bytes, list[Envelope] | None]:
     return b"", [(each.device, b"for " + each.device) for each in known.devices if each.device != own]
 
 
@@ -117,9 +117,9 @@ async def test_a_message_is_sealed_anew_for_the_devices_that_a_refusal_tells_and
         await participants.remove(pool, alice.user, talk, carol.user)
         seals: list[ListedSet] = []
 
-        def seal(listed: ListedSet) -> tuple[bytes, list[Envelope] | None]:
+        async def seal(listed: ListedSet) -> tuple[bytes, list[Envelope] | None]:
             seals.append(listed)
-            return sealed(listed, alice.device)
+            return await sealed(listed, alice.device)
 
         sent, accepted = await scene.addressing.send(talk, known, seal, kinds=[KIND])
         assert seals == [known, accepted]
@@ -146,7 +146,7 @@ async def test_other_refusals_reach_the_caller_and_devices_that_always_change_en
     async with addressing_scene(pool, redis_url, *people) as scene:
         known = await scene.addressing.present(talk)
         with pytest.raises(RequestRefused, match="not_a_participant"):
-            await scene.addressing.send(b"n" * 16, known, lambda listed: (b"x", None))
+            await scene.addressing.send(b"n" * 16, known, lambda listed: sealed(listed, alice.device))
         monkeypatch.setattr(ListedSet, "after", lambda *_: known)
         await scene.add_device(bob)
         with pytest.raises(TooManyChanges):
