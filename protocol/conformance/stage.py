@@ -102,6 +102,10 @@ class Stage:
     def delete(self, conversation: bytes, seq: int, *, pushed: bool = True) -> None:
         self.push(self.talk(conversation).delete(seq), pushed=pushed)
 
+    def add_envelope(self, conversation: bytes, seq: int, envelope: bytes, *, pushed: bool = True) -> None:
+        """The sender of a message gives this device another envelope for it."""
+        self.push(self.talk(conversation).add_envelope(seq, envelope), pushed=pushed)
+
     def repeat(self, conversation: bytes, seqs: list[int]) -> None:
         """Push the messages with these numbers as they are now, in this order, in one WebSocket message."""
         entries = self.talk(conversation).entries
@@ -277,6 +281,7 @@ def _as_pushed(frame: Push) -> Push:
 _ACTS: Final[dict[str, Callable[..., None]]] = {
     "accept": Stage.accept,
     "add": Stage.add,
+    "add_envelope": Stage.add_envelope,
     "advance": Stage.advance,
     "begin": Stage.begin,
     "change_devices": Stage.change_devices,

@@ -165,6 +165,11 @@ class Talk:
         self.revisions[seq, revision] = edited
         return edited
 
+    def add_envelope(self, seq: int, envelope: bytes) -> Message:
+        """Its sender gives this device another envelope for a message (SPEC 19.17)."""
+        self._replace(replace(self._message(seq), has_envelopes=True, envelope=envelope))
+        return self._message(seq)
+
     def delete(self, seq: int) -> Tombstone:
         """Its sender deletes a message for everyone; again it changes nothing.
 
