@@ -26,6 +26,7 @@ The content of messages is opaque bytes to the server. `e2ee` encrypts it, where
 | `e2ee` | end-to-end encryption: keys, sessions with other devices, plaintexts |
 | `cli`, `__main__` | the commands |
 | `chat`, `chat_failures`, `commands`, `directory`, `lines`, `login`, `terminal` | the command line |
+| `message_lines` | messages as lines, also those that can be read only later |
 | `unlock`, `writers`, `safety` | keys, encryption and safety numbers in the command line |
 | `chat_files`, `sealed_files`, `upload_log`, `progress` | files in a chat of the command line |
 | `conformance`, `conformance_keys` | the adapter for the conformance kit; its keys |

@@ -19,12 +19,12 @@ from client.commands import Command, NotPossible, help_lines, read_line
 from client.e2ee import KEYS
 from client.e2ee.correspondent import Correspondent
 from client.e2ee.keyring import Keyring
-from client.e2ee.reading import UnreadableMessage
 from client.errors import Unreachable
 from client.held import Entry
 from client.http import Credentials
-from client.lines import line_of, line_of_sign, name_of
+from client.lines import line_of_sign, name_of
 from client.mailbox import Mailbox
+from client.message_lines import MessageLines
 from client.nursery import open_service_nursery
 from client.renewal import LoginStore
 from client.safety import Safety
@@ -162,7 +162,7 @@ class _Chat:
         self._decide = decide
         self._set_avatar = set_avatar
         self._is_over = False
-        self._unread: dict[bytes, Message] = {}
+        self._lines = MessageLines(writer.read, names, show)
 
     def show_recent(self) -> None:
         head = self._session.mailbox.head(self._conversation)
@@ -185,23 +185,9 @@ class _Chat:
                 self._show_entry(entry)
 
     def _show_entry(self, entry: Entry) -> None:
-        if not isinstance(entry, Message):
-            self._show(line_of(entry, self._names))
-        elif entry.content_type != KEYS:
-            self._show_message(entry)
+        if not isinstance(entry, Message) or entry.content_type != KEYS:
+            self._lines.show(entry)
         self._session.mark_read(self._conversation, entry.seq)
-
-    def _show_message(self, message: Message) -> None:
-        """Show it, and after a message that has healed those that the same key opens."""
-        reading = self._writer.read(message)
-        self._show(line_of(message, self._names, reading))
-        if isinstance(reading, UnreadableMessage):
-            self._unread[message.message] = message
-        elif self._unread.pop(message.message, None) is not None:
-            for each in sorted(self._unread.values(), key=lambda each: each.seq):
-                if not isinstance(opened := self._writer.read(each), UnreadableMessage):
-                    del self._unread[each.message]
-                    self._show(line_of(each, self._names, opened))
 
     async def obey_lines(self) -> bool:
         """Send one line after the other, each after the acknowledgement of the one before, which keeps their order.
