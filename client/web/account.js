@@ -1,11 +1,11 @@
-// The user's own account: name, what others see, and the devices that are logged in.
+// The user's own account: name, what others see, contacts, and the devices that are logged in.
 
 import { html, useEffect, useState } from 'htm/preact/standalone'
 import { Field } from './details.js'
 
 const TIME = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' })
 
-export function Account({ chat, close }) {
+export function Account({ chat, select, close }) {
   const [profile, setProfile] = useState({})
   const [devices, setDevices] = useState([])
   const load = async () => {
@@ -29,6 +29,7 @@ export function Account({ chat, close }) {
     await chat.http.ask('POST', '/v1/confirmations', { password })
     await revoke(asks)
   })
+  const write = (username) => chat.attempt('The conversation was not begun', async () => select(await chat.openDirect(username)))
   const box = (name, label) => html`
     <label class="box"><input type="checkbox" checked=${profile[name]} onChange=${({ target }) => change({ [name]: target.checked })} /> ${label}</label>`
   return html`
@@ -37,6 +38,16 @@ export function Account({ chat, close }) {
       <${Field} key=${profile.display_name} label="Display name" isOptional value=${profile.display_name ?? ''} save=${(text) => change({ display_name: text })} />
       ${box('gives_receipts', 'Others see what I have read')}
       ${box('shows_presence', 'Others see whether I am online')}
+      <h2>Contacts</h2>
+      <ul aria-label="Contacts">${chat.contacts.map(({ user, username, display_name, is_blocked }) => html`
+        <li key=${username} aria-label=${username}>
+          <strong>${display_name || username}</strong> ${is_blocked && html`<small>blocked</small>`}
+          <p class="buttons">
+            ${!is_blocked && html`<button onClick=${() => write(username)}>Write to ${username}</button>`}
+            <button onClick=${() => chat.attempt('The contact was not removed', () => chat.removeContact(user))}>${is_blocked ? 'Unblock' : 'Remove'} ${username}</button>
+          </p>
+        </li>`)}
+      </ul>
       <h2>Devices</h2>
       <ul aria-label="Devices">${devices.map((each) => html`
         <li key=${each.device} aria-label=${each.name}>

@@ -38,10 +38,16 @@ export async function signIn(name, password, isNew) {
   choose(name)
 }
 
-// The device is revoked, and all that this browser holds of it is deleted.
-export async function logOut(name, token) {
-  if (token) await new Http(SERVER, () => token).ask('DELETE', '/v1/devices/this')
+// This browser does not list the account any longer.
+export function forget(name) {
   localStorage.setItem(KEY, JSON.stringify(accounts().filter((each) => each !== name)))
+}
+
+// The device is revoked, unless it is already (without `token`), and all that this browser holds of it is deleted.
+export async function logOut(name, token, close) {
+  if (token) await new Http(SERVER, () => token).ask('DELETE', '/v1/devices/this')
+  await close()
+  forget(name)
   localStorage.removeItem(verifiedKey(name))
   await IndexedDbStore.delete(databaseOf(name))
   choose()

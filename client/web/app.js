@@ -15,7 +15,7 @@ const GATEWAYS = document.querySelector('meta[name=gateways]').content.split(' '
 const STATES = {
   connecting: 'Connecting',
   offline: 'Offline: what you write is kept here, and sent once the server answers again',
-  ended: 'This device is logged out',
+  ended: 'This device is logged out: choose Log out in the menu, and log in again',
   failed: 'This tab has stopped: load the page again',
 }
 
@@ -53,7 +53,7 @@ function Workspace({ chat }) {
       <${Sidebar} chat=${chat} selected=${selected} select=${choose} showAccount=${() => showAccount(true)} ...${{ isPane, showPane }} />
       <div class="middle">
         <${Banner} chat=${chat} />
-        ${isAccount ? html`<${Account} chat=${chat} close=${() => showAccount(false)} />`
+        ${isAccount ? html`<${Account} chat=${chat} select=${choose} close=${() => showAccount(false)} />`
           : head ? html`<${Talk} key=${hex(selected)} chat=${chat} head=${head} leave=${() => select()} />`
           : html`<main class="empty"><p>${selected ? 'Opening the conversation' : 'Choose a conversation, or begin one.'}</p></main>`}
         ${isPane && html`<${FramePane} log=${chat.frames} isLeading=${chat.tabs.isLeading} close=${() => showPane(false)} />`}

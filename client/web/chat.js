@@ -11,7 +11,7 @@ import { Events } from '../js/events.js'
 import { Http } from '../js/http.js'
 import { IndexedDbStore } from '../js/stores/indexeddb.js'
 import { Tabs } from '../js/tabs.js'
-import { SERVER, databaseOf, verifiedKey } from './accounts.js'
+import { SERVER, databaseOf, forget, verifiedKey } from './accounts.js'
 import { FrameLog } from './frames.js'
 
 const NAME = 'alo-web/0.1.0'
@@ -40,7 +40,10 @@ export class Chat extends Events {
   static async open(name, gateways) {
     const store = await IndexedDbStore.open(databaseOf(name))
     const login = (await store.load()).find(([key]) => key === 'login')?.[1]
-    if (!login) throw new Error(`nothing is held of ${name}: log out, and in again`)
+    if (!login) {
+      forget(name)
+      throw new Error(`This browser holds nothing of ${name} any more: log in again`)
+    }
     const chat = new Chat(name, login)
     const options = { name: NAME, WebSocket: chat.frames.WebSocket, encryption: (client) => new Encryption(client, new Mls(), { http: chat.http }) }
     chat.#begin(new Tabs(name, store, (held) => Client.open(gateways, { store: held, ...options })))
@@ -180,11 +183,25 @@ export class Chat extends Events {
 
   // The messages of a conversation: what each says, or why that cannot be read, and its reactions.
   messages(conversation) {
-    const entries = this.mailbox.entries(conversation)
     const reactions = this.mailbox.reactions(conversation)
-    return entries.map((entry) => ({ entry, content: this.mailbox.says(entry), reactions: reactions.get(hex(entry.message)) ?? new Map() }))
-      .filter(({ entry, content }) => !entry.is_quiet || (content && !content.reaction))
-      .map((each) => ({ ...each, fault: each.entry.type === 'message' && !each.content ? this.#fault(each.entry) : undefined }))
+    return this.mailbox.entries(conversation).filter((entry) => this.#isShown(entry))
+      .map((entry) => ({ ...this.#read(entry), reactions: reactions.get(hex(entry.message)) ?? new Map() }))
+  }
+
+  lastMessage(conversation) {
+    const last = this.mailbox.entries(conversation).findLast((entry) => this.#isShown(entry))
+    return last && this.#read(last)
+  }
+
+  // Keys and reactions come in quiet messages.
+  #isShown(entry) {
+    const content = entry.is_quiet && this.mailbox.says(entry)
+    return !entry.is_quiet || Boolean(content && !content.reaction)
+  }
+
+  #read(entry) {
+    const content = this.mailbox.says(entry)
+    return { entry, content, fault: entry.type === 'message' && !content ? this.#fault(entry) : undefined }
   }
 
   #fault({ conversation, seq, content_type }) {

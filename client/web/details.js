@@ -48,6 +48,8 @@ function Person({ chat, head, person: { user, is_admin }, path }) {
         ${contact?.is_blocked ? html`<button onClick=${act('Unblocking', () => chat.removeContact(user))}>Unblock ${name}</button>`
           : html`<button onClick=${act('Blocking', () => chat.setContact(user, true))}>Block ${name}</button>`}
         ${chat.isAdmin(head) && html`
+          <button onClick=${act('The change', () => chat.http.ask('PATCH', `${path}/participants/${uuid(user)}`, { role: is_admin ? 'member' : 'admin' }))}>
+            ${is_admin ? `Make ${name} no administrator` : `Make ${name} an administrator`}</button>
           <button onClick=${act('Removing', () => chat.http.ask('DELETE', `${path}/participants/${uuid(user)}`))}>Remove ${name} from the group</button>`}
       </p>
       <details onToggle=${({ target }) => show(target.open)}>

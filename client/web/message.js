@@ -76,6 +76,7 @@ function File({ chat, file }) {
   const [shown, show] = useState()
   const preview = useMemo(() => file.preview && URL.createObjectURL(new Blob([file.preview], { type: 'image/jpeg' })), [file.preview])
   useEffect(() => () => preview && URL.revokeObjectURL(preview), [preview])
+  useEffect(() => () => shown && URL.revokeObjectURL(shown), [shown])
   const open = () => chat.attempt(`${file.name} did not come`, async () => {
     const blob = await fetchFile(chat.requester, file, (done, total) => setProgress(`${Math.floor((100 * done) / total)} %`))
       .finally(() => setProgress(undefined))

@@ -33,10 +33,8 @@ export function Sidebar({ chat, selected, select, isPane, showPane, showAccount 
     </aside>`
 }
 
-async function leave(chat) {
-  const { token, name } = chat
-  await chat.tabs.close()
-  await logOut(name, chat.state === 'ended' ? undefined : token)
+function leave(chat) {
+  return logOut(chat.name, chat.state === 'ended' ? undefined : chat.token, () => chat.tabs.close())
 }
 
 function Row({ chat, head, selected, select }) {
@@ -58,7 +56,7 @@ function Row({ chat, head, selected, select }) {
 }
 
 function lastOf(chat, { conversation }) {
-  const last = chat.messages(conversation).at(-1)
+  const last = chat.lastMessage(conversation)
   if (!last) return 'No messages yet'
   const { entry, content, fault } = last
   if (entry.type === 'tombstone') return 'Deleted'

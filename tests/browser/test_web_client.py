@@ -75,16 +75,23 @@ async def test_messages_change_and_files_go_encrypted(pool: Pool, redis_url: str
         await ann.click("Details")
         await ann.click("Safety number with bob")
         await ann.click("The safety number with bob is the same")
+        await ann.click("Add contact bob")
+        await ann.wait_named("Remove contact bob")
         assert await ann.violations() == []
         await ann.click("Menu")
         await ann.click("Account and devices")
-        await ann.wait_named("Save: Display name")
+        await ann.wait_named("Save: Display name", "Write to bob")
         await ann.click("Menu")
         await ann.click("What the server sees")
         await ann.wait_named("Close what the server sees")
         seen = await ann.text(".frames")
         assert 'token: "****' in seen, "the token of the hello is masked"
         assert await ann.violations() == []
+        await ann.click("Write to bob")
+        await ann.wait_named("Conversation with bob")
+        await bob.click("Details")
+        await bob.click("Make ann an administrator")
+        await bob.wait_named("Make ann no administrator")
         await bob.scheme("dark")
         await bob.size(390, 800)
         assert await bob.violations() == []
