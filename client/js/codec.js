@@ -3,6 +3,7 @@
 
 import { concat } from './bytes.js'
 import { NotCbor, decodeItems, encodeItem } from './cbor.js'
+import { WrongField, checkField, checkFrame } from './fields.js'
 import { KEYS, TYPES } from './tables.js'
 
 /** @typedef {{ type: string, [field: string]: any }} Frame */
@@ -38,8 +39,8 @@ function toItem(value) {
 }
 
 /**
- * The frames of one WebSocket message, without fields and frames of later versions (2.4). Throws NotCbor if the bytes are no
- * frames.
+ * The frames of one WebSocket message from a server, without fields and frames of later versions (2.4). Throws NotCbor if the bytes
+ * are no frames, and WrongField if a field has a value that it may not have.
  * @param {Uint8Array} data
  * @returns {Frame[]}
  */
@@ -59,14 +60,21 @@ export function decode(data) {
 function fromMap(map) {
   /** @type {Record<string, any>} */
   const frame = {}
+  const type = map.get(KEYS.type)
+  if (map.has(KEYS.type) && typeof type !== 'number' && typeof type !== 'bigint') throw new WrongField('the type of a frame has to be a number')
+  const isLater = map.has(KEYS.type) && !NAMES.has(type)
   for (const [key, value] of map) {
     if (typeof key !== 'number' && typeof key !== 'bigint') throw new NotCbor('a key that is no number')
     const name = FIELD_NAMES.get(/** @type {number} */ (key))
-    if (name === undefined) continue
+    if (name === undefined || isLater) continue
     const item = name === 'type' ? NAMES.get(value) : fromItem(value)
-    if (item !== undefined && item !== null) frame[name] = item
+    if (item === undefined || item === null) continue
+    if (name !== 'type') checkField(name, item)
+    frame[name] = item
   }
-  return map.has(KEYS.type) && frame.type === undefined ? undefined : frame
+  if (isLater) return undefined
+  if (frame.type) checkFrame(/** @type {Frame} */ (frame))
+  return frame
 }
 
 /** @param {any} value @returns {any} */

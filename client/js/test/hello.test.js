@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import test from 'node:test'
-import { BOB, ME, device, serve, synced } from './local_server.js'
+import { BOB, ME, TALK, device, message, serve, synced, told } from './local_server.js'
 
 const options = { timeout: 10_000 }
 const welcome = { type: 'welcome', user: ME, device: ME, version: 1, created: 1, expires: 7_776_000_000_000, keep_alive_ms: 30_000 }
@@ -48,6 +48,21 @@ test('a silent server is pinged, and given up after two periods without a byte (
   assert.ok(server.heard.some(({ type }) => type === 'ping'))
   await once(client, 'current')
   assert.equal(hellos, 2)
+  await client.bye()
+  server.close()
+})
+
+test('a value that a field may not have ends the connection by name, and harms nothing that is held', options, async () => {
+  const server = await serve({ sync: ({ cursor }) => [...(cursor ? [message(2)] : [{ ...told, participants: [], last_seq: 1, last_message: message(1) }]), synced('a')] })
+  const client = await device(server)
+  await once(client, 'current')
+  const isLost = once(client, 'offline')
+  server.push(message(2), { ...message(3), seq: 'three' })
+  const [, reason] = await isLost
+  assert.match(reason, /field seq/)
+  assert.deepEqual(client.mailbox.entries(TALK).map(({ seq }) => seq), [1])
+  await once(client, 'current')
+  assert.deepEqual(client.mailbox.entries(TALK).map(({ seq }) => seq), [1, 2])
   await client.bye()
   server.close()
 })
