@@ -77,8 +77,9 @@ async def test_a_state_of_another_control_message_is_refused_with_the_last_one(
                 with pytest.raises(ControlConflict) as refused:
                     await put(pool, alice, group, wrong)
                 assert refused.value.control_seq == last
-        assert await held(pool, bob, group) is None
+        assert await pool.fetch("select control_seq from group_states") == []
     await put(pool, alice, group, 2)
+    assert await body_for(pool, bob, group) == b"state"
 
 
 async def test_the_newest_state_stays_and_the_same_one_again_changes_nothing(

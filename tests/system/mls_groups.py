@@ -46,7 +46,9 @@ class ChainedDevice:
         by `sync`."""
         async for entry in self.session.messages:
             if isinstance(entry, Message) and entry.follows is not None:
-                self.chains[entry.conversation][entry.follows] = entry
+                chain = self.chains[entry.conversation]
+                assert chain.setdefault(entry.follows, entry).seq == entry.seq, "the chain has a fork"
+                chain[entry.follows] = entry
                 self.grown.unpark_all()
 
 
