@@ -47,6 +47,9 @@ NAME: Final = f"alo-terminal/{VERSION}"
 LONGEST_PAUSE_S: Final = 3.0
 """Between two attempts to connect, while the user looks on (`protocol/SPEC.md`, 13.3)."""
 
+AVATAR_IS_OPEN: Final = "the avatar is set, and not encrypted: the server and each user who is told of it can see it"
+"""Decision 47 says why the terminal client encrypts no avatars, and which clients do."""
+
 Show = Callable[[str], object]
 Answer: TypeAlias = Literal["accept", "decline", "block"]
 Decide = Callable[[Answer], Awaitable[None]]
@@ -264,7 +267,7 @@ class _Chat:
         self._say_if_offline()
         attachment = await upload_avatar(self._session, path_of(name)) if name else None
         await self._set_avatar(attachment, group)
-        self._show("-- the avatar is " + ("set" if name else "removed"))
+        self._show(f"-- {AVATAR_IS_OPEN}" if name else "-- the avatar is removed")
 
     async def delete(self, _: str) -> None:
         message = self._last(is_own=True)
@@ -320,7 +323,7 @@ COMMANDS: Final[tuple[Command[_Chat], ...]] = (
     Command("/verify", "[NAME] [NUMBER]", "show the safety number with NAME, or compare it with theirs", _Chat.verify),
     Command("/send", "FILE", "send a file; after an interruption the same command goes on", _Chat.send_file),
     Command("/save", "N [FILE]", "save the file of message N; after an interruption, too", _Chat.save),
-    Command("/avatar", "[FILE]", "set your avatar to a picture as it is; without FILE, remove it", _Chat.avatar),
+    Command("/avatar", "[FILE]", "set your avatar, which is not encrypted; without FILE, remove it", _Chat.avatar),
     Command("/group-avatar", "[FILE]", "the same for this group, whose administrator you are", _Chat.group_avatar),
     Command("/edit", "TEXT", "put TEXT in the place of your last message", _Chat.edit),
     Command("/delete", "", "delete your last message for everyone", _Chat.delete),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from client.chat import AVATAR_IS_OPEN
 from embedded.ports import free_port
 from protocol.limits import ATTACHMENT_PART_BYTES
 from store.postgres.pool import Pool
@@ -128,7 +129,7 @@ async def test_avatars_of_a_user_and_a_group_are_set_and_removed_in_a_chat(
         async with await alice.open("chat", "alice", "bob", "--group", "Climbing") as here:
             for command, table in (("/avatar", "users"), ("/group-avatar", "conversations")):
                 await here.type(f"{command} {picture}")
-                await here.wait_line("-- the avatar is set")
+                await here.wait_line(f"-- {AVATAR_IS_OPEN}")
                 assert await pool.fetch(shown.format(table)) == [(digest,)]
                 await here.type(command)
                 await here.wait_line("-- the avatar is removed")
