@@ -77,7 +77,10 @@ export class Chat extends Events {
     tabs.on('leading', (client) => client.on('devices', (changes) => this.#tellDevices(changes)))
     tabs.on('token', (token) => { this.token = token })
     tabs.on('push', (frame) => this.#take(frame))
-    tabs.on('refused', ({ type }, error) => this.notice(`A ${type === 'send' ? 'message' : type} was refused: ${error.message}`))
+    tabs.on('refused', ({ type, plaintext }, error) => {
+      const text = plaintext?.text ? `. It said: ${plaintext.text}` : ''
+      this.notice(`${type === 'send' ? 'A message' : `The ${type}`} was refused: ${error.message}${text}`)
+    })
     tabs.on('current', () => { this.#watched = ''; this.loadContacts() })
     this.frames.on('changed', () => this.changed())
   }
