@@ -201,6 +201,7 @@ def test_the_printed_commands_name_the_ports_that_were_chosen(ports: tuple[int, 
     """Without the URLs, a client would send its password to the process that listens on the default ports."""
     http, socket = ports
     banner = banner_of({"PORT": http, "SOCKET_PORT": socket}, {"REDIS_URL": "redis://h/1 2"}, Path("var"))
+    assert f"Web client http://127.0.0.1:{http}/app\n" in banner
     commands = re.findall(r"  (.*) -m client (.*)", banner)
     assert [what for _, what in commands] == ["register alice", "register bob", "chat alice bob", "chat bob alice"]
     urls = f"ALO_HTTP_URL=http://127.0.0.1:{http} ALO_SOCKET_URL=ws://127.0.0.1:{socket} "
@@ -213,6 +214,16 @@ def test_the_banner_names_the_page_of_metrics_of_each_process() -> None:
     pages = ["http://127.0.0.1:9464 web", "http://127.0.0.1:9465 socket", "http://127.0.0.1:9466 worker"]
     assert [" ".join(each) for each in re.findall(r"(http://\S+)/metrics \((\w+)\)", banner)] == pages
     assert "/metrics" not in banner_of({"PORT": 8000, "SOCKET_PORT": 8001}, {}, Path("var"), metrics=0)
+
+
+def test_the_processes_serve_the_web_client_unless_it_is_switched_off(runner: Runner) -> None:
+    command = {"web": 'echo "web client: $WEB_CLIENT $PUBLIC_SOCKET_URL"'}
+    runner.start(command, **NO_SERVICES)
+    runner.wait_output(f"web client: 1 ws://127.0.0.1:{runner.ports[1]}")
+    runner.wait()
+    runner.start(command, WEB_CLIENT="0", PUBLIC_SOCKET_URL="wss://chat.example", **NO_SERVICES)
+    runner.wait_output("web client: 0 wss://chat.example")
+    runner.wait()
 
 
 def test_the_processes_get_the_port_for_operators_that_was_free(runner: Runner) -> None:
