@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from client.e2ee.contents import Plaintext
 from client.e2ee.correspondent import Correspondent
 from client.e2ee.keyring import Keyring
-from client.e2ee.vault import open_vault
+from client.e2ee.vault import open_temporary_vault
 from client.e2ee.vodozemac_ratchets import VodozemacRatchets
 from client.nursery import open_service_nursery
 from client.session import Session
@@ -18,11 +15,10 @@ from protocol.frames import Sent
 
 
 class AdapterKeys:
-    """A device's keys, in a folder that goes with this object, over one session after the other."""
+    """A device's keys, in memory, over one session after the other."""
 
     def __init__(self, user: bytes, device: bytes) -> None:
-        self._folder = TemporaryDirectory(prefix="alo-kit-")
-        vault = open_vault(Path(self._folder.name) / "keys", secrets.token_hex())
+        vault = open_temporary_vault()
         self.keyring: Final = Keyring(vault, VodozemacRatchets(vault.pickle_key), user, device)
         self._correspondent: Correspondent | None = None
 
@@ -47,4 +43,3 @@ class AdapterKeys:
 
     def close(self) -> None:
         self.keyring.close()
-        self._folder.cleanup()

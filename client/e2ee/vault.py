@@ -195,6 +195,14 @@ def open_vault(path: Path, passphrase: str) -> Vault:
     return Vault(database, key)
 
 
+def open_temporary_vault() -> Vault:
+    """A vault in memory, without a passphrase, which is gone once it is closed: for a device of a test."""
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in _SCHEMA.strip().split("\n"):
+        database.execute(statement)
+    return Vault(database, secrets.token_bytes(KEY_BYTES))
+
+
 def _read_key(database: sqlite3.Connection, passphrase: str) -> bytes | None:
     row = database.execute("select salt, time_cost, memory_kib, lanes, wrapped from header").fetchone()
     if row is None:

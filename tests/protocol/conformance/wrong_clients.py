@@ -37,6 +37,7 @@ from protocol.frames import (
     Departed,
     DevicesChanged,
     Error,
+    HeldKeys,
     Hello,
     KeysLow,
     Lag,
@@ -314,8 +315,10 @@ def with_new_keys(frame: Any) -> Any:
     return replace(frame, one_time_keys=[(kind, at, secrets.token_bytes(32)) for kind, at, _ in frame.one_time_keys])
 
 
-def beside_its_keys(frame: Any) -> Any:
-    return replace(frame, is_anew=None) if isinstance(frame, PutKeys) else frame
+def deaf_to_digests(frame: Any) -> Any:
+    if not isinstance(frame, HeldKeys):
+        return frame
+    return replace(frame, pools=[(*pool[:4], None, *pool[5:]) for pool in frame.pools])
 
 
 def with_the_first_key_history() -> Change:
@@ -427,7 +430,7 @@ WRONG: Final[dict[str, WrongClient]] = {
     "move_and_close": WrongClient(both(instead(Link, "move", nothing), at_once), "too early"),
     "old_settings": WrongClient(around(HeldConversation, "take", taking_the_last_settings), "the client's state is"),
     "other_device": WrongClient(instead(ParticipantList, "has_written", nothing), "the client's state is"),
-    "other_keys": WrongClient(saying(beside_its_keys), no_frame % "put_keys"),
+    "other_keys": WrongClient(hearing(deaf_to_digests), no_frame % "put_keys"),
     "outgoing_order": WrongClient(instead(SendTurn, "wait", last_first), no_frame % "send, content: text:three"),
     "own_delete": WrongClient(around(Mailbox, "apply", without_tombstones), "the client's state is"),
     "own_quiet": WrongClient(hearing(reading_by_own_quiet_messages), "the client's state is"),
