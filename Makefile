@@ -31,7 +31,7 @@ demo: .venv/run.installed  ## show three people who chat while one of two nodes 
 # Six processes on two cores, since tests wait for services and deadlines more than half of their time. Each would compile the
 # same modules in a fresh clone.
 test: .venv/dev.installed  ## run the tests
-	@$(PYTHON) -m compileall -q -j 2 -x '/test_|node_modules' bench client embedded jobs protocol runtime server store tests
+	@$(PYTHON) -m tests.compiled
 	$(PYTHON) -m pytest --numprocesses 6 --dist worksteal
 
 again: .venv/dev.installed  ## run the tests that failed last, one after the other
