@@ -83,6 +83,7 @@ export class Client extends Writer {
       hasPages: () => this.features.has('pages'),
       page: (conversation, page) => this.#tell(this.mailbox.takePage(conversation, page)),
       changed: () => this.changed(),
+      dropped: () => this.#encryption?.foreign(),
       current: () => { this.outbox.release(); this.emit('current') },
     })
     this.isEncrypted = encryption !== undefined

@@ -28,6 +28,7 @@ export class Synchronizer {
    * @param {(conversation: Uint8Array, page: any) => void} by.page takes a page of history
    * @param {() => void} by.changed stores what has changed
    * @param {() => void} by.current
+   * @param {() => void} by.dropped the server has another history
    */
   constructor(mailbox, by) {
     this.mailbox = mailbox
@@ -118,6 +119,7 @@ export class Synchronizer {
     this.#isStale = true
     if (CURSOR_ERRORS.has(error.code)) {
       this.mailbox.drop() // 6.4
+      this.by.dropped()
       this.by.changed()
     }
     if (connection !== this.by.connection()) this.sync() // another connection has taken its place meanwhile

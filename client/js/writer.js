@@ -27,15 +27,16 @@ export class Writer extends Events {
    * @param {Uint8Array} conversation
    * @param {any} content bytes; with encryption a Content (contents.js)
    * @param {{ contentType?: string, nonce?: Uint8Array, key?: Uint8Array, replyTo?: number, attachments?: Uint8Array[],
-   *   thumbnail?: Uint8Array, isQuiet?: boolean, tempId?: Uint8Array }} options `attachments`: ids of complete uploads of the
-   *   user's own (18.6); `isQuiet`: it counts neither as unread nor for notices (4.8)
+   *   thumbnail?: Uint8Array, isQuiet?: boolean, tempId?: Uint8Array, follows?: number }} options `attachments`: ids of complete uploads of the
+   *   user's own (18.6); `isQuiet`: it counts neither as unread nor for notices (4.8); `follows`:
+   *   it is a control message (19.15), of a program that encrypts by itself
    * @returns {Promise<any>}
    */
   send(conversation, content, options = {}) {
-    const { contentType = 'text/plain', nonce, key, replyTo, attachments, thumbnail, isQuiet, tempId = this.newTempId() } = options
+    const { contentType = 'text/plain', nonce, key, replyTo, attachments, thumbnail, isQuiet, tempId = this.newTempId(), follows } = options
     const fields = {
       content_type: contentType, nonce, ephemeral_public_key: key, temp_id: tempId, reply_to: replyTo, attachments, thumbnail,
-      is_quiet: isQuiet || undefined,
+      is_quiet: isQuiet || undefined, follows,
     }
     return this.outbox.add({ type: 'send', conversation, plaintext: content, fields })
   }

@@ -8,11 +8,13 @@ import WebSocket from 'ws'
 import { hex, unhex } from '../bytes.js'
 import { Client, RequestRefused } from '../client.js'
 import { allDevices, KnownDevices } from '../devices.js'
+import { Encryption } from '../e2ee/encryption.js'
+import { Mls } from '../e2ee/mls.js'
 import { MemoryStore } from '../stores/memory.js'
 
 const VERSION = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version
 const CAN = ['edit', 'delete', 'mark_read', 'devices', 'unread_count', 'name', 'participants', 'devices_version', 'retry_after',
-  'envelopes', 'is_request', 'lifetime_s', 'typing', 'watch']
+  'envelopes', 'is_request', 'lifetime_s', 'typing', 'watch', 'control', 'encrypts']
 
 /** @type {Client | undefined} */
 let client
@@ -38,14 +40,15 @@ async function online() {
 const COMMANDS = {
   about: async () => ({ name: `alo-js/${VERSION}`, can: CAN }),
 
-  async start({ urls, token, user, device, keep }) {
+  async start({ urls, token, user, device, keep, encrypts }) {
     if (!keep) {
       store = new MemoryStore()
       known = new KnownDevices()
     }
     ended = null
     const login = { user: unhex(user), device: unhex(device), token, came: 0 }
-    client = await Client.open(urls, { store, login, WebSocket: /** @type {any} */ (WebSocket) })
+    const encryption = encrypts ? (/** @type {Client} */ each) => new Encryption(each, new Mls()) : undefined
+    client = await Client.open(urls, { store, login, WebSocket: /** @type {any} */ (WebSocket), encryption })
     client.on('end', (code) => { ended = code })
     client.connect()
   },
@@ -56,7 +59,7 @@ const COMMANDS = {
   },
 
   async send({ conversation, content, is_quiet: isQuiet, reply_to: replyTo }) {
-    const { seq } = await running().send(unhex(conversation), unhex(content), { isQuiet, replyTo })
+    const { seq } = await running().send(unhex(conversation), running().isEncrypted ? { text: content } : unhex(content), { isQuiet, replyTo })
     return { seq }
   },
 
@@ -67,6 +70,22 @@ const COMMANDS = {
 
   async delete({ conversation, seq, for_everyone: forEveryone }) {
     await running().delete(unhex(conversation), seq, { forEveryone })
+  },
+
+  async control({ conversation, content }) {
+    const [talk, { mailbox }] = [unhex(conversation), running()]
+    for (;;) {
+      try {
+        const { seq } = await running().send(talk, unhex(content), { isQuiet: true, follows: mailbox.head(talk)?.control_seq ?? 0 })
+        return { seq }
+      } catch (error) {
+        const { code, control_seq: won } = /** @type {any} */ (error)
+        if (code !== 'control_conflict') throw error
+        mailbox.change(talk, (held) => held.expectControl(won))
+        running().changed()
+        while (!mailbox.entry(talk, won)) await running().next('entry')
+      }
+    }
   },
 
   async mark_read({ conversation, seq }) {

@@ -64,6 +64,11 @@ export class DeviceSets {
     this.#client.mailbox.apply({ type: 'devices_changed', conversation, devices_version: error.devices_version, changed_users: [] })
   }
 
+  // The server has another history: each next look asks again (6.4, 19.10).
+  forgetAll() {
+    this.#sets.clear()
+  }
+
   /** @param {[string, any][]} items of the store */
   restore(items) {
     for (const [path, devices] of items) {

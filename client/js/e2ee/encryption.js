@@ -123,6 +123,12 @@ export class Encryption {
     this.#fill()
   }
 
+  // The server has another history, which may have forgotten keys that it has handed out (19.8).
+  foreign() {
+    this.#sets.forgetAll()
+    this.#fill()
+  }
+
   // Messages have come: decrypts them.
   wake() {
     this.#isDue = true

@@ -4,8 +4,9 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import test from 'node:test'
-import { concat, equal, hex, textOf, utf8, uuid } from '../bytes.js'
+import { concat, equal, hex, sha256, textOf, utf8, uuid } from '../bytes.js'
 import { Encryption } from '../e2ee/encryption.js'
+import { digestOf } from '../e2ee/key_pool.js'
 import { Turns } from '../e2ee/turns.js'
 import { Http } from '../http.js'
 import { MemoryStore } from '../stores/memory.js'
@@ -271,11 +272,18 @@ test('keys are stored before they are uploaded, with growing numbers, and again 
   assert.deepEqual(first.last_resort_keys.map(([kind, number]) => [kind, number]), [['counting', 51]])
   assert.deepEqual([textOf(first.identity), textOf(first.key_history)], ['identity', 'h'])
   assert.equal(Object.fromEntries(await store.load())['crypto/made'], 51)
-  pools = [['counting', 10, 41, 50, new Uint8Array(32), 51, false]]
+  const digest = async (number) => [number, await sha256(utf8(`key ${number}`))]
+  const held = await digestOf(await Promise.all(Array.from({ length: 10 }, (_, at) => digest(41 + at))), (await digest(51))[1], 51)
+  pools = [['counting', 10, 41, 50, held, 51, false]]
   server.push({ type: 'keys_low', kinds: ['counting'] })
   while (uploads().length < 2) await new Promise((resolve) => setImmediate(resolve))
   assert.deepEqual(uploads()[1].one_time_keys.map(([, number]) => number), Array.from({ length: 40 }, (_, at) => at + 52))
-  assert.equal(uploads()[1].last_resort_keys, undefined)
+  assert.deepEqual([uploads()[1].last_resort_keys, uploads()[1].is_anew], [undefined, undefined])
+  pools = [['counting', 50, 41, 90, new Uint8Array(32), 51, false]]
+  server.push({ type: 'keys_low', kinds: ['counting'] })
+  while (uploads().length < 3) await new Promise((resolve) => setImmediate(resolve))
+  const anew = uploads()[2]
+  assert.deepEqual([anew.is_anew, anew.one_time_keys.length, anew.one_time_keys[0][1] > 91, anew.last_resort_keys.length], [true, 50, true, 1], 'the server holds others')
   await client.bye()
   server.close()
 })
