@@ -89,7 +89,7 @@ nginx: .venv/dev.installed .venv/nginx.installed  ## test web behind Debian's ng
 	$(PYTHON) -m pytest -m nginx
 
 ops: .venv/dev.installed .venv/nginx.installed .venv/ops.installed .venv/exporters.installed  ## test ops/: rules, proxies, units, the image, rolling restarts, incidents; needs apt-get
-	$(PYTHON) -m pytest -m ops
+	$(PYTHON) -m pytest -m ops --numprocesses 2 --dist worksteal
 
 clean:  ## remove .venv/ and var/ with all data of `make run`
 	rm -rf .venv var client/js/node_modules client/web/node_modules tests/browser/node_modules
