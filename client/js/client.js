@@ -223,7 +223,9 @@ export class Client extends Writer {
   #depart(frame) {
     const wasKnown = this.mailbox.held(frame.conversation)
     this.#apply(frame)
-    if (wasKnown && !this.mailbox.held(frame.conversation)) this.#encryption?.departed(frame.conversation)
+    if (!wasKnown || this.mailbox.held(frame.conversation)) return
+    this.#encryption?.departed(frame.conversation)
+    this.changed()
   }
 
   /** @param {Frame} frame */
