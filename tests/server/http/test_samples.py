@@ -79,8 +79,9 @@ async def test_bodies_are_measured_as_they_come_and_go(pool: Pool, redis_url: st
 
 async def test_waits_for_turns_are_measured_by_the_source_that_waits(pool: Pool, redis_url: str) -> None:
     async with measured(pool, redis_url) as (_, services, figures):
+        of_requests = {**services.request_turns.by_source(), "large_bodies": services.large_bodies}
         for of_now, of_waits, by_source in (
-            ("alo_http_requests_waiting", "alo_http_turn_wait_seconds", services.request_turns.by_source()),
+            ("alo_http_requests_waiting", "alo_http_turn_wait_seconds", of_requests),
             ("alo_password_hashes_waiting", "alo_password_hash_wait_seconds", services.passwords.by_source()),
         ):
             for source, turns in by_source.items():
