@@ -3,6 +3,7 @@ again."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,10 +11,14 @@ from pathlib import Path
 import pytest
 
 from client.connection import connect
+from client.e2ee.keyring import Keyring
+from client.e2ee.vault import open_vault
+from client.e2ee.vodozemac_ratchets import VodozemacRatchets
 from client.http import Credentials
 from protocol.frames import Undecryptable
+from protocol.limits import ENVELOPE_DAYS
 from server.gateway import healing
-from store import undecryptable
+from store import envelopes, undecryptable
 from store.postgres.pool import Pool
 from tests.client.e2ee.keyring_world import cheap_passphrases
 from tests.people import new_device, new_direct
@@ -81,6 +86,28 @@ async def test_a_lost_key_is_reported_given_again_and_opens_all_its_messages(
         assert await undecryptable.told_reports(pool, alice.user, alice.device) == []
         [(reports,)] = await pool.fetch("select count(*) from undecryptable")
         assert reports == 1, "one for all messages of the key"
+
+
+async def test_a_device_that_was_away_until_the_envelopes_had_gone_gets_their_keys_again(
+    pool: Pool, redis_url: str, tmp_path: Path, alice: Credentials, bob: Credentials
+) -> None:
+    """Bob's phone is older than the messages, and they are older than the days for which envelopes are kept."""
+    days = ENVELOPE_DAYS + 1
+    vault = open_vault(tmp_path / f"{bob.device.hex()}.keys", "a passphrase")
+    ratchets = VodozemacRatchets(vault.pickle_key)
+    Keyring(vault, ratchets, bob.user, bob.device, clock=lambda: time.time() - 2 * days * 86400).close()
+    async with lost_keys(pool, redis_url, tmp_path, alice, bob) as scene:
+        for table in ("envelopes", "messages"):
+            await pool.fetch(f"update {table} set created = created - make_interval(days => %s)", (days,))
+        assert await envelopes.forget_envelopes(pool, limit=9) == 1
+        async with (
+            phone([scene.node.url], alice, tmp_path, "alice's"),
+            phone([scene.node.url], bob, tmp_path, "bob's") as reader,
+        ):
+            await reader.load_all(scene.talk)
+            for seq in scene.sent:
+                await reader.wait_read(scene.talk, seq)
+            assert reader.read(scene.talk) == dict(zip(scene.sent, ("one", "two"), strict=True))
 
 
 async def test_a_device_that_was_not_given_the_key_gets_none_whatever_it_reports(
