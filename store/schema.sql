@@ -1133,34 +1133,7 @@ create unique index security_events_counted on security_events (user_id, kind, h
 create index security_events_own on security_events (user_id, kind, at) where hour is null;
 create index security_events_user on security_events (user_id, id);
 
--- Figures.
-
--- Figures of one day, such as messages or daily active users; exact once the day is over. The row of a day's messages
--- changes with each look at the outbox: in place, if its page has room.
-create table analytics (
-    day date not null,
-    metric text not null,
-    value bigint not null,
-    constraint analytics_pkey primary key (day, metric)
-) with (fillfactor=50);
-
--- A user had a live connection on a day (UTC). Without a foreign key: the figure stays when a user goes.
-create table activity (
-    day date not null,
-    user_id uuid not null,
-    constraint activity_pkey primary key (day, user_id)
-);
-
--- The time from a message's commit to a device's delivered mark, sampled: the number of samples of a day in each bucket
--- (store/latencies.py).
-create table latencies (
-    day date not null,
-    bucket smallint not null,
-    count bigint not null,
-    constraint latencies_pkey primary key (day, bucket),
-    constraint latencies_bucket_check check (bucket >= 0),
-    constraint latencies_count_check check (count >= 0)
-) with (fillfactor=50);
+-- For clients that encrypt.
 
 -- The state of a conversation's cryptography after its last control message, for a device that joins by itself: with MLS the
 -- GroupInfo and the ratchet tree. A state of an earlier control message is kept until the next one is put, and shown to
@@ -1228,6 +1201,35 @@ create view open_reports as
      join participants s on s.conversation_id = u.conversation_id and s.user_id = u.sender_id
      left join devices w on w.id = m.device_id and w.identity is not null
   where not u.is_healed;
+
+-- Figures.
+
+-- Figures of one day, such as messages or daily active users; exact once the day is over. The row of a day's messages
+-- changes with each look at the outbox: in place, if its page has room.
+create table analytics (
+    day date not null,
+    metric text not null,
+    value bigint not null,
+    constraint analytics_pkey primary key (day, metric)
+) with (fillfactor=50);
+
+-- A user had a live connection on a day (UTC). Without a foreign key: the figure stays when a user goes.
+create table activity (
+    day date not null,
+    user_id uuid not null,
+    constraint activity_pkey primary key (day, user_id)
+);
+
+-- The time from a message's commit to a device's delivered mark, sampled: the number of samples of a day in each bucket
+-- (store/latencies.py).
+create table latencies (
+    day date not null,
+    bucket smallint not null,
+    count bigint not null,
+    constraint latencies_pkey primary key (day, bucket),
+    constraint latencies_bucket_check check (bucket >= 0),
+    constraint latencies_count_check check (count >= 0)
+) with (fillfactor=50);
 
 create table function_sets (
     checksum text not null,
