@@ -8,14 +8,13 @@
 //
 // `mailbox` has what the device holds: in a tab that follows it is a copy, to be read only.
 
-import { unhex } from './bytes.js'
 import { Events } from './events.js'
 import { Mailbox } from './mailbox.js'
 
 /** @typedef {import('./client.js').Client} Client */
 /** @typedef {import('./journal.js').Store} Store */
 
-const METHODS = new Set(['send', 'edit', 'delete', 'react', 'request', 'loadOlder', 'markRead'])
+const METHODS = new Set(['send', 'edit', 'delete', 'react', 'request', 'loadOlder', 'markRead', 'newTempId'])
 const TOLD = ['plaintext', 'push', 'online', 'current', 'offline', 'refused', 'token', 'failed', 'end']
 
 export class Tabs extends Events {
@@ -49,9 +48,10 @@ export class Tabs extends Events {
 
   /** As `Client.send`, from every tab. @param {Uint8Array} conversation @param {any} content @param {any} options
    * @returns {Promise<any>} */
-  send(conversation, content, options = {}) {
-    // The tab that holds the connection may be closed before it answers: the next one is asked again.
-    const tempId = options.tempId ?? unhex(crypto.randomUUID())
+  async send(conversation, content, options = {}) {
+    // The tab that holds the connection may be closed before it answers: the next one is asked again, for the same message. The
+    // id has the server's time, which that tab knows.
+    const tempId = options.tempId ?? this.client?.newTempId() ?? await this.ask('newTempId')
     return this.ask('send', conversation, content, { ...options, tempId })
   }
 
