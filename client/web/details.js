@@ -72,13 +72,16 @@ function Safety({ chat, user, name }) {
 }
 
 export function Field({ label, value, save, type = 'text', isOptional = false }) {
+  const [text, setText] = useState(value) // of its own: the page is drawn anew while the user types
+  useEffect(() => setText(value), [value])
   const submit = (event) => {
     event.preventDefault()
-    save(new FormData(event.target).get('text').trim())
+    save(text.trim())
+    if (!value) setText('')
   }
   return html`
     <form class="field" onSubmit=${submit}>
-      <label>${label} <input name="text" type=${type} value=${value} required=${!isOptional} autocomplete="off" maxlength="100" /></label>
+      <label>${label} <input name="text" type=${type} value=${text} onInput=${({ target }) => setText(target.value)} required=${!isOptional} autocomplete="off" maxlength="100" /></label>
       <button aria-label=${`Save: ${label}`}>Save</button>
     </form>`
 }

@@ -53,6 +53,9 @@ const commandsOf = (tab, seen) => ({
     const { violations } = await tab.evaluate('axe.run(document)')
     return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((each) => each.html).join(' ')}`)
   },
+  close: async () => {
+    await tab.close()
+  },
   picture: async (path) => {
     await tab.screenshot({ path })
   },

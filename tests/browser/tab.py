@@ -48,6 +48,10 @@ class Tab:
         """Load a page, until its files have come."""
         await self._ask("open", self.url + path)
 
+    async def close(self) -> None:
+        """Close it, as a person does; other tabs of the browser stay."""
+        await self._ask("close")
+
     async def press(self, key: str, *held: str) -> None:
         """Press a key as a person does, while others are held: `Tab`, `Enter`."""
         await self._ask("press", key, *held)

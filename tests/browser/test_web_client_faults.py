@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from store.postgres.pool import Pool
-from tests.browser.tab import Tab
-from tests.browser.web_world import WebClient, begin, count_of, log_in, open_web_client, register, write
+from tests.browser.web_world import count_of, friends, log_in, open_web_client, wait_told, write
 
 pytestmark = pytest.mark.web
 
 OFFLINE = "Offline: what you write is kept here, and sent once the server answers again"
-
-
-async def friends(client: WebClient) -> tuple[Tab, Tab]:
-    """Ann and Bob, who talk in a group; what Ann has to accept is accepted."""
-    ann = client.tab
-    await register(ann, "ann")
-    bob = await ann.another()
-    await register(bob, "bob")
-    await begin(bob, "ann", "Friends")
-    await write(bob, "First")
-    await ann.click("Accept bob")
-    await ann.click("Friends, 1 unread")
-    await ann.wait_named("bob: First")
-    return ann, bob
 
 
 async def test_a_message_that_was_written_without_a_gateway_is_sent_once_also_after_a_reload(
@@ -70,9 +54,3 @@ async def test_a_second_device_reads_what_comes_from_then_on_and_is_told_of_what
         await ann.wait_named("You: From my second device")
         await bob.wait_named("ann: From my second device")
         assert await second.complaints() == []
-
-
-async def wait_told(tab: Tab, role: str, text: str) -> None:
-    """Until the tab tells its user."""
-    told = f"[...document.querySelectorAll('[role={role}]')].map((each) => each.textContent).join()"
-    await tab.wait(f"{told}.includes({json.dumps(text)})", f"the tab says: {text}")

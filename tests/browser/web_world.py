@@ -18,6 +18,12 @@ from tests.system.many_nodes import Node, start_node
 
 PASSWORD: Final = "correct horse battery"
 
+MOST_STEPS: Final = 40
+"""More than the page has elements that take the focus."""
+
+FOCUSED: Final = """(({ ariaLabel, labels, textContent, tagName }) =>
+  ariaLabel || labels?.[0]?.textContent.trim() || textContent || tagName)(document.activeElement)"""
+
 
 class WebClient:
     """The servers of the web client, and one tab.
@@ -104,3 +110,42 @@ async def write(tab: Tab, text: str, *, shown: str = "You") -> None:
 async def count_of(tab: Tab, name: str) -> int:
     """How many elements have this label."""
     return int(await tab.value(f"document.querySelectorAll('[aria-label={json.dumps(name)}]').length"))
+
+
+async def friends(client: WebClient, first: str = "ann", second: str = "bob") -> tuple[Tab, Tab]:
+    """Two users, who talk in a group that the second has made; what the first has to accept is accepted."""
+    one = client.tab
+    await register(one, first)
+    other = await one.another()
+    await register(other, second)
+    await begin(other, first, "Friends")
+    await write(other, "First")
+    await one.click(f"Accept {second}")
+    await one.click("Friends, 1 unread")
+    await one.wait_named(f"{second}: First")
+    return one, other
+
+
+async def wait_told(tab: Tab, role: str, text: str) -> None:
+    """Until the tab tells its user."""
+    told = f"[...document.querySelectorAll('[role={role}]')].map((each) => each.textContent).join()"
+    await tab.wait(f"{told}.includes({json.dumps(text)})", f"the tab says: {text}")
+
+
+async def wait_gone(tab: Tab, name: str) -> None:
+    """Until no element of what is open beside the conversations has this label."""
+    await tab.wait(f"!document.querySelector('.middle [aria-label={json.dumps(name)}]')", f"{name} is gone")
+
+
+async def tab_to(tab: Tab, name: str, *held: str) -> None:
+    """Press Tab until the element of this name has the focus, unless it has it."""
+    for _ in range(MOST_STEPS):
+        if await focused(tab) == name:
+            return
+        await tab.press("Tab", *held)
+    raise AssertionError(f"Tab does not reach {name}")
+
+
+async def focused(tab: Tab) -> str:
+    """The name of the element that has the focus, as the page gives it."""
+    return str(await tab.value(FOCUSED))
