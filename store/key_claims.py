@@ -49,6 +49,9 @@ changed users of a refusal 17: all together fit into a WebSocket message."""
 MAX_WAITING: Final = 1024
 """Claims that wait; the next gets `Overloaded`. At 3 ms for `MAX_SHARED`: 0.1 s of work."""
 
+_MAX_WAITS: Final = 3
+"""Of a claim alone: each other one needs a pool that was made while the claim waited."""
+
 
 class KeyClaim(Struct, frozen=True):
     """A claim of one key of each kind of each device of some users.
@@ -116,8 +119,7 @@ class KeyClaims:
             rows = await self._trips.request(claim)
         except (Locked, DatabaseError):
             # Another transaction has locked a pool that it needs, or that a claim beside it needs. It waits by itself.
-            rows = await self._pool.run(_CLAIM, _values([claim], waits=True))
-            self._note_commit(rows)
+            rows = await self._run_alone(claim)
         page = _page_of(rows)
         self.answered += 1
         self._count(page, len(claim.kinds))
@@ -163,6 +165,15 @@ class KeyClaims:
             if row[-2]:
                 locked.add(row[0] - 1)
         return [Locked() if n in locked else its_rows for n, its_rows in enumerate(rows)]
+
+    async def _run_alone(self, claim: KeyClaim) -> _Rows:
+        for _ in range(_MAX_WAITS):
+            rows = await self._pool.run(_CLAIM, _values([claim], waits=True))
+            if not any(row[-2] for row in rows):
+                self._note_commit(rows)
+                return rows
+            # It waited for the pools that it knew. Meanwhile another was made, which is locked: nothing was done.
+        raise Locked
 
     def _note_commit(self, rows: _Rows) -> None:
         self.commits += 1

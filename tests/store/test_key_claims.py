@@ -160,6 +160,35 @@ async def test_a_pool_that_is_locked_elsewhere_holds_up_the_claims_of_its_keys_a
     assert await numbers(pool, alice, bob) == [3]
 
 
+async def test_a_pool_that_is_made_and_locked_while_a_claim_waits_is_waited_for_too(
+    pool: Pool, database_url: str, alice: Credentials, bob: Credentials
+) -> None:
+    await make_contacts(pool, bob, alice)
+    claims, found = KeyClaims(pool), []
+
+    async def claim() -> None:
+        found.extend((await claims.claim(alice.user, [bob.user], [KIND])).devices)
+
+    async def blocks(pid: int) -> bool:
+        rows = await pool.fetch("select 1 from pg_stat_activity where %s = any(pg_blocking_pids(pid))", (pid,))
+        return bool(rows)
+
+    lock = "select pg_backend_pid() from key_pools where device_id = %s for no key update"
+    async with connected(database_url) as first, connected(database_url) as second, trio.open_nursery() as nursery:
+        for holder, device in ((first, bob), (second, await new_device(pool, bob.user))):
+            await upload(pool, device.device, some_keys(range(1, 3)))
+            await holder.query("begin")
+            [(pid,)] = await holder.query(lock, (uuid(device.device),))
+            if holder is first:
+                nursery.start_soon(claim)
+                await wait_until(lambda pid=pid: blocks(pid), "the claim waits for one pool")  # type: ignore[misc]
+        await first.query("commit")
+        await wait_until(lambda: blocks(pid), "the claim waits for the other one")
+        await second.query("commit")
+    assert [each.one_time_keys for each in found] == [some_keys([1])] * 2
+    assert claims.given == {"one_time": 2, "last_resort": 0, "none": 0}
+
+
 async def test_more_claims_than_a_transaction_takes_go_with_the_next(pool: Pool, bob: Credentials) -> None:
     claimers = [await new_user(pool, f"claimer{number}") for number in range(MAX_SHARED + 5)]
     await make_contacts(pool, bob, *claimers)
