@@ -13,10 +13,12 @@ from client.http import Credentials
 from store import devices, keys
 from store.errors import DeviceRevoked
 from store.key_claims import KeyClaims
+from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
-from tests.people import make_contacts, new_device, new_user
+from tests.people import make_contacts, new_device, new_direct, new_user
 from tests.store.key_world import IDENTITY, a_last_resort, claimed, some_keys, upload
-from tests.waiting import DEADLINE_S
+from tests.store.store_world import is_waiting_for
+from tests.waiting import DEADLINE_S, wait_until
 
 KINDS: Final = ("ec", "otk")
 PROCESSES: Final = 4
@@ -146,3 +148,26 @@ async def test_devices_that_end_meanwhile_block_no_claim_and_leave_no_key(pool: 
                     nursery.start_soon(ask)
     check(crowd.found)
     assert await pool.fetch("select 1 from key_pools union all select 1 from one_time_keys") == []
+
+
+async def test_an_identity_that_waits_for_a_conversation_holds_up_no_claim(
+    pool: Pool, database_url: str, alice: Credentials, bob: Credentials
+) -> None:
+    """Revocations lock conversations first, and pools then: an upload in the other order would wait in a circle."""
+    talk = await new_direct(pool, alice, bob)
+    await upload(pool, bob.device, some_keys([1, 2], device=bob.device), [a_last_resort(1)])
+    put = "select put_keys(%s, 'another', null, '{}', '{}', '{}', '{}', '{}', '{}', false, 200, 8, 20)"
+    async with (
+        connected(database_url) as holder,
+        connected(database_url) as uploader,
+        trio.open_nursery() as nursery,
+    ):
+        await uploader.query("set lock_timeout = 0")
+        await holder.query("begin")
+        await holder.query("select from conversations where id = %s for no key update", (uuid(talk),))
+        nursery.start_soon(uploader.query, put, (uuid(bob.device),))
+        await wait_until(lambda: is_waiting_for(pool, "Lock", "select put_keys"), "the upload waits")
+        with trio.fail_after(DEADLINE_S):
+            assert [each[2] for each in await claimed(pool, alice, bob)] == [1]
+        await holder.query("commit")
+    assert await claimed(pool, alice, bob) == [], "the keys of the identity before are gone"

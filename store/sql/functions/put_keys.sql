@@ -20,6 +20,7 @@ create or replace function put_keys(
 language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
     device devices;
+    is_other boolean;
     now_history constant bigint := history_number();
     given constant text[] := array(select distinct k from unnest(p_kinds || p_last_kinds) k);
 begin
@@ -31,7 +32,6 @@ begin
     if given <> '{}' and p_history is distinct from now_history then
         return 'other_history';
     end if;
-    perform from key_pools p where p.device_id = p_device order by p.kind for no key update;
     if (
         select count(*) from (
             select p.kind from key_pools p where p.device_id = p_device union select unnest(given)
@@ -39,8 +39,13 @@ begin
     ) > p_most_kinds then
         return 'too_many_kinds';
     end if;
-    if p_identity is not null and device.identity is distinct from p_identity then
+    is_other := p_identity is not null and device.identity is distinct from p_identity;
+    if is_other then
+        -- This locks conversations, so it comes before the pools: whoever waits for those holds up no claim.
         update devices d set identity = p_identity, identity_revision = d.identity_revision + 1 where d.id = p_device;
+    end if;
+    perform from key_pools p where p.device_id = p_device order by p.kind for no key update;
+    if is_other then
         delete from one_time_keys k where k.device_id = p_device;
         update key_pools p set taken = p.stored, last_resort = null, is_given = false, low = null
         where p.device_id = p_device;
