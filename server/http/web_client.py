@@ -17,6 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.config import Config
 from server.http.compression import CompressedForms
@@ -60,7 +61,7 @@ without them: <code>.venv/bin/python -m client --help</code> is a client for the
 class ClientFile(Struct, frozen=True):
     """A file of the web client.
 
-    :ivar tag: equal tags mean equal bytes.
+    :ivar tag: equal tags mean equal bytes, and for the page the same policy.
     """
 
     body: bytes
@@ -91,7 +92,9 @@ class WebClient:
         shown = page.replace(_GATEWAYS, _GATEWAYS.replace('""', f'"{html.escape(" ".join(gateways))}"'))
         if self.missing:
             shown = _MISSING.format(packages=html.escape(", ".join(self.missing)))
-        self._files[PAGE] = _file(shown.encode(), ".html")
+        made = _file(shown.encode(), ".html")
+        # Browsers may keep the policy of a page that `304` confirms: another policy needs another tag.
+        self._files[PAGE] = replace(made, tag=_tag(made.body + json.dumps(dict(self.headers)).encode()))
 
     def file(self, name: str) -> ClientFile | None:
         """A file by its path below `/app/`; None if the list does not have it."""
@@ -129,7 +132,11 @@ def _packages(folder: Path, import_map: str) -> Iterator[tuple[str, Mapping[str,
 
 def _file(body: bytes, suffix: str) -> ClientFile:
     media_type = MEDIA_TYPES.get(suffix, "text/html")
-    return ClientFile(body, media_type, blake2b(body, digest_size=_TAG_BYTES).hexdigest(), CompressedForms())
+    return ClientFile(body, media_type, _tag(body), CompressedForms())
+
+
+def _tag(content: bytes) -> str:
+    return blake2b(content, digest_size=_TAG_BYTES).hexdigest()
 
 
 def _headers(gateways: Sequence[str], files: str, import_map: str) -> Mapping[str, str]:

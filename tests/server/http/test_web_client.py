@@ -104,6 +104,15 @@ def test_a_page_connects_to_the_gateways_and_the_object_store_alone() -> None:
     assert policy_of(local)["connect-src"] == ["'self'", "ws://127.0.0.1:8001", "http://127.0.0.1:8000"]
 
 
+def test_a_page_with_another_policy_has_another_tag() -> None:
+    """Where the object store moves, the bytes of the page stay."""
+    pages = [WebClient(GATEWAYS, files).file(PAGE) for files in ("https://one.example", "https://two.example")]
+    assert pages[0] is not None
+    assert pages[1] is not None
+    assert pages[0].body == pages[1].body
+    assert pages[0].tag != pages[1].tag
+
+
 def test_each_module_that_a_file_imports_is_in_the_list() -> None:
     own = {name for name in WEB_CLIENT.names if name.startswith(("web/", "js/")) and name.endswith(".js")}
     assert {"web/app.js", "js/client.js", "js/e2ee/mls.js"} <= own
