@@ -45,7 +45,7 @@ def install_packages(folder: Path = FOLDER, npm: Callable[[], Sequence[str]] | N
         ended = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False
         )
-    except RequirementsError as error:
+    except (RequirementsError, OSError) as error:
         return str(error)
     except subprocess.TimeoutExpired:
         return f"npm has taken more than {TIMEOUT_S:g} s"
@@ -74,7 +74,10 @@ def find_npm(install_node: Callable[[], None] = lambda: install("node")) -> Sequ
 
 
 def _version_of(node: str) -> int:
-    ended = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
+    try:
+        ended = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
+    except OSError:  # a program for another machine
+        return 0
     found = re.match(r"v(\d+)\.", ended.stdout)
     return int(found[1]) if found else 0
 

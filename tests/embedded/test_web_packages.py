@@ -49,6 +49,17 @@ def test_a_failure_of_npm_is_told_in_its_words_and_tried_again(npm: Path) -> Non
     assert install_packages(folder, lambda: [str(npm)]) == ""
 
 
+def test_programs_that_do_not_run_are_told_and_are_no_failure(npm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("node", "npm"):
+        (npm.parent / name).write_bytes(b"\x7fELF of another machine")
+        (npm.parent / name).chmod(0o755)
+    assert "npm" in install_packages(npm.parent, lambda: [str(npm)])
+    monkeypatch.setattr("embedded.web_packages.PACKAGE", "no_such_package_with_node")
+    monkeypatch.setenv("PATH", f"{npm.parent}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(RequirementsError):
+        find_npm(lambda: None)
+
+
 @pytest.mark.parametrize(("version", "is_used"), [("v20.1.0", True), ("v18.20.4", False), ("strange", False)])
 def test_the_npm_of_the_machine_is_used_beside_a_new_node(
     npm: Path, monkeypatch: pytest.MonkeyPatch, version: str, is_used: bool
