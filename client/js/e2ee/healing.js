@@ -70,7 +70,8 @@ export class Healing {
     const error = await this.#client.request(report).then(() => undefined, (failure) => failure)
     if (error instanceof ConnectionLost) throw error
     if (error?.code === 'quota_exceeded' || error?.retry_after_ms !== undefined) this.#busyUntil = Date.now() + (error.retry_after_ms ?? BUSY_MS)
-    if (error?.retry_after_ms !== undefined) return
+    // The server has too many reports of other messages: this one comes later.
+    if (error?.retry_after_ms !== undefined || error?.limit === 'open_reports_per_device') return
     const key = keyOf({ conversation, message })
     this.#reported.set(key, [(this.#reported.get(key)?.[0] ?? 0) + 1, envelope])
     this.#client.journal.put(`reported/${key}`, this.#reported.get(key))

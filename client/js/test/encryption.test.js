@@ -213,6 +213,30 @@ test('a message that cannot be decrypted is reported once, and again only after 
   server.close()
 })
 
+test('a message that the server cannot note beside many others is reported later', options, async ({ mock }) => {
+  let isFull = true
+  const full = { type: 'error', code: 'quota_exceeded', detail: 'because', limit: 'open_reports_per_device', limit_value: 200 }
+  const { server } = await world({ report_undecryptable: () => [isFull ? full : { type: 'done' }] }, ['undecryptable'])
+  const { client, protocol } = await encrypted(server)
+  protocol.envelopeFor = async () => utf8('e')
+  protocol.isInGroup = () => true
+  protocol.receive = async ({ seq }) => ({ ...(seq === 3 ? { reason: 'lost' } : { plaintext: 'x' }), commit() {} })
+  const reports = () => server.heard.filter(({ type }) => type === 'report_undecryptable')
+  while (reports().length < 1) await new Promise((resolve) => setImmediate(resolve))
+  server.push(message(5))
+  while (client.mailbox.held(TALK).state.handled < 5) await once(client, 'handled')
+  await client.request({ type: 'mark_read', marks: [[TALK, 1]] })
+  assert.equal(reports().length, 1)
+  isFull = false
+  const now = Date.now()
+  mock.method(Date, 'now', () => now + 3_700_000)
+  server.push(message(6))
+  while (reports().length < 2) await new Promise((resolve) => setImmediate(resolve))
+  assert.deepEqual(reports().map(({ seq }) => seq), [3, 3])
+  await client.bye()
+  server.close()
+})
+
 test('a device gets a message of this one once more at most 5 times, also over starts of the program', options, async () => {
   const { server, devices } = await world({ add_envelopes: () => [{ type: 'done' }] }, ['undecryptable'])
   const store = new MemoryStore()
