@@ -7,11 +7,20 @@ import { IndexedDbStore } from '../js/stores/indexeddb.js'
 const KEY = 'alo-shield accounts'
 export const SERVER = location.origin
 
-export const verifiedKey = (name) => `alo-shield verified ${name}` // safety numbers that were compared
+const verifiedKey = (name) => `alo-shield verified ${name}` // safety numbers that were compared
 export const databaseOf = (name) => `alo-shield/${name}`
 
 export function accounts() {
   return JSON.parse(localStorage.getItem(KEY) ?? '[]')
+}
+
+// The safety numbers that the user of this name has compared, by the other user in hex.
+export function verifiedBy(name) {
+  return JSON.parse(localStorage.getItem(verifiedKey(name)) ?? '{}')
+}
+
+export function keepVerified(name, user, number) {
+  localStorage.setItem(verifiedKey(name), JSON.stringify({ ...verifiedBy(name), [user]: number }))
 }
 
 // The account that the tab shows; undefined if it shows none.

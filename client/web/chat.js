@@ -11,15 +11,15 @@ import { Events } from '../js/events.js'
 import { Http } from '../js/http.js'
 import { IndexedDbStore } from '../js/stores/indexeddb.js'
 import { Tabs } from '../js/tabs.js'
-import { SERVER, databaseOf, forget, verifiedKey } from './accounts.js'
+import { SERVER, databaseOf, forget, keepVerified, verifiedBy } from './accounts.js'
 import { FrameLog } from './frames.js'
+import { lastShown, shownMessages } from './readings.js'
 
 const NAME = 'alo-web/0.1.0'
 const DRAWN_MS = 20
 const TYPING_MS = 6000 // SPEC 9.1
 const TYPING_AGAIN_MS = 3000
 const EVENTS = { new: 'a new device', gone: 'a device less', changed: 'a device with other keys' }
-const UNREADABLE = { before: 'Sent before this device took part', lost: 'The keys of this message are lost', forged: 'Not what its sender has sent' }
 
 export class Chat extends Events {
   state = 'connecting' // or online, offline, ended, failed; following: another tab has the connection
@@ -184,33 +184,12 @@ export class Chat extends Events {
     return this.#presence.get(hex(user))
   }
 
-  // The messages of a conversation: what each says, or why that cannot be read, and its reactions.
   messages(conversation) {
-    const reactions = this.mailbox.reactions(conversation)
-    return this.mailbox.entries(conversation).filter((entry) => this.#isShown(entry))
-      .map((entry) => ({ ...this.#read(entry), reactions: reactions.get(hex(entry.message)) ?? new Map() }))
+    return shownMessages(this.mailbox, conversation)
   }
 
   lastMessage(conversation) {
-    const last = this.mailbox.entries(conversation).findLast((entry) => this.#isShown(entry))
-    return last && this.#read(last)
-  }
-
-  // Keys and reactions come in quiet messages.
-  #isShown(entry) {
-    const content = entry.is_quiet && this.mailbox.says(entry)
-    return !entry.is_quiet || Boolean(content && !content.reaction)
-  }
-
-  #read(entry) {
-    const content = this.mailbox.says(entry)
-    return { entry, content, fault: entry.type === 'message' && !content ? this.#fault(entry) : undefined }
-  }
-
-  #fault({ conversation, seq, content_type }) {
-    if (content_type !== 'application/mls') return 'Encrypted by a program that uses another protocol: this client reads MLS alone'
-    const reason = this.mailbox.reason(conversation, seq)
-    return reason ? UNREADABLE[reason] ?? `Cannot be decrypted (${reason})` : 'Being decrypted'
+    return lastShown(this.mailbox, conversation)
   }
 
   // A content in one line.
@@ -270,12 +249,11 @@ export class Chat extends Events {
 
   // The safety number with a user that was compared last.
   verified(user) {
-    return JSON.parse(localStorage.getItem(verifiedKey(this.name)) ?? '{}')[hex(user)]
+    return verifiedBy(this.name)[hex(user)]
   }
 
   verify(user, number) {
-    const known = JSON.parse(localStorage.getItem(verifiedKey(this.name)) ?? '{}')
-    localStorage.setItem(verifiedKey(this.name), JSON.stringify({ ...known, [hex(user)]: number }))
+    keepVerified(this.name, hex(user), number)
     this.changed()
   }
 
