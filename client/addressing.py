@@ -145,9 +145,13 @@ class Addressing:
                     kinds=kinds,
                 )
             except RequestRefused as refused:
-                if refused.code != ErrorCode.DEVICES_CHANGED.value:
+                if refused.code == ErrorCode.UNKNOWN_DEVICES.value:
+                    # The rest of a long difference lists the devices of users who have left, too (SPEC 20.7).
+                    known = await self.by_refusal(conversation)
+                elif refused.code == ErrorCode.DEVICES_CHANGED.value:
+                    known = known.after(await self.difference(refused.error))
+                else:
                     raise
-                known = known.after(await self.difference(refused.error))
             else:
                 return sent, known
         raise TooManyChanges

@@ -138,6 +138,21 @@ async def test_a_message_is_sealed_anew_for_the_devices_that_a_refusal_tells_and
         assert [each.seq for each in held] == [sent.seq, sent.seq + 1]
 
 
+async def test_a_message_that_names_a_device_of_a_user_who_has_left_is_sealed_anew_for_the_whole_set(
+    pool: Pool, redis_url: str, people: list[Credentials]
+) -> None:
+    """A difference of several pages lists such devices, too: the pages after the first are of users, not of a set."""
+    alice, bob, carol = people
+    talk = await new_group(pool, alice, bob, carol)
+    async with addressing_scene(pool, redis_url, *people) as scene:
+        await scene.add_device(carol)
+        before = await scene.addressing.present(talk)
+        await participants.remove(pool, alice.user, talk, carol.user)
+        known = replace(before, version=(await scene.addressing.by_refusal(talk)).version)
+        _, accepted = await scene.addressing.send(talk, known, lambda listed: sealed(listed, alice.device))
+        assert {each.device for each in accepted.devices} == {alice.device, scene.tablet.device, bob.device}
+
+
 async def test_other_refusals_reach_the_caller_and_devices_that_always_change_end_the_attempts(
     pool: Pool, redis_url: str, people: list[Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
