@@ -44,7 +44,8 @@ export function Account({ chat, select, close }) {
           <strong>${display_name || username}</strong> ${is_blocked && html`<small>blocked</small>`}
           <p class="buttons">
             ${!is_blocked && html`<button onClick=${() => write(username)}>Write to ${username}</button>`}
-            <button onClick=${() => chat.attempt('The contact was not removed', () => chat.removeContact(user))}>${is_blocked ? 'Unblock' : 'Remove'} ${username}</button>
+            ${is_blocked ? html`<button onClick=${() => chat.attempt('Unblocking failed', () => chat.setContact(user, false))}>Unblock ${username}</button>`
+              : html`<button onClick=${() => chat.attempt('The contact was not removed', () => chat.removeContact(user))}>Remove ${username}</button>`}
           </p>
         </li>`)}
       </ul>

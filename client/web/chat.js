@@ -307,7 +307,7 @@ export class Chat extends Events {
     this.changed()
   }
 
-  // Makes a contact of a user, or blocks the user.
+  // Makes a contact of a user, also of one who was blocked, or blocks the user. `removeContact` leaves a block as it is.
   async setContact(user, isBlocked) {
     await this.http.ask('PUT', `/v1/contacts/${uuid(user)}`, { is_blocked: isBlocked })
     await this.loadContacts()

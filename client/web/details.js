@@ -45,7 +45,7 @@ function Person({ chat, head, person: { user, is_admin }, path }) {
       <p class="buttons">
         ${contact && !contact.is_blocked ? html`<button onClick=${act('Removing', () => chat.removeContact(user))}>Remove contact ${name}</button>`
           : !contact && html`<button onClick=${act('Adding', () => chat.setContact(user, false))}>Add contact ${name}</button>`}
-        ${contact?.is_blocked ? html`<button onClick=${act('Unblocking', () => chat.removeContact(user))}>Unblock ${name}</button>`
+        ${contact?.is_blocked ? html`<button onClick=${act('Unblocking', () => chat.setContact(user, false))}>Unblock ${name}</button>`
           : html`<button onClick=${act('Blocking', () => chat.setContact(user, true))}>Block ${name}</button>`}
         ${chat.isAdmin(head) && html`
           <button onClick=${act('The change', () => chat.http.ask('PATCH', `${path}/participants/${uuid(user)}`, { role: is_admin ? 'member' : 'admin' }))}>

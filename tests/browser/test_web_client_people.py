@@ -65,3 +65,20 @@ async def test_another_tab_takes_over_and_another_device_is_revoked_with_the_pas
         await wait_told(far, "status", ENDED)
         devices = "document.querySelectorAll('[aria-label=Devices] > li').length"
         assert await second.value(devices) == 1
+
+
+async def test_a_user_who_is_blocked_reaches_the_other_only_after_unblocking(
+    pool: Pool, redis_url: str, tmp_path: Path
+) -> None:
+    async with open_web_client(pool, redis_url, tmp_path) as client:
+        ann, bob = await friends(client)
+        await ann.click("Details")
+        await ann.click("Block bob")
+        await ann.wait_named("Unblock bob")
+        await write(bob, "Not for ann")
+        await ann.click("Unblock bob")
+        await ann.wait_named("Block bob", "Remove contact bob")
+        await ann.click("Details")
+        await write(bob, "For ann again")
+        await ann.wait_named("bob: For ann again")
+        assert await count_of(ann, "bob: Not for ann") == 0
