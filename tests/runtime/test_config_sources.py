@@ -13,7 +13,7 @@ from tests.rows import each_row
 
 OPEN = frozenset(
     (
-        *("public_url", "public_files_url", "external_jwks_url", "apns_url", "fcm_url"),
+        *("public_url", "public_files_url", "public_socket_url", "external_jwks_url", "apns_url", "fcm_url"),
         *("apns_key_id", "token_lifetime_s"),
     )
 )

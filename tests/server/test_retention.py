@@ -127,7 +127,7 @@ async def test_a_lifetime_is_set_over_http_and_told(pool: Pool, redis_url: str, 
         assert await first.find(Settings) == Settings(talk, None, 1, 3, None, None, bob.user)
         for refused in (-1, 1, 59, 3650 * 86_400 + 1, "60"):
             assert await patch(api.of(bob.token), talk, lifetime_s=refused) == 400
-        assert await patch(api.of(bob.token), talk, name="Two") == 404
+        assert await patch(api.of(bob.token), talk, name="Two") == 409
         assert await patch(api.of(bob.token), group, lifetime_s=60) == 403
         assert await patch(api.of(alice.token), group, lifetime_s=86_400, name="Brief") == 204
         assert await first.find(Settings) == Settings(group, "Brief", 1, 2, None, 86_400, alice.user)

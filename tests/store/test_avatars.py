@@ -19,6 +19,7 @@ from store.errors import (
     AttachmentUsed,
     BadUpload,
     DatabaseError,
+    NotAGroup,
     NotAnAdministrator,
     NotAParticipant,
     QuotaExceeded,
@@ -181,7 +182,7 @@ async def test_only_administrators_set_the_avatar_of_a_group_and_no_direct_conve
     for who, where, error in (
         (bob, group, NotAnAdministrator),
         (carol, group, NotAParticipant),
-        (alice, direct, NotAParticipant),
+        (alice, direct, NotAGroup),
         (alice, uuid4().bytes, NotAParticipant),
     ):
         for each in (await avatar(pool, who), NO_AVATAR):

@@ -11,7 +11,7 @@ import pytest
 from client.http import Credentials
 from protocol.frames import Message
 from store import contacts, conversations, marks, messages, notifiers, participants, revisions, sql
-from store.errors import NotAnAdministrator, NotAParticipant, Refused, UnknownMessage
+from store.errors import NotAGroup, NotAnAdministrator, NotAParticipant, Refused, UnknownMessage
 from store.history_pages import newest
 from store.list_pages import first_page
 from store.marks import Mark, mark
@@ -222,7 +222,7 @@ async def test_administrators_set_the_lifetime_of_a_group_and_either_participant
     for seconds, each in ((60, alice), (90, bob)):
         changed, settings = await participants.change_settings(pool, each.user, direct, lifetime_s=seconds)
         assert (sorted(changed.participants), settings.lifetime_s) == (sorted([alice.user, bob.user]), seconds)
-    with pytest.raises(NotAParticipant):
+    with pytest.raises(NotAGroup):
         await participants.change_settings(pool, alice.user, direct, name="Two")
 
 

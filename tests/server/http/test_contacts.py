@@ -105,7 +105,7 @@ async def test_wrong_requests_are_refused_by_name(pool: Pool, redis_url: str, pe
         assert await change(mine, "PATCH", f"{participants}/{text(alice)}", role="king") == (400, "invalid_body")
         assert await change(mine, "DELETE", f"{participants}/{text(carol)}") == (404, "unknown_user")
         of_direct = f"/v1/conversations/{text(direct)}/participants"
-        assert await change(mine, "POST", of_direct, user=text(carol)) == (404, "not_found")
+        assert await change(mine, "POST", of_direct, user=text(carol)) == (409, "not_a_group")
         assert await change(api.of(carol.token), "POST", participants, user=text(carol)) == (404, "not_found")
         for method, path in (("GET", "/v1/contacts"), ("PUT", f"/v1/contacts/{text(bob)}"), ("POST", participants)):
             assert await change(api, method, path) == (401, "unauthenticated")
