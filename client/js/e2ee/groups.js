@@ -58,6 +58,7 @@ export class Groups {
   look(conversation, users) {
     const state = this.#client.mailbox.held(conversation)?.state
     if (!this.#protocol.isInGroup || !state || !this.#client.isOnline) return
+    if (this.#client.mailbox.head(conversation)?.is_request) return // to send into a request accepts it (16.2): the user does that
     const key = hex(conversation)
     const isIn = this.#protocol.isInGroup(conversation)
     if (isIn ? (this.#looked.get(key) ?? 0) >= state.devicesVersion : !state.controlSeq || this.#looked.get(key) === -1) return

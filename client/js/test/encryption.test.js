@@ -7,6 +7,7 @@ import test from 'node:test'
 import { concat, equal, hex, sha256, textOf, utf8, uuid } from '../bytes.js'
 import { Encryption } from '../e2ee/encryption.js'
 import { digestOf } from '../e2ee/key_pool.js'
+import { Groups } from '../e2ee/groups.js'
 import { Turns } from '../e2ee/turns.js'
 import { Http } from '../http.js'
 import { MemoryStore } from '../stores/memory.js'
@@ -338,4 +339,19 @@ test('a step of the encryption begins when the one before has ended, also if tha
   await assert.rejects(second, /no/)
   assert.equal(await third, 'three')
   assert.deepEqual(order, ['one begins', 'one ends', 'two begins', 'two ends', 'three begins', 'three ends'])
+})
+
+test('nothing is sent into a request by itself, which would accept it, and the group is tidied once the user has accepted', options, ({ mock }) => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  const head = { is_request: true }
+  const tidied = []
+  const mailbox = { held: () => ({ state: { devicesVersion: 2, controlSeq: 1 } }), head: () => head }
+  const client = { mailbox, isOnline: true, user: ME, tidy: async (talk) => tidied.push(talk), journal: { put() {} } }
+  const groups = new Groups(client, { isInGroup: () => true })
+  for (const count of [0, 1]) {
+    groups.look(TALK, [BOB])
+    mock.timers.tick(10_000)
+    assert.equal(tidied.length, count)
+    head.is_request = undefined
+  }
 })
