@@ -92,17 +92,24 @@ class Ours(Server):
     ) -> Iterator[int]:
         """Run one gateway alone; yields its process id.
 
-        :param wait: wait until the gateway listens; without it the block begins as soon as the process runs.
+        :param wait: wait until the gateway listens and has looked for missed messages, a second after its start: what
+            is sent before that, it pushes twice. Without it the block begins as soon as the process runs.
         :param environment: variables that differ from those of the other processes.
         """
-        changed = {"SOCKET_PORT": str(port), **environment}
-        with self._process("socket", ["server", "socket"], port, changed, wait=wait) as pid:
+        log = self._log_of("socket")
+        before = _looks(log)
+        with self._process(
+            "socket",
+            ["server", "socket"],
+            {"SOCKET_PORT": str(port), **environment},
+            is_ready=lambda: not wait or (accepts(port) and _looks(log) > before),
+        ) as pid:
             yield pid
 
     @contextmanager
     def web(self, port: int) -> Iterator[int]:
         """Run the web process alone; yields its process id."""
-        with self._process("web", ["server", "web"], port, {"PORT": str(port)}) as pid:
+        with self._process("web", ["server", "web"], {"PORT": str(port)}, is_ready=lambda: accepts(port)) as pid:
             yield pid
 
     def _environment(self) -> dict[str, str]:
@@ -118,17 +125,25 @@ class Ours(Server):
 
     @contextmanager
     def _process(
-        self, name: str, module: list[str], port: int, environment: Mapping[str, str], *, wait: bool = True
+        self, name: str, module: list[str], environment: Mapping[str, str], *, is_ready: Callable[[], bool]
     ) -> Iterator[int]:
-        """Run a process that listens on the port; yields its id."""
+        """Run a process; yields its id."""
         with running(
             [sys.executable, "-m", *module],
             folder=_REPOSITORY,
             environment={**self._environment(), **environment},
-            log=self.log.with_suffix(f".{name}.log"),
-            is_ready=lambda: not wait or accepts(port),
+            log=self._log_of(name),
+            is_ready=is_ready,
         ) as pid:
             yield pid
+
+    def _log_of(self, name: str) -> Path:
+        return self.log.with_suffix(f".{name}.log")
+
+
+def _looks(log: Path) -> int:
+    """How often the gateways that write this log have looked for missed messages."""
+    return log.read_bytes().count(b"caught_up") if log.exists() else 0
 
 
 async def add_participant(pool: Pool, name: str) -> ChatParticipant:
