@@ -10,6 +10,7 @@ import trio
 from msgspec.structs import replace
 
 from client.http import Credentials
+from protocol import limits
 from protocol.frames import Conversation, Error, Message, Send, Sent, Sync
 from server.gateway import sends
 from store import keys, messages
@@ -80,6 +81,8 @@ async def test_a_committer_whose_connection_is_cut_between_commit_and_ack_gets_i
     """It never loses against itself: on another node, and after others have gone on."""
     group, cutter = await new_group(pool, alice, bob), CutBehindCommit()
     monkeypatch.setattr(sends, "send", cutter.send)
+    # She connects more than a hundred times a second, which the server would refuse.
+    monkeypatch.setattr(limits, "MAX_COST_PER_S", 10**9)
     async with open_node(pool.url, redis_url) as here, open_node(pool.url, redis_url) as there:
         await wait_caught_up(here, there)
         async with there.open_websocket(alice.token) as again, there.open_websocket(bob.token) as other:
