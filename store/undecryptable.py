@@ -183,8 +183,8 @@ async def reported_since(pool: Pool, *, ago_s: float) -> list[UndecryptableRepor
 
 
 async def told_reports(pool: Pool, user: bytes, device: bytes) -> list[UndecryptableReport]:
-    """What a device of a user is told with its welcome: messages that it is to heal, the latest report first, at most
-    `limits.MAX_TOLD_REPORTS`."""
+    """What a device of a user is told with its welcome: messages that it is to heal, at most `limits.MAX_TOLD_REPORTS`.
+    Users who have reported take turns, each with the latest report first."""
     parameters = {"user": uuid(user), "device": uuid(device), "days": REPORT_DAYS, "limit": MAX_TOLD_REPORTS}
     return [UndecryptableReport(*row) for row in await pool.fetch(_sql.told_reports, parameters)]
 

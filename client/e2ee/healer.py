@@ -11,11 +11,13 @@ import trio
 from client import backoff
 from client.e2ee import SEALED
 from client.e2ee.keyring import Keyring
+from client.e2ee.records import Undecrypted
 from client.e2ee.wire import Malformed
 from client.errors import NoReply, RequestRefused, Unreachable
 from client.nursery import open_service_nursery
 from client.session import Session
 from protocol.frames import Message, Undecryptable
+from protocol.limits import OPEN_REPORTS_PER_DEVICE
 
 MOST_ASKED: Final = 256
 """Reports that wait for an answer here; the server tells those beyond it again with the next welcome."""
@@ -62,18 +64,27 @@ class Healer:
                 continue
             try:
                 for each in reports:
-                    # A report that is refused would be refused again: it is too often, or the message is gone.
-                    with suppress(RequestRefused):
-                        await self._session.insist(
-                            lambda connection, each=each: connection.report_undecryptable(  # type: ignore[misc]
-                                each.conversation, each.seq, each.reason, revision=each.revision
-                            )
-                        )
-                    self._keyring.have_reported(each)
+                    await self._report(each)
                 failures = 0
-            except (NoReply, Unreachable):
+            except (NoReply, Unreachable, RequestRefused):
                 await trio.sleep(backoff.delay_s(failures))
                 failures += 1
+
+    async def _report(self, report: Undecrypted) -> None:
+        """
+        :raises RequestRefused: if the server has too many reports of this device about other messages.
+        """
+        try:
+            await self._session.insist(
+                lambda connection: connection.report_undecryptable(
+                    report.conversation, report.seq, report.reason, revision=report.revision
+                )
+            )
+        except RequestRefused as error:
+            # All other refusals would come again: this message was reported too often, or is gone.
+            if error.limit == OPEN_REPORTS_PER_DEVICE.name:
+                raise
+        self._keyring.have_reported(report)
 
     async def _answer_all(self) -> None:
         while True:

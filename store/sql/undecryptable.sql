@@ -23,13 +23,17 @@ from open_reports o
 where o.at between now() - make_interval(secs => %(ago_s)s) and 'infinity';
 
 -- name: told_reports
--- What a device is told of messages that others cannot decrypt, the latest first: as of reported_since.
+-- What a device is told of messages that others cannot decrypt: as of reported_since. The users who report have a turn each,
+-- with their latest report first, so that no user's many reports hide those of others.
 select o.conversation_id, o.seq, o.user_id, o.device_id, o.revision, o.reason, o.sender_id, o.told_device,
        (extract(epoch from o.at) * 1000000)::bigint
-from open_reports o
-where o.sender_id = %(user)s::uuid and o.at > now() - make_interval(days => %(days)s)
-  and o.device_id <> %(device)s::uuid and (o.told_device is null or o.told_device = %(device)s::uuid)
-order by o.at desc limit %(limit)s;
+from (
+    select o.*, row_number() over (partition by o.user_id order by o.at desc) as turn
+    from open_reports o
+    where o.sender_id = %(user)s::uuid and o.at > now() - make_interval(days => %(days)s)
+      and o.device_id <> %(device)s::uuid and (o.told_device is null or o.told_device = %(device)s::uuid)
+) o
+order by o.turn, o.at desc limit %(limit)s;
 
 -- name: forget
 -- Deletes reports that are older than the given days, the oldest first, a batch at a time. One row: how many.

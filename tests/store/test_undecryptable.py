@@ -147,6 +147,16 @@ async def test_a_report_is_told_to_the_device_that_wrote_the_message_until_an_en
     assert (await scene.shown(scene.bob)).envelope is None
 
 
+async def test_no_users_many_reports_hide_those_of_others(scene: HealingScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(undecryptable, "MAX_TOLD_REPORTS", 2)
+    assert await scene.report(scene.carol)
+    seqs = [await scene.write(scene.phone, scene.group) for _ in range(3)]
+    for seq in seqs:
+        assert await scene.report(scene.bob, seq)
+    told = await undecryptable.told_reports(scene.pool, scene.phone.user, scene.phone.device)
+    assert [(each.device, each.seq) for each in told] == [(scene.bob.device, seqs[-1]), (scene.carol.device, 1)]
+
+
 async def revoke_reporter(s: HealingScene) -> None:
     await s.revoke(s.laptop)
 

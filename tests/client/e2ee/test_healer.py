@@ -7,8 +7,10 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
 from client.connection import connect
 from client.e2ee.keyring import Keyring
@@ -19,12 +21,13 @@ from protocol.frames import Undecryptable
 from protocol.limits import ENVELOPE_DAYS
 from server.gateway import healing
 from store import envelopes, undecryptable
+from store.errors import QuotaExceeded
 from store.postgres.pool import Pool
 from tests.client.e2ee.keyring_world import cheap_passphrases
 from tests.people import new_device, new_direct
 from tests.server.node_world import TestNode, open_node
 from tests.system.encryption_world import phone
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_S, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +89,31 @@ async def test_a_lost_key_is_reported_given_again_and_opens_all_its_messages(
         assert await undecryptable.told_reports(pool, alice.user, alice.device) == []
         [(reports,)] = await pool.fetch("select count(*) from undecryptable")
         assert reports == 1, "one for all messages of the key"
+
+
+async def test_a_report_that_the_server_has_no_room_for_comes_later(
+    pool: Pool, redis_url: str, tmp_path: Path, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undecryptable, "MAX_OPEN_REPORTS", 0)
+    report, refused = undecryptable.report, trio.Event()
+
+    async def noted(*arguments: Any) -> bool:
+        try:
+            return await report(*arguments)
+        except QuotaExceeded:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(healing, "report", noted)
+    async with (
+        lost_keys(pool, redis_url, tmp_path, alice, bob) as scene,
+        phone([scene.node.url], bob, tmp_path, "bob's") as reader,
+    ):
+        await reader.load_all(scene.talk)
+        with trio.fail_after(DEADLINE_S):
+            await refused.wait()
+        monkeypatch.setattr(undecryptable, "MAX_OPEN_REPORTS", 1)
+        await wait_until(lambda: sum(scene.node.gateway.healing.reported.values()) == 1, "the message is reported")
 
 
 async def test_a_device_that_was_away_until_the_envelopes_had_gone_gets_their_keys_again(
