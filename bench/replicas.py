@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import sys
 from collections.abc import Awaitable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Final, NamedTuple, TypeAlias
 from uuid import uuid4
 
 import psycopg
+import structlog
 import trio
 
 from bench.cpu import CpuMeter, used
@@ -275,6 +277,7 @@ def main() -> None:
     parser.add_argument("--sends", type=int, default=100_000)
     options = parser.parse_args()
     settings = ReplicaSettings(options.rounds, options.pages, options.messages, options.sends)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for figures
     say("a primary and its standby start")
     run_alone(lambda: bench_replicas(settings))
 
