@@ -28,7 +28,7 @@ from store.postgres.pool import Pool
 from store.rows import message_of
 
 _sql = sql.load("revisions")
-_REFUSED: Final[dict[str, type[Refused]]] = {
+REFUSED_CHANGES: Final[dict[str, type[Refused]]] = {
     "stranger": NotAParticipant,
     "unknown": UnknownMessage,
     "foreign": NotTheSender,
@@ -37,6 +37,7 @@ _REFUSED: Final[dict[str, type[Refused]]] = {
     "full": TooManyParts,
     **ATTACHMENT_OUTCOMES,
 }
+"""By the outcome of a function that changes a message."""
 
 
 class MessageChange(Struct, frozen=True):
@@ -115,7 +116,7 @@ async def edit(
     message, created, new, edited, participants, *rest = columns
     reply_to, hidden_for, temp_id, is_quiet, quiet_count, has_envelopes, follows, devices, bodies = rest
     if outcome not in ("edited", "again"):
-        raise _REFUSED[outcome]
+        raise REFUSED_CHANGES[outcome]
     revised = Message(
         conversation,
         seq,
@@ -176,7 +177,7 @@ async def _delete(pool: Pool, query: str, user: bytes, conversation: bytes, seq:
     parameters: dict[str, Any] = {"user": uuid(user), "conversation": uuid(conversation), "seq": seq}
     [(outcome, message, created, sender, participants, actor, *quiet)] = await pool.fetch(query, parameters)
     if outcome not in ("deleted", "again"):
-        raise _REFUSED[outcome]
+        raise REFUSED_CHANGES[outcome]
     is_quiet, quiet_count = quiet
     stone = Tombstone(conversation, seq, message, created, sender, is_quiet or None, actor, quiet_count)
     return MessageChange(stone, participants or [], outcome == "deleted")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from protocol.frames import Envelope, Message
+from protocol.frames import Envelope
 from protocol.limits import (
     MAX_ENVELOPE_PARTS,
     MAX_OPEN_REPORTS,
@@ -20,33 +20,19 @@ from protocol.limits import (
 from store import sql
 from store.envelopes import pack
 from store.errors import (
-    MessageDeleted,
     NoIdentity,
-    NotAParticipant,
-    NotTheSender,
     OwnMessage,
     QuotaExceeded,
     Refused,
-    RevisionConflict,
-    TooManyParts,
-    UnknownMessage,
     UnlistedDevices,
 )
 from store.postgres.driver import uuid, uuids
 from store.postgres.pool import Pool
-from store.revisions import MessageChange
+from store.revisions import REFUSED_CHANGES, MessageChange
+from store.rows import message_of
 
 _sql = sql.load("undecryptable")
-_REFUSED: Final[dict[str, type[Refused]]] = {
-    "stranger": NotAParticipant,
-    "unknown": UnknownMessage,
-    "foreign": NotTheSender,
-    "deleted": MessageDeleted,
-    "conflict": RevisionConflict,
-    "full": TooManyParts,
-    "own": OwnMessage,
-    "unidentified": NoIdentity,
-}
+_REFUSED: Final[dict[str, type[Refused]]] = {**REFUSED_CHANGES, "own": OwnMessage, "unidentified": NoIdentity}
 
 
 class UndecryptableReport(Struct, frozen=True):
@@ -105,36 +91,12 @@ async def add_envelopes(
         "envelope_ends": packed.ends,
         "envelope_parts": MAX_ENVELOPE_PARTS,
     }
-    [(outcome, *columns, participants, devices, bodies, refused_for)] = await pool.fetch(_sql.add, parameters)
+    [(outcome, participants, devices, bodies, refused_for, *columns)] = await pool.fetch(_sql.add, parameters)
     if outcome == "unlisted":
         raise UnlistedDevices(refused_for)
     if outcome not in ("added", "again"):
         raise _REFUSED[outcome]
-    id, created, *rest = columns
-    content_type, content, nonce, key, temp_id, writer, number, edited, reply_to, *last = rest
-    attachments, thumbnail, is_quiet, has_envelopes, follows, quiet_count = last
-    message = Message(
-        conversation,
-        seq,
-        id,
-        created,
-        user,
-        content_type,
-        content,
-        nonce,
-        key,
-        temp_id,
-        writer,
-        number,
-        edited,
-        reply_to,
-        attachments,
-        thumbnail,
-        is_quiet or None,
-        has_envelopes or None,
-        follows,
-        quiet_count,
-    )
+    message = message_of(conversation, *columns)
     table = None if devices is None else dict(zip(devices, bodies, strict=True))
     return MessageChange(message, participants or [], outcome == "added", envelopes=table)
 

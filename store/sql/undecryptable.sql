@@ -1,11 +1,12 @@
 -- name: add
--- See add_envelopes() in functions/.
-select a.outcome, (a.message).id, (extract(epoch from (a.message).created) * 1000000)::bigint, (a.message).content_type,
-       (a.message).content, (a.message).nonce, (a.message).ephemeral_public_key, (a.message).temp_id, (a.message).device_id,
+-- See add_envelopes() in functions/. The columns of the message are those of message_of() in store/rows.py.
+select a.outcome, a.participant_ids, a.envelope_devices, a.envelope_bodies, a.refused_for,
+       (a.message).seq, (a.message).id, (extract(epoch from (a.message).created) * 1000000)::bigint, (a.message).sender_id,
+       (a.message).content_type, (a.message).content, (a.message).nonce, (a.message).ephemeral_public_key,
        nullif((a.message).revision, 0)::bigint, (extract(epoch from (a.message).edited) * 1000000)::bigint,
-       (a.message).reply_to, (a.message).attachments, (a.message).thumbnail, (a.message).is_quiet, (a.message).has_envelopes,
-       (a.message).follows, nullif((a.message).quiet_count, 0), a.participant_ids, a.envelope_devices, a.envelope_bodies,
-       a.refused_for
+       (a.message).reply_to, (a.message).attachments, (a.message).thumbnail, (a.message).temp_id, (a.message).device_id,
+       (a.message).is_quiet, nullif((a.message).quiet_count, 0), false, (a.message).deleted_by,
+       (a.message).has_envelopes, (a.message).follows
 from add_envelopes(%(user)s::uuid, %(device)s::uuid, %(conversation)s::uuid, %(seq)s, %(revision)s, %(envelopes)s::bytea,
                    %(envelope_devices)s::uuid[], %(envelope_ends)s::bigint[], %(envelope_parts)s::int) a;
 

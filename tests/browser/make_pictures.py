@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from itertools import combinations
 from pathlib import Path
@@ -62,7 +62,8 @@ async def chat(pool: Pool, urls: Sequence[str], one: Credentials, other: Credent
         await keep_sending(session, conversation, pace_s=0.2)
 
 
-def main() -> int:
+def take_pictures(make: Callable[[Path, str, str], Awaitable[None]]) -> int:
+    """Run a function that takes pictures, with a folder and with Postgres and Redis of its own, whose URLs it gets."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="alo-pictures-") as name:
         folder = Path(name)
@@ -73,4 +74,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(take_pictures(make))

@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-import trio
-
-from embedded.services import services
 from store.postgres.migrate import migrate
 from store.postgres.pool import Pool
-from tests.browser.make_pictures import IMAGES
+from tests.browser.make_pictures import IMAGES, take_pictures
 from tests.browser.tab import Tab
 from tests.browser.web_world import begin, open_web_client, register, write
 
@@ -50,6 +46,7 @@ async def make(folder: Path, database_url: str, redis_url: str) -> None:
             await ann.wait_named("bob: Saturday at ten?")
             await ann.click("Actions for Saturday at ten?")
             await ann.click("Reply")
+            await ann.wait_named("Cancel")
             await write(ann, "I am in. Who brings coffee?")
             await bob.wait_named("ann: I am in. Who brings coffee?")
             await bob.choose("Attach files", PICTURE)
@@ -77,14 +74,5 @@ async def take(tab: Tab, name: str) -> None:
     await tab.picture(IMAGES / f"web-{name}.png")
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="alo-pictures-") as name:
-        folder = Path(name)
-        (folder / "browser").mkdir()
-        with services(folder / "services", durable=False) as running:
-            trio.run(make, folder / "browser", running.postgres.url, running.redis.url)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(take_pictures(make))

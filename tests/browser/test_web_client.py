@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from store.postgres.pool import Pool
-from tests.browser.web_world import begin, open_web_client, register, write
+from tests.browser.web_world import begin, friends, open_web_client, register, write
 
 pytestmark = pytest.mark.web
 
@@ -39,15 +39,7 @@ async def test_messages_change_and_files_go_encrypted(pool: Pool, redis_url: str
     picture = tmp_path / "cat.png"
     picture.write_bytes(PICTURE)
     async with open_web_client(pool, redis_url, tmp_path) as client:
-        ann = client.tab
-        await register(ann, "ann")
-        bob = await ann.another()
-        await register(bob, "bob")
-        await begin(bob, "ann", "Friends")
-        await write(bob, "First")
-        await ann.click("Accept bob")
-        await ann.click("Friends, 1 unread")
-        await ann.wait_named("bob: First")
+        ann, bob = await friends(client)
         await ann.click("Actions for First")
         await ann.click("Reply")
         await ann.wait_named("Cancel")
