@@ -106,8 +106,9 @@ lock: .venv/lock.installed  ## renew locks/: the exact versions of all packages,
 	@touch $@ .venv/run.installed
 
 .venv/contract.installed .venv/mls.installed: .venv/redis.installed
+.venv/plots.installed .venv/peers.installed: .venv/dev.installed
 
-.venv/redis.installed .venv/contract.installed .venv/fuzz.installed .venv/mls.installed .venv/lock.installed: .venv/%.installed: locks/%.txt locks/build.txt | .venv/bin/python
+.venv/redis.installed .venv/contract.installed .venv/fuzz.installed .venv/mls.installed .venv/plots.installed .venv/peers.installed .venv/lock.installed: .venv/%.installed: locks/%.txt locks/build.txt | .venv/bin/python
 	$(PYTHON) -m embedded.requirements install $*
 	@touch $@
 

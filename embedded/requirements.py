@@ -29,6 +29,8 @@ LOCKS: Mapping[str, tuple[str, ...]] = {
     "contract": ("install_requires", "embedded", "contract"),
     "fuzz": ("install_requires", "fuzz"),
     "mls": ("mls",),
+    "plots": ("plots",),
+    "peers": ("peers",),
     "build": ("build",),
     "redis": ("redis",),
     "node": ("node",),
