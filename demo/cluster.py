@@ -33,9 +33,10 @@ class Cluster:
 
 
 @contextmanager
-def open_cluster(folder: Path) -> Iterator[Cluster]:
+def open_cluster(folder: Path, **settings: str) -> Iterator[Cluster]:
     """All processes while a block runs; logs and data are below `folder`.
 
+    :param settings: variables of the environment of all of them.
     :raises EmbeddedError: if Postgres or Redis does not start.
     :raises TimeoutError: if another process does not start.
     """
@@ -43,11 +44,11 @@ def open_cluster(folder: Path) -> Iterator[Cluster]:
         running = stack.enter_context(services(folder, durable=True, has_password=True))
         urls_of_services = {"DATABASE_URL": running.postgres.url, "REDIS_URL": running.redis.url}
         # Both gateways would listen on the same port for operators.
-        environment = {**os.environ, **urls_of_services, "METRICS_PORT": "0"}
+        environment = {**os.environ, **urls_of_services, "METRICS_PORT": "0", **settings}
 
-        def start(name: str, *command: str, **settings: str) -> subprocess.Popen[bytes]:
+        def start(name: str, *command: str, **own: str) -> subprocess.Popen[bytes]:
             log = stack.enter_context((folder / f"{name}.log").open("wb"))
-            process = subprocess.Popen([sys.executable, "-m", *command], stderr=log, env={**environment, **settings})
+            process = subprocess.Popen([sys.executable, "-m", *command], stderr=log, env={**environment, **own})
             stack.callback(_stop, process)
             return process
 
