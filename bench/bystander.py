@@ -22,7 +22,7 @@ _LOOK_S: Final = 0.5
 
 _POLL_S: Final = 0.1
 _ESTABLISHED: Final = "01"
-_REMOTE, _STATE = 2, 3
+_LOCAL, _REMOTE, _STATE = 1, 2, 3
 """Fields of /proc/net/tcp."""
 
 
@@ -91,18 +91,20 @@ class Bystander:
         epoll.modify(connection, 0)
         since = time.monotonic()
         while not self._is_over.wait(_LOOK_S):
-            if not has_peer(connection.local_port):
+            if not has_peer(*connection.ports):
                 self.cuts.append(round(time.monotonic() - since, 1))
                 return
 
 
-def has_peer(port: int) -> bool:
-    """Whether the other end of this machine's connection from the port has not closed it.
+def has_peer(port: int, peer: int) -> bool:
+    """Whether the other end, at the port `peer`, of a connection on this machine from `port` has not closed it.
 
     A full connection cannot tell that itself: the end of the stream waits behind all bytes that are not read.
     """
     with open("/proc/net/tcp") as connections:
         return any(
-            fields[_REMOTE].endswith(f":{port:04X}") and fields[_STATE] == _ESTABLISHED
+            fields[_LOCAL].endswith(f":{peer:04X}")
+            and fields[_REMOTE].endswith(f":{port:04X}")
+            and fields[_STATE] == _ESTABLISHED
             for fields in map(str.split, connections)
         )

@@ -85,9 +85,9 @@ class LoadConnection:
         return self._socket.fileno()
 
     @property
-    def local_port(self) -> int:
-        """The TCP port of this end."""
-        return int(self._socket.getsockname()[1])
+    def ports(self) -> tuple[int, int]:
+        """The TCP ports of this end and of the other."""
+        return int(self._socket.getsockname()[1]), int(self._socket.getpeername()[1])
 
     def send(self, chat: Chat, stamp: float) -> None:
         """Send the chat a message that should have left at `stamp`."""

@@ -125,17 +125,30 @@ def test_the_peak_outlives_what_caused_it() -> None:
 
 
 def test_a_connection_has_no_peer_once_that_has_closed_it_behind_unread_bytes() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as reader:
+    here = ("127.0.0.1", 0)
+    with (
+        socket.create_server(here) as listener,
+        socket.create_server(here) as elsewhere,
+        socket.socket() as reader,
+        socket.socket() as another,
+    ):
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reader.bind(here)
         reader.connect(listener.getsockname())
-        port = reader.getsockname()[1]
+        ports = reader.getsockname()[1], listener.getsockname()[1]
         server, _ = listener.accept()
+        # Connections to other ports may leave from the same one.
+        another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        another.bind(reader.getsockname())
+        another.connect(elsewhere.getsockname())
         with server:
             server.setblocking(False)
             with suppress(BlockingIOError):
                 while True:
                     server.send(bytes(65536))
-            assert has_peer(port)
-        assert not has_peer(port)
+            assert has_peer(*ports)
+        assert not has_peer(*ports)
+        assert has_peer(ports[0], elsewhere.getsockname()[1])
 
 
 def abuse_run(round_: int, attack: str, *, attacked: bool, p99: float, valid: bool = True) -> dict[str, Any]:
