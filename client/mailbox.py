@@ -198,6 +198,8 @@ class Mailbox:
         if push.participants_version >= max(known, self._departed.get(push.conversation, -1)):
             self._departed[push.conversation] = push.participants_version
             self._conversations.pop(push.conversation, None)
+            self.delivered.forget(push.conversation)
+            self.read.forget(push.conversation)
             self.plaintexts.forget_conversation(push.conversation)
             self._early.pop(push.conversation, None)
             self._unknown.discard(push.conversation)
@@ -219,17 +221,28 @@ class Mailbox:
         # All parts of a first sync have only the last messages.
         self._is_fresh = self._is_fresh and reply.more
 
-    def have_marked(self, tracker: MarkTracker, marks: list[tuple[bytes, int]]) -> None:
+    def versions(self, marks: list[tuple[bytes, int]]) -> list[int | None]:
+        """The `participants_version` of each mark's conversation; None if it is not known."""
+        held = [self._conversations.get(conversation) for conversation, _ in marks]
+        return [each.head.participants_version if each and each.head else None for each in held]
+
+    def have_marked(self, tracker: MarkTracker, marks: list[tuple[bytes, int]], versions: list[int | None]) -> None:
         """The server has noted these marks: they are the user's own now.
 
+        It notes none while the user does not take part, and says so to nobody: a mark stays due if the participants
+        have changed since it was sent.
+
         :param tracker: `delivered` or `read`, or one from before everything was dropped.
+        :param versions: of `versions`, when the marks were sent.
         """
-        tracker.confirm(marks)
         if tracker not in (self.delivered, self.read):
             return
-        for conversation, seq in marks:
-            if (held := self._conversations.get(conversation)) is not None:
-                held.have_marked(seq, is_read=tracker is self.read)
+        for mark, before, now in zip(marks, versions, self.versions(marks), strict=True):
+            if now is None:
+                tracker.forget(mark[0])
+            elif now == before:
+                tracker.confirm([mark])
+                self._conversations[mark[0]].have_marked(mark[1], is_read=tracker is self.read)
 
     def learn_from(self, conversation: bytes, error: Error) -> None:
         """Take what a refusal says: the version of the device set, and the last control message, which exists."""

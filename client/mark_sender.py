@@ -55,6 +55,7 @@ class MarkSender:
     async def _send(
         self, connection: ClientConnection, marks: MarkTracker, due: list[tuple[bytes, int]], say: _SayMarks
     ) -> None:
+        versions = self._mailbox.versions(due)
         try:
             await say(connection, due)
         except (ConnectionLost, NoReply):
@@ -65,4 +66,4 @@ class MarkSender:
             else:
                 marks.confirm(due)
             return
-        self._mailbox.have_marked(marks, due)
+        self._mailbox.have_marked(marks, due, versions)

@@ -7,7 +7,7 @@ from protocol import limits
 
 class MarkTracker:
     """One kind of marks of all conversations: those that are due, and those that the server has noted. They never go
-    back."""
+    back during a stay."""
 
     def __init__(self) -> None:
         self._wanted: dict[bytes, int] = {}
@@ -17,6 +17,11 @@ class MarkTracker:
         """Mark the conversation up to `seq`, unless it is already."""
         if seq > max(self._known.get(conversation, 0), self._wanted.get(conversation, 0)):
             self._wanted[conversation] = seq
+
+    def forget(self, conversation: bytes) -> None:
+        """The user no longer takes part; the next stay has marks of its own."""
+        self._wanted.pop(conversation, None)
+        self._known.pop(conversation, None)
 
     def due(self, most: int = limits.MAX_MARKS) -> list[tuple[bytes, int]]:
         """Pairs (conversation, seq) above the confirmed ones; those due longest first."""

@@ -224,10 +224,19 @@ export class Mailbox {
     this.change(conversation, ({ state }) => { state.read = Math.max(state.read, seq) })
   }
 
-  /** The server has noted these marks: they are the user's own (17.3).
-   * @param {'delivered' | 'read'} kind @param {[Uint8Array, number][]} marks */
-  marked(kind, marks) {
-    for (const [conversation, seq] of marks) this.change(conversation, (held) => held.marked(kind, seq))
+  /** The participants' version of each mark's conversation; undefined if it is not known. @param {[Uint8Array, number][]} marks */
+  versions(marks) {
+    return marks.map(([conversation]) => this.head(conversation)?.participants_version)
+  }
+
+  /** The server has noted these marks: they are the user's own, unless the participants have changed since they were sent: then
+   * they stay due (17.3).
+   * @param {'delivered' | 'read'} kind @param {[Uint8Array, number][]} marks @param {(number | undefined)[]} versions when they were sent */
+  marked(kind, marks, versions) {
+    const now = this.versions(marks)
+    marks.forEach(([conversation, seq], index) => {
+      if (now[index] === versions[index]) this.change(conversation, (held) => held.marked(kind, seq))
+    })
   }
 
   /** @param {Held} held @param {Frame} entry */

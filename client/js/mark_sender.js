@@ -34,8 +34,9 @@ export class MarkSender {
   async ask(marks) {
     await Promise.all(/** @type {const} */ (['delivered', 'read']).map(async (kind) => {
       if (!marks[kind].length) return
+      const versions = this.client.mailbox.versions(marks[kind])
       await this.client.request({ type: `mark_${kind}`, marks: marks[kind] })
-      this.client.mailbox.marked(kind, marks[kind])
+      this.client.mailbox.marked(kind, marks[kind], versions)
     })).then(() => this.client.changed(), () => {}) // after a lost connection they are due again
   }
 }

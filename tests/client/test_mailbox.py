@@ -281,6 +281,31 @@ def test_marks_are_due_once_until_more_is_held() -> None:
     assert mailbox.delivered.due() == []
 
 
+def test_a_mark_that_the_server_may_have_met_between_two_stays_is_due_again() -> None:
+    mailbox = known()
+    apply(mailbox, 1, 2)
+    due = mailbox.delivered.due()
+    versions = mailbox.versions(due)
+    mailbox.learn(replace(told(TALK, 1, 2), participants_version=8))
+    mailbox.have_marked(mailbox.delivered, due, versions)
+    assert mailbox.delivered.due() == due
+    mailbox.have_marked(mailbox.delivered, due, mailbox.versions(due))
+    assert mailbox.delivered.due() == []
+
+
+def test_marks_of_a_stay_end_with_it() -> None:
+    mailbox = known()
+    apply(mailbox, 1, 2)
+    due = mailbox.delivered.due()
+    versions = mailbox.versions(due)
+    mailbox.take(Departed(TALK, [mailbox.user], 7))
+    assert mailbox.delivered.due() == []
+    mailbox.have_marked(mailbox.delivered, due, versions)
+    mailbox.learn(replace(told(TALK, 1, 2), participants_version=8))
+    mailbox.delivered.lift(TALK, 2)
+    assert mailbox.delivered.due() == [(TALK, 2)]
+
+
 def test_no_more_marks_are_due_at_once_than_asked_for() -> None:
     mailbox = not_fresh()
     for number in range(5):

@@ -109,11 +109,13 @@ test('a delivered mark that the server has noted is the mark of the user', () =>
   const participants = [{ user: BOB, joined_seq: 0, delivered_seq: 1, read_seq: 1 }]
   mailbox.apply({ type: 'participants', conversation: TALK, participants, participants_version: 2 })
   take(mailbox, 1, 2, 3)
-  mailbox.marked('delivered', [[TALK, 3]])
-  mailbox.marked('delivered', [[TALK, 2]])
+  mailbox.marked('delivered', [[TALK, 3]], [1])
+  mailbox.marked('delivered', [[TALK, 2]], [1])
   mailbox.markRead(TALK, 2)
   assert.deepEqual(mailbox.marks(), { delivered: [], read: [[TALK, 2]] })
-  mailbox.marked('read', [[TALK, 2]])
+  mailbox.marked('read', [[TALK, 2]], [0])
+  assert.deepEqual(mailbox.marks().read, [[TALK, 2]], 'the participants have changed since it was sent')
+  mailbox.marked('read', [[TALK, 2]], [1])
   const [own] = told(mailbox).participants
   assert.deepEqual([own.delivered_seq, own.read_seq], [3, 3], 'BOB has written the messages, so he has read them')
   assert.deepEqual(mailbox.marks(), { delivered: [], read: [] })
