@@ -38,7 +38,7 @@ FAILURES: Final = (
     TooManyChanges,
     VaultFailure,
 )
-"""Of a line that was typed: the chat goes on after them."""
+"""Failures of a line that was typed: the chat goes on after them."""
 
 
 def why_not_done(error: Exception) -> str:

@@ -28,7 +28,8 @@ PICTURES: Final = {
 """The end of a file's name -> the media type of a public avatar."""
 
 MAX_NAME_BYTES: Final = 200
-"""Of a file's name that another user has chosen, in UTF-8. File systems take 255; some are left for a number."""
+"""The most bytes of a file's name that another user has chosen, in UTF-8. File systems take 255: this leaves some for
+a number."""
 
 
 def path_of(typed: str) -> Path:

@@ -13,7 +13,7 @@ from client.terminal import local_time, printable
 from protocol.frames import Message, Participant, Presence, Tombstone, Typing
 
 CONTENT_TYPE: Final = "text/plain"
-"""Of messages that are not encrypted."""
+"""The content type of messages that are not encrypted."""
 
 QUOTED: Final = 40
 """Characters of a message that a reply shows."""

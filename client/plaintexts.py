@@ -93,6 +93,6 @@ class Plaintexts:
 
 
 def _digest(message: Message) -> bytes:
-    """Of the bytes that were decrypted: in another history an id and a revision may belong to other bytes."""
+    """The digest of the bytes that were decrypted: in another history an id and a revision may have other bytes."""
     parts = (message.content, message.nonce or b"", message.ephemeral_public_key or b"")
     return sha256(b"".join(len(part).to_bytes(4) + part for part in parts)).digest()

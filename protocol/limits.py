@@ -87,7 +87,7 @@ MAX_PART_REQUESTS: Final = 32
 MAX_URL_BYTES: Final = 1024
 MAX_HEADERS: Final = 8
 MAX_HEADER_BYTES: Final = 256
-"""Of a presigned request: a URL of S3 with its signature has some 500 bytes, and two headers belong to it."""
+"""Bounds of a presigned request: a URL of S3 with its signature has some 500 bytes, and two headers belong to it."""
 
 MAX_WANTED: Final = 100
 MAX_PAGE_DOWNLOADS: Final = 40

@@ -21,7 +21,7 @@ from store.tokens import TOKEN_PREFIX, token_hash
 _sql = sql.load("invitations")
 
 OPERATOR: Final = Source("operator")
-"""Of the events of making and revoking an invitation."""
+"""The source of the events of making and revoking an invitation."""
 
 MAX_SHOWN: Final = 10_000
 """Invitations in one list."""

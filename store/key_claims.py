@@ -50,7 +50,7 @@ MAX_WAITING: Final = 1024
 """Claims that wait; the next gets `Overloaded`. At 3 ms for `MAX_SHARED`: 0.1 s of work."""
 
 _MAX_WAITS: Final = 3
-"""Of a claim alone: each other one needs a pool that was made while the claim waited."""
+"""The waits of one claim: each after the first needs a pool that was made while the claim waited."""
 
 
 class KeyClaim(Struct, frozen=True):
@@ -143,7 +143,7 @@ class KeyClaims:
         changed.devices, changed.more = page.devices, page.more
 
     def statistics(self) -> SharedStatistics:
-        """Of the claims that queue, and their transactions."""
+        """Figures of the claims that queue, and of their transactions."""
         return self._trips.statistics()
 
     async def _run(self, take: Callable[[], list[KeyClaim]]) -> list[_Rows | Exception]:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Final
 
 MAX_DEVICES: Final = 200_000
-"""Of all sets together; some 100 bytes each, so about 20 MB when full."""
+"""The most devices of all sets together; each has some 100 bytes, so a full list has about 20 MB."""
 
 
 class ListedDevices:

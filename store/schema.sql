@@ -368,7 +368,7 @@ create table participants (
     since_seq bigint not null default 0,
     delivered_seq bigint not null default 0,
     read_seq bigint not null default 0,
-    -- The last message that the user has written. Of messages from before the user came back only the last 50 of the
+    -- The last message that the user has written. From before the user came back, only the last 50 messages of the
     -- conversation count.
     written_seq bigint not null default 0,
     changed xid8 not null default pg_current_xact_id(),
@@ -1703,7 +1703,7 @@ create table migrations (
 -- The administrator who deleted a message for everyone, as a user is shown it.
 -- shown_deleter(p_deleted_by uuid, p_conversation uuid, p_seq bigint, p_user uuid) returns uuid
 
--- Of a standby: the id of the history that it follows, as history_id tells it on the primary.
+-- The id of the history that a standby follows, as history_id tells it on the primary.
 -- standby_history() returns text
 
 -- A message takes these files, and their thumbnails; those that it has already stay.

@@ -56,7 +56,8 @@ DOWNLOAD_TICKET_S: Final = 900
 this time what the user could read before, and has probably read."""
 
 PUBLIC_TICKET_S: Final = 86_400
-"""Of a public avatar: a list of conversations shows them again and again, and a cache keeps what has the same URL."""
+"""The life of a ticket for a public avatar: a list of conversations shows avatars again and again, and a cache keeps
+what has the same URL."""
 
 
 class PartRequest(Struct, frozen=True):
@@ -337,7 +338,7 @@ def _presigned(objects: FileStore, row: DeclaredFile, parts: Iterable[Part]) -> 
 
 
 def _until(seconds: int) -> int:
-    # Of this machine, which signs: the object store compares with its own clock.
+    # The time of this machine, which signs: the object store compares with its own clock.
     return time.time_ns() // 1000 + seconds * 1_000_000
 
 

@@ -37,7 +37,7 @@ def padded_length(length: int) -> int:
 
 
 def new_key() -> bytes:
-    """Of one file, and no other."""
+    """A key of one file, and of no other."""
     return secrets.token_bytes(KEY_BYTES)
 
 

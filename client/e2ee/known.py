@@ -17,10 +17,10 @@ from client.known_devices import KnownIdentity, event_of, is_older
 from protocol.frames import ListedDevice
 
 DIGITS: Final = 30
-"""Of a user; a safety number has those of two users."""
+"""The digits of one user; a safety number has those of two users."""
 
 ROUNDS: Final = 5200
-"""Of SHA-512, so that a search for keys with the same digits costs that much more (libsignal, fingerprint.rs)."""
+"""Rounds of SHA-512: a search for keys with the same digits costs that much more (libsignal, fingerprint.rs)."""
 
 
 def checked_identity(ratchets: Ratchets, user: bytes, device: bytes, data: bytes) -> DeviceIdentity:

@@ -34,7 +34,7 @@ class Ratchets(Protocol):
         """The private keys of a new device."""
 
     def public_keys(self, account: bytes) -> tuple[bytes, bytes]:
-        """Of a device: its Curve25519 key and its Ed25519 key, 32 bytes each."""
+        """The Curve25519 key and the Ed25519 key of a device, 32 bytes each."""
 
     def sign(self, account: bytes, data: bytes) -> bytes:
         """A signature of 64 bytes by the device's Ed25519 key."""

@@ -155,7 +155,7 @@ def read(tx: Transaction, ratchets: Ratchets, message: Message) -> Plaintext | U
 
 
 def digest_of(content: bytes) -> bytes:
-    """Of the bytes that a plaintext was decrypted from."""
+    """The digest of the bytes that a plaintext was decrypted from."""
     return sha256(content).digest()
 
 

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 KIND: Final = "olm"
-"""Of the one-time keys."""
+"""The kind of the one-time keys."""
 
 KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64

@@ -9,7 +9,7 @@ from typing import Final
 from protocol import limits
 
 MAX_HEAD_BYTES: Final = 16 * 1024
-"""Of a request with its headers; clients send less than 1 KiB."""
+"""The most bytes of a request with its headers; clients send less than 1 KiB."""
 
 END: Final = b"\r\n\r\n"
 _MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

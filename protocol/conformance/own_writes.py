@@ -13,7 +13,7 @@ from protocol.conformance.values import Fields, show
 from protocol.frames import Delete, Done, Edit, Error, Message, Reply, Request, Revised, Send, Sent, Tombstone
 
 RETRY_AFTER_MS: Final = 100
-"""Of errors after which a client may repeat its request."""
+"""The pause that errors name whose request a client may repeat."""
 
 
 class Violation(Exception):

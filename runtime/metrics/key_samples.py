@@ -9,7 +9,7 @@ from store.key_claims import KeyClaims
 
 
 def key_samples(claims: KeyClaims) -> Iterator[Sample]:
-    """Of the claims of one process."""
+    """Figures of the claims of one process."""
     found = claims.statistics()
     yield from by_label("alo_claimed_keys_total", claims.given)
     yield Sample("alo_key_claims_total", claims.answered)

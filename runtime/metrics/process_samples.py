@@ -57,7 +57,7 @@ class ProcessFigures:
 
 
 def _resident_bytes() -> int:
-    """Of now on Linux; elsewhere the most until now, in bytes on macOS."""
+    """The bytes of now on Linux; elsewhere the most until now, in bytes on macOS."""
     if _STATUS.exists():
         return int(_STATUS.read_text().split()[1]) * resource.getpagesize()
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

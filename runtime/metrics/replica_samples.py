@@ -9,6 +9,6 @@ from store.replicas import READ_OUTCOMES, Replicas
 
 
 def replica_samples(replicas: Replicas) -> Iterator[Sample]:
-    """Of one process."""
+    """Figures of the replicas of one process."""
     for outcome in READ_OUTCOMES:
         yield Sample("alo_replica_reads_total", replicas.outcomes[outcome], (outcome,))

@@ -13,7 +13,7 @@ from store.redis.client import Redis
 
 
 def pool_samples(pool: Pool) -> Iterator[Sample]:
-    """Of the pool of a process."""
+    """Figures of the pool of a process."""
     found, reads = pool.statistics(), pool.reads.statistics()
     for statement, seconds in pool.query_seconds.items():
         yield Sample("alo_postgres_query_seconds", seconds, (statement,))
@@ -31,7 +31,7 @@ def pool_samples(pool: Pool) -> Iterator[Sample]:
 
 
 def redis_samples(redis: Redis, use: Literal["bus", "jobs"]) -> Iterator[Sample]:
-    """Of one connection.
+    """Figures of one connection.
 
     :param use: what the process uses it for.
     """
@@ -45,21 +45,21 @@ def redis_samples(redis: Redis, use: Literal["bus", "jobs"]) -> Iterator[Sample]
 
 
 def object_samples(objects: Objects | None) -> Iterator[Sample]:
-    """Of the object store, if the deployment has one."""
+    """Figures of the object store, if the deployment has one."""
     if objects is not None:
         for labels, seconds in objects.calls.seconds.items():
             yield Sample("alo_object_store_call_seconds", seconds, labels)
 
 
 def batch_samples(queue: str, commits: Commits, queued: int) -> Iterator[Sample]:
-    """Of one queue."""
+    """Figures of one queue."""
     yield Sample("alo_batch_items", commits.items, (queue,))
     yield Sample("alo_batch_commit_seconds", commits.seconds, (queue,))
     yield Sample("alo_batch_queued", queued, (queue,))
 
 
 def cache_uses(cache: str, *, hits: int, misses: int, mended: int = 0) -> Iterator[Sample]:
-    """Of one cache."""
+    """Figures of one cache."""
     yield Sample("alo_cache_uses_total", hits, (cache, "hit"))
     yield Sample("alo_cache_uses_total", mended, (cache, "mended"))
     yield Sample("alo_cache_uses_total", misses, (cache, "miss"))

@@ -14,7 +14,7 @@ def shown_time(at_us: int | None) -> str | None:
 
 
 def shown_id(id_: bytes | None) -> str | None:
-    """Of a user, device, conversation or message."""
+    """The id of a user, device, conversation or message as text."""
     return None if id_ is None else str(UUID(bytes=id_))
 
 

@@ -25,7 +25,7 @@ _DEPTHS: Final = ("0", "1-4096", "4097-65536", "65537-1048576", "more")
 
 
 def wire_samples(counts: WireCounts) -> Iterator[Sample]:
-    """Of what passes between the node and its clients."""
+    """Figures of the frames and bytes between the node and its clients."""
     for kind, frames in counts.received.items():
         yield Sample("alo_frames_received_total", frames, ("invalid" if kind is RequestError else name_of(kind),))
     yield from by_label("alo_frames_offered_total", _by_type(counts.offered))
@@ -49,7 +49,7 @@ def _by_type(offered: Mapping[bytes, int]) -> Counter[str]:
 
 
 def outbox_samples(outboxes: Iterable[Outbox]) -> Iterator[Sample]:
-    """Of the bytes that wait: 0.1 us for each connection."""
+    """Figures of the bytes that wait; the cost is 0.1 us for each connection."""
     total, depths = 0, [0] * len(_DEPTHS)
     for outbox in outboxes:
         total += outbox.size
@@ -59,7 +59,7 @@ def outbox_samples(outboxes: Iterable[Outbox]) -> Iterator[Sample]:
 
 
 def delivery_samples(sends: Sends, hub: Hub, hops: DeliveryHops, node: Node) -> Iterator[Sample]:
-    """Of the ways of messages."""
+    """Figures of the ways of messages."""
     outcomes = {"stored": sends.stored, "repeated": sends.repeated, "refused": sends.refused}
     yield from by_label("alo_sends_total", outcomes)
     yield Sample("alo_delivery_hop_seconds", hops.received_committed, ("received_committed",))
@@ -74,7 +74,7 @@ def delivery_samples(sends: Sends, hub: Hub, hops: DeliveryHops, node: Node) -> 
 
 
 def cluster_samples(node: Node) -> Iterator[Sample]:
-    """Of this node among the others."""
+    """Figures of this node among the others."""
     missed = node.missed.statistics()
     yield Sample("alo_other_nodes", len(node.live_nodes()) - 1)
     yield Sample("alo_fanout_waiting", node.fanout.waiting)

@@ -24,7 +24,7 @@ LEEWAY_S: Final = 30.0
 """By which the clocks of issuer and server may differ."""
 
 TYPES: Final = frozenset(("jwt", "at+jwt", "application/at+jwt"))
-"""Of tokens for logins (`typ`). An issuer signs others with the same keys, such as logout tokens."""
+"""The types (`typ`) of tokens for logins. An issuer signs others with the same keys, such as logout tokens."""
 
 REQUIRED: Final = ["iss", "aud", "sub", "iat", "exp"]
 

@@ -22,7 +22,7 @@ TIMEOUT_S: Final = 5.0
 """For the whole fetch, with names, connection and TLS: a login may wait for it."""
 
 MAX_BYTES: Final = 256 * 1024
-"""Of the key set. An issuer has a handful of keys, with a certificate chain of some KB each at most."""
+"""The most bytes of a key set. An issuer has a handful of keys, with a certificate chain of some KB each at most."""
 
 MAX_KEYS: Final = 100
 
@@ -63,7 +63,7 @@ class _Key(Struct, frozen=True, omit_defaults=True):
     e: str | None = None
     x: str | None = None
     y: str | None = None
-    # Of a private or a secret key.
+    # Only a private or a secret key has these.
     d: msgspec.Raw | UnsetType = UNSET
     k: msgspec.Raw | UnsetType = UNSET
 

@@ -80,12 +80,12 @@ class LiveFigures:
         return round(sum(each.counts.get(name, 0) / each.window_s for each in self._timed), 2)
 
     def times(self) -> list[TimesAnswer]:
-        """Of the hops of deliveries and of HTTP."""
+        """The times of the hops of deliveries, and of HTTP."""
         hops = [(hop, f"alo_delivery_hop_seconds {hop}") for hop in HOPS]
         return [_times(name, self._spread(key)) for name, key in (*hops, ("http", "alo_http_request_seconds"))]
 
     def requests_per_s(self) -> float:
-        """Of HTTP, with those of operators."""
+        """The requests by HTTP, with those of operators."""
         return round(self._spread("alo_http_request_seconds").per_s, 2)
 
     def caches(self) -> list[CacheAnswer]:

@@ -12,7 +12,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 """A group of 999 participants in JSON has 39 KB."""
 
 MAX_LARGE_BODY_BYTES: Final = MAX_GROUP_STATE_BYTES * 4 // 3 + 1024
-"""Of routes that are declared for large bodies: the state of a group in JSON."""
+"""The most bytes at routes that are declared for large bodies: the state of a group in JSON."""
 
 MAX_BODY_PIECES: Final = 256
 """The most pieces of a body: chunks, and what the network cuts them into. Each costs some 15 us, however short it is:

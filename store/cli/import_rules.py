@@ -34,7 +34,7 @@ def _person(old: OldUser) -> TakenUser:
     if old.is_banned:
         notes.append(("banned", None))
     if old.is_deleted:
-        # Of a deleted user nothing else is kept, so nothing else is to be said.
+        # The import keeps nothing else of a deleted user, so it has nothing else to say.
         notes = [("deleted_after_import" if old.is_known else "deleted", None)]
         password_hash, email, display_name = "", None, None
     return TakenUser(

@@ -10,8 +10,8 @@ from protocol import limits
 
 
 class Quotas(Struct, frozen=True):
-    """The quotas of a deployment, by their names on the wire. Of all but `attachment_bytes` and
-    `avatar_bytes` 0 is none.
+    """The quotas of a deployment, by their names on the wire. 0 is none, but for
+    `attachment_bytes` and `avatar_bytes`.
 
     :ivar attachment_bytes: the most bytes of a file.
     :ivar open_uploads_per_user: files of a user that neither a message nor an avatar has. Thumbnails do not count.

@@ -206,7 +206,7 @@ class Redis:
         self.commands = 0
         self.failures = 0
         self.reply_seconds = Distribution()
-        """Of the commands that a task issues together."""
+        """The times until a task has the replies to the commands that it issues together."""
         self.moves = 0
         """How many connections led to another server than the connection before."""
         self._last: Address | None = None

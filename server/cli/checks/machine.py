@@ -26,7 +26,7 @@ _OWN_VIEW: Final = "/proc/self/"
 
 LOW: Final = 0.10
 FULL: Final = 0.03
-"""Of a disk that is free: below the first a warning, below the second an error."""
+"""The free share of a disk: below the first the check warns, below the second it reports an error."""
 
 
 def check_open_files() -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from store.redis.checks import OLDEST_VERSION, RedisState
 from store.redis.eviction import KEEPS_ALL
 
 FULL: Final = 0.8
-"""Of the memory, from where a warning comes: streams and the directory grow with a rush of clients."""
+"""The used share of the memory from which the check warns: streams and the directory grow with a rush of clients."""
 
 
 def check_redis(name: str, server: RedisState | None) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from store.postgres.pool import Pool
 from store.replicas import state_of
 
 BEHIND_BYTES: Final = 64 * 1024**2
-"""Of the log: a replica that is further behind reads hardly a page."""
+"""The most bytes of log to replay: a replica that is further behind reads hardly a page."""
 
 
 async def check_replicas(pool: Pool, urls: Sequence[str]) -> AsyncIterator[Finding]:

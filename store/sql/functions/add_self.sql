@@ -1,5 +1,5 @@
--- The conversation of a user's own devices, which is made if there is none. Of several transactions that make it at once
--- one does, and the others find it.
+-- The conversation of a user's own devices, which is made if there is none. If several transactions make it at once, one
+-- does, and the others find it.
 --
 -- outcome: 'made', 'found', or 'ended': the user was deleted since the request began.
 create or replace function add_self(

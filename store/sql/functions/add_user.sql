@@ -17,7 +17,7 @@ declare
     invitation uuid;
 begin
     if p_code_hash is not null then
-        -- Of registrations at once with the last use, the first to lock the row has it; the others see no use left.
+        -- If registrations at once need the last use, the first to lock the row has it; the others see no use left.
         update invitations i set uses = i.uses + 1
         where i.code_hash = p_code_hash and i.uses < i.most_uses and i.expires > clock_timestamp()
         returning i.id into invitation;

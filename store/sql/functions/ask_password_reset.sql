@@ -1,5 +1,5 @@
--- A user who does not know the password asks for a mail with a link that sets another one. Of the accounts that are found
--- those with a verified address and a password get one. If none is found, the same is written for nobody: neither the
+-- A user who does not know the password asks for a mail with a link that sets another one. An account that is found
+-- gets one if it has a verified address and a password. If none is found, the same is written for nobody: neither the
 -- answer nor its time tells whether there is an account.
 --
 -- Anybody may ask. So no mail follows while the link of an earlier one is good for p_margin_s longer, and from the third

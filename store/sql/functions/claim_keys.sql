@@ -1,6 +1,6 @@
 -- Claims one-time keys for several users in one transaction: for each claim a key of each of some kinds of each device of
 -- the users that it names (key_owners), the first of its pool (key_pools), or the last-resort key if there is none. No two
--- claims get the same key. Of the claims here, those that come first get the lesser numbers.
+-- claims get the same key. The claims that come first here get the lesser numbers.
 --
 -- p_waits: for pools that another transaction has locked. If not, the claims that need one of them do nothing, and have a
 --     row with is_locked; so do those that need a pool that has changed just now.
@@ -35,7 +35,7 @@ begin
         select o.n, o.user_id, o.is_reached, d.id, d.identity, d.identity_revision, k.kind, k.place as kind_place,
                p.place as pool, p.stored, p.taken, p.history = now_history as is_current, p.is_low, p.is_given, p.has_last_resort,
                o.is_reached and p.place is distinct from l.place as is_locked,
-               -- Of the devices up to this one: how many, and the bytes of a page of them.
+               -- The number of the devices up to this one, and the bytes of a page of them.
                dense_rank() over page as devices, sum(case when k.place = 1 then d.bytes else 0 end + p.most_bytes) over page
                    as bytes
         from key_owners(p_user, p_of, p_other) o
@@ -51,7 +51,7 @@ begin
             from key_pools p where p.device_id = d.id and p.kind = k.kind limit 1
         ) p on true
         left join lateral (
-            -- Of a row that was updated after the snapshot of this statement, the new version is locked: another place.
+            -- The lock takes the new version, at another place, of a row that was updated after the snapshot here.
             select l.ctid as place from key_pools l where o.is_reached and l.ctid = p.place limit 1
             for no key update skip locked
         ) l on true

@@ -4,7 +4,7 @@
 -- p_thumbnail_of: for a thumbnail the id of its file, which comes before it; null: a file.
 -- p_part_digests: for each file those of its parts, one after the other.
 -- p_are_avatars: for users and groups to show; else for messages.
--- Of the quotas 0 is none. Bytes of a user and of the deployment count from here until the objects are gone, bytes of a
+-- A quota of 0 is no quota. Bytes of a user and of the deployment count from here until the objects are gone, bytes of a
 -- day by UTC even longer. Files that nothing refers to are open; thumbnails do not count as such.
 -- outcome:
 --   'declared'

@@ -18,8 +18,8 @@
 -- refused_for: of 'devices', the users whose devices have changed since the version given; of 'unlisted', these devices.
 -- p_envelopes, p_envelope_devices, p_envelope_ends: as the columns of envelopes; null: the edit has none.
 -- p_envelope_digest: of what these say.
--- has_envelopes: the message has some now. Of a message that was edited here: each device with its envelope, in
---     envelope_devices and envelope_bodies.
+-- has_envelopes: the message has some now. If the message was edited here, envelope_devices and
+--     envelope_bodies have each device with its envelope.
 -- participant_ids: the users to tell.
 -- hidden_for: a blocker of the sender, who sees a tombstone from now on: nothing that a blocked user writes comes
 --     through.

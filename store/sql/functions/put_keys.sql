@@ -4,10 +4,10 @@
 -- p_identity: null: it stays as it is. Another one drops all keys that belong to the one before.
 -- p_history: the history that the device knows of; null: none. Keys are stored in that one alone: in another history the
 --     database may have forgotten that they were handed out.
--- p_kinds, p_numbers, p_keys: one-time keys. Of each kind as many are stored, in the order of their numbers, as there is
---     room for.
+-- p_kinds, p_numbers, p_keys: one-time keys. The pool of each kind takes as many, in the order of their numbers,
+--     as it has room for.
 -- p_last_kinds, p_last_numbers, p_last_keys: last-resort keys; each takes the place of one with a lesser number.
--- p_is_anew: of each kind that has one-time keys here, those with lesser numbers are deleted.
+-- p_is_anew: delete the one-time keys with lesser numbers of each kind that has some here.
 -- p_most: one-time keys of a pool; p_most_kinds: pools of a device.
 -- p_few: a pool of fewer keys than this is low.
 --

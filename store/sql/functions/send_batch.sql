@@ -283,7 +283,7 @@ begin
     left join conversations c on c.id = i.conversation_id
     order by i.n;
     if p_attachments is not null then
-        -- Of the sends that were committed here, not of those that are repeated.
+        -- Only sends that were committed here take theirs, not those that are repeated.
         perform take_attachments(s.conversation_id, s.seq, i.attachments::uuid[])
         from unnest(p_sender, p_temp_id, p_id, p_attachments) as i(sender_id, temp_id, id, attachments)
         join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id and s.message_id = i.id

@@ -1,4 +1,4 @@
--- Of a standby: the id of the history that it follows, as history_id tells it on the primary. Null: this server is no
+-- The id of the history that a standby follows, as history_id tells it on the primary. Null: this server is no
 -- standby, or its role may not ask. The timeline is that of the last restart point, so after a fail-over a standby names
 -- the former history for some minutes.
 create or replace function standby_history() returns text language plpgsql stable as $$

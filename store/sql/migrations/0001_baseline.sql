@@ -306,7 +306,7 @@ create table participants (
     since_seq bigint not null default 0,
     delivered_seq bigint not null default 0,
     read_seq bigint not null default 0,
-    -- The last message that the user has written. Of messages from before the user came back only the last 50 of the
+    -- The last message that the user has written. From before the user came back, only the last 50 messages of the
     -- conversation count.
     written_seq bigint not null default 0,
     changed xid8 not null default pg_current_xact_id(),
