@@ -1,4 +1,4 @@
-"""UUIDs of version 7 (RFC 9562): ids of 16 bytes that begin with the time at which they were made."""
+"""UUIDs of version 7 (RFC 9562): ids of 16 bytes that begin with the time when they were made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def uuid7(ms: int, noise: bytes) -> bytes:
 
 
 def uuid7_ms(id_: bytes) -> int | None:
-    """The time at which an id was made, in milliseconds since 1970; None if it is not a UUID of version 7."""
+    """The time when an id was made, in milliseconds since 1970; None if it is not a UUID of version 7."""
     if id_[6] >> 4 == 7 and id_[8] >> 6 == 2:
         return int.from_bytes(id_[:6], "big")
     return None

@@ -103,7 +103,7 @@ class Config:
     metrics_port: int = 9464
     """Port for operators: of `web`; `socket` listens on the next one, `worker` on the one after it. 0: no port."""
     ready_grace_s: float = 0.0
-    """Seconds for which a process that is told to stop serves as before, while `/readyz` answers 503: as long as load
+    """Seconds that a process that is told to stop serves as before, while `/readyz` answers 503: as long as load
     balancers take to notice."""
     offline_notice_url: str = ""
     """Webhook of the deployment for offline notices of all users. Empty: the worker logs the notices."""
@@ -122,7 +122,7 @@ class Config:
     public_url: str = ""
     """URL of `web` for users, such as `https://chat.example`: links in mails begin with it. SMTP_URL needs it."""
     public_files_url: str = ""
-    """URL at which clients reach the files of the object store, such as `https://files.example`. Empty: for a folder
+    """URL where clients reach the files of the object store, such as `https://files.example`. Empty: for a folder
     that of PUBLIC_URL, or HOST and PORT; for a service that of OBJECT_STORE_URL."""
     public_socket_url: str = ""
     """URLs of `socket` that the web client connects to, separated by commas, such as `wss://chat.example`. Empty: HOST
@@ -158,7 +158,7 @@ class Config:
     """1: messages that RETENTION_DAYS removes go to the object store first. Messages that disappear by the lifetime of
     their conversation are never archived."""
     security_events_days: int = 365
-    """Days for which security events are kept: logins, revocations and the like (`docs/http.md`)."""
+    """Days that security events are kept: logins, revocations and the like (`docs/http.md`)."""
     account_deletion_days: float = 14.0
     """Days between a user's request to delete the account and its deletion, in which a login may keep the account. 0:
     there is no such time."""
@@ -173,7 +173,7 @@ class Config:
     vapid_private_key: str = ""
     """Web Push: a key of P-256, which is 32 random bytes, in base64url. Empty: users have no Web Push."""
     vapid_contact: str = ""
-    """A `mailto:` or `https:` URL at which push services reach the operator. VAPID_PRIVATE_KEY needs it."""
+    """A `mailto:` or `https:` URL where push services reach the operator. VAPID_PRIVATE_KEY needs it."""
     apns_key: str = ""
     """Apple's push service: a .p8 key (PEM), or the path of its file. Empty: users have no APNs."""
     apns_key_id: str = ""

@@ -49,7 +49,7 @@ class AddedContact(Struct, frozen=True):
 class BlockChange(Struct, frozen=True):
     """The outcome of blocking or unblocking, if it changed something.
 
-    :ivar shown: the user's conversations in which the other user looks different now, to the user alone.
+    :ivar shown: the user's conversations where the other user looks different now, to the user alone.
     :ivar declined: requests of the other user, which the user leaves by this; the others are not told. Each with the
         version of its list of participants.
     """

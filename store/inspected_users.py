@@ -166,7 +166,7 @@ async def devices_of(pool: Pool, users: Sequence[bytes]) -> list[InspectedDevice
 
 
 async def behind_of(pool: Pool, user: bytes) -> list[Behind]:
-    """The conversations in which the user's devices lack messages, by the delivered marks; at most `MAX_BEHIND`."""
+    """The conversations where the user's devices lack messages, by the delivered marks; at most `MAX_BEHIND`."""
     return [Behind(*row) for row in await pool.fetch(_sql.behind, {"user": uuid(user), "limit": MAX_BEHIND})]
 
 

@@ -93,7 +93,7 @@ class Marked(Struct, frozen=True):
 async def mark(pool: Pool, batch: Sequence[Sequence[Mark]]) -> Marked:
     """Write the marks of many requests in one transaction.
 
-    Marks only go up, never beyond the conversation's last message. Marks on conversations in which the user is not a
+    Marks only go up, never beyond the conversation's last message. Marks on conversations where the user is not a
     participant are dropped silently: an error would say which conversations exist.
     """
     marks = [mark for request in batch for mark in request]

@@ -24,7 +24,7 @@ from store.postgres.pool import Pool
 _sql = sql.load("orphans")
 
 UNUSED_S: Final = 86400.0
-"""The age at which an upload that no message refers to is removed, and an object that should have had its row by
+"""The age when an upload that no message refers to is removed, and an object that should have had its row by
 then."""
 
 COMPLETE_S: Final = 3600.0

@@ -19,7 +19,7 @@ class Schedule(Struct, frozen=True):
     :ivar zone: of the IANA database.
     :ivar missed: what to do about missed ticks: "skip", "once" or "all".
     :ivar next: the next tick.
-    :ivar last: the time at which it last fired.
+    :ivar last: the time when it last fired.
     """
 
     name: str

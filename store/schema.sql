@@ -1542,8 +1542,8 @@ create table migrations (
 -- message_to_change(p_user uuid, p_conversation uuid, p_seq bigint, out conversation conversations, out me
 --     participants, out message messages) returns record
 
--- Looks at conversations in which messages may have expired, those that have waited longest first, and moves their
--- floors past the expired messages.
+-- Looks at conversations where messages may have expired, those that have waited longest first, and moves their floors
+-- past the expired messages.
 -- move_floors(p_days float8, p_archives boolean, p_limit int, out looked_at int, out moved int) returns record
 
 -- A step of the deletion of an account begins, which changes what devices of others hold.
@@ -1552,7 +1552,7 @@ create table migrations (
 -- A new conversation gets its row in expiries.
 -- note_expiry() returns trigger
 
--- A device has got an identity, or another one, or has lost it: each conversation in which its user takes part, as the
+-- A device has got an identity, or another one, or has lost it: each conversation where its user takes part, as the
 -- others see it, gets the next version of its device set in the same transaction.
 -- note_identity() returns trigger
 

@@ -50,7 +50,7 @@ MOST_CONTENTS: Final = 100
 """By one ratchet, as Matrix has it: a thief of its key reads no more."""
 
 MOST_AGE_S: Final = 7 * 86400.0
-"""The age at which a ratchet ends. The server keeps envelopes for 30 days (`limits.ENVELOPE_DAYS`): a device that was
+"""The age when a ratchet ends. The server keeps envelopes for 30 days (`limits.ENVELOPE_DAYS`): a device that was
 away for less finds each key. One that was away for longer finds those of contents of the last 23 days
 (`client.e2ee.given_keys`)."""
 

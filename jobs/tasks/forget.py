@@ -42,7 +42,7 @@ DEAD_JOBS_DAYS: Final = 90
 class Forgetting:
     """The handlers. Two runs of each may overlap.
 
-    :param events_days: days for which security events are kept.
+    :param events_days: days that security events are kept.
     """
 
     def __init__(self, pool: Pool, *, events_days: int) -> None:

@@ -27,7 +27,7 @@ BATCH: Final = 100
 time."""
 
 CONVERSATIONS: Final = 1000
-"""Conversations in which one run looks for attachments below the floor: three probes of an index each, some 10 ms in
+"""Conversations where one run looks for attachments below the floor: three probes of an index each, some 10 ms in
 total. Most have none: retention soon deletes messages below a floor, and orphans their attachments."""
 
 PAGE: Final = MAX_PAGE

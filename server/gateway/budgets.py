@@ -67,7 +67,7 @@ class LookUps:
 class Budget:
     """One user's budget. Everything but the two waits is synchronous.
 
-    Like `TokenBucket`, it keeps the time at which it will be full again. A user may go on as long as anything is left,
+    Like `TokenBucket`, it keeps the time when it will be full again. A user may go on as long as anything is left,
     so a request that costs more than a whole budget is served, and paid for by waiting.
 
     :ivar connections: of the user, on this node.

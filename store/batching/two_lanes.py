@@ -79,7 +79,7 @@ class Lanes(Generic[Item, Outcome]):
         )
         self.slow_commits = Commits(f"{name}, slow lane")
         self._lines: dict[bytes, deque[tuple[float, Item]]] = {}
-        """The waiting items of each key, with the time at which each is given up."""
+        """The waiting items of each key, with the time when each is given up."""
         self._turns: deque[bytes] = deque()
         self._turn_come = trio.Semaphore(0)
         self._slow = 0

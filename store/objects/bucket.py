@@ -13,7 +13,7 @@ class Bucket:
 
     :ivar host: with its port, unless it is the scheme's.
     :ivar part_checksums: whether the service takes a SHA-256 with each part of a multipart upload.
-    :ivar public_url: scheme and host at which clients reach the service; empty if they are those of the server.
+    :ivar public_url: scheme and host where clients reach the service; empty if they are those of the server.
     """
 
     host: str
@@ -29,12 +29,12 @@ class Bucket:
 
     @property
     def url(self) -> str:
-        """Scheme and host at which the server reaches the service."""
+        """Scheme and host where the server reaches the service."""
         return f"{'https' if self.tls else 'http'}://{self.host}"
 
     @property
     def clients_url(self) -> str:
-        """Scheme and host at which clients reach the service."""
+        """Scheme and host where clients reach the service."""
         return self.public_url or self.url
 
     def path(self, key: str) -> str:

@@ -110,7 +110,7 @@ async def open_objects(url: str, public_url: str = "", web_url: str = "") -> Asy
     """The object store of this URL for the length of the block; None for an empty URL. Sends no request to a service.
 
     :param public_url: scheme and host that presigned requests to a service name, if they are not those of `url`.
-    :param web_url: the URL at which clients reach `web`, which serves the files of a folder.
+    :param web_url: the URL where clients reach `web`, which serves the files of a folder.
     :raises ValueError: if the URL cannot be read.
     :raises ObjectStoreRefused: if the folder cannot be created.
     """

@@ -36,7 +36,7 @@ select note_sizes(%(ids)s::uuid[], %(sizes)s::bigint[]);
 
 -- name: readable
 -- Those of some attachments that a user may read now: the attachments of messages, with their thumbnails; the avatars of
--- users, but for those that the user blocks; and the avatars of groups in which the user takes part.
+-- users, but for those that the user blocks; and the avatars of groups where the user takes part.
 select a.id, a.object_key, a.size_bytes, a.media_type, a.digest, a.thumbnail_of, false, a.is_sized
 from attachments a
 join participants p on p.conversation_id = a.conversation_id and p.user_id = %(user)s::uuid

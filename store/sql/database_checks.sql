@@ -101,7 +101,7 @@ select coalesce(r.application_name, ''), coalesce(r.state, ''), coalesce(r.sync_
 from pg_stat_replication r order by 1;
 
 -- name: horizon
--- The age, in transactions, of the oldest rows of a database and of the oldest snapshot; and the age at which Postgres
+-- The age, in transactions, of the oldest rows of a database and of the oldest snapshot; and the age when Postgres
 -- freezes rows by itself.
 select (select max(age(d.datfrozenxid)) from pg_database d)::bigint,
        coalesce((select max(age(a.backend_xmin)) from pg_stat_activity a), 0)::bigint,

@@ -99,7 +99,7 @@ where a.user_id = %(user)s::uuid and a.conversation_id is null and a.orphaned is
 order by a.id::text limit %(limit)s;
 
 -- name: conversations
--- The conversations in which the user takes part, or has taken part, with the user's own settings and marks, and the
+-- The conversations where the user takes part, or has taken part, with the user's own settings and marks, and the
 -- participants by the names that they have now.
 select t.id::text, jsonb_build_object(
     'kind', 'conversation', 'conversation', c.id, 'type', c.kind, 'name', c.name, 'avatar', c.avatar,

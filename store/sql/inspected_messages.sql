@@ -1,5 +1,5 @@
 -- name: by_id
--- Where a message is, by its id, which begins with the time at which the gateway took it. Only of messages whose keys
+-- Where a message is, by its id, which begins with the time when the gateway took it. Only of messages whose keys
 -- of sends are kept.
 select s.conversation_id, s.seq from sends s
 where s.created between to_timestamp((%(ms)s - %(margin_ms)s) / 1000.0)

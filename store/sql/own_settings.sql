@@ -8,7 +8,7 @@ left join lateral (select * from quiet_hours q where q.user_id = u.id limit 1) q
 
 -- name: changed_since
 -- Changes of what belongs to some users alone, since a snapshot, which a node may have missed: users who have changed a
--- setting or a contact (conversation is null), and conversations in which something of theirs has changed.
+-- setting or a contact (conversation is null), and conversations where something of theirs has changed.
 select u.id, null::uuid as conversation_id
 from unnest(%(users)s::uuid[]) given(id)
 cross join lateral (select u.id, u.own_changed from users u where u.id = given.id limit 1) u

@@ -27,7 +27,7 @@ cross join lateral (
 update expiries set is_announced = true where conversation_id = any(%(conversations)s::uuid[]) and not is_cleared;
 
 -- name: uncleared
--- Conversations in which messages are to be deleted after the participants were told, and whether they are to be
+-- Conversations where messages are to be deleted after the participants were told, and whether they are to be
 -- archived first.
 select e.conversation_id, e.wants_archive from expiries e where not e.is_cleared and e.is_announced limit %(limit)s;
 

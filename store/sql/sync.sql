@@ -111,7 +111,7 @@ cross join lateral recipients_of(c.id, m.seq, %(user)s::uuid) r
 group by c.id, m.seq order by c.id, m.seq;
 
 -- name: departed
--- The stays that have ended in those of some conversations in which the user takes no part now, with the version of the
+-- The stays that have ended in those of some conversations where the user takes no part now, with the version of the
 -- list of participants. Both are of one moment: a later version may be that of the user coming back.
 select c.id, c.participants_version, d.user_id, d.delivered_seq, d.read_seq, d.since_seq, d.removed_by, d.left_seq
 from conversations c join departures d on d.user_id = %(user)s::uuid and d.conversation_id = c.id

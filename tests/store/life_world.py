@@ -162,7 +162,7 @@ class LifeWorld:
     :ivar is_idle: whether no call of the object store is under way.
     :ivar rows: as the last look found them.
     :ivar messages: seq -> message, of those that Postgres has.
-    :ivar joined: users who take part -> the seq at which each joined.
+    :ivar joined: users who take part -> the seq where each joined.
     :ivar hidden: messages that a user has deleted for themselves.
     :ivar declared: bytes that each user has declared today.
     :ivar avatars: of users, by their numbers, and of the group (`GROUP`).

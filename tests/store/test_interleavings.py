@@ -62,7 +62,7 @@ class Model:
     :ivar inside: the participants between rounds.
     :ivar log: seq -> the message that was acknowledged with it.
     :ivar acks: temp_id -> the answer to it.
-    :ivar joined, read: user -> the seq at which they joined, and the last seq that they have read.
+    :ivar joined, read: user -> the seq where they joined, and the last seq that they have read.
     :ivar left_at_most: user -> the greatest seq that they may have read when they left.
     """
 

@@ -217,7 +217,7 @@ export class Mls {
     const state = await joinGroup(decoded.welcome, keyPackage, kept.private, emptyPskIndex, this.#suite, undefined, undefined, CONFIG)
     if (!equal(state.groupContext.groupId, conversation)) throw new Forged('a Welcome to the group of another conversation')
     const isOfSender = leavesOf(state).some((leaf) => equal(leaf.device, message.device) && equal(leaf.user, message.sender))
-    if (!isOfSender) throw new Forged('a Welcome to a group in which its sender is not')
+    if (!isOfSender) throw new Forged('a Welcome to a group where its sender is not')
     return {
       commit: () => {
         this.#keep(conversation, { state, controlSeq: seq })

@@ -1,5 +1,5 @@
 // Leaves of MLS groups by ts-mls, driven by JSON lines: {"id", "op", "leaf", ...} -> {"id", ...} or {"id", "error"}. Bytes are in base64.
-// The tests of groups in which ts-mls and mls-rs take part together run it (tests/system/mls_ts.py).
+// The tests of groups where ts-mls and mls-rs take part together run it (tests/system/mls_ts.py).
 
 import { createInterface } from 'node:readline'
 import {

@@ -8,7 +8,7 @@ declare
     free_at timestamptz;
 begin
     insert into starts as s (user_id) values (p_user) on conflict do nothing;
-    -- From here on the places of one user wait for each other. Like a token bucket, the row keeps the time at which all
+    -- From here on the places of one user wait for each other. Like a token bucket, the row keeps the time when all
     -- places will be free again.
     select s.places_free_at into free_at from starts s where s.user_id = p_user for no key update;
     free_at := greatest(free_at, clock_timestamp()) + make_interval(secs => window_s * p_places / p_limit);

@@ -16,7 +16,7 @@ begin
         update starts s set at = recent || stamp where s.user_id = p_user;
         return null;
     end if;
-    -- The time at which one less than the limit remains in the window. With a limit of 0: a window later.
+    -- The time when one less than the limit remains in the window. With a limit of 0: a window later.
     oldest := coalesce(recent[cardinality(recent) - p_limit + 1], stamp);
     return greatest(extract(epoch from oldest - stamp) + p_window_s, 1);
 end $$;

@@ -1,4 +1,4 @@
--- Looks at conversations in which messages may have expired, those that have waited longest first, and moves their
+-- Looks at conversations where messages may have expired, those that have waited longest first, and moves their
 -- floors past the expired messages. Messages below a floor are still to be announced, archived and deleted.
 --
 -- p_days: for how long this deployment keeps messages; null: for ever.

@@ -1,4 +1,4 @@
--- A device has got an identity, or another one, or has lost it: each conversation in which its user takes part, as the
+-- A device has got an identity, or another one, or has lost it: each conversation where its user takes part, as the
 -- others see it, gets the next version of its device set in the same transaction.
 create or replace function note_identity() returns trigger language plpgsql as $$
 declare

@@ -119,7 +119,7 @@ async def test_a_report_that_the_server_has_no_room_for_comes_later(
 async def test_a_device_that_was_away_until_the_envelopes_had_gone_gets_their_keys_again(
     pool: Pool, redis_url: str, tmp_path: Path, alice: Credentials, bob: Credentials
 ) -> None:
-    """Bob's phone is older than the messages, and they are older than the days for which envelopes are kept."""
+    """Bob's phone is older than the messages, and they are older than the days that envelopes are kept."""
     days = ENVELOPE_DAYS + 1
     vault = open_vault(tmp_path / f"{bob.device.hex()}.keys", "a passphrase")
     ratchets = VodozemacRatchets(vault.pickle_key)
