@@ -437,6 +437,7 @@ create table departures (
     -- The marks at the end of the stay.
     delivered_seq bigint not null default 0,
     read_seq bigint not null default 0,
+    private_delivered_seq bigint not null default 0,
     private_read_seq bigint not null default 0,
     removed_by uuid,
     departed timestamptz not null default clock_timestamp(),

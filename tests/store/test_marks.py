@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 
 from client.http import Credentials
+from client.mailbox import Mailbox
+from store import contacts, conversations, participants
 from store.errors import Locked, Unavailable
 from store.marks import Mark, mark
 from store.messages import send
 from store.participant_lists import ParticipantsCache
 from store.postgres.driver import connected, uuid
 from store.postgres.pool import Pool
-from tests.people import new_direct, new_group, new_user
-from tests.store.store_world import a_message
+from tests.people import make_contacts, new_direct, new_group, new_user
+from tests.rows import checked_rows
+from tests.store.store_world import a_message, catch_up
 
 
 @pytest.fixture
@@ -108,6 +112,94 @@ async def test_batch_with_the_same_mark_many_times_takes_the_highest(
     assert (await mark(pool, batch)).outcomes == [None] * 3
     marks = await delivered(pool)
     assert (marks[group, bob], marks[other, bob], marks[group, carol], marks[other, carol]) == (6, 10, 9, 0)
+
+
+async def asked_group(pool: Pool, people: list[Credentials]) -> bytes:
+    """A group of the first two, in which the third, a stranger, is asked to take part, and has messages up to 14."""
+    alice, bob, carol = people
+    group = await filled_group(pool, [alice, bob])
+    await participants.add(pool, alice.user, group, carol.user)
+    await send(pool, ParticipantsCache(), [a_message(group, alice.user) for _ in range(5)])
+    await mark(pool, [[Mark(carol.user, group, 14)]])
+    return group
+
+
+async def seen(pool: Pool, viewer: Credentials, conversation: bytes, user: Credentials) -> int:
+    """How far messages are delivered to the user, as the viewer sees it."""
+    shown = await conversations.one(pool, viewer.user, conversation)
+    return next(each.delivered_seq for each in shown.participants or () if each.user == user.user)
+
+
+async def test_the_own_delivered_mark_of_a_request_survives_each_way_out_and_back(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob, carol = people
+
+    async def leave(group: bytes) -> None:
+        await participants.remove(pool, carol.user, group, carol.user)
+
+    async def decline(group: bytes) -> None:
+        await participants.decline(pool, carol.user, group)
+
+    async def be_removed(group: bytes) -> None:
+        await participants.remove(pool, alice.user, group, carol.user)
+
+    async def be_asked_again(group: bytes) -> None:
+        await participants.add(pool, alice.user, group, carol.user)
+
+    async def be_added_by_a_contact(group: bytes) -> None:
+        await participants.set_role(pool, alice.user, group, bob.user, "admin")
+        await make_contacts(pool, bob, carol)
+        await participants.add(pool, bob.user, group, carol.user)
+        await contacts.remove(pool, carol.user, bob.user)
+
+    async def be_asked_and_then_added(group: bytes) -> None:
+        await be_asked_again(group)
+        await be_added_by_a_contact(group)
+
+    ways: list[tuple[Callable[[bytes], Awaitable[None]], Callable[[bytes], Awaitable[None]]]] = [
+        (be_removed, be_asked_again),
+        (be_removed, be_added_by_a_contact),
+        (leave, be_added_by_a_contact),
+        (leave, be_asked_and_then_added),
+        (decline, be_added_by_a_contact),
+    ]
+    with checked_rows() as rows:
+        for out, back in ways:
+            with rows.row((out.__name__, back.__name__)):
+                group = await asked_group(pool, people)
+                await out(group)
+                await back(group)
+                assert await seen(pool, carol, group, carol) == 14
+                assert await seen(pool, alice, group, carol) == 0, "nobody else is told of it"
+
+
+async def test_the_own_delivered_mark_of_a_declined_direct_request_is_there_when_the_user_begins_it(
+    pool: Pool, people: list[Credentials]
+) -> None:
+    alice, bob = people[:2]
+    direct, _ = await conversations.add_direct(pool, alice.user, bob.user)
+    await send(pool, ParticipantsCache(), [a_message(direct, alice.user) for _ in range(5)])
+    await mark(pool, [[Mark(bob.user, direct, 4)]])
+    await participants.decline(pool, bob.user, direct)
+    assert await conversations.add_direct(pool, bob.user, alice.user) == (direct, True)
+    assert await seen(pool, bob, direct, bob) == 4
+    assert await seen(pool, alice, direct, bob) == 0
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+async def test_a_quiet_message_into_a_request_publishes_the_delivered_mark_as_accepting_does(
+    pool: Pool, people: list[Credentials], batch: int
+) -> None:
+    alice, _, carol = people
+    group = await asked_group(pool, people)
+    device = Mailbox(alice.user)
+    await catch_up(pool, device)
+    await send(pool, ParticipantsCache(), [a_message(group, carol.user, is_quiet=True) for _ in range(batch)])
+    assert not (await conversations.one(pool, carol.user, group)).is_request
+    assert await seen(pool, alice, group, carol) == 14
+    await catch_up(pool, device)
+    assert {each.user: each.delivered_seq for each in device.participants(group)}[carol.user] == 14
 
 
 async def test_an_empty_batch_of_marks_does_nothing(pool: Pool) -> None:

@@ -98,9 +98,10 @@ begin
         delete from departures d where d.user_id = p_other and d.conversation_id = p_conversation;
         -- The others have seen a withheld user take part all the time: messages from meanwhile stay sent to this user.
         insert into participants (conversation_id, user_id, joined_seq, since_seq, delivered_seq, read_seq,
-                                  private_read_seq, role, changed_by, asked_by, asked_seq)
+                                  private_delivered_seq, private_read_seq, role, changed_by, asked_by, asked_seq)
         values (p_conversation, p_other, first_seq, coalesce(held.since_seq, conversation.last_seq),
                 coalesce(held.delivered_seq, former.delivered_seq, 0), coalesce(held.read_seq, former.read_seq, 0),
+                coalesce(former.private_delivered_seq, 0),
                 case when held.user_id is null then coalesce(former.private_read_seq, 0) else conversation.last_seq end,
                 coalesce(held.role, 'member'), p_user,
                 case when not is_known then p_user end, case when not is_known then conversation.last_seq end);

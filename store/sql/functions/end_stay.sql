@@ -25,8 +25,9 @@ begin
         delivered_seq := gone.delivered_seq;
         read_seq := gone.read_seq;
         insert into departures (user_id, conversation_id, since_seq, left_seq, delivered_seq, read_seq,
-                                private_read_seq, removed_by)
-        values (p_user, c.id, gone.since_seq, left_seq, gone.delivered_seq, gone.read_seq, gone.private_read_seq, p_by);
+                                private_delivered_seq, private_read_seq, removed_by)
+        values (p_user, c.id, gone.since_seq, left_seq, gone.delivered_seq, gone.read_seq, gone.private_delivered_seq,
+                gone.private_read_seq, p_by);
     else
         -- The devices of a withheld user have long been told that the user takes no part. The others see the stay end
         -- now.

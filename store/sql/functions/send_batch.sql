@@ -212,11 +212,15 @@ begin
         where c.id = b.conversation_id
     ), own_marks as (
         -- A sender has read the conversation, so own messages that are not quiet never lie above the own mark, and unread
-        -- counts need no counting. A sender has accepted a request. Messages of a blocked sender do not count for the blocker. The
-        -- blocker and the sender are alone in their conversation: all messages after the blocker's last one are silent.
+        -- counts need no counting. A sender has accepted a request, which publishes the delivered mark. Messages of a
+        -- blocked sender do not count for the blocker. The blocker and the sender are alone in their conversation: all
+        -- messages after the blocker's last one are silent.
         -- counted: the number of messages up to one that are not quiet.
         update participants p
-        set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(p.delivered_seq, top.seq),
+        set read_seq = greatest(p.read_seq, top.seq), delivered_seq = greatest(
+                p.delivered_seq, top.seq,
+                case when top.written is not null and p.asked_by is not null then p.private_delivered_seq end),
+            marked = case when top.written is null or p.asked_by is null then p.marked else pg_current_xact_id() end,
             written_seq = greatest(p.written_seq, top.written),
             silenced = case when top.silent_seq is null then p.silenced else pg_current_xact_id() end,
             uncounted = case when top.seq is null then p.uncounted + top.silent

@@ -104,10 +104,12 @@ begin
     end if;
     seq := conversation.last_seq + 1;
     -- A sender has accepted a request, and has read the conversation, unless the message is quiet: a client may send such
-    -- a message by itself.
+    -- a message by itself. With a request that it accepts, it publishes the delivered mark, as accept_request() does.
     update participants p
     set read_seq = greatest(p.read_seq, case when not p_is_quiet then send_one.seq end),
-        delivered_seq = greatest(p.delivered_seq, case when not p_is_quiet then send_one.seq end),
+        delivered_seq = greatest(p.delivered_seq, case when not p_is_quiet then send_one.seq
+                                                       when p.asked_by is not null then p.private_delivered_seq end),
+        marked = case when p_is_quiet and p.asked_by is not null then pg_current_xact_id() else p.marked end,
         uncounted = case when p_is_quiet then p.uncounted else 0 end, written_seq = send_one.seq,
         own_changed = case when p.asked_by is not null then pg_current_xact_id() else p.own_changed end,
         asked_by = null, asked_seq = null

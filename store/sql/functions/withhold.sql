@@ -11,9 +11,9 @@ create or replace function withhold(p_conversation uuid, p_user uuid) returns vo
         from gone g
     ), noted as (
         insert into departures (user_id, conversation_id, since_seq, left_seq, delivered_seq, read_seq,
-                                private_read_seq, is_private)
+                                private_delivered_seq, private_read_seq, is_private)
         select g.user_id, g.conversation_id, least(g.since_seq, c.last_seq), c.last_seq, g.delivered_seq, g.read_seq,
-               g.private_read_seq, true
+               g.private_delivered_seq, g.private_read_seq, true
         from gone g join conversations c on c.id = g.conversation_id
     )
     update conversations c set recipients_version = c.recipients_version + 1
