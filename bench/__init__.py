@@ -17,7 +17,7 @@ Each program prints JSON lines to standard output, and text for people to standa
 | `fanout`, `hot`, `stuck`, `bystander` | groups: deliveries, all writing at once, a participant that stops reading |
 | `abuse`, `abuser` | one user who costs a node as much as it allows, and everybody else |
 | `locked`, `retrier` | a conversation that another transaction has locked |
-| `idle`, `storm`, `catchup`, `herd`, `device` | many idle connections, reconnects and catching up |
+| `openings`, `idle`, `storm`, `catchup`, `herd`, `device` | opening connections, idle ones, reconnects, catching up |
 | `reads`, `reads_data`, `page_changes`, `http`, `http_paths` | reads over HTTP |
 | `day`, `population` | a mixed day |
 | `attachments`, `transfers` | files of a folder, beside nginx and beside sends; clients that upload and download |

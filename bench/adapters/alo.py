@@ -125,10 +125,16 @@ class Alo(Adapter):
 class AloSynced(Alo):
     """A device that syncs before its user does anything, as clients do; from then on the server moves its cursor on."""
 
-    __slots__ = ("_is_synced",)
+    __slots__ = ("_cursors", "_is_synced")
 
-    def __init__(self, events: Events, participant: ChatParticipant, body: Body) -> None:
+    def __init__(
+        self, events: Events, participant: ChatParticipant, body: Body, cursors: dict[str, bytes] | None = None
+    ) -> None:
+        """
+        :param cursors: takes the cursor of the last page, by the device's token.
+        """
         super().__init__(events, participant, body)
+        self._cursors = {} if cursors is None else cursors
         self._is_synced = False
 
     def receive(self, payload: bytes) -> None:
@@ -138,14 +144,31 @@ class AloSynced(Alo):
         for frame in cbor2.loads(b"\x9f" + payload + b"\xff"):
             match frame[Key.TYPE]:
                 case Type.WELCOME:
-                    self.events.reply(encode_request(Sync(_SYNC, None, count=1)))
-                case Type.SYNCED if frame[Key.MORE]:
+                    self._welcomed()
+                case Type.SYNCED | Type.CURSOR if frame[Key.MORE]:
                     self.events.reply(encode_request(Sync(_SYNC, frame[Key.CURSOR], count=1)))
-                case Type.SYNCED:
+                case Type.SYNCED | Type.CURSOR:
                     self._is_synced = True
+                    self._cursors[self._token] = frame[Key.CURSOR]
                     self.events.opened()
                 case Type.ERROR:
                     self.events.failed(f"{frame[Key.CODE]}: {frame[Key.DETAIL]}")
+
+    def _welcomed(self) -> None:
+        self.events.reply(encode_request(Sync(_SYNC, None, count=1)))
+
+
+class AloResumed(AloSynced):
+    """A device that was connected before: its hello has the cursor of its last sync, and is answered like a sync."""
+
+    __slots__ = ()
+
+    def start(self) -> None:
+        cursor = self._cursors[self._token]
+        self.events.reply(encode_request(Hello(_HELLO, self._token, limits.PROTOCOL_VERSION, cursor)))
+
+    def _welcomed(self) -> None:
+        """The answer to the hello's cursor follows."""
 
 
 class AloWriter(Alo):
