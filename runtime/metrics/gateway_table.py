@@ -26,7 +26,7 @@ CONNECTIONS: Final = (
         SOCKET,
         {"reason": _ENDS},
     ),
-    Metric("alo_admissions", "gauge", "Connections from their hello until their first sync is queued.", SOCKET),
+    Metric("alo_admissions", "gauge", "Connections whose hello or first sync is being answered.", SOCKET),
     Metric("alo_budgets", "gauge", "Users whose cost is counted.", SOCKET),
     Metric("alo_read_pauses_total", "counter", "Times that a connection was not read, for its user's debt.", SOCKET),
     Metric(

@@ -115,7 +115,7 @@ class Gateway(Protocol):
 
     async def identify(self, connection: Connection, token: str) -> GreetedDevice:
         """The user and device that own this token, and what the device is told with its welcome. From here on the
-        connection occupies a place in the admission, until its first sync is queued or `ADMISSION_S` has passed. Raises
+        connection occupies a place in the admission, until `welcomed` is called or `ADMISSION_S` has passed. Raises
         TokenUnknown, TokenExpired, DeviceRevoked, TokenReused, AccountSuspended, or a different StoreError."""
 
     async def reports_for(self, connection: Connection) -> list[bytes]:
@@ -131,15 +131,15 @@ class Gateway(Protocol):
         """Once this returns, all nodes offer the user's pushes to this connection. Raises Unavailable, and Overloaded
         if the node has no room for it."""
 
-    def count_client(self, connection: Connection, name: str | None) -> str:
-        """Count a connection by the client's name, which is noted for its device; returns the name that it is counted
-        under until `leave`."""
+    def welcomed(self, connection: Connection, name: str | None) -> str:
+        """The client has its welcome, and its connection gives up its place in the admission until it syncs. Counts it
+        by the client's name, which is noted for its device; returns the name that it is counted under until `leave`."""
 
     async def wait_turn(self) -> None:
         """Return soon. When thousands of connections end at once, the others have a turn in between."""
 
     def leave(self, connection: Connection) -> None:
-        """The connection has ended: undo `admit`, `register` and `count_client`, as far as they were called."""
+        """The connection has ended: undo `admit`, `register` and `welcomed`, as far as they were called."""
 
     async def answer_plain(self, head: bytes) -> bytes | None:
         """The answer to a request of HTTP that asks for no upgrade; None if it is none for `/healthz` or `/readyz`."""
@@ -663,7 +663,7 @@ class Connection:
             int(limits.KEEP_ALIVE_S * 1000),
         )
         self.outbox.release(with_fields(encode(welcome), self._gateway.told))
-        self.client = self._gateway.count_client(self, hello.client)
+        self.client = self._gateway.welcomed(self, hello.client)
         log.debug("welcomed", client=hello.client, version=version)
         await self._go_on(hello, greeted)
 

@@ -124,12 +124,10 @@ GOODBYE_TIMEOUT_S: Final = 3.0
 """Time for the connections to close."""
 
 MAX_ADMITTED_AT_ONCE: Final = 16
-"""Connections admitted at the same time, from hello until their first sync is queued. Until then the listener accepts
-no further connection, and the connected clients have their turn in between. A silent connection does not count, so it
-cannot hold others up. Without this limit, the clients of a herd would give up before they are served, and reconnect."""
-
-ADMITTED_EACH: Final = 2
-"""Connections of one user among them: else a user who connects and never syncs would keep all others out."""
+"""Connections admitted at the same time: those whose hello, or whose first sync, is being answered. While there
+are so many, the listener accepts no further connection, and the connected clients have their turn in between. A client
+that asks for nothing holds nobody up, and a user with any number of connections has `LOOK_UPS_AT_ONCE` syncs among
+these. Without this limit, the clients of a herd would give up before they are served, and reconnect."""
 
 MAX_UNWELCOMED: Final = 50_000
 """Addresses that are remembered for connections without a hello that was accepted, in some 10 MB at most."""
@@ -138,7 +136,7 @@ LEAVING_AT_ONCE: Final = 16
 """Ended connections that are cleaned up in one turn, between the turns of the others: each takes 0.2 ms."""
 
 ADMISSION_S: Final = 1.0
-"""A connection that has not asked to sync by then gives up its place in the admission."""
+"""A hello or a sync that is not answered by then gives up its place in the admission."""
 
 FOR_USERS: Final = 3 / 4
 """The share of its connections that a node gives to users whose hello is accepted. The rest is for those that come,
@@ -238,7 +236,7 @@ class SocketGateway:
         at_once = config.max_address_connections + round(UNWELCOMED_AT_ONCE * factor)
         self._unwelcomed: TokenBuckets[str] = TokenBuckets(Rate(UNWELCOMED_PER_S * factor, at_once), MAX_UNWELCOMED)
         self._budgets = Budgets()
-        self._admission: AdmissionGate[Connection] = AdmissionGate(MAX_ADMITTED_AT_ONCE, ADMISSION_S, ADMITTED_EACH)
+        self._admission: AdmissionGate[Connection] = AdmissionGate(MAX_ADMITTED_AT_ONCE, ADMISSION_S)
         self._client_counts = ClientCounts()
         self.told = _told(config)
         self._turns = trio.Semaphore(LEAVING_AT_ONCE)
@@ -459,7 +457,6 @@ class SocketGateway:
         return self.hub.count(user) < limits.MAX_USER_CONNECTIONS
 
     def budget_of(self, connection: Connection) -> Budget:
-        self._admission.attribute(connection, connection.user)
         connection.has_budget = True
         return self._budgets.enter(connection.user)
 
@@ -473,7 +470,8 @@ class SocketGateway:
         # For every device, not only the first: the first one's entry may still be under way.
         await self.node.enter(connection.user)
 
-    def count_client(self, connection: Connection, name: str | None) -> str:
+    def welcomed(self, connection: Connection, name: str | None) -> str:
+        self._admission.leave(connection)
         if connection.counted_as is not None:
             self._unwelcomed.give_back(connection.counted_as)
         self._uses.note(connection.device, name)
@@ -587,10 +585,13 @@ class SocketGateway:
             self._readers.note(connection.user)
 
     async def answer(self, connection: Connection, frame: LookUpRequest) -> bytes:
-        reply = await self._request_handler.answer(connection, frame)
-        if isinstance(frame, (Hello, Sync)):
+        if not isinstance(frame, (Hello, Sync)) or connection.outbox.has_synced:
+            return await self._request_handler.answer(connection, frame)
+        self._admission.enter(connection)
+        try:
+            return await self._request_handler.answer(connection, frame)
+        finally:
             self._admission.leave(connection)
-        return reply
 
 
 def _stop_this_process() -> None:

@@ -66,19 +66,16 @@ class ConnectionCounts(Generic[_Key]):
 
 class AdmissionGate(Generic[_Key]):
     """Holds new connections back while too many are being admitted. Each is being admitted until `leave`, or for
-    `patience_s`. One source holds back no others: of its connections few count.
+    `patience_s`.
 
     :param most: connections that are admitted at once.
     :param patience_s: after this a connection that is still being admitted no longer holds up others.
-    :param most_each: connections of one source that count at once.
     """
 
-    def __init__(self, most: int, patience_s: float, most_each: int = 1) -> None:
+    def __init__(self, most: int, patience_s: float) -> None:
         self._most = most
         self._patience_s = patience_s
         self._since: OrderedDict[_Key, float] = OrderedDict()
-        self._sources: dict[_Key, Hashable] = {}
-        self._of_source: ConnectionCounts[Hashable] = ConnectionCounts(most_each)
         self._opened: trio.Event | None = None
 
     def __len__(self) -> int:
@@ -89,21 +86,9 @@ class AdmissionGate(Generic[_Key]):
         """The connection is being admitted. Never waits, even beyond `most`. Atomic (no checkpoint)."""
         self._since[connection] = trio.current_time()
 
-    def attribute(self, connection: _Key, source: Hashable) -> None:
-        """The source of a connection that is being admitted is known: it counts no longer if the source has enough that
-        do. Atomic (no checkpoint)."""
-        if connection not in self._since:
-            return
-        if self._of_source.enter(source):
-            self._sources[connection] = source
-        else:
-            self.leave(connection)
-
     def leave(self, connection: _Key) -> None:
         """The connection is admitted, or gone; does nothing if it was not counted. Atomic (no checkpoint)."""
         self._since.pop(connection, None)
-        if connection in self._sources:
-            self._of_source.leave(self._sources.pop(connection))
         if self._opened is not None and len(self._since) < self._most:
             self._opened.set()
             self._opened = None

@@ -105,7 +105,7 @@ class SmallestGateway:
     def now_us(self) -> int:
         return 0
 
-    def count_client(self, _: Connection, name: str | None) -> str:
+    def welcomed(self, _: Connection, name: str | None) -> str:
         return name or ""
 
     async def wait_turn(self) -> None:

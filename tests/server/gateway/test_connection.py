@@ -80,7 +80,7 @@ class FakeGateway:
     def has_room(self, user: bytes) -> bool:
         return not self.user_is_full
 
-    def count_client(self, _: Connection, name: str | None) -> str:
+    def welcomed(self, _: Connection, name: str | None) -> str:
         self.clients.append(name)
         return name or ""
 

@@ -11,11 +11,18 @@ import trio
 from client.http import Credentials
 from protocol import limits
 from protocol.codes import CloseCode, ErrorCode
-from protocol.frames import Conversations, Error, Hello, List
+from protocol.frames import Conversations, Error, Hello, List, Sync, Synced
 from server.gateway import process
+from server.gateway.budgets import LOOK_UPS_AT_ONCE
 from store.postgres.pool import Pool
 from tests.server.node_world import RawClient, TestNode, open_node
 from tests.waiting import let_pass, wait_until
+
+
+def admitted(node: TestNode) -> int:
+    """Connections that are being admitted."""
+    [number] = [sample.value for sample in node.gateway.samples() if sample.name == "alo_admissions"]
+    return int(number)
 
 
 async def ends_with(node: TestNode, token: str) -> tuple[int | None, str | None]:
@@ -111,15 +118,40 @@ async def test_requests_beyond_the_budget_are_refused_with_the_limit_its_value_a
         assert isinstance(reply, Conversations)
 
 
-async def test_a_user_who_never_syncs_keeps_no_others_from_connecting(
+async def test_a_client_that_never_syncs_keeps_no_others_from_connecting(
     pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "ADMISSION_S", 60.0)
-    async with open_node(pool.url, redis_url) as node, AsyncExitStack() as stack:
-        for _ in range(2 * process.MAX_ADMITTED_AT_ONCE - 1):
-            await stack.enter_async_context(node.open_websocket(alice.token))
+    monkeypatch.setattr(process, "MAX_ADMITTED_AT_ONCE", 1)
+    async with open_node(pool.url, redis_url) as node, node.open_websocket(alice.token):
         with trio.fail_after(5):
-            await stack.enter_async_context(node.open_websocket(bob.token))
+            async with node.open_websocket(bob.token):
+                pass
+
+
+async def test_a_user_whose_syncs_are_stuck_keeps_no_others_from_connecting(
+    pool: Pool, redis_url: str, alice: Credentials, bob: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are admitted again while their first syncs are answered: at most two of them."""
+    monkeypatch.setattr(process, "ADMISSION_S", 60.0)
+    monkeypatch.setattr(process, "MAX_ADMITTED_AT_ONCE", LOOK_UPS_AT_ONCE + 1)
+    async with open_node(pool.url, redis_url) as node, AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(node.open_websocket(alice.token)) for _ in range(LOOK_UPS_AT_ONCE + 1)
+        ]
+        async with pool.connection() as stuck:
+            await stuck.query("begin")
+            await stuck.query("lock table participants in access exclusive mode")
+            for client in clients:
+                await client.send(Sync(1, None))
+            await wait_until(lambda: admitted(node) == LOOK_UPS_AT_ONCE, "no more of them are answered at once")
+            with trio.fail_after(5):
+                await stack.enter_async_context(node.open_websocket(bob.token))
+            assert admitted(node) == LOOK_UPS_AT_ONCE
+            await stuck.query("rollback")
+        for client in clients:
+            await client.find(Synced)
+        assert admitted(node) == 0
 
 
 async def test_an_address_has_so_many_connections_without_a_good_token(

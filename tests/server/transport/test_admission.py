@@ -215,26 +215,3 @@ async def test_newcomers_wait_until_one_has_arrived_or_has_taken_too_long(autoju
         await come("fourth")
         nursery.cancel_scope.cancel()
     assert 1.0 <= entered[-1][1] <= 1.3, "the first one has never arrived"
-
-
-async def test_one_source_holds_back_no_others() -> None:
-    """Of its connections few count, and another one does once one of these has gone."""
-    gate: AdmissionGate[str] = AdmissionGate(3, 1.0, 2)
-    for name in ("a1", "a2", "a3", "a4"):
-        gate.enter(name)
-        gate.attribute(name, "alice")
-    assert len(gate) == 2
-    with trio.fail_after(1):
-        await gate.wait_open()
-    gate.leave("a1")
-    gate.leave("a3")
-    gate.enter("a5")
-    gate.attribute("a5", "alice")
-    assert len(gate) == 2
-    gate.enter("b1")
-    gate.attribute("b1", "bob")
-    assert len(gate) == 3
-    gate.attribute("gone", "bob")
-    for name in ("a2", "a5", "b1"):
-        gate.leave(name)
-    assert len(gate) == 0
