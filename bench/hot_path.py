@@ -60,7 +60,7 @@ def loops() -> Mapping[str, Loop]:
         "digest": _digest(),
         "frames_out": _frames_out(),
         "push_to_2": _push_to(2),
-        "push_to_200": _push_to(200),
+        "push_to_20": _push_to(20),
         "entry_to_a_node": _entry(),
     }
 
