@@ -7,6 +7,9 @@
 -- the own read mark moved (then the reader's other devices are told); the device that moved it; the seq after which
 -- messages were passed; the senders of these, who are to be told (null: too many take part, so counts are told instead);
 -- and how many of the messages up to the own read mark are quiet (null: none of the conversation is, or it is not known).
+--
+-- The limit and the offset make Postgres look up each row by its whole key. Without them it reads, for each mark, all
+-- participants of the conversation, or all users. A mark that reads nothing needs no user.
 with given as (
     -- If two devices mark in one batch, it is the one that has read furthest: both have the messages.
     select m.conversation_id, m.user_id, max(greatest(m.delivered, m.read)) as delivered, max(m.read) as read,
@@ -18,18 +21,20 @@ with given as (
     select p.conversation_id, p.user_id, p.delivered_seq as old_delivered, p.read_seq as old_read,
            greatest(p.read_seq, p.private_read_seq) as old_own_read, g.device, c.participant_count, c.last_seq,
            c.quiet_count,
-           case when is_private(c, p) then 0 else least(g.delivered, c.last_seq) end as delivered,
-           case when is_private(c, p) or not u.gives_receipts then 0 else least(g.read, c.last_seq) end as read,
-           case when is_private(c, p) then least(g.delivered, c.last_seq) else 0 end as private_delivered,
-           case when is_private(c, p) or not u.gives_receipts then least(g.read, c.last_seq) else 0 end as private_read
+           case when c.is_private then 0 else least(g.delivered, c.last_seq) end as delivered,
+           case when c.is_private or not u.gives_receipts then 0 else least(g.read, c.last_seq) end as read,
+           case when c.is_private then least(g.delivered, c.last_seq) else 0 end as private_delivered,
+           case when c.is_private or not u.gives_receipts then least(g.read, c.last_seq) else 0 end as private_read
     from given g
     join participants p on p.conversation_id = g.conversation_id and p.user_id = g.user_id
-    join conversations c on c.id = g.conversation_id
-    -- The limit makes Postgres look up each by its key: without it, few marks may read all users.
-    cross join lateral (select u.gives_receipts from users u where u.id = g.user_id limit 1) u
-    where greatest(p.delivered_seq, case when is_private(c, p) then p.private_delivered_seq end)
+    cross join lateral (
+        select c.last_seq, c.participant_count, c.quiet_count, is_private(c, p) as is_private
+        from conversations c where c.id = g.conversation_id limit 1
+    ) c
+    left join lateral (select u.gives_receipts from users u where u.id = g.user_id and g.read > 0 limit 1) u on true
+    where greatest(p.delivered_seq, case when c.is_private then p.private_delivered_seq end)
           < least(g.delivered, c.last_seq)
-       or greatest(p.read_seq, case when not u.gives_receipts or is_private(c, p) then p.private_read_seq end)
+       or greatest(p.read_seq, case when not u.gives_receipts or c.is_private then p.private_read_seq end)
           < least(g.read, c.last_seq)
     order by p.conversation_id, p.user_id for no key update of p /* skip locked */
 ), moved as (
@@ -62,13 +67,17 @@ with given as (
 select m.conversation_id, m.user_id, m.delivered_seq, m.read_seq, m.own_delivered, m.own_read,
        m.own_read > m.old_own_read, m.device, m.after,
        case when not m.is_public then '{}'
-            when m.participant_count <= %(most)s then array(
-           select p.user_id from participants p
-           where p.conversation_id = m.conversation_id and p.user_id <> m.user_id
-             and (m.delivered_seq - m.after > 100 or p.user_id in (
-                 select w.sender_id from messages w
-                 where w.conversation_id = m.conversation_id and w.seq > m.after and w.seq <= m.delivered_seq))
-       ) end,
+            when m.participant_count > %(most)s then null
+            when m.delivered_seq - m.after > 100 then array(
+                select p.user_id from participants p
+                where p.conversation_id = m.conversation_id and p.user_id <> m.user_id)
+            else array(
+                select distinct w.sender_id from messages w
+                where w.conversation_id = m.conversation_id and w.seq > m.after and w.seq <= m.delivered_seq
+                  and w.sender_id <> m.user_id and exists (
+                      select from participants p
+                      where p.conversation_id = m.conversation_id and p.user_id = w.sender_id offset 0))
+       end,
        case when m.quiet_count > 0 and m.own_read > m.old_own_read then
            case when m.own_read >= m.last_seq then m.quiet_count else quiet_upto(m.conversation_id, m.own_read) end end
 from moved m;

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 
 import pytest
 import trio
@@ -32,6 +33,13 @@ async def filled_group(pool: Pool, people: list[Credentials]) -> bytes:
     group = await new_group(pool, *people)
     await send(pool, ParticipantsCache(), [a_message(group, people[0].user) for _ in range(10)])
     return group
+
+
+@pytest.fixture
+def single(pool: Pool) -> Iterator[Pool]:
+    """One connection: its counts of rows that were read are complete."""
+    with closing(Pool(pool.url, 1)) as single:
+        yield single
 
 
 async def delivered(pool: Pool) -> dict[tuple[bytes, bytes], int]:
@@ -298,3 +306,35 @@ async def test_a_row_that_stays_locked_fails_its_own_marks_and_no_others(
     assert await pool.fetch(marks, (uuid(held), uuid(bob.user))) == [(0, 0)]
     assert (await mark(pool, batch)).outcomes == [None, None, None]
     assert await pool.fetch(marks, (uuid(held), uuid(bob.user))) == [(1, 0)]
+
+
+SKEWED = """
+insert into users (id, username, password_hash)
+    select md5('u' || n)::uuid, 'u' || n, 'x' from generate_series(0, 499) n;
+insert into conversations (id, kind, name, last_seq)
+    select md5('c' || n)::uuid, 'group', 'g', 8 from generate_series(0, 499) n;
+insert into participants (conversation_id, user_id)
+    select md5('c' || n)::uuid, md5('u' || k)::uuid from generate_series(0, 499) n, generate_series(0, 199) k
+    where k < greatest(2, 200 / (n + 1));
+analyze;
+"""
+"""Few take part in most conversations: a plan that reads all participants of one looks cheap."""
+
+
+async def test_a_mark_reads_its_own_participant_however_many_take_part(single: Pool) -> None:
+    async with connected(single.url) as connection:
+        await connection.script(SKEWED)
+    rows = await single.fetch("select md5('c0')::uuid, md5('u' || k)::uuid from generate_series(0, 19) k")
+    before = await participants_found(single)
+    for seq in range(1, 9):
+        assert len((await mark(single, [[Mark(user, group, seq)] for group, user in rows])).moved) == len(rows)
+    found = await participants_found(single) - before
+    assert found <= 8 * len(rows) * 3, "one to lock, one to move, and 200 take part"
+
+
+async def participants_found(pool: Pool) -> int:
+    """The rows of participants that an index has found."""
+    await pool.fetch("select pg_stat_force_next_flush()")
+    await pool.fetch("select 1")
+    [(rows,)] = await pool.fetch("select idx_tup_fetch from pg_stat_user_tables where relname = 'participants'")
+    return int(rows)
