@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from msgspec import Struct
 
 from store import sql
 from store.errors import BadJob, BadValue
-from store.postgres.columns import BIGINT, BIGINTS, TEXT, TEXTS
+from store.postgres.columns import BIGINT, BIGINTS, BOOLS, TEXT, TEXTS
 from store.postgres.driver import bigints, texts
 from store.postgres.pool import Pool
 from store.postgres.statement import Statement
@@ -18,7 +18,7 @@ from store.postgres.statement import Statement
 _sql = sql.load("jobs")
 _ENQUEUE_PLAIN: Final = Statement(
     _sql.enqueue_plain,
-    {"task": TEXT, "payloads": TEXTS, "priority": BIGINT, "delay_ms": BIGINT, "lease_ms": BIGINT},
+    {"tasks": TEXTS, "payloads": TEXTS, "priorities": BIGINTS, "waits_ms": BIGINTS, "are_handed": BOOLS},
 )
 _RELAY: Final = Statement(
     _sql.relay,
@@ -59,6 +59,20 @@ MAX_UNREADABLE_BYTES: Final = 4096
 
 CLOCK_SLACK_S: Final = 5.0
 """How far Postgres' clock may be slewed without an effect on jobs."""
+
+
+class NewJob(Struct, frozen=True):
+    """A job without a key, to be enqueued.
+
+    :ivar payload: a JSON object.
+    :ivar is_handed: its enqueuer hands it to Redis once it is committed; it has no delay.
+    """
+
+    task: str
+    payload: bytes
+    priority: int = 1
+    delay_s: float = 0
+    is_handed: bool = False
 
 
 class Claimed(Struct, frozen=True):
@@ -183,27 +197,36 @@ async def enqueue(
     return job, is_to_go
 
 
-async def enqueue_plain(
-    pool: Pool, task: str, payloads: Sequence[bytes], *, delay_s: float = 0, priority: int = 1, is_handed: bool = False
-) -> list[int]:
-    """Enqueue jobs of one task without a key, in one transaction; return their ids, in order.
+async def enqueue_plain(pool: Pool, new: Sequence[NewJob]) -> list[int]:
+    """Enqueue jobs without keys, in one transaction; return their ids, in order.
 
-    :param is_handed: the caller hands them to Redis now; they have no delay.
     :raises BadJob: if Postgres cannot take one of them; then none is enqueued.
     :raises Unavailable: if the outcome is unknown.
     """
-    values = {
-        "task": task,
-        "payloads": [payload.decode() for payload in payloads],
-        "priority": priority,
-        "delay_ms": round(delay_s * 1000),
-        "lease_ms": round(FRESH_LEASE_S * 1000) if is_handed else None,
-    }
     try:
-        rows = await pool.run(_ENQUEUE_PLAIN, values)
+        rows = await pool.run(_ENQUEUE_PLAIN, _plain_values(new))
     except BadValue as error:
         raise BadJob(_first_line(error)) from error
     return [row[0] for row in rows]
+
+
+async def enqueue_taken(pool: Pool, take: Callable[[], Sequence[NewJob]]) -> list[int]:
+    """Like `enqueue_plain`, for jobs that are taken once there is a connection; from then on it is not cancelled."""
+    try:
+        rows = await pool.run_taken(_ENQUEUE_PLAIN, lambda: _plain_values(take()))
+    except BadValue as error:
+        raise BadJob(_first_line(error)) from error
+    return [row[0] for row in rows]
+
+
+def _plain_values(new: Sequence[NewJob]) -> dict[str, Any]:
+    return {
+        "tasks": [job.task for job in new],
+        "payloads": [job.payload.decode() for job in new],
+        "priorities": [job.priority for job in new],
+        "waits_ms": [round((FRESH_LEASE_S if job.is_handed else job.delay_s) * 1000) for job in new],
+        "are_handed": [job.is_handed for job in new],
+    }
 
 
 def _first_line(error: BadValue) -> str:

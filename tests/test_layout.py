@@ -16,6 +16,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "killed": "workers that are killed at any moment",
         "leases": "which worker has a job, and when another may take it",
         "outages": "Postgres or Redis away",
+        "shared_enqueues": "calls that enqueue at the same time",
         "soak": "many jobs under faults",
         "survival": "notices under faults of workers and services",
         "twice": "jobs that run twice",

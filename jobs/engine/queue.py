@@ -6,7 +6,7 @@ that causes it: `select enqueue('TASK', PAYLOAD)`. A job of a volatile task is i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -19,7 +19,9 @@ from jobs.engine.streams import PRIORITIES, JobStream
 from jobs.engine.task import BadPayload, Task
 from store import jobs
 from store.errors import BadJob, Overloaded, StoreError
+from store.jobs import NewJob
 from store.postgres.pool import Pool
+from store.postgres.shared import SharedTrips
 from store.redis.client import Redis
 
 log = structlog.get_logger(__name__)
@@ -29,6 +31,9 @@ MAX_BATCH: Final = 1000
 
 MAX_KEY: Final = 200
 """Characters of a key, as in the table."""
+
+MAX_WAITING: Final = 1024
+"""Calls that wait for the transaction of those before them; the next gets `Overloaded`. Some 50 ms of work."""
 
 RECHECK_S: Final = 0.5
 """How often to ask again for the length of a stream that was full."""
@@ -53,11 +58,14 @@ class JobState(Struct, frozen=True):
 
 
 class Queue:
-    """Enqueues jobs to Postgres and Redis."""
+    """Enqueues jobs to Postgres and Redis. Calls at the same time share transactions and round trips."""
 
     def __init__(self, pool: Pool, redis: Redis) -> None:
         self._pool = pool
         self._redis = redis
+        self._trips: SharedTrips[NewJob, int] = SharedTrips(
+            "jobs to enqueue", self._enqueue_taken, most=1, most_items=MAX_BATCH, most_waiting=MAX_WAITING
+        )
         self._lengths: dict[JobStream, tuple[int, float]] = {}
 
     async def enqueue(
@@ -78,7 +86,7 @@ class Queue:
             total. Durable tasks only.
         :param priority: "high", "normal" or "low".
         :raises BadPayload: if the arguments do not fit the task, or they or the key cannot be stored.
-        :raises Overloaded: if too many volatile jobs wait.
+        :raises Overloaded: if too many volatile jobs wait, or too many calls.
         :raises Unavailable: if Postgres (for a volatile job: Redis) cannot be reached: the outcome is unknown.
         :raises RedisError: if Redis refuses a volatile job.
         """
@@ -104,11 +112,11 @@ class Queue:
                     is_handed=is_handed,
                 )
             except BadJob as error:
-                raise BadPayload(f"Postgres refuses the job: {error}") from None
+                raise _refused(error) from None
             if must_hand_in:
-                await self._hand_in(stream, [job])
+                await self._hand_in([(stream, job)])
             return str(job)
-        return (await self._enqueue_plain(stream, [payload], delay_s))[0]
+        return str(await self._trips.request(await self._new_job(stream, payload, delay_s)))
 
     async def enqueue_many(
         self, task: Task, arguments: Sequence[dict[str, Any]], *, delay_s: float = 0, priority: str = "normal"
@@ -134,15 +142,57 @@ class Queue:
 
     async def _enqueue_plain(self, stream: JobStream, payloads: Sequence[bytes], delay_s: float) -> list[str]:
         is_handed = not delay_s and await self._has_room(stream, len(payloads))
+        new = [NewJob(stream.task, payload, stream.priority, delay_s, is_handed) for payload in payloads]
         try:
-            ids = await jobs.enqueue_plain(
-                self._pool, stream.task, payloads, delay_s=delay_s, priority=stream.priority, is_handed=is_handed
-            )
+            ids = await jobs.enqueue_plain(self._pool, new)
         except BadJob as error:
-            raise BadPayload(f"Postgres refuses the job: {error}") from None
+            raise _refused(error) from None
         if is_handed:
-            await self._hand_in(stream, ids)
+            await self._hand_in([(stream, job) for job in ids])
         return [str(each) for each in ids]
+
+    async def _new_job(self, stream: JobStream, payload: bytes, delay_s: float) -> NewJob:
+        is_handed = not delay_s and await self._has_room(stream, 1)
+        return NewJob(stream.task, payload, stream.priority, delay_s, is_handed)
+
+    async def _enqueue_taken(self, take: Callable[[], list[NewJob]]) -> list[int | Exception]:
+        """Enqueue the jobs of several calls in one transaction."""
+        # The tasks that the last transaction has answered go on first: their next jobs share this one.
+        await trio.lowlevel.checkpoint()
+        new: list[NewJob] = []
+
+        def taken() -> list[NewJob]:
+            new.extend(take())
+            return new
+
+        outcomes: list[int | Exception]
+        try:
+            outcomes = list(await jobs.enqueue_taken(self._pool, taken))
+        except BadJob as error:
+            outcomes = [_refused(error)] if len(new) == 1 else await self._one_by_one(new)
+        # Cancelling the one call that enqueues for all must not leave the others without an answer.
+        with trio.CancelScope(shield=True):
+            handed = [
+                (JobStream(job.task, job.priority), outcome)
+                for job, outcome in zip(new, outcomes, strict=True)
+                if job.is_handed and isinstance(outcome, int)
+            ]
+            if handed:
+                await self._hand_in(handed)
+        return outcomes
+
+    async def _one_by_one(self, new: Sequence[NewJob]) -> list[int | Exception]:
+        """Postgres refuses at least one of these jobs, and takes the others."""
+        outcomes: list[int | Exception] = []
+        with trio.CancelScope(shield=True):
+            for each in new:
+                try:
+                    outcomes += await jobs.enqueue_plain(self._pool, [each])
+                except BadJob as error:
+                    outcomes.append(_refused(error))
+                except StoreError as error:
+                    outcomes.append(error)
+        return outcomes
 
     async def _has_room(self, stream: JobStream, more: int) -> bool:
         """Whether durable jobs may go to Redis at once; if not, a worker hands them in when there is room."""
@@ -159,18 +209,23 @@ class Queue:
             self._lengths[stream] = length, trio.current_time()
         return length + more <= streams.MAX_HANDED
 
-    async def _hand_in(self, stream: JobStream, ids: Sequence[int]) -> None:
+    async def _hand_in(self, committed: Sequence[tuple[JobStream, int]]) -> None:
         """Hand in jobs that are committed. If this fails, a worker hands them in."""
+        entries = [(stream, streams.durable_fields(job)) for stream, job in committed]
         try:
-            length = await streams.add_to(self._redis, stream, [streams.durable_fields(job) for job in ids])
-            self._lengths[stream] = length, trio.current_time()
+            self._note_lengths(await streams.add_and_count(self._redis, entries))
         except StoreError as error:
-            log.warning("jobs_wait_in_postgres", task=stream.task, jobs=len(ids), error=str(error))
+            tasks = sorted({stream.task for stream, _ in committed})
+            log.warning("jobs_wait_in_postgres", tasks=tasks, jobs=len(committed), error=str(error))
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 try:
-                    await jobs.release(self._pool, ids)
+                    await jobs.release(self._pool, [job for _, job in committed])
                 except StoreError as later:
-                    log.warning("jobs_wait_for_their_lease", task=stream.task, error=str(later))
+                    log.warning("jobs_wait_for_their_lease", tasks=tasks, error=str(later))
+
+    def _note_lengths(self, lengths: Mapping[JobStream, int]) -> None:
+        now = trio.current_time()
+        self._lengths.update((stream, (length, now)) for stream, length in lengths.items())
 
     async def _enqueue_volatile(self, stream: JobStream, payload: bytes, key: str, delay_s: float) -> str:
         if not key and not delay_s:
@@ -189,12 +244,12 @@ class Queue:
         ids = [volatile.new_id() for _ in payloads]
         await self._check_room(stream, len(ids))
         fields = [streams.volatile_fields(job, payload) for job, payload in zip(ids, payloads, strict=True)]
-        await streams.add(self._redis, [(stream, each) for each in fields])
+        self._note_lengths(await streams.add_and_count(self._redis, [(stream, each) for each in fields]))
         return ids
 
     async def _check_room(self, stream: JobStream, more: int) -> None:
         length, at = self._lengths.get(stream, (0, 0.0))
-        if at < trio.current_time() - RECHECK_S or length + more > streams.MAX_WAITING:
+        if length + more > streams.MAX_WAITING and at < trio.current_time() - RECHECK_S:
             [length] = await streams.lengths(self._redis, [stream])
         if length + more > streams.MAX_WAITING:
             raise Overloaded(stream.name, length)
@@ -225,6 +280,10 @@ class Queue:
             state, attempt, reason = found
             return JobState(state, attempt, progress, result, reason or "")
         return JobState(fields.get("outcome", "unknown"), int(fields.get("attempt", 0)), progress, result)
+
+
+def _refused(error: BadJob) -> BadPayload:
+    return BadPayload(f"Postgres refuses the job: {error}")
 
 
 def durable_number(job: str) -> int | None:

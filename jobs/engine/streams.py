@@ -121,10 +121,12 @@ async def add(redis: Redis, entries: Sequence[tuple[JobStream, Sequence[Any]]]) 
     _checked(await redis.pipeline([("XADD", stream.name, "*", *fields) for stream, fields in entries]))
 
 
-async def add_to(redis: Redis, stream: JobStream, entries: Sequence[Sequence[Any]]) -> int:
-    """Add entries to one stream; returns its length afterwards, as `lengths` counts."""
-    commands = [*(("XADD", stream.name, "*", *fields) for fields in entries), ("XLEN", stream.name)]
-    return int(_checked(await redis.pipeline(commands))[-1])
+async def add_and_count(redis: Redis, entries: Sequence[tuple[JobStream, Sequence[Any]]]) -> dict[JobStream, int]:
+    """Like `add`; returns the length of each of the streams afterwards, as `lengths` counts."""
+    commands = [("XADD", stream.name, "*", *fields) for stream, fields in entries]
+    streams = list(dict.fromkeys(stream for stream, _ in entries))
+    replies = _checked(await redis.pipeline([*commands, *(("XLEN", each.name) for each in streams)]))
+    return dict(zip(streams, replies[len(commands) :], strict=True))
 
 
 async def lengths(redis: Redis, streams: Sequence[JobStream]) -> list[int]:

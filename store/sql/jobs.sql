@@ -6,12 +6,12 @@ from enqueue_at_once(%(task)s, %(payload)s::jsonb, %(key)s, %(delay_s)s::float8,
                      %(lease_s)s::float8) e;
 
 -- name: enqueue_plain
--- Enqueues several jobs of one task without a key, in one insert. Returns their ids in the order given. With a lease
--- (ms) they count as handed to Redis, and are due again after it.
+-- Enqueues several jobs without a key, in one insert. Returns their ids in the order given. Those that are handed to
+-- Redis are due again after their wait.
 insert into jobs (task, payload, due, is_handed, priority)
-select %(task)s, p.payload::jsonb, clock_timestamp() + coalesce(%(lease_ms)s, %(delay_ms)s) * interval '1 ms',
-       %(lease_ms)s is not null, %(priority)s
-from unnest(%(payloads)s) with ordinality as p(payload, n)
+select p.task, p.payload::jsonb, clock_timestamp() + p.wait_ms * interval '1 ms', p.is_handed, p.priority
+from unnest(%(tasks)s, %(payloads)s, %(priorities)s, %(waits_ms)s, %(are_handed)s)
+     with ordinality as p(task, payload, priority, wait_ms, is_handed, n)
 order by p.n
 returning id;
 

@@ -441,7 +441,8 @@ class Traffic:
             lambda: emails.digest_sent(pool, user, "x"),
             lambda: emails.remove(pool, user),
             lambda: jobs.enqueue(pool, "digest", b"{}", key=str(self.turn)),
-            lambda: jobs.enqueue_plain(pool, "digest", [b"{}"]),
+            lambda: jobs.enqueue_plain(pool, [jobs.NewJob("digest", b"{}")]),
+            lambda: jobs.enqueue_taken(pool, lambda: [jobs.NewJob("digest", b"{}")]),
             lambda: jobs.release(pool, [1, 2]),
             lambda: jobs.add_dead_volatile(
                 pool, f"v{self.turn}", "digest", b"{}", 1, 1, jobs.Ending("dead", reason="x")

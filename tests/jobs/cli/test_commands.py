@@ -81,7 +81,7 @@ async def test_error_of_a_command_is_one_sentence(operator: Operator, command: t
 
 
 async def test_dead_jobs_are_listed_looked_at_and_replayed(operator: Operator, pool: Pool) -> None:
-    ids = await jobs.enqueue_plain(pool, "offline_notice", [USER.encode()] * 2)
+    ids = await jobs.enqueue_plain(pool, [jobs.NewJob("offline_notice", USER.encode())] * 2)
     await jobs.claim(pool, ids, "worker")
     ending = jobs.Ending("dead", reason="the webhook says no", traceback="Traceback: here")
     await jobs.end(pool, [jobs.RunEnd(id, 1, ending) for id in ids], "worker")
@@ -117,7 +117,7 @@ async def test_schedules_are_listed_and_paused(operator: Operator, pool: Pool) -
 
 async def test_a_process_prints_a_table_or_json_or_a_sentence(database_url: str, pool: Pool) -> None:
     """And does without Redis, as far as that is possible."""
-    await jobs.enqueue_plain(pool, "offline_notice", [USER.encode()])
+    await jobs.enqueue_plain(pool, [jobs.NewJob("offline_notice", USER.encode())])
     environment = {**os.environ, "DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:1"}
 
     async def types(*command: str) -> subprocess.CompletedProcess[bytes]:

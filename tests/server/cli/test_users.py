@@ -83,7 +83,7 @@ async def test_a_notifier_is_shown_with_its_last_error_and_its_dead_job(
     made = await notifiers.add(pool, alice.user, WebhookTarget("https://hooks.example.org/"))
     await notifiers.note_failure(pool, made.notifier, "it answered 500")
     payload = f'{{"user": "{UUID(bytes=alice.user)}"}}'.encode()
-    [job] = await jobs.enqueue_plain(pool, "notify", [payload])
+    [job] = await jobs.enqueue_plain(pool, [jobs.NewJob("notify", payload)])
     await jobs.claim(pool, [job], "worker")
     await jobs.end(pool, [jobs.RunEnd(job, 1, jobs.Ending("dead", reason="410 Gone"))], "worker")
     async with open_desk(pool, redis_url) as desk:

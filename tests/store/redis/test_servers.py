@@ -44,7 +44,8 @@ async def use_streams(redis: Redis) -> None:
     stream = JobStream(task, 1)
     await consumer_group.make_groups(redis, streams.streams_of([task]))
     assert await consumer_group.begin_epoch(redis)
-    await streams.add_to(redis, stream, [streams.durable_fields(7), streams.durable_fields(8)])
+    entries = [(stream, streams.durable_fields(job)) for job in (7, 8)]
+    assert await streams.add_and_count(redis, entries) == {stream: 2}
     await volatile.add_later(redis, stream, streams.volatile_fields("v1", b"{}"), 0)
     await volatile.add_keyed(redis, "alo:jobs:key:digest:k", 9, stream, streams.volatile_fields("v2", b"{}"), 0)
     await volatile.cancel(redis, "v1")
