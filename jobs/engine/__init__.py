@@ -16,6 +16,7 @@
 | `ticks` | computes when a schedule is due |
 | `fetcher` | takes entries for the runner |
 | `runner` | all runs of a worker |
+| `pace` | how many jobs of a quick task the fetcher takes before there is room |
 | `run` | one run, from its payload to its ending |
 | `acknowledger` | writes endings to Postgres, then to Redis |
 | `heartbeat` | keeps a worker's entries and claims |

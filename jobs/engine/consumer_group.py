@@ -33,6 +33,9 @@ _TAKE_OVER: Final = Script(_LUA, "take_over")
 _BEAT: Final = Script(_LUA, "beat")
 
 
+_NONE_AHEAD: Final[Mapping[str, int]] = {}
+
+
 class TaskLimits(Struct, frozen=True):
     """The limits of one task, over all workers.
 
@@ -83,33 +86,46 @@ class TakenEntries(Struct):
 
     :ivar bad: entries that cannot be read as jobs, each with the reason.
     :ivar groupless: streams without a group: Redis was flushed, or the streams are new.
+    :ivar ahead: how many of the entries are to wait until others of them have ended.
+    :ivar are_cancelled: whether any volatile jobs are cancelled, these or others.
     """
 
     entries: list[JobEntry]
     bad: list[tuple[JobStream, bytes, str]]
     groupless: list[JobStream]
+    ahead: int = 0
+    are_cancelled: bool = True
 
 
 async def take(
-    redis: Redis, consumer: str, tasks: Mapping[str, TaskLimits], room: int, *, lowest_first: bool = False
+    redis: Redis,
+    consumer: str,
+    tasks: Mapping[str, TaskLimits],
+    room: int,
+    *,
+    ahead: Mapping[str, int] = _NONE_AHEAD,
+    lowest_first: bool = False,
 ) -> TakenEntries:
     """Take at most `room` entries, the highest priorities first, within the tasks' limits. Does not wait.
 
     :param tasks: among streams of one priority, those of the first tasks are read first.
+    :param ahead: of a task: how many more entries to take, if all that are taken are of tasks that allow as many.
     :param lowest_first: take the lowest priorities first.
     """
     streams, numbers = streams_of(tasks), {task: number for number, task in enumerate(tasks, 1)}
     if lowest_first:
         streams.reverse()
-    keys = [*(each.name for each in streams), *(f"alo:jobs:rate:{task}" for task in tasks)]
+    keys = [*(each.name for each in streams), *(f"alo:jobs:rate:{task}" for task in tasks), CANCELLED]
     arguments: list[Any] = [consumer, room, len(streams), len(tasks), *(numbers[each.task] for each in streams)]
-    for limits in tasks.values():
+    for task, limits in tasks.items():
         limit = -1 if limits.concurrency is None else limits.concurrency
-        arguments += (limit, limits.starts, round(limits.period_s * 1000))
-    now_ms, flat, groupless = await _TAKE.run(redis, keys, arguments)
+        arguments += (limit, limits.starts, round(limits.period_s * 1000), ahead.get(task, 0))
+    now_ms, flat, groupless, are_cancelled = await _TAKE.run(redis, keys, arguments)
     found = [(streams[flat[at] - 1], flat[at + 1], flat[at + 2], 1) for at in range(0, len(flat), 3)]
     taken = _parsed(found, now_ms)
     taken.groupless = [streams[number - 1] for number in groupless]
+    taken.ahead = max(0, len(found) - room)
+    taken.are_cancelled = bool(are_cancelled)
     return taken
 
 
@@ -120,12 +136,19 @@ async def wait_take(call: Any, consumer: str, streams: Sequence[JobStream], wait
     :raises RedisError: NOGROUP, if a stream is gone.
     """
     read = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "BLOCK", wait_ms, "STREAMS")
-    reply = await call(*read, *(each.name for each in streams), *([">"] * len(streams)), wait_s=wait_ms / 1000)
+    names = [each.name for each in streams]
+    # Sent with the read, so that a job that has just been added begins without another round trip.
+    is_any_cancelled = ("EXISTS", CANCELLED)
+    reply, are_cancelled = await call(
+        *read, *names, *([">"] * len(streams)), wait_s=wait_ms / 1000, then=[is_any_cancelled]
+    )
     by_name = {each.name.encode(): each for each in streams}
     found = [(by_name[name], id, fields, 1) for name, entries in reply or () for id, fields in entries]
     # `take` found nothing, so this entry was added just now and has not waited.
     now_ms = max((int(id.partition(b"-")[0]) for _, id, _, _ in found), default=0)
-    return _parsed(found, now_ms)
+    taken = _parsed(found, now_ms)
+    taken.are_cancelled = are_cancelled != 0  # An error is not 0, either.
+    return taken
 
 
 async def take_over(redis: Redis, consumer: str, tasks: Iterable[str], room: int) -> TakenEntries:

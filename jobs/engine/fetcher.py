@@ -140,7 +140,10 @@ class Fetcher:
         first = self._turn % len(unpaused)
         in_turn = dict(unpaused[first:] + unpaused[:first])
         is_lowest_first = self._turn % LOWEST_FIRST == 0
-        taken = await consumer_group.take(self._redis, self._worker, in_turn, room, lowest_first=is_lowest_first)
+        ahead = {task: self._runner.pace.ahead(task) for task in in_turn}
+        taken = await consumer_group.take(
+            self._redis, self._worker, in_turn, room, ahead=ahead, lowest_first=is_lowest_first
+        )
         if not self._groupless.issuperset(taken.groupless) or (
             self._groupless and trio.current_time() >= self._groups_at
         ):
@@ -163,15 +166,15 @@ class Fetcher:
             for _, _, error in taken.bad:
                 log.error("entry_invalid", error=error)
             await consumer_group.finish(self._redis, [(stream, id) for stream, id, _ in taken.bad])
-        rest, taken_at = taken.entries, trio.current_time()
+        rest, ahead, taken_at = taken.entries, taken.ahead, trio.current_time()
         while rest:
             # More entries than there is room for, if several streams had one at the same moment.
             room = await self._runner.wait_room()
             if trio.current_time() - taken_at > consumer_group.TAKE_OVER_AFTER_S / 2:
                 log.info("jobs_left_to_another_worker", jobs=len(rest))
                 return
-            await self._runner.begin(rest[:room])
-            rest = rest[room:]
+            await self._runner.begin(rest[: room + ahead], are_cancelled=taken.are_cancelled)
+            rest, ahead = rest[room + ahead :], 0
 
 
 def _tasks_of(groupless: Iterable[JobStream]) -> set[str]:

@@ -24,7 +24,8 @@ MAX_DELAY_S: Final = 366 * 86_400.0
 DONE: Final = Ending("done")
 CANCELLED: Final = Ending("cancelled")
 PUT_BACK: Final = Ending("snoozed")
-"""The worker stops: another worker may begin the job at once, and this run does not count."""
+"""The worker stops, or the job waited on it for too long: another worker may begin it at once, and this run does not
+count."""
 
 
 class Run:
@@ -34,8 +35,8 @@ class Run:
     :ivar attempt: number of this run.
     :ivar version: of a durable job; see `store.jobs.Claimed`.
     :ivar ending: how it ended; None while it runs, and if another worker settles the job.
-    :ivar stop_reason: why it is being stopped: "cancelled", "lost" (another worker has it) or "stopped" (this worker
-        ends); empty while it is not.
+    :ivar stop_reason: why it is being stopped: "cancelled", "lost" (another worker has it) or "stopped" (it goes
+        back, for any worker); empty while it is not.
     """
 
     __slots__ = ("attempt", "ending", "entry", "id", "payload", "result", "scope", "stop_reason", "task", "version")

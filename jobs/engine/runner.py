@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -12,6 +13,7 @@ from jobs.engine import consumer_group, progress, volatile
 from jobs.engine.acknowledger import Acknowledger
 from jobs.engine.job import Job
 from jobs.engine.metrics import Metrics
+from jobs.engine.pace import PUT_BACK_AFTER_S, TaskPace
 from jobs.engine.run import Run
 from jobs.engine.streams import JobEntry, JobStream
 from jobs.engine.task import Task
@@ -35,6 +37,7 @@ class Runner:
 
     :param tasks: by name.
     :param worker: its id.
+    :ivar pace: says how many jobs of a task may be taken before there is room.
     """
 
     def __init__(
@@ -48,6 +51,11 @@ class Runner:
         self._metrics = metrics
         self._acknowledger = Acknowledger(pool, redis, worker, self._settled)
         self._held: dict[tuple[JobStream, bytes], Run] = {}
+        self.pace = TaskPace(tasks.values())
+        self._ahead: deque[Run] = deque()
+        """Runs that wait until others have ended; while some do, there is no room, so they were taken together."""
+        self._ahead_since = 0.0
+        self._are_ahead = trio.Event()
         self._running = 0
         self._changed = trio.Event()
 
@@ -55,12 +63,13 @@ class Runner:
         """Run until cancelled."""
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._acknowledger.run)
+            self._nursery.start_soon(self._put_back_late)
             task_status.started()
             await trio.sleep_forever()
 
     @property
     def held(self) -> list[Run]:
-        """Runs that go on or are not settled. This worker sends heartbeats for them."""
+        """Runs that go on, wait for others, or are not settled. This worker sends heartbeats for them."""
         return list(self._held.values())
 
     @property
@@ -86,8 +95,11 @@ class Runner:
         for run in self.held:
             run.stop("stopped")
 
-    async def begin(self, entries: Sequence[JobEntry]) -> None:
-        """Run the jobs of these entries, except those that have ended or that another worker runs.
+    async def begin(self, entries: Sequence[JobEntry], *, are_cancelled: bool) -> None:
+        """Run the jobs of these entries, except those that have ended or that another worker runs. Those beyond the
+        room wait until others have ended.
+
+        :param are_cancelled: whether any volatile jobs are cancelled, these or others.
 
         Entries whose jobs cannot be claimed now stay pending; a worker takes them over later.
         """
@@ -96,14 +108,15 @@ class Runner:
         durable = [entry for entry in entries if entry.durable is not None]
         volatile = [entry for entry in entries if entry.durable is None]
         if volatile:
-            await self._begin_volatile(volatile)
+            await self._begin_volatile(volatile, are_cancelled)
         if durable:
             await self._begin_durable(durable)
 
-    async def _begin_volatile(self, entries: Sequence[JobEntry]) -> None:
+    async def _begin_volatile(self, entries: Sequence[JobEntry], are_cancelled: bool) -> None:
         unwanted: set[str] = set()
         try:
-            unwanted = await volatile.cancelled_of(self._redis, [entry.job for entry in entries])
+            if are_cancelled:
+                unwanted = await volatile.cancelled_of(self._redis, [entry.job for entry in entries])
         except StoreError as error:
             # The jobs begin, and the next heartbeat stops the cancelled ones.
             log.warning("cancellations_not_read", error=str(error))
@@ -111,7 +124,7 @@ class Runner:
             run = Run(self._tasks[entry.stream.task], entry, entry.payload, entry.attempt + 1)
             if entry.job in unwanted:
                 run.stop("cancelled")
-            self._start(run)
+            self._hold(run)
 
     async def _begin_durable(self, entries: Sequence[JobEntry]) -> None:
         ids = list(dict.fromkeys(entry.durable for entry in entries if entry.durable is not None))
@@ -122,7 +135,7 @@ class Runner:
         for entry in entries:
             found = claimed.pop(entry.durable or 0, "gone")
             if not isinstance(found, str) and found.task in self._tasks:
-                self._start(Run(self._tasks[found.task], entry, found.payload, found.attempt, found.version))
+                self._hold(Run(self._tasks[found.task], entry, found.payload, found.attempt, found.version))
                 continue
             if not isinstance(found, str):
                 log.error("task_unknown", job=found.id, task=found.task, entry=entry.stream.name)
@@ -145,8 +158,32 @@ class Runner:
                     break
         return None
 
-    def _start(self, run: Run) -> None:
+    def _hold(self, run: Run) -> None:
+        """Start a run, or let it wait for others. Atomic (no checkpoint)."""
         self._held[run.entry.stream, run.entry.id] = run
+        if self._running < self._size:
+            self._start(run)
+            return
+        if not self._ahead:
+            self._ahead_since = trio.current_time()
+            self._are_ahead.set()
+        self._ahead.append(run)
+
+    async def _put_back_late(self) -> None:
+        """Let other workers have the jobs that wait for a run that takes longer than its task's runs do."""
+        while True:
+            await self._are_ahead.wait()
+            await trio.sleep(PUT_BACK_AFTER_S)
+            if self._ahead and trio.current_time() >= self._ahead_since + PUT_BACK_AFTER_S:
+                log.info("jobs_put_back", jobs=len(self._ahead))
+                while self._ahead:
+                    run = self._ahead.popleft()
+                    run.stop("stopped")
+                    self._start(run)  # It ends at once.
+            if not self._ahead:
+                self._are_ahead = trio.Event()
+
+    def _start(self, run: Run) -> None:
         self._running += 1
         self._metrics.started(run)
         self._nursery.start_soon(self._run, run)
@@ -162,8 +199,12 @@ class Runner:
         self._running -= 1
         seconds = trio.current_time() - begun
         self._metrics.ended(run, seconds)
+        if not run.stop_reason:
+            self.pace.note(run.task.name, seconds)
         _log_end(run, seconds)
         self._acknowledger.submit(run)
+        if self._ahead and self._running < self._size:
+            self._start(self._ahead.popleft())
         self._wake()
 
     async def _report(self, run: Run, text: str) -> None:
@@ -177,8 +218,9 @@ class Runner:
         self._wake()
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        if self.room > 0 or not self._held:
+            self._changed.set()
+            self._changed = trio.Event()
 
 
 def _log_end(run: Run, seconds: float) -> None:

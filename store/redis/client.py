@@ -329,7 +329,8 @@ class Redis:
 
     @asynccontextmanager
     async def blocking(self) -> AsyncGenerator[Callable[..., Any], None]:
-        """A connection for commands that block in Redis; yields `async call(*command, wait_s)`.
+        """A connection for commands that block in Redis; yields `async call(*command, wait_s, then)`, where Redis runs
+        the commands `then` once the first has ended. With them it returns a list: the reply of each.
 
         It leads to the server of the shared connection and ends with it; otherwise a follower would keep reading from a
         server that has no writers any longer.
@@ -343,11 +344,11 @@ class Redis:
         if self._link is not shared:
             link.close("the other connection to it was lost")
 
-        async def call(*command: Argument, wait_s: float) -> Reply:
-            [reply] = await _exchange(link, [command], patience_s=wait_s)
-            if isinstance(reply, Exception):
-                raise reply
-            return reply
+        async def call(*command: Argument, wait_s: float, then: Sequence[Command] = ()) -> Reply:
+            replies = await _exchange(link, [command, *then], patience_s=wait_s)
+            if isinstance(replies[0], Exception):
+                raise replies[0]
+            return replies if then else replies[0]
 
         try:
             yield call
