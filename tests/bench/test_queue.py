@@ -97,8 +97,9 @@ def test_figures_of_the_peer_have_our_names() -> None:
     assert (processed["worker_us"], "client_us" in processed) == (200.0, False)
 
 
-def a_run(server: str, case: str, round_: int, total_us: float, *, valid: bool = True) -> dict[str, Any]:
-    return {"server": server, "load": case, "round": round_, "total_us": total_us, "valid": valid}
+def a_run(server: str, case: str, round_: int, figure: float, *, valid: bool = True) -> dict[str, Any]:
+    metric = "start_p50_ms" if case == "lat" else "total_us"
+    return {"server": server, "load": case, "round": round_, metric: figure, "valid": valid}
 
 
 @pytest.mark.parametrize(("volatile", "durable", "hold"), [(99.0, 199.0, True), (100.0, 200.0, False)])
@@ -108,18 +109,27 @@ def test_a_volatile_job_is_to_cost_less_than_the_peers_and_a_durable_one_less_th
     runs = [
         a_run(server, case, round_, total_us)
         for round_ in (1, 2, 3)
-        for case in ("bulk", "proc32")
+        for case in ("add64", "bulk", "proc1", "proc32")
         for server, total_us in ((BULLMQ, 100.0), ("volatile", volatile), ("durable", durable))
     ]
     runs.append(a_run("volatile", "bulk", 4, 9000.0, valid=False))
     lines = summarize_queue(runs)
     verdicts = [line for line in lines if line["kind"] == "requirement"]
-    assert [line["holds"] for line in verdicts] == [hold] * 4
+    assert [line["holds"] for line in verdicts] == [hold] * 8 + [None] * 2
     assert {line["invalid_runs"] for line in verdicts} == {1}
     [whole] = [line for line in lines if line["load"] == "bulk+proc32"]
     assert whole["volatile"]["median"] == 2 * volatile
 
 
+@pytest.mark.parametrize(("volatile", "durable", "hold"), [(0.9, 1.4, True), (1.0, 1.5, False)])
+def test_a_volatile_job_is_to_begin_before_the_peers_and_a_durable_one_within_half_as_long_again(
+    volatile: float, durable: float, hold: bool
+) -> None:
+    runs = [a_run(*run) for run in ((BULLMQ, "lat", 1, 1.0), ("volatile", "lat", 1, volatile))]
+    verdicts = [line for line in summarize_queue([*runs, a_run("durable", "lat", 1, durable)]) if "holds" in line]
+    assert [line["holds"] for line in verdicts] == [None] * 8 + [hold] * 2
+
+
 def test_without_the_peer_nothing_is_judged() -> None:
     lines = summarize_queue([a_run("volatile", "bulk", 1, 10.0)])
-    assert [line["holds"] for line in lines if line["kind"] == "requirement"] == [None] * 4
+    assert [line["holds"] for line in lines if line["kind"] == "requirement"] == [None] * 10
