@@ -55,7 +55,7 @@ guard: .venv/dev.installed  ## compare the cost of the hot path's pieces with th
 faults: .venv/dev.installed  ## run the slow tests, which `make test` leaves out: long faults, whole benchmarks, many examples
 	@status=0; \
 	$(PYTHON) -m pytest -m long --numprocesses 2 --dist worksteal || status=$$?; \
-	EXAMPLES=300 $(PYTHON) -m pytest -m hypothesis --numprocesses 2 --dist worksteal tests/protocol tests/store/test_unread.py || status=$$?; \
+	EXAMPLES=300 $(PYTHON) -m pytest -m hypothesis --numprocesses 2 --dist worksteal tests/protocol tests/store || status=$$?; \
 	exit $$status
 
 generated: .venv/dev.installed  ## write the generated files: vectors, pages of docs/, schema.sql

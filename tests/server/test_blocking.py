@@ -47,6 +47,7 @@ from store.conversations import STARTS_PER_DAY
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from tests.people import make_contacts, new_direct, new_group, new_user
+from tests.rows import checked_rows
 from tests.server.http_world import CBOR, Api, open_api, say
 from tests.server.node_world import RawClient, TestNode, open_node, wait_caught_up
 from tests.store.attachment_world import new_attachment
@@ -59,9 +60,11 @@ RELATIONS: Final = ("contacts", "strangers")
 class Side:
     """The user that acts (the actor), and the user that it would reach (the target); each also has a group with Dave.
 
+    :ivar name: the beginning of the names of its users.
     :ivar names: of ids, so that two sides can be compared.
     """
 
+    name: str
     actor: Credentials
     target: Credentials
     dave: Credentials
@@ -330,7 +333,7 @@ async def _side(pool: Pool, name: str, relation: str, needs: str) -> Side:
     actor, target, dave = [await new_user(pool, f"{name}_{who}") for who in ("actor", "target", "dave")]
     bystander = await new_user(pool, f"{name}_bystander")
     ids = {actor.user: "actor", target.user: "target", dave.user: "dave", bystander.user: "bystander"}
-    side = Side(actor, target, dave, bystander, ids)
+    side = Side(name, actor, target, dave, bystander, ids)
     if relation == "contacts":
         await make_contacts(pool, actor, target)
     await make_contacts(pool, actor, bystander)
@@ -382,39 +385,45 @@ async def _prepare(servers: Servers, side: Side) -> None:
         side.cursor = synced.cursor
 
 
-@pytest.mark.parametrize(("name", "relation"), CASES)
-async def test_it_reaches_the_blocker_nowhere_and_cannot_be_noticed(
-    pool: Pool, redis_url: str, name: str, relation: str
-) -> None:
-    way = WAYS[name]
-    blocks, offline = [await _side(pool, each, relation, way.needs) for each in ("blocks", "offline")]
+async def test_it_reaches_the_blocker_nowhere_and_cannot_be_noticed(pool: Pool, redis_url: str) -> None:
     async with _open_servers(pool, redis_url) as servers:
-        for side in (blocks, offline):
-            await _prepare(servers, side)
-        await contacts.set_blocked(pool, blocks.target.user, blocks.actor.user, is_blocked=True)
-        before = await _view(servers, blocks.target)
-        came = await _act(servers, way, blocks, is_connected=True)
-        assert {type(each) for each in came} <= set(way.tells), "the live pushes tell more than they may"
-        for each in came:
-            if isinstance(each, Settings):
-                assert (each.name, each.lifetime_s, each.first_seq) == (None, None, 1)
-            if isinstance(each, Profile):
-                assert (each.display_name, each.avatar) == (None, None)
-        await _act(servers, way, offline, is_connected=False)
-        after = await _view(servers, blocks.target)
-        if way.takes_away:
-            for view in (before, after):
-                view["messages"] = [each for each in view["messages"] if each["seq"] != 2]
-                view["frames"] = [each for each in view["frames"] if each[2] != 2]
-        for each in (*before["shown"], *after["shown"]):
-            each["devices_version"] *= DevicesChanged not in way.tells
-        if way.holds_places:
-            for view in (before, after):
-                _drop_marks(view)
-        assert _first_difference(after, before) is None, "the fetched state differs"
-        assert await _notices(pool, blocks) == 0
-        expected, shown = _comparable(offline), _comparable(blocks)
-        assert _first_difference(shown, expected) is None, "the answers to the blocked user differ"
+        with checked_rows() as rows:
+            for number, (name, relation) in enumerate(CASES):
+                with rows.row((name, relation)):
+                    way = WAYS[name]
+                    names = (f"blocks{number}", f"offline{number}")
+                    blocks, offline = [await _side(pool, each, relation, way.needs) for each in names]
+                    await _check_way(servers, way, blocks, offline)
+
+
+async def _check_way(servers: Servers, way: Way, blocks: Side, offline: Side) -> None:
+    """Both actors act in this way: that of the target who blocks, and that of the target who is offline."""
+    for side in (blocks, offline):
+        await _prepare(servers, side)
+    await contacts.set_blocked(servers.pool, blocks.target.user, blocks.actor.user, is_blocked=True)
+    before = await _view(servers, blocks)
+    came = await _act(servers, way, blocks, is_connected=True)
+    assert {type(each) for each in came} <= set(way.tells), "the live pushes tell more than they may"
+    for each in came:
+        if isinstance(each, Settings):
+            assert (each.name, each.lifetime_s, each.first_seq) == (None, None, 1)
+        if isinstance(each, Profile):
+            assert (each.display_name, each.avatar) == (None, None)
+    await _act(servers, way, offline, is_connected=False)
+    after = await _view(servers, blocks)
+    if way.takes_away:
+        for view in (before, after):
+            view["messages"] = [each for each in view["messages"] if each["seq"] != 2]
+            view["frames"] = [each for each in view["frames"] if each[2] != 2]
+    for each in (*before["shown"], *after["shown"]):
+        each["devices_version"] *= DevicesChanged not in way.tells
+    if way.holds_places:
+        for view in (before, after):
+            _drop_marks(view)
+    assert _first_difference(after, before) is None, "the fetched state differs"
+    assert await _notices(servers.pool, blocks) == 0
+    expected, shown = _comparable(offline), _comparable(blocks)
+    assert _first_difference(shown, expected) is None, "the answers to the blocked user differ"
 
 
 def _first_difference(one: Any, other: Any) -> Any:
@@ -517,8 +526,9 @@ def _comparable(side: Side) -> list[Any]:
     return [*(_plain(side, each) for each in side.answers), *pushes]
 
 
-async def _view(servers: Servers, who: Credentials) -> dict[str, Any]:
-    """All that a user finds, without the places that tombstones hold."""
+async def _view(servers: Servers, side: Side) -> dict[str, Any]:
+    """All that the target finds, without the places that tombstones hold."""
+    who = side.target
     api = servers.api.of(who.token)
     listed = [(await api.get("/v1/conversations", requests=each)).body["conversations"] for each in ("false", "true")]
     messages: list[Any] = []
@@ -550,7 +560,7 @@ async def _view(servers: Servers, who: Credentials) -> dict[str, Any]:
         "unread": unread,
         "contacts": [
             {**(await api.get(path)).body, "revision": 0}
-            for path in ("/v1/contacts", "/v1/users/blocks_actor", "/v1/profile")
+            for path in ("/v1/contacts", f"/v1/users/{side.name}_actor", "/v1/profile")
         ],
     }
 

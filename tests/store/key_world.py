@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import closing
+from typing import Final, TypeVar
+
+import pytest
+import trio
 
 from client.http import Credentials
 from protocol.frames import OneTimeKey
 from store import keys
+from store.errors import ForeignKeyHistory
 from store.key_claims import KeyClaims
 from store.keys import DeviceKeys
 from store.postgres.pool import Pool
+from tests.people import new_direct, new_user
 from tests.planted import PLANTED
+
+_T = TypeVar("_T")
 
 IDENTITY: Final = f"{PLANTED} identity".encode()
 KIND: Final = "otk"
@@ -79,3 +87,46 @@ async def numbers(pool: Pool, who: Credentials, owner: Credentials, count: int =
 async def forgive(pool: Pool) -> None:
     """No user has claimed anything in the last hour."""
     await pool.fetch("delete from key_claims")
+
+
+FIRST: Final = some_keys(range(1, 11))
+LAST: Final = [a_last_resort(1)]
+
+
+class KeyOwner:
+    """A user uploads keys, and another one claims them.
+
+    :param url: of the database that they reach now.
+    """
+
+    def __init__(self, url: Callable[[], str]) -> None:
+        self._url = url
+        self.history = b""
+
+    def run(self, act: Callable[[Pool], Awaitable[_T]]) -> _T:
+        async def with_pool() -> _T:
+            with closing(Pool(self._url(), 1)) as pool:
+                return await act(pool)
+
+        return trio.run(with_pool)
+
+    async def begin(self, pool: Pool) -> None:
+        self.owner, self.claimer = await new_user(pool, "owner"), await new_user(pool, "claimer")
+        await new_direct(pool, self.claimer, self.owner)
+        self.history = (await upload(pool, self.owner.device, FIRST, LAST)).history
+
+    async def claim(self, pool: Pool) -> list[int | None]:
+        return await numbers(pool, self.claimer, self.owner, 3)
+
+    async def upload_again(self, pool: Pool) -> None:
+        """As a client that has had no reply, or makes up for what the server has lost; then as one that asks first."""
+        for is_anew in (False, True):
+            with pytest.raises(ForeignKeyHistory):
+                await keys.put(pool, self.owner.device, IDENTITY, FIRST, LAST, is_anew=is_anew, history=self.history)
+        await upload(pool, self.owner.device, some_keys(range(11, 14)), is_anew=True)
+
+    def check(self) -> None:
+        """What was claimed before the back-up, or after it, is not handed out again."""
+        assert self.run(self.claim) == [-1, -1, -1]
+        self.run(self.upload_again)
+        assert self.run(self.claim) == [11, 12, 13]

@@ -31,7 +31,7 @@ from tests.store.life_steps import AttachmentLives, LifeStep, steps
 from tests.store.life_world import USERS, LifeWorld
 from tests.waiting import DEADLINE_S
 
-EXAMPLES: Final = 25 + int(os.environ.get("EXAMPLES", "0")) // 10
+EXAMPLES: Final = 12 + int(os.environ.get("EXAMPLES", "0")) // 10
 
 SMALL_PART_BYTES: Final = 64
 """Of a folder in this test. S3 takes no part of less than 5 MiB."""

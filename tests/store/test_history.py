@@ -29,6 +29,7 @@ from store.sync import sync
 from tests.conftest import database_of
 from tests.memory import in_memory
 from tests.store.cursor_keeper import CursorKeeper
+from tests.store.key_world import KeyOwner
 from tests.waiting import wait_until_blocking
 
 DATABASE = "chat"
@@ -173,14 +174,18 @@ NEEDS_COMMAND = {"a copy of the data directory"}
 
 
 @pytest.mark.parametrize("way", ASKED)
-def test_a_device_that_holds_more_than_the_back_up_begins_anew(cluster: BackedUpCluster, way: str) -> None:
+def test_a_device_that_holds_more_than_the_back_up_begins_anew_and_no_claimed_key_is_handed_out_again(
+    cluster: BackedUpCluster, way: str
+) -> None:
     save, restore = ASKED[way]
-    keeper = CursorKeeper(cluster)
+    keeper, owner = CursorKeeper(cluster), KeyOwner(lambda: cluster.url)
     trio.run(keeper.begin)
+    owner.run(owner.begin)
     trio.run(keeper.say, 2)
     save(cluster)
     trio.run(keeper.say, 3)
     trio.run(keeper.sync)
+    assert owner.run(owner.claim) == [1, 2, 3]
     restore(cluster)
     trio.run(keeper.say, 1)
     if way in NEEDS_COMMAND:
@@ -194,6 +199,7 @@ def test_a_device_that_holds_more_than_the_back_up_begins_anew(cluster: BackedUp
     assert told.last_seq == 3
     trio.run(keeper.say, 1)
     assert [getattr(push, "seq", None) for push in trio.run(keeper.sync).pushes][-1] == 4
+    owner.check()
 
 
 def test_after_the_command_nothing_from_another_cluster_is_told_with_each_sync(cluster: BackedUpCluster) -> None:

@@ -191,7 +191,7 @@ class ModelledGroup:
         assert {self.users.index(each.user) for each in shown.participants} == model.inside
 
 
-@settings(max_examples=25 + MORE_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12 + MORE_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=rounds)
 async def test_concurrent_writes_leave_the_group_as_their_answers_say(
     database_url: str, rounds: list[list[GroupOp]]

@@ -163,7 +163,7 @@ class ModelDevice:
             assert last == (pool.last if pool.has_last else 0)
 
 
-@settings(max_examples=25 + MORE_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12 + MORE_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(ops, min_size=1, max_size=25))
 async def test_pools_are_as_a_plain_model_says(database_url: str, steps: list[KeyOp]) -> None:
     with closing(Pool(database_url, 2)) as pool:

@@ -104,7 +104,7 @@ class GroupReceipts:
             assert [each.status(message) for each in (fresh, self.device)] == [word] * 2
 
 
-@settings(max_examples=25 + MORE_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12 + MORE_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
 async def test_the_status_of_a_message_neither_falls_nor_rises_by_who_comes_and_goes(
     database_url: str, steps: list[tuple[str, int, bool]]

@@ -107,7 +107,7 @@ def schedules(steps: Sequence[str], *, longest: int, some: int) -> Iterator[tupl
 
 
 async def test_an_owner_who_follows_the_rules_is_never_thrown_out_without_a_thief(pool: Pool) -> None:
-    for steps in schedules(OWNER, longest=3, some=60):
+    for steps in schedules(OWNER, longest=3, some=20):
         schedule = await begin(pool)
         try:
             for step in steps:

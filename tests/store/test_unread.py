@@ -225,7 +225,7 @@ QUIET_AND_GONE = [
 ]
 
 
-@settings(max_examples=30 + MORE_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12 + MORE_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rounds=rounds)
 @example(rounds=DELETED_AND_HIDDEN)
 @example(rounds=DELETED_WHILE_READ)

@@ -22,6 +22,7 @@ from store.postgres.pool import Pool
 from store.transfers import DEADLINE_S as STORE_DEADLINE_S
 from tests.jobs.jobs_world import a_job
 from tests.processes import Cluster, open_cluster
+from tests.rows import checked_rows
 from tests.s3_proxy import Pass, ProxiedAnswer, ProxiedCall, S3Proxy, Treatment, open_s3_proxy
 from tests.s3_server import s3_server
 from tests.store.attachment_world import declared, parts_of, some_bytes
@@ -122,6 +123,12 @@ class FaultyDeployment:
         _, missing = await door.missing(attachment)
         return [await put_part(url, headers, parts_of(LARGE)[n - 1]) for n, url, headers in missing]
 
+    async def put_last(self, door: HttpDoor | SocketDoor, attachment: bytes) -> int:
+        """The status of the last part, which is small."""
+        _, missing = await door.missing(attachment)
+        number, url, headers = missing[-1]
+        return await put_part(url, headers, parts_of(LARGE)[number - 1])
+
 
 @asynccontextmanager
 async def faulty_deployment(
@@ -144,58 +151,73 @@ async def is_removed(pool: Pool, attachment: bytes) -> bool:
     return not await pool.fetch("select 1 from attachments where id = %s::uuid", (attachment.hex(),))
 
 
-@pytest.mark.parametrize("name", FAULTS)
 async def test_object_store_that_fails_leads_to_the_documented_error_and_loses_nothing(
-    pool: Pool, redis_url: str, s3_url: str, alice: Credentials, direct: bytes, name: str
+    pool: Pool, redis_url: str, s3_url: str, alice: Credentials, direct: bytes
 ) -> None:
     """Sends go on meanwhile. Once the object store is well again, the same requests succeed, and the clean-up leaves
     what messages have."""
-    fault = FAULTS[name]
     async with faulty_deployment(pool, redis_url, s3_url, alice, direct) as world:
-        for door in world.doors:
-            code, whole = await door.declare(declared(LARGE))
-            assert code == ""
-            _, parts = await door.missing(whole)
-            code, given_up = await door.declare(declared(LARGE))
-            assert code == ""
-            assert await world.put_missing(door, given_up) == [200, 200]
-            if "part" not in fault.calls:
-                assert await world.put_missing(door, whole) == [200, 200]
+        with checked_rows() as rows:
+            for name, fault in FAULTS.items():
+                with rows.row(name):
+                    given_up = await _upload_through(world, name, fault)
+                    # The first clean-up may have failed.
+                    await pool.fetch("select enqueue('orphaned_attachments', '{}')")
+                    for each in given_up:
+                        await wait_until(lambda id_=each: is_removed(pool, id_), "the worker removes it", timeout_s=60)
+        await _check_clean_up(pool, world)
 
-            world.proxy.treat(fault.treatment, *fault.calls)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(world.say)
-                code, _ = await door.declare(declared(LARGE))
-                assert code == fault.declared
-            if "part" in fault.calls:
-                for number, url, headers in parts:
-                    status = await put_part(url, headers, parts_of(LARGE)[number - 1])
-                    assert status == (507 if name == "full" else 200)
-            expected = "attachment_incomplete" if name == "full" else fault.completed
-            assert await door.complete(whole) == expected
-            assert await door.abort(given_up) == "", "it is noted, and removed later"
-            await world.say()
-            world.proxy.heal()
 
-            assert set(await world.put_missing(door, whole)) <= {200}
-            assert await door.complete(whole) == ""
-            await world.say(whole)
-            # The upload that was given up: its first clean-up may have failed.
-            await pool.fetch("select enqueue('orphaned_attachments', '{}')")
-            await wait_until(lambda id_=given_up: is_removed(pool, id_), "the worker removes it", timeout_s=60)
+async def _upload_through(world: FaultyDeployment, name: str, fault: StoreFault) -> list[bytes]:
+    """At each door, begin two uploads before the fault, complete one of them and give the other up during it; send what
+    was uploaded after it. Returns those that were given up."""
+    begun: list[tuple[HttpDoor | SocketDoor, bytes, bytes]] = []
+    for door in world.doors:
+        code, whole = await door.declare(declared(LARGE))
+        assert code == ""
+        code, given_up = await door.declare(declared(LARGE))
+        assert code == ""
+        assert await world.put_last(door, given_up) == 200
+        if "part" not in fault.calls:
+            assert await world.put_missing(door, whole) == [200, 200]
+        begun.append((door, whole, given_up))
+    missing = {whole: (await door.missing(whole))[1] for door, whole, _ in begun if "part" in fault.calls}
 
-        await pool.fetch("update attachments set created = created - interval '25 hours'")
-        tasks, job = Orphans(pool, world.store), a_job("clean-up")
-        await tasks.orphaned_attachments(job)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(orphans, "UNUSED_S", 0.0)
-            await tasks.orphaned_objects(job)
-            await tasks.abandoned_multiparts(job)
-        rows = await pool.fetch("select id, object_key from attachments order by object_key")
-        assert {id_ for id_, _ in rows} == {*world.used}
-        assert [each.key for each in await world.store.list("")] == [key for _, key in rows]
-        assert await world.store.list_multiparts("") == []
-        for _, key in rows:
-            assert await world.store.get(key) == LARGE
-        for key in [key for _, key in rows]:
-            await world.store.delete([key])
+    async def meet(door: HttpDoor | SocketDoor, whole: bytes, given_up: bytes) -> None:
+        code, _ = await door.declare(declared(LARGE))
+        assert code == fault.declared
+        for number, url, headers in missing.get(whole, ()):
+            status = await put_part(url, headers, parts_of(LARGE)[number - 1])
+            assert status == (507 if name == "full" else 200)
+        assert await door.complete(whole) == ("attachment_incomplete" if name == "full" else fault.completed)
+        assert await door.abort(given_up) == "", "it is noted, and removed later"
+
+    world.proxy.treat(fault.treatment, *fault.calls)
+    async with trio.open_nursery() as nursery:
+        for each in begun:
+            nursery.start_soon(world.say)
+            nursery.start_soon(meet, *each)
+    await world.say()
+    world.proxy.heal()
+    for door, whole, _ in begun:
+        assert set(await world.put_missing(door, whole)) <= {200}
+        assert await door.complete(whole) == ""
+        await world.say(whole)
+    return [given_up for _, _, given_up in begun]
+
+
+async def _check_clean_up(pool: Pool, world: FaultyDeployment) -> None:
+    """It leaves what messages have, and nothing else."""
+    await pool.fetch("update attachments set created = created - interval '25 hours'")
+    tasks, job = Orphans(pool, world.store), a_job("clean-up")
+    await tasks.orphaned_attachments(job)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orphans, "UNUSED_S", 0.0)
+        await tasks.orphaned_objects(job)
+        await tasks.abandoned_multiparts(job)
+    rows = await pool.fetch("select id, object_key from attachments order by object_key")
+    assert {id_ for id_, _ in rows} == {*world.used}
+    assert [each.key for each in await world.store.list("")] == [key for _, key in rows]
+    assert await world.store.list_multiparts("") == []
+    for _, key in rows:
+        assert await world.store.get(key) == LARGE
