@@ -64,8 +64,8 @@ def checked_rows() -> Iterator[CheckedRows]:
 
 def each_row(
     names: str | tuple[str, ...], rows: Iterable[Any], *, ids: Callable[[Any], object] | Iterable[object] | None = None
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """As `pytest.mark.parametrize`, but one test for all rows, which share its fixtures.
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As `pytest.mark.parametrize`, but one test for all rows, which share its fixtures. The function may be async.
 
     :param ids: the names of the rows, or a function of a value; without it a row is called after its values.
     """
@@ -79,7 +79,7 @@ def each_row(
     else:
         called = list(ids)
 
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def check(**fixtures: Any) -> None:
             with checked_rows() as rows:
@@ -87,10 +87,18 @@ def each_row(
                     with rows.row(name):
                         function(**fixtures, **dict(zip(columns, row, strict=True)))
 
+        @functools.wraps(function)
+        async def check_async(**fixtures: Any) -> None:
+            with checked_rows() as rows:
+                for name, row in zip(called, tuples, strict=True):
+                    with rows.row(name):
+                        await function(**fixtures, **dict(zip(columns, row, strict=True)))
+
+        checking = check_async if inspect.iscoroutinefunction(function) else check
         signature = inspect.signature(function)
         others = [each for name, each in signature.parameters.items() if name not in columns]
-        check.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]  # pytest reads it
-        return check
+        checking.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]  # pytest reads it
+        return checking
 
     return decorate
 

@@ -51,6 +51,19 @@ def test_the_name_of_a_row_is_short() -> None:
         rows.check()
 
 
+async def test_an_async_table_shares_its_fixtures_and_names_each_wrong_row(tmp_path: Path) -> None:
+    seen: list[tuple[Path, int]] = []
+
+    @each_row("number", [1, 2, 3])
+    async def check_odd(tmp_path: Path, number: int) -> None:
+        seen.append((tmp_path, number))
+        assert number % 2
+
+    with pytest.raises(AssertionError, match=r"1 of 3 rows are wrong\n2: AssertionError in check_odd"):
+        await check_odd(tmp_path=tmp_path)
+    assert seen == [(tmp_path, number) for number in (1, 2, 3)]
+
+
 def test_a_table_without_rows_fails() -> None:
     with pytest.raises(AssertionError, match="no rows"):
         check_numbers()

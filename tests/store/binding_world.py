@@ -20,6 +20,7 @@ from store.postgres.driver import uuid
 from store.postgres.pool import Pool
 from store.revisions import delete_for_everyone, edit
 from tests.people import new_group, new_user
+from tests.rows import each_row
 from tests.store.store_world import a_message
 from tests.uploads import new_upload
 
@@ -172,6 +173,4 @@ REFUSALS: list[tuple[Files, type[StoreError]]] = [
     (of_another_conversation, AttachmentUsed),
     (the_same_twice, AttachmentUsed),
 ]
-EACH_REFUSAL = pytest.mark.parametrize(
-    ("files", "error"), [pytest.param(*row, id=row[0].__name__.replace("_", " ")) for row in REFUSALS]
-)
+EACH_REFUSAL = each_row(("files", "error"), REFUSALS, ids=[files.__name__.replace("_", " ") for files, _ in REFUSALS])

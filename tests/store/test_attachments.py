@@ -19,6 +19,7 @@ from store.postgres.pool import Pool
 from store.revisions import delete_for_everyone, delete_for_me
 from tests.jobs.jobs_world import send_message
 from tests.people import new_group, new_user
+from tests.rows import each_row
 from tests.store.attachment_world import a_file, attach, usage_of
 from tests.uploads import new_upload
 
@@ -63,7 +64,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+@each_row("name", BAD)
 async def test_bad_declaration_is_refused_with_all_others_of_its_request(
     pool: Pool, alice: Credentials, name: str
 ) -> None:

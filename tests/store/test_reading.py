@@ -26,6 +26,7 @@ from store.postgres.pool import Pool
 from store.rows import conversation_of
 from store.sync import sync
 from tests.people import new_direct, new_group, new_user
+from tests.rows import each_row
 from tests.store.store_world import a_message
 
 
@@ -311,7 +312,7 @@ async def test_two_users_have_one_direct_conversation_however_often_it_is_made(
     assert set(await messages.current_participants(pool, made[0][0])) == {alice.user, bob.user}
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("around", "limit", "seqs", "older", "newer"),
     [
         (5, 4, [3, 4, 5, 6], False, True),

@@ -32,6 +32,7 @@ from store.retention import clear, move_floors, note_announced, unannounced, unc
 from store.sync import Snapshot, SyncPage, SyncPush, cursor_of, sync, take_cursor_snapshot
 from tests.ageing import age
 from tests.people import new_group, new_user
+from tests.rows import each_row
 from tests.store.attachment_world import new_attachment
 from tests.store.store_world import a_message
 
@@ -791,7 +792,7 @@ async def test_a_cursor_from_the_future_is_foreign(pool: Pool, alice: Credential
             await sync(pool, alice.user, cbor2.dumps([owner, day, *snapshots, bytes(16), -1]))
 
 
-@pytest.mark.parametrize(
+@each_row(
     "cursor",
     [
         [b"owner", 1, [5], [], bytes(16)],

@@ -22,6 +22,7 @@ from runtime.config import Config
 from store import jobs, schedules
 from store.postgres.pool import Pool
 from store.redis.client import Redis
+from tests.rows import each_row
 
 ROOT = Path(__file__).parents[3]
 
@@ -61,7 +62,7 @@ async def test_a_job_is_enqueued_shown_and_cancelled(operator: Operator) -> None
     assert "has ended" in await operator.is_told_why_not("cancel", enqueued["job"])
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("command", "why"),
     [
         (("enqueue", "no_such_task"), "offline_notice"),

@@ -13,6 +13,7 @@ from protocol.frames import Error, Hello, Welcome
 from server.gateway.clients import MAX_NAMES, OTHER, UNNAMED, ClientCounts
 from store.postgres.pool import Pool
 from tests.people import new_user
+from tests.rows import each_row
 from tests.server.node_world import open_node
 from tests.waiting import wait_until
 
@@ -91,7 +92,7 @@ async def test_open_connections_are_counted_by_the_names_of_their_clients(
     assert names == ["app/1.0", "app/1.0", None]
 
 
-@pytest.mark.parametrize("name", ["", "a" * 65, "two words", "line\nbreak", "\x1b[2J", "accént"])
+@each_row("name", ["", "a" * 65, "two words", "line\nbreak", "\x1b[2J", "accént"])
 async def test_a_name_that_would_not_fit_into_a_log_is_refused(
     pool: Pool, redis_url: str, alice: Credentials, name: str
 ) -> None:

@@ -12,6 +12,7 @@ from server.http.encoding import Encoding, encode
 from server.http.routes import ROUTES
 from store.postgres.pool import Pool
 from tests.people import new_user
+from tests.rows import each_row
 from tests.server.http.socket_world import HttpServer, RawAnswer, open_server, request
 from tests.server.http.test_routes import filled
 from tests.server.http_world import WEB_CLIENT
@@ -75,7 +76,7 @@ async def test_the_answers_of_each_route_have_them(pool: Pool, redis_url: str) -
                     check(answer, asked)
 
 
-@pytest.mark.parametrize("case", OTHERS)
+@each_row("case", OTHERS)
 async def test_the_answers_to_requests_that_come_to_no_route_have_them(pool: Pool, redis_url: str, case: str) -> None:
     async with open_server(pool, redis_url) as server:
         answer = await server.exchange(OTHERS[case])

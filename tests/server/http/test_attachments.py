@@ -22,6 +22,7 @@ from store.objects.direct import FileStore
 from store.objects.quotas import Quotas
 from store.objects.url import open_objects
 from store.postgres.pool import Pool
+from tests.rows import each_row
 from tests.server.http_world import Answer, Api, both_encodings, open_api, say
 from tests.store.attachment_world import Faulty, new_attachment
 
@@ -139,7 +140,7 @@ BAD: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+@each_row("name", BAD)
 async def test_bad_declaration_is_an_invalid_body_and_nothing_is_stored(
     pool: Pool, redis_url: str, tmp_path: Path, alice: Credentials, name: str
 ) -> None:

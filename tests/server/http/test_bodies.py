@@ -42,7 +42,7 @@ def check(said: str | None) -> None:
     assert len(said or "") < 300, "the error does not repeat the body"
 
 
-@pytest.mark.parametrize("struct", [*STRUCTS, bodies.NEW_CONVERSATION], ids=str)
+@each_row("struct", [*STRUCTS, bodies.NEW_CONVERSATION], ids=str)
 def test_each_field_with_each_kind_of_value(struct: Any) -> None:
     names = {name for each in STRUCTS for name in each.__struct_fields__} | {"kind"}
     refused = 0
@@ -57,7 +57,7 @@ def test_each_field_with_each_kind_of_value(struct: Any) -> None:
     assert refused
 
 
-@pytest.mark.parametrize("struct", [*STRUCTS, bodies.NEW_CONVERSATION], ids=str)
+@each_row("struct", [*STRUCTS, bodies.NEW_CONVERSATION], ids=str)
 def test_a_body_that_is_good_or_wrong_in_one_encoding_is_so_in_the_other(struct: Any) -> None:
     names = {name for each in STRUCTS for name in each.__struct_fields__} | {"kind", "of a later version"}
     for name in names:

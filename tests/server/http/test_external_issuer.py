@@ -24,6 +24,7 @@ from server.http.external_issuer import (
     external_issuer_of,
 )
 from server.http.key_set import IssuerKey
+from tests.rows import each_row
 from tests.server.http.issuer_world import AUDIENCE, ISSUER, SUBJECT, Issuer, rsa_key, trusting
 
 SECRET: Final = "a secret that two servers share, as long as the keys of HS512 should be"
@@ -128,7 +129,7 @@ ATTACKS: Final[dict[str, tuple[Callable[[Issuer], str], str]]] = {
 """An attack -> its token, and a part of the reason for the refusal."""
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@each_row("name", ATTACKS)
 async def test_an_attack_is_refused_with_its_reason(name: str) -> None:
     make, reason = ATTACKS[name]
     issuer = Issuer()

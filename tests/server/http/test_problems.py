@@ -15,6 +15,7 @@ from server.http.problems import Problem, problem_of
 from store import errors
 from store.errors import StoreError
 from store.redis.client import RedisError
+from tests.rows import each_row
 
 INTERNAL = {
     *(errors.StoreError, errors.DatabaseError, errors.Retryable, errors.BadValue, errors.PoolerRefused, errors.Refused),
@@ -45,15 +46,16 @@ def made(kind: type[StoreError]) -> StoreError:
     return error  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, RedisError], ids=lambda kind: kind.__name__)
+@each_row("kind", [*KINDS, RedisError], ids=lambda kind: kind.__name__)
 def test_an_error_of_the_store_is_answered_by_name_or_logged_as_internal(
     kind: type[StoreError], log_output: list[dict[str, object]]
 ) -> None:
+    before = len(log_output)
     problem = problem_of(made(kind), "GET /v1/path")
     assert (problem.code is ProblemCode.INTERNAL) == (kind in INTERNAL)
     assert (problem.status == 500) == (kind in INTERNAL)
     assert "inside" not in problem.detail
-    assert [line["event"] for line in log_output if line["log_level"] == "error"] == ["request_failed"] * (
+    assert [line["event"] for line in log_output[before:] if line["log_level"] == "error"] == ["request_failed"] * (
         kind in INTERNAL
     )
     is_retryable = problem.body("json").retry_after_ms is not UNSET

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from store.postgres.pool import Pool
+from tests.rows import each_row
 from tests.server.http.files.file_world import CONTENT, KEY, code_of, get, open_files, put, sent
 
 
@@ -63,7 +62,7 @@ async def test_head_shows_the_same_headers_and_no_body(pool: Pool, redis_url: st
 SIZE = len(CONTENT)
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("asked", "status", "start", "end"),
     [
         ("bytes=0-0", 206, 0, 1),

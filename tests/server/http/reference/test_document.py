@@ -19,11 +19,12 @@ from server.http.reference.operations import path_template, problems_of
 from server.http.routes import OPEN, ROUTES
 from server.http.routing import Access, FileAnswer, HtmlAnswer, Route
 from store.postgres.pool import Pool
+from tests.rows import each_row
 from tests.sentences import fault_of
 from tests.server.http_contract import DOCUMENT, check_declared, validator_of
 from tests.server.http_world import CBOR, WEB_CLIENT, Api, open_api
 
-each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.rule)
+each_route = each_row("route", ROUTES, ids=lambda route: route.rule)
 
 
 def operation_of(route: Route) -> dict[str, Any]:
