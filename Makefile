@@ -1,4 +1,5 @@
-# Targets write only to var/ (all data), .venv/ and node_modules/ in client/js/, client/web/ and tests/browser/ (packages, caches).
+# Targets write only to var/ (all data), .venv/ and node_modules/ in bench/peers/node/, client/js/,
+# client/web/ and tests/browser/ (packages, caches).
 # They call the environment's programs as `python -m`: a program's first line would hold the checkout's path, which may contain
 # spaces and be too long for a kernel.
 
@@ -16,7 +17,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/$(CACHE)/pip
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test again check lint types bench guard faults generated fuzz contract js mls browser web nginx ops lock clean
+.PHONY: help run demo test again check lint types bench peers guard faults generated fuzz contract js mls browser web nginx ops lock clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -35,7 +36,7 @@ test: .venv/dev.installed  ## run the tests
 	$(PYTHON) -m pytest --numprocesses 6 --dist worksteal
 
 again: .venv/dev.installed  ## run the tests that failed last, one after the other
-	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not browser and not web and not nginx and not ops and not mls"
+	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not browser and not web and not nginx and not ops and not mls and not peers"
 
 check: lint types test  ## run the linters, the type checker and the tests
 
@@ -46,8 +47,14 @@ lint: .venv/dev.installed
 types: .venv/dev.installed
 	$(PYTHON) -m mypy
 
-bench: .venv/dev.installed  ## run the benchmarks
+# Without npm the benchmarks leave the peers in Node out, and say so.
+NODE_PEERS = $(if $(shell command -v npm),bench/peers/node/node_modules/.installed)
+
+bench: .venv/dev.installed .venv/plots.installed .venv/peers.installed $(NODE_PEERS)  ## run the benchmarks
 	$(PYTHON) -m bench
+
+peers: .venv/dev.installed .venv/peers.installed bench/peers/node/node_modules/.installed  ## test the servers that the benchmarks compare ours with; needs node and npm
+	$(PYTHON) -m pytest -m peers
 
 guard: .venv/dev.installed  ## compare the cost of the hot path's pieces with the stored one
 	$(PYTHON) -m bench.guard
@@ -92,7 +99,7 @@ ops: .venv/dev.installed .venv/nginx.installed .venv/ops.installed .venv/exporte
 	$(PYTHON) -m pytest -m ops --numprocesses 2 --dist worksteal
 
 clean:  ## remove .venv/ and var/ with all data of `make run`
-	rm -rf .venv var client/js/node_modules client/web/node_modules tests/browser/node_modules
+	rm -rf .venv var bench/peers/node/node_modules client/js/node_modules client/web/node_modules tests/browser/node_modules
 
 lock: .venv/lock.installed  ## renew locks/: the exact versions of all packages, from the ranges in setup.cfg
 	$(PYTHON) -m embedded.requirements lock
@@ -141,10 +148,10 @@ LIBRARIES = $$(apt-cache $(OWN) depends --important --recurse haproxy pgbackrest
 	@touch $@
 
 client/js/node_modules/.installed: NPM = install
-tests/browser/node_modules/.installed: NPM = ci
-tests/browser/node_modules/.installed: tests/browser/package-lock.json
+bench/peers/node/node_modules/.installed tests/browser/node_modules/.installed: NPM = ci
+bench/peers/node/node_modules/.installed tests/browser/node_modules/.installed: %/node_modules/.installed: %/package-lock.json
 
-client/js/node_modules/.installed tests/browser/node_modules/.installed: %/node_modules/.installed: %/package.json %/.npmrc
+bench/peers/node/node_modules/.installed client/js/node_modules/.installed tests/browser/node_modules/.installed: %/node_modules/.installed: %/package.json %/.npmrc
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || \
 	    { echo 'No Node.js 20 or newer with npm: install it (nodejs.org, brew install node, apt install nodejs npm).' >&2; \
 	    exit 1; }

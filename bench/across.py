@@ -1,6 +1,6 @@
 """How long a message takes from one node to another, beside the plan's two processes.
 
-    python -m bench.across --peers DIR --rounds 5
+    python -m bench.across --rounds 5
 
 The sender of each direct chat is connected to the first of two nodes, the recipient to the second: two of our gateways,
 or two processes of the plan with Socket.IO's Redis adapter. Both servers get the same steady rate, in turn. Each round
@@ -41,8 +41,6 @@ MOST: Final = 0.5
 def across(settings: CompareSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
     return compare_servers(
-        settings.servers,
-        settings.peers,
         lambda shared: ({**line, "nodes": NODES} for line in in_turns(shared, settings, nodes=NODES)),
         summarize_across,
     )
@@ -86,7 +84,6 @@ def main() -> None:
     options = parser.parse_args()
     settings = CompareSettings(
         servers=servers_of(options),
-        peers=options.peers,
         chats=options.chats,
         rounds=options.rounds,
         traffic=traffic_of(options, f"{CLOSED},{options.rate:g}"),

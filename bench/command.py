@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench.contest import Traffic, usable
 
 
 def parser_of(prog: str, purpose: str | None, servers: Sequence[str], *, rounds: int = 5) -> argparse.ArgumentParser:
-    """A parser with the options of all programs: the folder of the peers, the servers, and the number of rounds.
+    """A parser with the options of all programs: the servers, and the number of rounds.
 
     :param purpose: the program's docstring; its first line is shown.
     :param servers: servers to measure unless the user names others.
     """
     made = argparse.ArgumentParser(prog=prog, description=(purpose or "").partition("\n")[0])
-    made.add_argument(
-        "--peers", type=Path, default=os.environ.get("PEERS") or None, help="folder of the peers (or PEERS)"
-    )
     made.add_argument("--servers", default=",".join(servers), help=f"by default {', '.join(servers)}")
     made.add_argument("--rounds", type=int, default=rounds)
     return made
@@ -48,5 +43,5 @@ def traffic_of(options: argparse.Namespace, loads: str, *, window: int = 1) -> T
 
 def servers_of(options: argparse.Namespace) -> tuple[str, ...]:
     """The chosen servers that can run here; exits if the list is empty."""
-    servers = usable(options.servers.split(","), options.peers)
+    servers = usable(options.servers.split(","))
     return servers or sys.exit("nothing to measure")

@@ -1,6 +1,6 @@
 """Servers in turn on one Postgres and one Redis.
 
-    python -m bench.compare --peers DIR --rounds 10 --seconds 6 --rate 200,1000
+    python -m bench.compare --rounds 10 --seconds 6 --rate 200,1000
 
 In each round every server is started, measured and stopped, one at a time, and the order moves on by one from round to
 round. Servers run one at a time because idle servers are not free (they poll queues, renew leases, hold a dozen
@@ -17,7 +17,7 @@ Postgres runs with fsync and synchronous_commit on; each line repeats what Postg
 from __future__ import annotations
 
 from bench.command import add_traffic, parser_of, servers_of, traffic_of
-from bench.contest import CompareSettings, build_peers, in_turns
+from bench.contest import CompareSettings, in_turns
 from bench.peers import PEERS
 from bench.program import report, run_alone, shared_services
 from bench.summary import OURS, summarize
@@ -25,7 +25,6 @@ from bench.summary import OURS, summarize
 
 def compare(settings: CompareSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    build_peers(settings.servers, settings.peers)
     with shared_services() as shared:
         durability = shared.durability(shared.postgres_url)
         return report(in_turns(shared, settings), lambda runs: [{**line, **durability} for line in summarize(runs)])
@@ -42,7 +41,6 @@ def main(prog: str = "python -m bench.compare", rounds: int = 10, seconds: float
     loads = ",".join(["closed", *filter(None, options.rate.split(","))])
     settings = CompareSettings(
         servers=servers_of(options),
-        peers=options.peers,
         rounds=options.rounds,
         chats=options.chats,
         traffic=traffic_of(options, loads, window=options.window),

@@ -7,13 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.databases import Shared
 from bench.ours import Ours
 from bench.pace import parse_loads
-from bench.peers import PEERS, Peer, build, missing
+from bench.peers import PEERS, Peer, lacks
 from bench.program import FOLDER, report, say, shared_services
 from bench.servers import Endpoint, Server
 from bench.summary import OURS
@@ -41,42 +40,24 @@ class Traffic:
     headers: tuple[str, ...] = ()
 
 
-def usable(wanted: Sequence[str], peers: Path | None) -> tuple[str, ...]:
+def usable(wanted: Sequence[str]) -> tuple[str, ...]:
     """The wanted servers that can run here; prints which ones are left out, and why."""
-    why = missing(peers)
-    left_out = [name for name in wanted if name in PEERS] if why else []
-    if left_out:
-        say(f"left out: {', '.join(left_out)} ({why})")
+    left_out = {name: why for name in wanted if name in PEERS and (why := lacks(name))}
+    for name, why in left_out.items():
+        say(f"left out: {name} ({why})")
     return tuple(name for name in wanted if name not in left_out)
 
 
-def build_peers(names: Sequence[str], peers: Path | None) -> None:
-    """Build the peers, if one of these servers is a peer.
-
-    :param names: servers that `usable` returned.
-    """
-    if any(name in PEERS for name in names):
-        assert peers is not None
-        say("building the peers, unless that is done")
-        build(peers, FOLDER / "peers")
-
-
 def contestant(name: str, shared: Shared) -> Server:
-    """Our server, or a peer that is built."""
-    return Ours(shared, FOLDER) if name == OURS else Peer(name, shared, FOLDER, FOLDER / "peers")
+    """Our server, or a peer."""
+    return Ours(shared, FOLDER) if name == OURS else Peer(name, shared, FOLDER)
 
 
 def compare_servers(
-    names: Sequence[str],
-    peers: Path | None,
     runs: Callable[[Shared], Iterable[dict[str, Any]]],
     summarize: Callable[[Sequence[dict[str, Any]]], Iterable[dict[str, Any]]],
 ) -> bool:
-    """Build the peers among these servers, run all on the same services, and report; see `bench.program.report`.
-
-    :param names: servers that `usable` returned.
-    """
-    build_peers(names, peers)
+    """Run servers on the same services, and report; see `bench.program.report`."""
     with shared_services() as shared:
         return report(runs(shared), summarize)
 
@@ -108,13 +89,9 @@ def measure(server: Server, chats: Sequence[Chat], traffic: Traffic, *, nodes: i
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """The settings of a comparison on direct chats.
-
-    :ivar peers: the folder of the peers' sources; only needed if `servers` names one of them.
-    """
+    """The settings of a comparison on direct chats."""
 
     servers: tuple[str, ...]
-    peers: Path | None
     rounds: int
     chats: int
     traffic: Traffic

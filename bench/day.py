@@ -1,6 +1,6 @@
 """A mixed day: sends, marks, reads over HTTP and typing at a steady rate, beside the plan.
 
-    python -m bench.day --peers DIR --rate 200,800
+    python -m bench.day --rate 200,800
 
 1,000 users take part in 500 conversations whose sizes and activity follow Zipf's law (`bench.population`), and all are
 connected. 70 % of the operations are sends, 10 % marks (the user has read a conversation), 10 % read the newest page of
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -68,7 +67,6 @@ class DaySettings:
     :ivar is_by_kind: whether further runs leave one kind of operation out each, to see its share.
     """
 
-    peers: Path | None
     servers: tuple[str, ...]
     population: Population
     rounds: int
@@ -78,7 +76,7 @@ class DaySettings:
 
 def day(settings: DaySettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    return compare_servers(settings.servers, settings.peers, lambda shared: _rounds(shared, settings), summarize_day)
+    return compare_servers(lambda shared: _rounds(shared, settings), summarize_day)
 
 
 def _rounds(shared: Shared, settings: DaySettings) -> Iterator[dict[str, Any]]:
@@ -183,7 +181,6 @@ def main() -> None:
     allow_files(2 * options.users)
     headers = ("Accept-Encoding:gzip, deflate, br, zstd",) if options.compressed else ()
     settings = DaySettings(
-        peers=options.peers,
         servers=servers_of(options),
         population=populate(options.users, options.conversations, options.largest),
         rounds=options.rounds,

@@ -1,6 +1,6 @@
 """The cost of delivering a message to each participant of a group, beside the lean peer.
 
-    python -m bench.fanout --peers DIR --sizes 20,200 --rounds 5
+    python -m bench.fanout --sizes 20,200 --rounds 5
 
 For each size the same number of participants is connected, in as many groups as that makes; the first participant of
 each group sends. Ours and the lean peer take turns. The lean peer keeps no order and no marks, and has nothing in
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -42,7 +41,6 @@ class FanoutSettings:
     :ivar traffic: the load; each size replaces its `loads`.
     """
 
-    peers: Path | None
     servers: tuple[str, ...]
     sizes: tuple[int, ...]
     participants: int
@@ -53,7 +51,7 @@ class FanoutSettings:
 
 def fanout(settings: FanoutSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    return compare_servers(settings.servers, settings.peers, lambda shared: _rounds(shared, settings), summarize_fanout)
+    return compare_servers(lambda shared: _rounds(shared, settings), summarize_fanout)
 
 
 def _rounds(shared: Shared, settings: FanoutSettings) -> Iterator[dict[str, Any]]:
@@ -120,7 +118,6 @@ def main() -> None:
     parser.add_argument("--deliveries", type=float, default=4000.0, help="a second in the open loop; 0: no open loop")
     options = parser.parse_args()
     settings = FanoutSettings(
-        peers=options.peers,
         servers=servers_of(options),
         sizes=tuple(map(int, options.sizes.split(","))),
         participants=options.participants,

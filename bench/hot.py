@@ -1,6 +1,6 @@
 """One hot conversation: a group where all participants write at once, beside the plan.
 
-    python -m bench.hot --peers DIR --participants 256 --rounds 5 --seconds 6
+    python -m bench.hot --participants 256 --rounds 5 --seconds 6
 
 Each participant has one send in flight: the next leaves when the ack has come. The benchmark compares the acknowledged
 sends per second. All senders are connected, so both servers also deliver each message to all other participants: 255
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -54,7 +53,6 @@ LEAST_SENDS: Final = 3.0
 class HotSettings:
     """The settings; the traffic's loads are ignored, since the load is one closed loop."""
 
-    peers: Path | None
     servers: tuple[str, ...]
     participants: int
     rounds: int
@@ -76,7 +74,7 @@ def measure_hot(server: Server, group: Chat, traffic: Traffic) -> dict[str, Any]
 
 def hot(settings: HotSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    return compare_servers(settings.servers, settings.peers, lambda shared: _rounds(shared, settings), summarize_hot)
+    return compare_servers(lambda shared: _rounds(shared, settings), summarize_hot)
 
 
 def _rounds(shared: Shared, settings: HotSettings) -> Iterator[dict[str, Any]]:
@@ -116,7 +114,6 @@ def main() -> None:
     parser.add_argument("--participants", type=int, default=256, help="participants of the group; all write")
     options = parser.parse_args()
     settings = HotSettings(
-        peers=options.peers,
         servers=servers_of(options),
         participants=options.participants,
         rounds=options.rounds,

@@ -1,6 +1,6 @@
 """How many connections a second a server opens, beside the plan and the lean peer.
 
-    python -m bench.openings --peers DIR --rounds 5
+    python -m bench.openings --rounds 5
 
 Users connect, `--at-once` of them at any moment: as soon as one is connected, the next begins. Each stays. A connection
 is open when the server has authenticated its user. Ours has three cases, each with users of its own:
@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -71,7 +70,6 @@ class OpeningSettings:
     """
 
     servers: tuple[str, ...]
-    peers: Path | None
     rounds: int
     connections: int
     at_once: int
@@ -280,9 +278,7 @@ def summarize_openings(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 
 def openings(settings: OpeningSettings) -> bool:
     """Print a line for each case, then the summary; returns whether every run was valid."""
-    return compare_servers(
-        settings.servers, settings.peers, lambda shared: _rounds(shared, settings), summarize_openings
-    )
+    return compare_servers(lambda shared: _rounds(shared, settings), summarize_openings)
 
 
 def _rounds(shared: Shared, settings: OpeningSettings) -> Iterator[dict[str, Any]]:
@@ -304,7 +300,6 @@ def main() -> None:
     options = parser.parse_args()
     settings = OpeningSettings(
         servers=servers_of(options),
-        peers=options.peers,
         rounds=options.rounds,
         connections=options.connections,
         at_once=options.at_once,

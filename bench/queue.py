@@ -1,12 +1,12 @@
 """The cost of a job in our queue, beside BullMQ on the same Redis.
 
-    python -m bench.queue --peers DIR --rounds 3
+    python -m bench.queue --rounds 3
 
 Three contestants take turns: `bullmq`, and our queue with `volatile` tasks, whose jobs are in Redis alone as BullMQ's
 are, and with `durable` tasks, whose jobs are in Postgres, which waits for the disk at each commit. Each case of each
-contestant is a process of its own that begins with an empty Redis (`bench.queue_ours` lists the cases; BullMQ's are the
-peer's own `bench.mjs`, and `pending.mjs`). Jobs do nothing. A job's cost is the CPU of the client that enqueues it, of
-the worker, of Redis and of Postgres. BullMQ's client and worker are one process, so a case measures them together.
+contestant is a process of its own that begins with an empty Redis: `bench.queue_ours`, which lists the cases, or
+`peers/node/queue.mjs`. Jobs do nothing. A job's cost is the CPU of the client that enqueues it, of the worker, of Redis
+and of Postgres. BullMQ's client and worker are one process, so a case measures them together.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import time
@@ -23,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import psycopg
 
@@ -32,7 +30,7 @@ from bench.contest import rotated
 from bench.cpu import CpuMeter
 from bench.databases import Shared
 from bench.ours import Ours
-from bench.peers import build_bullmq, missing
+from bench.peers import NODE, node_lacks
 from bench.program import FOLDER, report, run_alone, say, shared_services
 from bench.queue_ours import CASES, KINDS
 from bench.summary import by_server, ratios, spread
@@ -73,11 +71,10 @@ class QueueSettings:
     """The settings.
 
     :ivar jobs: jobs of each case but `lat`.
-    :ivar lats: jobs of `lat`; BullMQ's `lat` has 500.
+    :ivar lats: jobs of `lat`.
     """
 
     contestants: tuple[str, ...]
-    peers: Path | None
     cases: tuple[str, ...]
     rounds: int
     jobs: int
@@ -90,10 +87,6 @@ class Failed(Exception):
 
 def queue(settings: QueueSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    if BULLMQ in settings.contestants:
-        assert settings.peers is not None
-        say("building BullMQ's part, unless that is done")
-        build_bullmq(settings.peers, FOLDER / BULLMQ)
     with shared_services() as shared:
         return report(measure_queue(Ours(shared, FOLDER), settings), summarize_queue)
 
@@ -160,34 +153,9 @@ def _ours(server: Ours, kind: str, case: str, jobs: int) -> dict[str, Any]:
 
 
 def bullmq_figures(shared: Shared, case: str, jobs: int) -> dict[str, Any]:
-    """The figures of the peer's own program for a case."""
-    folder = FOLDER / BULLMQ
-    environment = {"REDIS_PORT": str(urlsplit(shared.redis_url).port or 6379), "REDISPID": str(shared.redis_pid)}
-    if case == "memory":
-        _, waiting = _lines(["node", "bench.mjs", "bulk", str(jobs)], environment, folder)
-        shutil.copy(Path(__file__).with_name("pending.mjs"), folder)
-        [pending] = _lines(["node", "pending.mjs", str(jobs)], environment, folder)
-        if (waiting["waiting"], pending["pending"]) != (jobs, jobs):
-            raise Failed(f"{waiting}, {pending}: not {jobs} jobs")
-        return {"jobs": jobs, "waiting_bytes": waiting["bytes"], "pending_bytes": pending["bytes"]}
-    line, *_ = _lines(["node", "bench.mjs", case, str(jobs)], environment, folder)
-    return renamed(line, case)
-
-
-def renamed(line: Mapping[str, Any], case: str) -> dict[str, Any]:
-    """The figures in a line of the peer's program, under our names."""
-    node_us, redis_us = line["node_us_per_job"], line["redis_us_per_job"]
-    figures = {
-        "jobs": line["n"],
-        "jobs_per_s": line["jobs_per_s"],
-        "worker_us" if case.startswith("proc") else "client_us": node_us,
-        "redis_us": redis_us,
-        "total_us": round(node_us + redis_us, 1),
-    }
-    if case == "lat":
-        names = ("add_to_start_p50_ms", "p99_ms", "add_rtt_p50_ms", "add_rtt_p99_ms")
-        ours = ("start_p50_ms", "start_p99_ms", "enqueue_p50_ms", "enqueue_p99_ms")
-        figures |= {mine: line[theirs] for mine, theirs in zip(ours, names, strict=True)}
+    """The figures of BullMQ for a case."""
+    environment = {"REDIS_URL": shared.redis_url, "REDIS_PID": str(shared.redis_pid)}
+    [figures] = _lines(["node", "queue.mjs", case, str(jobs)], environment, NODE)
     return figures
 
 
@@ -260,12 +228,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=20_000, help="jobs of each case but lat")
     options = parser.parse_args()
     contestants = tuple(options.servers.split(","))
-    if why := missing(options.peers, [BULLMQ]):
+    if BULLMQ in contestants and (why := node_lacks()):
         say(f"left out: {BULLMQ} ({why})")
         contestants = tuple(name for name in contestants if name != BULLMQ)
     settings = QueueSettings(
         contestants=contestants,
-        peers=options.peers,
         cases=tuple(options.cases.split(",")),
         rounds=options.rounds,
         jobs=options.jobs,

@@ -1,6 +1,6 @@
 """Reading over HTTP: the list of conversations, one conversation and a page of history, beside the plan.
 
-    python -m bench.reads --peers DIR
+    python -m bench.reads
 
 Each user has 50 direct conversations with 5 messages each; one group of 20 has 2,000 messages (`bench.reads_data`).
 Both servers have the same data, on the same Postgres and Redis. Servers alternate from round to round; each starts with
@@ -26,7 +26,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import cycle
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Final
 
@@ -120,7 +119,6 @@ MOST_EMPTY_US: Final = 150.0
 class ReadsSettings:
     """The settings. `users`: number of users; each form reads the lists of some of them once."""
 
-    peers: Path | None
     servers: tuple[str, ...]
     pages: tuple[Page, ...]
     forms: tuple[Form, ...]
@@ -132,7 +130,7 @@ class ReadsSettings:
 
 def reads(settings: ReadsSettings) -> bool:
     """Print a line for each run, then the summary; returns whether every run was valid."""
-    return compare_servers(settings.servers, settings.peers, lambda shared: _rounds(shared, settings), summarize_reads)
+    return compare_servers(lambda shared: _rounds(shared, settings), summarize_reads)
 
 
 def _rounds(shared: Shared, settings: ReadsSettings) -> Iterator[dict[str, Any]]:
@@ -313,7 +311,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="the longest time of each case")
     options = parser.parse_args()
     settings = ReadsSettings(
-        peers=options.peers,
         servers=servers_of(options),
         pages=tuple(map(Page, options.pages.split(","))),
         forms=tuple(FORMS[name] for name in options.forms.split(",")),

@@ -1,6 +1,6 @@
 """Tables for Markdown from the `summary` lines of a benchmark.
 
-    python -m bench.reads --peers DIR > reads.jsonl
+    python -m bench.reads > reads.jsonl
     python -m bench.table reads.jsonl --metrics requests_per_s,server_us,p99_ms
 
 One row for each load, one column for each metric: ours, the plan's, and the median of the rounds' ratios. Without

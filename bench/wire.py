@@ -1,6 +1,6 @@
 """Bytes that a message takes on the wire: to be sent, to be acknowledged, and to be delivered.
 
-    python -m bench.wire --peers DIR
+    python -m bench.wire
 
 Two participants of a direct chat are connected; one of them sends messages. The benchmark counts all bytes between both
 and the server for each message, WebSocket framing included, TCP/IP left out. It counts marks apart: a device sends them
@@ -10,20 +10,18 @@ at most once a second, for any number of messages.
 from __future__ import annotations
 
 import argparse
-import os
 import select
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import mean
 from typing import Any, Final
 
 from bench.adapters import ADAPTERS
 from bench.adapters.base import Adapter
 from bench.connection import LoadConnection
-from bench.contest import build_peers, contestant, usable
+from bench.contest import contestant, usable
 from bench.peers import PEERS
 from bench.program import print_line, run_alone, say, shared_services
 from bench.servers import Server
@@ -106,7 +104,6 @@ class Silent:
 @dataclass(frozen=True)
 class WireSettings:
     servers: tuple[str, ...]
-    peers: Path | None
     messages: int
     content_bytes: int
 
@@ -114,7 +111,6 @@ class WireSettings:
 def wire(settings: WireSettings) -> bool:
     """Print a line for each server, and one that compares them. Returns true, since an uncountable exchange raises."""
     exchanges: dict[str, Exchange] = {}
-    build_peers(settings.servers, settings.peers)
     with shared_services() as shared:
         for name in settings.servers:
             say(f"{name}: {settings.messages} messages")
@@ -189,17 +185,14 @@ def _serve_until_quiet(epoll: select.epoll, taps: list[Tap]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.wire", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--peers", type=Path, default=os.environ.get("PEERS") or None, help="folder of the peers (or PEERS)"
-    )
     parser.add_argument("--servers", default=f"{OURS},{PLAN}", help=f"which of {', '.join([OURS, *PEERS])}")
     parser.add_argument("--messages", type=int, default=20)
     parser.add_argument("--content-bytes", type=int, default=200)
     options = parser.parse_args()
-    names = usable(options.servers.split(","), options.peers)
+    names = usable(options.servers.split(","))
     if not names:
         sys.exit("nothing to measure")
-    run_alone(lambda: wire(WireSettings(names, options.peers, options.messages, options.content_bytes)))
+    run_alone(lambda: wire(WireSettings(names, options.messages, options.content_bytes)))
 
 
 if __name__ == "__main__":

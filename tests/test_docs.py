@@ -67,7 +67,10 @@ _FILE = re.compile(r"(?:[\w.-]+/)*[\w.-]+\.(?:cddl|cfg|html|js|json|lua|md|mjs|p
 _FOLDER = re.compile(rf"(?:{'|'.join(folder.name for folder in ROOT.iterdir() if folder.is_dir())})/(?:[\w.-]+/)*")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 MAX_PICTURE_BYTES = 150_000
-UNTRACKED = (".venv/", "client/js/node_modules/", "client/web/node_modules/", "tests/browser/node_modules/", "var/")
+NODE_PACKAGES = [
+    f"{folder}/node_modules/" for folder in ("bench/peers/node", "client/js", "client/web", "tests/browser")
+]
+UNTRACKED = (".venv/", *NODE_PACKAGES, "var/")
 
 
 def test_each_file_that_a_document_names_exists() -> None:

@@ -23,38 +23,23 @@ def test_a_database_of_the_same_cluster() -> None:
     assert Ours(shared, Path()).database_url == "postgresql://postgres@127.0.0.1:1/bench_alo"
 
 
-def test_without_peers_ours_is_left_and_one_line_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    assert usable(["alo", "sio-redis", "ws"], None) == ("alo",)
+def test_without_node_ours_is_left_and_a_line_for_each_peer_says_why(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert usable(["alo", "sio-redis", "ws"]) == ("alo",)
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == "left out: sio-redis, ws (no folder of peers is given)\n"
+    assert printed.err == "left out: sio-redis (node not found)\nleft out: ws (node not found)\n"
 
 
-def test_without_node_the_peers_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("socketio", "ws"):
-        (tmp_path / name).mkdir()
-    assert peers.missing(tmp_path) == f"{tmp_path} has no db"
-    (tmp_path / "db").mkdir()
-    monkeypatch.setenv("PATH", "")
-    assert peers.missing(tmp_path) == "node and npm not found"
-
-
-def test_the_peers_are_built_again_only_when_their_sources_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, copy = tmp_path / "source", tmp_path / "copy"
-    for name in ("socketio/src", "ws", "db"):
-        (source / name).mkdir(parents=True)
-    (source / "db" / "schema.sql").write_text("one")
-    commands: list[list[str]] = []
-    monkeypatch.setattr(peers, "run", lambda command, **_: commands.append(command))
-    peers.build(source, copy)
-    peers.build(source, copy)
-    assert len(commands) == 3
-    (source / "db" / "schema.sql").write_text("other")
-    peers.build(source, copy)
-    assert len(commands) == 6
-    assert (copy / "db" / "schema.sql").read_text() == "other"
+def test_without_their_packages_the_peers_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "node").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(peers, "NODE", tmp_path)
+    monkeypatch.setattr(peers, "PYTHON_PACKAGES", ("no_such_package",))
+    for name in peers.PEERS:
+        assert peers.lacks(name) == "no packages: make peers installs them"
 
 
 def test_chats_of_the_peers_share_no_user_and_have_ids_of_their_form() -> None:

@@ -7,7 +7,7 @@ import pytest
 from bench.openings import METRICS, PER_S, OpeningSettings, measure_openings, summarize_openings
 from bench.ours import Ours
 
-SETTINGS = OpeningSettings(servers=("alo",), peers=None, rounds=1, connections=4, at_once=2)
+SETTINGS = OpeningSettings(servers=("alo",), rounds=1, connections=4, at_once=2)
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ import redis as redis_py
 
 from bench import queue_ours
 from bench.ours import Ours
-from bench.queue import BULLMQ, QueueSettings, measure_queue, renamed, summarize_queue
+from bench.queue import BULLMQ, QueueSettings, measure_queue, summarize_queue
 from bench.queue_ours import Case
 from embedded.services import RunningServices
 from jobs.engine.streams import JobStream
@@ -80,21 +80,12 @@ def test_a_job_is_followed_from_the_client_to_a_worker_in_another_process() -> N
 
 
 def test_each_part_of_a_durable_jobs_cost_is_measured_or_the_run_is_invalid(ours: Ours) -> None:
-    settings = QueueSettings(("durable",), peers=None, cases=("proc32", "no such case"), rounds=1, jobs=40, lats=3)
+    settings = QueueSettings(("durable",), cases=("proc32", "no such case"), rounds=1, jobs=40, lats=3)
     processed, failed = measure_queue(ours, settings)
     assert (processed["valid"], processed["jobs"], processed["fsync"]) == (True, 40, "off")
     assert min(processed["worker_us"], processed["redis_us"], processed["postgres_us"]) > 0
     assert failed["valid"] is False
     assert "no such case" in failed["first_error"]
-
-
-def test_figures_of_the_peer_have_our_names() -> None:
-    line = {"n": 3, "jobs_per_s": 100, "node_us_per_job": 200.0, "redis_us_per_job": 50.5}
-    line |= {"add_to_start_p50_ms": 1.0, "p99_ms": 2.0, "add_rtt_p50_ms": 0.5, "add_rtt_p99_ms": 0.7}
-    latency, processed = renamed(line, "lat"), renamed(line, "proc1")
-    assert (latency["total_us"], latency["client_us"], latency["redis_us"]) == (250.5, 200.0, 50.5)
-    assert (latency["start_p50_ms"], latency["enqueue_p99_ms"]) == (1.0, 0.7)
-    assert (processed["worker_us"], "client_us" in processed) == (200.0, False)
 
 
 def a_run(server: str, case: str, round_: int, figure: float, *, valid: bool = True) -> dict[str, Any]:
