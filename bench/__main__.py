@@ -1,5 +1,5 @@
-"""`python -m bench`: a short comparison. `python -m bench.compare` is the whole comparison."""
+"""`python -m bench`: all comparisons, one results file, and the plots."""
 
-from bench.compare import main
+from bench.campaign import main
 
-main("python -m bench", rounds=2, seconds=3.0)
+main()

@@ -30,10 +30,10 @@ def compare(settings: CompareSettings) -> bool:
         return report(in_turns(shared, settings), lambda runs: [{**line, **durability} for line in summarize(runs)])
 
 
-def main(prog: str = "python -m bench.compare", rounds: int = 10, seconds: float = 6.0) -> None:
+def main() -> None:
     """Read the command line, compare, and exit with 1 if a run was not valid."""
-    parser = parser_of(prog, __doc__, (OURS, *PEERS), rounds=rounds)
-    add_traffic(parser, seconds=seconds)
+    parser = parser_of("python -m bench.compare", __doc__, (OURS, *PEERS), rounds=10)
+    add_traffic(parser)
     parser.add_argument("--rate", default="200,1000", help="sends a second of the open loops; empty: no open loop")
     parser.add_argument("--chats", type=int, default=64)
     parser.add_argument("--window", type=int, default=1, help="sends in flight of each chat in the closed loop")

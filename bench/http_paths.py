@@ -43,4 +43,7 @@ HTTP_PATHS: Final = {
     "alo": HttpPaths("/v1", lambda user: {"Authorization": f"Bearer {user.token}"}),
     "sio": HttpPaths("", lambda user: {"x-user-id": user.user}),
 }
-"""By protocol. The lean peer answers no HTTP requests."""
+"""By protocol. A client of the lean peer asks for pages where it sends."""
+
+PAGE_PATHS: Final = {**HTTP_PATHS, "ws": HTTP_PATHS["sio"]}
+"""By protocol, with the lean peer's, which answers over HTTP as well: for benchmarks of pages alone."""
