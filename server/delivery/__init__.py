@@ -11,5 +11,6 @@ Callers use `broadcast` alone: no other module pushes to the hub or the fan-out 
 | `fanout` | pushes to other nodes: one stream entry for each node and batch |
 | `message_traces` | spans of sampled messages |
 | `device_sets` | pushes of changed device sets |
+| `receipts` | marks for the authors of messages, gathered by conversation |
 | `receipt_counts` | counts in place of receipts, in large conversations |
 """

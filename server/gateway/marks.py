@@ -1,8 +1,7 @@
 """`mark_delivered` and `mark_read`: from the request through a batch to the reply and the receipts.
 
-Receipts go to the senders of the messages that the marks have passed, and to the reader's own devices: one push for
-each conversation and batch, whatever the number of marks in it. In a conversation of many participants, marks are
-counted instead (`server.delivery.receipt_counts`).
+The reader's own devices get their receipts with the reply; the authors of the messages that the marks have passed get
+theirs a moment later (`server.delivery.receipts`), or counts (`server.delivery.receipt_counts`).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import trio
 from protocol.codec import encode
 from protocol.frames import Done, MarkDelivered, MarkRead, Receipts
 from server.delivery.broadcast import Broadcast
+from server.delivery.receipts import ReceiptSender
 from server.gateway.connection import Connection
 from server.transport.outbox import Outbox
 from store.batching.group_commit import Batcher
@@ -24,13 +24,16 @@ from store.postgres.pool import Pool
 from store.redis.entries import AddressedPush
 
 INTERVAL_S: Final = 0.05
-BUSY_INTERVAL_S: Final = 0.1
+BUSY_INTERVAL_S: Final = 0.25
 """Time from one commit of marks to the next, and after one of more than `FEW`. A mark that comes after a pause is
 committed at once. A commit for each mark would cost Postgres as much as a message, and no user waits for a mark."""
 
 FEW: Final = 4
-"""A batch of at most this many replies is sent at once, with one system call for each. The replies of a larger batch
-wait for `INTERVAL_S`: in a busy chat most leave with a push."""
+"""A batch of at most this many replies is sent at once, with one system call for each."""
+
+REPLY_S: Final = 1.0
+"""The replies of a larger batch wait for this long at most: in a busy chat most leave with a push. A client sends marks
+once a second at most, and nothing else waits for their reply."""
 
 
 class PendingMarks(NamedTuple):
@@ -46,12 +49,14 @@ class Marks:
     """All up-to marks of this node, written in batches.
 
     :param count: called with the moved marks of conversations with too many participants for receipts.
+    :ivar receipts: those for the authors of messages.
     """
 
     def __init__(self, pool: Pool, broadcast: Broadcast, count: Callable[[MovedMarks], None]) -> None:
         self._pool = pool
         self._broadcast = broadcast
         self._count = count
+        self.receipts = ReceiptSender(broadcast)
         self._moved: list[MovedMarks] = []
         self._unflushed: list[Outbox] = []
         self._settled = trio.Event()
@@ -83,13 +88,19 @@ class Marks:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.batcher.run)
+            nursery.start_soon(self.receipts.run)
             nursery.start_soon(self._flush_in_time)
 
     def _settle(self, batch: list[PendingMarks], outcomes: list[StoreError | None]) -> None:
         moved, self._moved = self._moved, []
-        # Before the replies: a client with a reply has the receipts that its marks caused.
-        for push in self._pushes(moved):
-            self._broadcast.push(push)
+        for each in moved:
+            if each.authors is None:
+                self._count(each)
+            elif each.authors:
+                self.receipts.note(each)
+            if each.is_read:
+                # Before the replies: a client with a reply has its own receipts.
+                self._broadcast.push(_own_receipts(each))
         for pending, error in zip(batch, outcomes, strict=True):
             connection = pending.connection
             reply = encode(Done(pending.request)) if error is None else connection.refusal(pending.request, error)
@@ -104,34 +115,20 @@ class Marks:
             self._unflushed += outboxes
             self._settled.set()
 
-    def _pushes(self, moved: list[MovedMarks]) -> list[AddressedPush]:
-        """The pushes of receipts: one for each conversation, to the senders, and one for each reader."""
-        told: dict[bytes, tuple[list[tuple[bytes, int, int]], set[bytes]]] = {}
-        pushes: list[AddressedPush] = []
-        for each in moved:
-            if each.authors is None:
-                self._count(each)
-            elif each.authors:
-                receipts, authors = told.setdefault(each.conversation, ([], set()))
-                receipts.append((each.user, each.delivered, each.read))
-                authors.update(each.authors)
-            if each.is_read:
-                quiet = None if each.quiet_count is None else [(each.own_read, each.quiet_count)]
-                marks = [(each.user, each.own_delivered, each.own_read)]
-                own = Receipts(each.conversation, each.device, marks, quiet)
-                pushes.append(AddressedPush(each.conversation, 0, encode(own), (each.user,), cause=each.user))
-        for conversation, (receipts, authors) in told.items():
-            # Marks of several users; the conversation stands for them.
-            frame = encode(Receipts(conversation, None, receipts))
-            pushes.append(AddressedPush(conversation, 0, frame, authors, cause=conversation))
-        return pushes
-
     async def _flush_in_time(self) -> None:
         """Send the replies that no push has carried along; in a busy chat they need no system call of their own."""
         while True:
             await self._settled.wait()
             self._settled = trio.Event()
-            await trio.sleep(INTERVAL_S)
+            await trio.sleep(REPLY_S)
             unflushed, self._unflushed = self._unflushed, []
             for outbox in unflushed:
                 outbox.flush()
+
+
+def _own_receipts(moved: MovedMarks) -> AddressedPush:
+    """The push of a read mark to the reader's own devices."""
+    quiet = None if moved.quiet_count is None else [(moved.own_read, moved.quiet_count)]
+    marks = [(moved.user, moved.own_delivered, moved.own_read)]
+    frame = encode(Receipts(moved.conversation, moved.device, marks, quiet))
+    return AddressedPush(moved.conversation, 0, frame, (moved.user,), cause=moved.user)

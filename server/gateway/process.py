@@ -292,7 +292,7 @@ class SocketGateway:
                         ends_at = trio.current_time() + STOP_S
                         with trio.move_on_at(ends_at):
                             await self._move_away()
-                            await self._drain()
+                            await self.drain()
                         connections.cancel_scope.cancel()
                     with trio.move_on_at(ends_at):
                         await self._sign_off()
@@ -375,7 +375,9 @@ class SocketGateway:
             with trio.move_on_after(timeout_s):
                 await self._all_gone.wait()
 
-    async def _drain(self) -> None:
+    async def drain(self) -> None:
+        """Answer the requests in flight, tell the receipts that wait, and close all connections; within
+        `ANSWER_TIMEOUT_S` and `GOODBYE_TIMEOUT_S`."""
         log.info("draining", connections=len(self._connections))
         for connection in self._connections:
             connection.drain()
@@ -383,6 +385,7 @@ class SocketGateway:
             await trio.sleep(READ_S)
             for connection in list(self._connections):
                 await connection.wait_idle()
+            self._marks.receipts.push_now()
             await self.node.wait_fanned_out()
         if scope.cancelled_caught:
             log.error("requests_unanswered", requests=sum(each.in_flight for each in self._connections))

@@ -21,7 +21,7 @@ from protocol.frames import (
     Status,
     Statuses,
 )
-from server.delivery import receipt_counts
+from server.delivery import receipt_counts, receipts
 from server.gateway import marks
 from store import contacts, profiles
 from store.marks import Mark, mark
@@ -84,6 +84,7 @@ async def test_marks_come_to_who_wrote_what_they_pass_and_to_the_readers_own_dev
         open_node(pool.url, redis_url) as third,
         third.open_websocket(tablet.token) as own,
     ):
+        await third.gateway.node.catch_up.settled.wait()
         assert await reader.ask(MarkDelivered(1, [(group, 3)])) == [Done(1)], (
             "the reader's own message had moved the marks already"
         )
@@ -141,6 +142,32 @@ async def test_marks_of_many_at_once_are_one_push(pool: Pool, redis_url: str, al
         await writer.nothing_came()
 
 
+async def test_marks_that_follow_closely_are_one_push_and_a_node_that_stops_tells_them_first(
+    pool: Pool, redis_url: str, people: list[Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts, "INTERVAL_S", 60.0)
+    alice, bob, carol = people
+    group = await new_group(pool, alice, bob, carol)
+    await say(pool, group, alice.user, b"1", b"2")
+    async with open_node(pool.url, redis_url) as away, away.open_websocket(alice.token) as writer:
+        async with (
+            open_node(pool.url, redis_url) as node,
+            node.open_websocket(bob.token) as reader,
+            node.open_websocket(carol.token) as other,
+        ):
+            await _know_each_other(node, away)
+            await wait_caught_up(node, away)
+            await reader.ask(MarkDelivered(1, [(group, 1)]))
+            assert await writer.find(Receipts) == Receipts(group, None, [(bob.user, 1, 0)]), "the first comes at once"
+            await reader.ask(MarkDelivered(2, [(group, 2)]))
+            await other.ask(MarkDelivered(3, [(group, 1)]))
+            await reader.ask(MarkRead(4, [(group, 2)]))
+            await writer.nothing_came()
+            await node.gateway.drain()
+            told = await writer.find(Receipts)
+        assert sorted(told.receipts) == sorted([(bob.user, 2, 2), (carol.user, 1, 0)]), "the last of each reader"
+
+
 async def test_a_user_that_gives_no_receipts_reads_in_private(
     pool: Pool, redis_url: str, people: list[Credentials], direct: bytes
 ) -> None:
@@ -193,9 +220,7 @@ async def test_in_a_large_group_the_author_gets_counts_at_intervals_and_details_
     await say(pool, group, alice.user, b"1", b"2")
     async with (
         open_node(pool.url, redis_url) as node,
-        node.open_websocket(alice.token) as writer,
-        node.open_websocket(bob.token) as reader,
-        node.open_websocket(others[0].token) as other,
+        node.open_synced(alice, bob, others[0]) as (writer, reader, other),
     ):
         assert await reader.ask(MarkDelivered(1, [(group, 1)])) == [Done(1)]
         assert await writer.find(ReceiptCounts) == ReceiptCounts(group, [(1, 1, 0, 32)])
