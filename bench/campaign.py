@@ -74,7 +74,7 @@ STEPS: Final[Mapping[str, Step]] = {
 
 def command(step: Step, *, is_quick: bool) -> list[str]:
     """The command of a step. Later options replace earlier ones."""
-    options = f"{step.options} {step.quick}" if is_quick else step.options
+    options = f"{step.options} {step.quick or ''}" if is_quick else step.options
     return [sys.executable, "-m", step.module, *options.split()]
 
 

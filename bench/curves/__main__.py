@@ -72,7 +72,7 @@ def main() -> None:
     parser.set_defaults(servers=None)
     parser.add_argument("curve", choices=CURVES)
     parser.add_argument("--points", type=points_of, help="values of the quantity")
-    parser.add_argument("--rate", type=float, default=200.0, help="sends a second of connections, groups and nodes")
+    parser.add_argument("--rate", type=float, default=200.0, help="sends a second of connections and nodes")
     options = parser.parse_args()
     curve = CURVES[options.curve]
     servers = usable(options.servers.split(",") if options.servers else curve.servers)

@@ -20,13 +20,10 @@ CHATS: Final = 64
 """Direct chats of `latency` and `nodes`."""
 
 SATURATING: Final = 4
-"""Sends in flight of each chat while the capacity is measured."""
+"""Sends in flight of each chat in a closed loop."""
 
 GROUPED: Final = 200
 """Least connected participants of `groups`, for each size."""
-
-DELIVERIES_PER_S: Final = 2000.0
-"""Of `groups`, with each size; small groups get as many sends as the rate allows."""
 
 
 def latency(shared: Shared, settings: CurveSettings) -> Iterator[dict[str, Any]]:
@@ -66,21 +63,17 @@ def connections(shared: Shared, settings: CurveSettings) -> Iterator[dict[str, A
 
 
 def groups(shared: Shared, settings: CurveSettings) -> Iterator[dict[str, Any]]:
-    """The cost of a send by the size of its group. The first participant of each group sends, all are connected."""
+    """The cost of a send by the size of its group, in a closed loop. The first participant of each group sends, all are
+    connected."""
     sizes = [int(size) for size in settings.points for _ in range(max(1, GROUPED // int(size)))]
     for round_, server, chats in _in_turn(shared, settings, sizes):
         durability = shared.even_out(server.database_url)
         with server.started() as endpoint:
             for size in map(int, settings.points):
                 of_size = [chat for chat in chats if len(chat.participants) == size]
-                traffic = replace(settings.traffic, loads=f"{rate_of(size, settings.rate):.6g}")
+                traffic = replace(settings.traffic, loads=CLOSED, window=SATURATING)
                 for line in generate(server, endpoint, of_size, traffic):
                     yield _point("groups", size, round_, server, {**line, **durability, **per_delivery(line, size)})
-
-
-def rate_of(size: int, most: float) -> float:
-    """Sends a second in groups of this size."""
-    return min(most, DELIVERIES_PER_S / (size - 1))
 
 
 def per_delivery(line: dict[str, Any], size: int) -> dict[str, float]:

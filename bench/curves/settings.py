@@ -12,7 +12,7 @@ class CurveSettings:
     """The settings.
 
     :ivar points: values of the quantity.
-    :ivar rate: sends a second, of all chats together, where the load is an open loop.
+    :ivar rate: sends a second, of all chats together, of `connections` and `nodes`.
     :ivar traffic: the load; each curve replaces its `loads`.
     """
 
