@@ -46,6 +46,7 @@ from jobs.engine.worker import Work, Worker
 from runtime.config import Config
 from runtime.log import configure_logging
 from store.postgres.pool import Pool
+from store.redis.buses import JOBS
 from store.redis.client import Redis
 
 CASES: Final = ("add1", "add64", "bulk", "proc1", "proc32", "lat", "memory")
@@ -153,7 +154,7 @@ class Case:
 
     @asynccontextmanager
     async def _open(self) -> AsyncGenerator[tuple[Pool, Redis], None]:
-        redis = Redis(self._config.jobs_url)
+        redis = Redis(self._config.jobs_url, JOBS)
         with closing(Pool(self._config.database_url, self._config.database_pool)) as pool:
             async with trio.open_nursery() as nursery:
                 await nursery.start(redis.run)

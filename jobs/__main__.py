@@ -30,6 +30,7 @@ from runtime.process import run_process
 from runtime.tracing.switch import open_tracer
 from store.errors import StoreError
 from store.postgres.pool import Pool
+from store.redis.buses import JOBS
 from store.redis.client import Redis
 
 Ask: TypeAlias = Callable[[Commands, argparse.Namespace], Awaitable[Rows]]
@@ -124,7 +125,7 @@ async def _work(config: Config) -> None:
 
 def _operator(options: argparse.Namespace) -> Callable[[Config], Awaitable[None]]:
     async def run(config: Config) -> None:
-        pool, redis = Pool(config.database_url, 2), Redis(config.jobs_url)
+        pool, redis = Pool(config.database_url, 2), Redis(config.jobs_url, JOBS)
         async with open_work(config, pool) as work, trio.open_nursery() as nursery:
             await nursery.start(redis.run)
             try:

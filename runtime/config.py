@@ -64,10 +64,11 @@ class Config:
     database_pool: int = 8
     """Postgres connections of one process."""
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """Redis 6.2 or newer: `redis://`, `rediss://` (TLS), `unix://` or `redis+sentinel://`.
+    """Redis 6.2 or newer: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://` or `redis+cluster://`.
     REDIS_HOST, REDIS_PORT and REDIS_PASSWORD do instead, as they did for the service before this one."""
     redis_bus_url: str = ""
-    """Redis for the messages between nodes (`socket`, `web`). Empty: that of REDIS_URL."""
+    """Redis for the messages between nodes (`socket`, `web`); several URLs, separated by spaces, for servers that
+    share them. Empty: that of REDIS_URL."""
     redis_jobs_url: str = ""
     """Redis for the job queue (`worker`). Empty: that of REDIS_URL."""
     object_store_url: str = dataclasses.field(default="", repr=False)

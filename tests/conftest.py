@@ -36,6 +36,7 @@ from tests.people import new_direct, new_user
 from tests.planted import check_entry, planted_found
 from tests.process_template import forked_processes
 from tests.processes import START_TIMEOUT_S
+from tests.redis_topologies import TOPOLOGY, redis_servers
 from tests.sentinel import Watched, watched_redis
 
 ROOT = Path(__file__).parents[1]
@@ -160,10 +161,20 @@ async def direct(pool: Pool, alice: Credentials, bob: Credentials) -> bytes:
     return await new_direct(pool, alice, bob)
 
 
+@pytest.fixture(scope="session")
+def shared_redis(shared_services: RunningServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the Redis that most tests use; REDIS_TOPOLOGY chooses what it is."""
+    if TOPOLOGY == "one":
+        yield shared_services.redis.url
+        return
+    with in_memory(tmp_path_factory.mktemp("redis")) as folder, redis_servers(TOPOLOGY, folder) as servers:
+        yield servers.url
+
+
 @pytest.fixture
-def redis_url(shared_services: RunningServices) -> str:
-    flush_redis(shared_services.redis.url)
-    return shared_services.redis.url
+def redis_url(shared_redis: str) -> str:
+    flush_redis(shared_redis)
+    return shared_redis
 
 
 @pytest.fixture(scope="session")

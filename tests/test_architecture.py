@@ -24,7 +24,7 @@ PACKAGES = ("bench", "client", "demo", "embedded", "jobs", "protocol", "runtime"
 
 DRIVERS = {
     "psycopg": {"store/postgres/copying.py", "store/postgres/driver.py"},
-    "hiredis": {"store/redis/client.py", "store/redis/servers.py"},
+    "hiredis": {"store/redis/link.py", "store/redis/servers.py"},
     "redis": set(),
     "trio_websocket": {"server/transport/handshake.py", "client/connection.py", "client/websocket.py"},
     "quart": {"server/http/app.py"},
@@ -354,11 +354,11 @@ def test_the_streams_of_nodes_are_written_by_the_files_listed_and_no_others() ->
 ADDRESSING = "store/redis/addressing.py"
 NODES_OF_USERS = {
     # A node asks about single users as well: whether they are anywhere, or here. An operator asks where they are.
-    ("store.redis.directory", "locate"): {
+    ("store.redis.directory", "locate"): {"server/cli/messages.py"},
+    ("store.redis.directory", "locate_some"): {
         ADDRESSING,
         "server/cluster/presence.py",
         "server/cluster/missed_pushes.py",
-        "server/cli/messages.py",
     },
     ("store.redis.directory", "locate_watchers"): {ADDRESSING},
     ("store.redis.entries", "encode_pushes"): {ADDRESSING},

@@ -14,8 +14,8 @@ from store.redis.client import Redis, RedisError
 from store.redis.script import Script
 
 GROUP: Final = "workers"
-WORKER: Final = "alo:jobs:worker:"
-EPOCH: Final = "alo:jobs:epoch"
+WORKER: Final = "alo:{jobs}:worker:"
+EPOCH: Final = "alo:{jobs}:epoch"
 
 TAKE_OVER_AFTER_S: Final = 10.0
 """Another worker takes an entry over after this time without a heartbeat of its worker, which sends one every
@@ -115,7 +115,7 @@ async def take(
     streams, numbers = streams_of(tasks), {task: number for number, task in enumerate(tasks, 1)}
     if lowest_first:
         streams.reverse()
-    keys = [*(each.name for each in streams), *(f"alo:jobs:rate:{task}" for task in tasks), CANCELLED]
+    keys = [*(each.name for each in streams), *(f"alo:{{jobs}}:rate:{task}" for task in tasks), CANCELLED]
     arguments: list[Any] = [consumer, room, len(streams), len(tasks), *(numbers[each.task] for each in streams)]
     for task, limits in tasks.items():
         limit = -1 if limits.concurrency is None else limits.concurrency

@@ -37,4 +37,4 @@ async def fields_of(redis: Redis, job: str) -> dict[str, str]:
 
 def progress_of(job: str) -> str:
     """The name of a job's hash."""
-    return f"alo:jobs:progress:{job}"
+    return f"alo:{{jobs}}:progress:{job}"

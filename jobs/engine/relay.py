@@ -111,7 +111,7 @@ class Relay:
             wait_s: float | None = None
             try:
                 if self._redis.is_connected:
-                    wait_s = await volatile.promote(self._redis)
+                    wait_s = await volatile.promote(self._redis, self._streams)
             except StoreError as error:
                 log.warning("volatile_jobs_wait", error=str(error))
             await trio.sleep(POLL_S if wait_s is None else min(POLL_S, wait_s))

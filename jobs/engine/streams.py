@@ -2,14 +2,14 @@
 
 | key | value | bound |
 |---|---|---|
-| `alo:jobs:stream:TASK:PRIORITY` | entries | `MAX_WAITING`, for durable jobs `MAX_HANDED` |
-| `alo:jobs:later` | delayed volatile jobs: a sorted set by time | `MAX_WAITING` |
-| `alo:jobs:rate:TASK` | when the last runs of a task with a rate began | as many as its rate, expires |
-| `alo:jobs:key:TASK:KEY` | the volatile job that waits or runs under a key | expires after `KEY_S` |
-| `alo:jobs:cancelled` | cancelled volatile jobs, by time | `MAX_CANCELLED`, expires after `CANCELLED_S` |
-| `alo:jobs:progress:JOB` | progress and result of a job | expires |
-| `alo:jobs:worker:WORKER` | set by the worker's heartbeat | expires after `TAKE_OVER_AFTER_S` |
-| `alo:jobs:epoch` | a random number; if it is gone, Redis has lost all of these keys | |
+| `alo:{jobs}:stream:TASK:PRIORITY` | entries | `MAX_WAITING`, for durable jobs `MAX_HANDED` |
+| `alo:{jobs}:later` | delayed volatile jobs: a sorted set by time | `MAX_WAITING` |
+| `alo:{jobs}:rate:TASK` | when the last runs of a task with a rate began | as many as its rate, expires |
+| `alo:{jobs}:key:TASK:KEY` | the volatile job that waits or runs under a key | expires after `KEY_S` |
+| `alo:{jobs}:cancelled` | cancelled volatile jobs, by time | `MAX_CANCELLED`, expires after `CANCELLED_S` |
+| `alo:{jobs}:progress:JOB` | progress and result of a job | expires |
+| `alo:{jobs}:worker:WORKER` | set by the worker's heartbeat | expires after `TAKE_OVER_AFTER_S` |
+| `alo:{jobs}:epoch` | a random number; if it is gone, Redis has lost all of these keys | |
 
 The entry of a durable job holds only its number in Postgres; that of a volatile job holds all of it. An entry stays
 until its job has ended. The group's pending entries tell which worker has taken it.
@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from store.redis.client import Redis, RedisError
 
-PREFIX: Final = "alo:jobs:stream:"
+PREFIX: Final = "alo:{jobs}:stream:"
 PRIORITIES: Final = {"high": 0, "normal": 1, "low": 2}
 
 MAX_WAITING: Final = 1_000_000

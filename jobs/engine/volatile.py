@@ -14,8 +14,8 @@ from store.errors import Overloaded
 from store.redis.client import Redis, RedisError
 from store.redis.script import Script
 
-LATER: Final = "alo:jobs:later"
-CANCELLED: Final = "alo:jobs:cancelled"
+LATER: Final = "alo:{jobs}:later"
+CANCELLED: Final = "alo:{jobs}:cancelled"
 
 KEY_S: Final = 86_400
 """The longest that a volatile job holds its key: Redis may have lost the job."""
@@ -43,7 +43,7 @@ def is_id(job: str) -> bool:
 
 
 def key_name(task: str, key: str) -> str:
-    return f"alo:jobs:key:{task}:{key}"
+    return f"alo:{{jobs}}:key:{task}:{key}"
 
 
 async def add_later(redis: Redis, stream: JobStream, fields: Sequence[Any], delay_s: float) -> None:
@@ -89,10 +89,10 @@ def _text(field: Any) -> str:
     return field.decode(errors="replace") if isinstance(field, bytes) else str(field)
 
 
-async def promote(redis: Redis) -> float | None:
+async def promote(redis: Redis, known: Sequence[JobStream]) -> float | None:
     """Move due volatile jobs to their streams, and drop elements that are not jobs of ours. Returns in how many seconds
     the next job is due; None if none waits."""
-    _, next_ms = await _PROMOTE.run(redis, [LATER], [streams.PREFIX, MAX_PROMOTED])
+    _, next_ms = await _PROMOTE.run(redis, [LATER, *(each.name for each in known)], [streams.PREFIX, MAX_PROMOTED])
     return None if next_ms < 0 else next_ms / 1000
 
 

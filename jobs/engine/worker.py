@@ -34,6 +34,7 @@ from store.errors import StoreError
 from store.postgres.migrate import wait_migrated
 from store.postgres.pool import Pool
 from store.postgres.statement_watch import StatementWatch
+from store.redis.buses import JOBS
 from store.redis.client import Redis
 from store.redis.eviction import check_keeps_all, wait_keeps_all
 
@@ -83,7 +84,7 @@ class Worker:
         self._pool = Pool(
             config.database_url, config.database_pool, name=f"alo-worker-{self.id}", slow_s=config.slow_query_s
         )
-        self._redis = Redis(config.jobs_url)
+        self._redis = Redis(config.jobs_url, JOBS)
         self.health = Health(
             {"Postgres": lambda: self._pool.fetch("select 1"), "Redis": partial(check_keeps_all, self._redis)}
         )

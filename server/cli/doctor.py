@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -23,7 +24,7 @@ from server.cli.services import CommandAnswer, OperatorServices
 from store import database_checks
 from store.errors import StoreError
 from store.postgres.pool import Pool
-from store.redis.checks import describe
+from store.redis.checks import describe, misplaced
 from store.redis.client import Redis
 
 PATIENCE_S: Final = 5.0
@@ -77,13 +78,28 @@ async def _of_redis(config: Config) -> AsyncIterator[Finding]:
         redis, name = Redis(url), names[url]
         async with trio.open_nursery() as nursery:
             await nursery.start(redis.run)
-            try:
-                with trio.move_on_after(PATIENCE_S):
-                    await redis.wait_connected()
-                findings = list(check_redis(name, await describe(redis)))
-            except StoreError as fault:
-                advice = f"start Redis, or correct {name}: without it messages are refused and jobs wait"
-                findings = [error(name, str(fault), advice)]
+            with trio.move_on_after(PATIENCE_S):
+                await redis.wait_connected()
+            findings = [each async for each in _of_servers(redis, name)]
             nursery.cancel_scope.cancel()
         for finding in findings:
             yield finding
+
+
+async def _of_servers(redis: Redis, name: str) -> AsyncIterator[Finding]:
+    try:
+        servers = await describe(redis)
+    except StoreError as fault:
+        servers = {redis.where: fault}
+    for where, state in servers.items():
+        title = name if len(servers) == 1 else f"{name} ({where})"
+        if isinstance(state, StoreError):
+            advice = f"start Redis, or correct {name}: without it messages are refused and jobs wait"
+            yield error(title, str(state), advice)
+            continue
+        for finding in check_redis(title, state, is_cluster_named=redis.is_cluster):
+            yield finding
+    with suppress(StoreError):
+        if others := await misplaced(redis):
+            advice = f"give all processes the same URLs in {name}, in the same order, and start them again together"
+            yield error(f"{name}: order", f"{', '.join(others)}: nodes are where other URLs put them", advice)

@@ -26,7 +26,7 @@ from server.delivery.hub import Hub, HubConnection
 from store.messages import ActiveConversation, active_conversations, expected_deliveries
 from store.postgres.pool import Pool
 from store.redis.client import Redis
-from store.redis.directory import enter, locate
+from store.redis.directory import enter, locate_some
 from store.sync import CursorSnapshot
 
 log = structlog.get_logger(__name__)
@@ -135,9 +135,13 @@ class MissedPushes:
                     self._note(connection, "user_not_found_here")
 
     async def _not_found(self, users: Sequence[bytes]) -> list[bytes]:
-        where = zip(users, await locate(self._redis, users), strict=True)
+        where = zip(users, await locate_some(self._redis, users), strict=True)
         # A user with a synced connection had been entered into the directory before.
-        return [user for user, nodes in where if self._node not in nodes and self._hub.has_synced(user)]
+        return [
+            user
+            for user, nodes in where
+            if not isinstance(nodes, Exception) and self._node not in nodes and self._hub.has_synced(user)
+        ]
 
     def _note(self, connection: HubConnection, event: str, **what: object) -> None:
         self._counts[event] += 1

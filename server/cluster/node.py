@@ -7,10 +7,9 @@ connections, and reads the changes that it may have missed meanwhile from Postgr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import islice
-from typing import Final
 
 import structlog
 import trio
@@ -31,6 +30,7 @@ from store.postgres.pool import Pool
 from store.redis.bus import Inbox
 from store.redis.client import Redis, RedisError
 from store.redis.directory import (
+    ALONE_S,
     AT_ONCE,
     HEARTBEAT_S,
     LEASE_S,
@@ -53,22 +53,18 @@ from store.redis.entries import (
 
 log = structlog.get_logger(__name__)
 
-ALONE_S: Final = 1.0
-"""After the beginning of a heartbeat that found no other node, this node looks up no users on other nodes for this
-time. A node that comes (back) therefore catches up only when this time has passed since it became visible: all changes
-that were not written for it were committed before. Two heartbeats, so that one late heartbeat changes nothing."""
-
 
 class _DirectoryBatch:
     """Users that this node enters into the directory together.
 
-    :ivar entered: set when they are entered, or when that has failed: then `error` says why.
+    :ivar entered: set when they are entered, or when that has failed.
+    :ivar errors: why it has failed, for the users of a bus.
     """
 
     def __init__(self) -> None:
         self.users: list[bytes] = []
         self.entered = trio.Event()
-        self.error: Unavailable | None = None
+        self.errors: dict[int, Exception] = {}
 
 
 class Node:
@@ -76,6 +72,7 @@ class Node:
 
     :param id: random; `NODE_BYTES` long.
     :param traces: the spans of sampled messages; None if there are none.
+    :ivar bus: of its stream.
     :ivar ready: set once others can find it.
     :ivar fanout: pushes to other nodes; it has counters of its own.
     :ivar stream_entries: entries of its stream as of the last heartbeat, one of which it has read.
@@ -85,9 +82,10 @@ class Node:
 
     def __init__(self, redis: Redis, pool: Pool, hub: Hub, id: bytes, traces: MessageTraces | None = None) -> None:
         self.id = id
+        self.bus = redis.bus_of(id)
         self._traces = traces
         self.ready = trio.Event()
-        self.fanout = Fanout(redis, self.id, self._is_alone, traces)
+        self.fanout = Fanout(redis, self.id, self._is_alone, traces, everyone=self._known_others)
         self.broadcast = Broadcast(self.fanout, hub)
         self._redis = redis
         self._pool = pool
@@ -105,7 +103,10 @@ class Node:
         self._entering = _DirectoryBatch()
         self._entry_due = trio.Event()
         self._in_step_at = trio.current_time()
-        self._alone_until = 0.0
+        self._known_until = 0.0
+        self._lost = set(range(redis.buses))
+        """The buses that may not know this node, or lack users of it."""
+        self._epochs = [redis.epoch(bus) for bus in range(redis.buses)]
         self._unknown_outcomes = UnknownOutcomes(pool.url, self._tell_unknown_outcomes)
         pool.on_unknown_outcome = self._unknown_outcomes.note
         self.missed = MissedPushes(redis, pool, hub, self.id, self._count_catch_ups)
@@ -131,7 +132,11 @@ class Node:
 
     def _is_alone(self) -> bool:
         """Whether no other node can hold a connection now."""
-        return trio.current_time() < self._alone_until
+        return not self._others and self._known_others() is not None
+
+    def _known_others(self) -> frozenset[bytes] | None:
+        """The other nodes, with all that can hold a connection now; None if that is not known."""
+        return self._others if trio.current_time() < self._known_until else None
 
     def _count_catch_ups(self) -> float:
         """The number of catch-ups requested; NaN, which equals no number, while this node may be missing changes."""
@@ -171,8 +176,11 @@ class Node:
         batch.users.append(user)
         self._entry_due.set()
         await batch.entered.wait()
-        if batch.error is not None:
-            raise Unavailable(batch.error.service, batch.error.where, batch.error.detail)
+        error = batch.errors.get(self._redis.bus_of(user))
+        if isinstance(error, Unavailable):
+            raise Unavailable(error.service, error.where, error.detail)
+        if error is not None:
+            raise Unavailable("Redis", self._redis.where, str(error))
         self.presence.announce(user)
 
     def depart(self, user: bytes) -> None:
@@ -200,56 +208,76 @@ class Node:
     async def _keep_lease(self) -> None:
         while True:
             await self._redis.wait_connected()
-            connects = self._redis.connects
             try:
-                await self._rebuild()
-                # The connection to Redis may be replaced between two heartbeats.
-                while self._redis.is_connected and self._redis.connects == connects:
-                    await self._beat()
-                    await trio.sleep(HEARTBEAT_S)
+                await self._beat()
             except (Unavailable, RedisError) as error:
                 log.warning("lease_not_kept", error=str(error))
                 # Connected, but not answering as it should (loading, memory full): not in a tight loop.
                 await trio.sleep(HEARTBEAT_S / 4)
 
-    async def _rebuild(self) -> None:
-        """Make Redis know this node and its users, then request a catch-up for the time until then."""
+    async def _rebuild(self, buses: set[int]) -> None:
+        """Make these buses know this node and its users, then request a catch-up for the time until then."""
         if self._redis.moves > self._moves:
             self._moves = self._redis.moves
             self.fanout.miss("Redis failed over to a different server")
-        await self._inbox.open()
-        await self._beat_once()
-        await enter(self._redis, self.id, self._hub.users())
-        await enter_watchers(self._redis, self.id, self.presence.users())
+        failed = await enter(self._redis, self.id, self._on(buses, self._hub.users()))
+        failed |= await enter_watchers(self._redis, self.id, self._on(buses, self.presence.users()))
+        self._lost -= buses - failed.keys()
         self.ready.set()
         log.info("node_ready", node=self.id.hex(), users=len(self._hub.users()))
         await trio.sleep(ALONE_S)
         self.catch_up.request(trio.current_time() - self._in_step_at)
-        self._in_step_at = trio.current_time()
+        if not self._lost:
+            self._in_step_at = trio.current_time()
+
+    def _on(self, buses: set[int], users: Iterable[bytes]) -> list[bytes]:
+        return [user for user in users if self._redis.bus_of(user) in buses]
 
     async def _beat(self) -> None:
+        """Renew the lease; then rebuild what Redis has lost, or wait until the next heartbeat."""
         # The answer tells of the time before it was read: since then this process may have been paused.
         asked_at = trio.current_time()
-        if not await self._beat_once():
-            await self._rebuild()
+        answering = await self._beat_once()
+        if due := self._lost & answering:
+            await self._rebuild(due)
             return
-        self._in_step_at = asked_at
+        if not self._lost:
+            self._in_step_at = asked_at
         await self.fanout.tell_missed(self._others)
+        await trio.sleep(HEARTBEAT_S)
 
-    async def _beat_once(self) -> bool:
-        """Renew the lease; false if this node may have missed entries."""
+    async def _beat_once(self) -> set[int]:
+        """Renew the lease on each bus, and note which of them have lost this node, or may have lost entries for it;
+        returns the buses that have answered."""
+        buses = set(range(self._redis.buses))
+        epochs = [self._redis.epoch(bus) for bus in buses]
+        self._lost |= {bus for bus in buses if epochs[bus] != self._epochs[bus]}
+        self._epochs = epochs
+        # The stream is there before the node is visible.
+        if self.bus in self._lost and self._redis.reaches(self.bus):
+            await self._inbox.open()
         # Taken before the call, so that the heartbeat trims only entries that this node has read.
         position, began = self._inbox.position, trio.current_time()
-        found = await beat(self._redis, self.id, position)
+        try:
+            found = await beat(self._redis, self.id, position)
+        except (Unavailable, RedisError):
+            self._lost = buses
+            raise
+        self._lost |= found.new_on | found.silent
         vanished = (self._others - found.nodes) | (self._writers - found.writers)
         self._others, self._writers = found.nodes - {self.id}, found.writers
         self.stream_entries = found.entries
-        self._alone_until = 0.0 if self._others else began + ALONE_S
+        # A node that comes now may be known to a silent bus alone.
+        self._known_until = 0.0 if found.silent else began + ALONE_S
         for node in vanished:
             if not await left_in_good_order(self._redis, node):
                 log.warning("node_vanished", node=node.hex())
                 self.catch_up.request(LEASE_S + HEARTBEAT_S)
-        return found.first is not None and found.first <= position
+        if self.bus not in found.silent and not (found.first is not None and found.first <= position):
+            # Entries may have been cut off or lost.
+            self._lost.add(self.bus)
+            await self._inbox.open()
+        return buses - found.silent
 
     async def _follow(self) -> None:
         while True:
@@ -300,11 +328,9 @@ class Node:
             self._entry_due = trio.Event()
             batch, self._entering = self._entering, _DirectoryBatch()
             try:
-                await enter(self._redis, self.id, batch.users)
-            except Unavailable as error:
-                batch.error = error
-            except RedisError as error:
-                batch.error = Unavailable("Redis", self._redis.where, str(error))
+                batch.errors = await enter(self._redis, self.id, batch.users)
+            except (Unavailable, RedisError) as error:
+                batch.errors = dict.fromkeys(range(self._redis.buses), error)
             batch.entered.set()
 
     async def _remove_departed(self) -> None:

@@ -32,7 +32,7 @@ from store.postgres.pool import Pool
 from store.redis.addressing import address_presence_hints
 from store.redis.bus import publish
 from store.redis.client import Redis, RedisError
-from store.redis.directory import AT_ONCE, enter_watchers, leave_watchers, locate
+from store.redis.directory import AT_ONCE, enter_watchers, leave_watchers, locate_some
 
 log = structlog.get_logger(__name__)
 
@@ -150,9 +150,10 @@ class PresenceWatch:
             new = [user for user in wanted if user not in self._watched and user not in states]
             if new:
                 # Entered before the look-up, so that the nodes of a user that changes afterwards send a hint here.
+                # Users whose bus does not answer are entered and looked up when it does; they are offline until then.
                 await enter_watchers(self._redis, self._node, new)
                 entered += new
-                states |= await self._look_up(new)
+                states |= dict.fromkeys(new, False) | await self._look_up(new)
                 continue
             offline = [user for user in wanted if user not in seen and not self._is_shown_online(user, states)]
             if not offline:
@@ -331,12 +332,18 @@ class PresenceWatch:
                 log.warning("presence_not_told", error=str(error))  # The other nodes find out when they poll.
 
     async def _look_up(self, users: list[bytes]) -> dict[bytes, bool]:
+        """Whether each user is online; users whose bus does not answer are left out."""
         elsewhere = [user for user in users if not self._hub.holds(user)]
         nodes = self._live_nodes()
-        where = await locate(self._redis, elsewhere) if nodes - {self._node} else [()] * len(elsewhere)
-        found = {user: not nodes.isdisjoint(there) for user, there in zip(elsewhere, where, strict=True)}
+        where = await locate_some(self._redis, elsewhere) if nodes - {self._node} else [()] * len(elsewhere)
+        found = {
+            user: not isinstance(there, Exception) and not nodes.isdisjoint(there)
+            for user, there in zip(elsewhere, where, strict=True)
+        }
+        unknown = {user for user, there in zip(elsewhere, where, strict=True) if isinstance(there, Exception)}
         # The hub knows the users on this node; one may have come during the look-up.
-        return {user: self._hub.holds(user) or found.get(user, False) for user in users}
+        states = {user: self._hub.holds(user) or found.get(user, False) for user in users}
+        return {user: is_online for user, is_online in states.items() if is_online or user not in unknown}
 
     def _settle(self, states: dict[bytes, bool]) -> list[bytes]:
         """Note the result of a look-up; returns the users whose change the watchers are to be told."""

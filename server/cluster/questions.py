@@ -46,6 +46,6 @@ class Questions:
             if self.describe is None:
                 continue
             try:
-                await answer_question(self._redis, question.key, self.describe(question.users))
+                await answer_question(self._redis, question.id, self.describe(question.users))
             except (Unavailable, RedisError) as error:
                 log.warning("question_not_answered", error=str(error))

@@ -65,17 +65,26 @@ class Fanout:
     """Takes the pushes of each batch and writes them for the nodes concerned.
 
     :param is_alone: returns whether this node is the only one; the fan-out asks after each message's commit.
+    :param everyone: returns the nodes that live, which get the pushes of users whose bus does not answer; None if that
+        is not known for certain.
     :param traces: the spans of sampled messages; None if there are none.
     :ivar misses: times that the other nodes have had to be asked to catch up.
     :ivar write_seconds: from a push being queued until Redis has its entries, for the oldest of each batch.
     """
 
     def __init__(
-        self, redis: Redis, node: bytes, is_alone: Callable[[], bool], traces: MessageTraces | None = None
+        self,
+        redis: Redis,
+        node: bytes,
+        is_alone: Callable[[], bool],
+        traces: MessageTraces | None = None,
+        *,
+        everyone: Callable[[], Collection[bytes] | None] = lambda: None,
     ) -> None:
         self._redis = redis
         self._node = node
         self._is_alone = is_alone
+        self._everyone = everyone
         self._traces = traces
         self._waiting = PushQueue(_QUANTUM)
         self._rechecks: set[bytes] = set()
@@ -84,8 +93,8 @@ class Fanout:
         self._idle = trio.Event()
         self.misses = 0
         self.write_seconds = Distribution()
-        self.missed_since: float | None = None
-        """Since when pushes have been lost without a request to the other nodes to catch up; None if none were lost."""
+        self._missed: dict[int, float] = {}
+        """Bus -> since when pushes to its streams have been lost without a request to those nodes to catch up."""
 
     def send(self, push: AddressedPush) -> None:
         """Queue a push for the next batch. Atomic (no checkpoint)."""
@@ -106,23 +115,30 @@ class Fanout:
         if self._waiting or self._rechecks:
             self._wake.set()
 
-    def miss(self, reason: str, *, since: float | None = None) -> None:
+    def miss(self, reason: str, *, since: float | None = None, buses: Collection[int] | None = None) -> None:
         """A push could not be written: the other nodes have to catch up.
 
         :param since: the earliest time at which a message that the other nodes may lack was committed; None: now.
+        :param buses: of the nodes that lack it; None: all.
         """
         self.misses += 1
-        if self.missed_since is None:
+        if not self._missed:
             log.warning("fan_out_missed", reason=reason)
-        self._miss_since(trio.current_time() if since is None else since)
+        self._miss_since(trio.current_time() if since is None else since, buses)
+
+    @property
+    def missed_since(self) -> float | None:
+        """Since when pushes have been lost without a request to the other nodes to catch up; None if none were lost."""
+        return min(self._missed.values(), default=None)
 
     @property
     def waiting(self) -> int:
         """Pushes that wait for Redis."""
         return len(self._waiting)
 
-    def _miss_since(self, since: float) -> None:
-        self.missed_since = since if self.missed_since is None else min(self.missed_since, since)
+    def _miss_since(self, since: float, buses: Collection[int] | None = None) -> None:
+        for bus in range(self._redis.buses) if buses is None else buses:
+            self._missed[bus] = min(self._missed.get(bus, since), since)
 
     async def run(self) -> None:
         """Write until cancelled. The other nodes do not get the pushes that wait then; the messages are in Postgres."""
@@ -140,10 +156,11 @@ class Fanout:
     async def _publish_in_order(self, batches: trio.MemoryReceiveChannel[_Batch]) -> None:
         """Write the batches in order; `run` looks up the next batch meanwhile."""
         async for each in batches:
-            refused = each.refused
+            refused, buses = each.refused, None
             if not refused and each.entries:
                 try:
-                    refused = "Redis refused an entry" if await publish(self._redis, each.entries) else ""
+                    if unwritten := await publish(self._redis, each.entries):
+                        refused, buses = "Redis did not take an entry", set(map(self._redis.bus_of, unwritten))
                     log.debug("fanned_out", entries=len(each.entries), refused=bool(refused))
                     if each.since is not None:
                         self.write_seconds.observe(trio.current_time() - each.since)
@@ -152,7 +169,7 @@ class Fanout:
             for span in each.spans:
                 span.end(entries=len(each.entries), outcome="refused" if refused else "written")
             if refused and each.since is not None:
-                self.miss(refused, since=each.since)
+                self.miss(refused, since=each.since, buses=buses)
             self._writing -= 1
             if not (self._writing or self._waiting or self._rechecks):
                 self._idle.set()
@@ -175,7 +192,7 @@ class Fanout:
             spans = self._traces.streams(pushes, [each.queued_at for each in taken])
         try:
             entries = [
-                *await address_pushes(self._redis, pushes, own=self._node),
+                *await address_pushes(self._redis, pushes, own=self._node, everyone=self._everyone),
                 *await address_presence_rechecks(self._redis, rechecks, own=self._node),
             ]
         except (Unavailable, RedisError) as error:
@@ -183,19 +200,19 @@ class Fanout:
         return _Batch(entries, since, spans=spans)
 
     async def tell_missed(self, others: Collection[bytes]) -> None:
-        """If a push was lost, ask these nodes to catch up.
-
-        :raises Unavailable: if Redis cannot be reached; the caller must call again.
-        """
-        since = self.missed_since
-        if since is None:
+        """If a push was lost, ask these nodes to catch up. A later call asks those that cannot be told now."""
+        if not self._missed:
             return
-        self.missed_since = None
+        missed, self._missed = self._missed, {}
+        now, bus_of = trio.current_time(), self._redis.bus_of
+        told = [
+            (node, encode_catch_up_request(now - missed[bus_of(node)])) for node in others if bus_of(node) in missed
+        ]
+        untold = set(missed)
         try:
-            entry = encode_catch_up_request(trio.current_time() - since)
-            refused = await publish(self._redis, [(node, entry) for node in others])
-        except BaseException:
-            self._miss_since(since)
-            raise
-        if refused:
-            self._miss_since(since)
+            untold = set(map(bus_of, await publish(self._redis, told)))
+        except Unavailable:
+            log.debug("catch_up_not_asked", nodes=len(told))
+        finally:
+            for bus in untold:
+                self._miss_since(missed[bus], [bus])

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -187,7 +186,7 @@ class SocketGateway:
         )
         self.redis = Redis(config.bus_url)
         self.health = Health(
-            {"Postgres": lambda: self.pool.fetch("select 1"), "Redis": partial(check_keeps_all, self.redis)},
+            {"Postgres": lambda: self.pool.fetch("select 1"), "Redis": self._check_redis},
             self._overdue,
         )
         self._clock = Clock(self.pool)
@@ -573,9 +572,12 @@ class SocketGateway:
         elif self._lines.has_room(connection.end_reason):
             log.info("connection_ended", **connection.life())
 
+    async def _check_redis(self) -> None:
+        await check_keeps_all(self.redis, self.node.bus)
+
     def send_nowait(self, connection: Connection, frame: Send) -> None:
         # Without Redis a message would reach Postgres but, for a while, not the recipients on other nodes.
-        if not self.redis.is_connected:
+        if not self.redis.reaches(self.node.bus):
             raise Unavailable("Redis", self.redis.where, "not connected")
         self._sends.submit_nowait(connection, frame)
         self._delivery_times.sent(connection, frame.conversation)

@@ -83,9 +83,9 @@ class Guesses:
 
 def name_key(username: str) -> str:
     """The account of a user's name, however long a text it is."""
-    return f"alo:guesses:name:{sha256(username.encode()).hexdigest()}"
+    return f"guesses:name:{sha256(username.encode()).hexdigest()}"
 
 
 def device_key(device: bytes) -> str:
     """The account of a device of the user."""
-    return f"alo:guesses:device:{device.hex()}"
+    return f"guesses:device:{device.hex()}"

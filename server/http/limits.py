@@ -87,12 +87,12 @@ class _SharedCounts:
 
 
 def bucket_of_user(request_class: RequestClass, user: bytes) -> str:
-    """The key in Redis of the bucket of a user, if the class is counted there (`ClassLimits.is_exact`)."""
+    """The name in Redis of the bucket of a user, if the class is counted there (`ClassLimits.is_exact`)."""
     return f"{_of_users(request_class)}:{user.hex()}"
 
 
 def _of_users(request_class: RequestClass) -> str:
-    return f"alo:rate:{request_class.value}:user"
+    return f"rate:{request_class.value}:user"
 
 
 class _Counts(Generic[_Key]):
@@ -148,7 +148,7 @@ class Limits:
         shared = _SharedCounts(redis)
         for each, limits in LIMITS.items():
             if limits.address is not None:
-                name = f"alo:rate:{each.value}:address" if limits.is_exact else None
+                name = f"rate:{each.value}:address" if limits.is_exact else None
                 self._addresses[each] = _Counts(shared, limits.address, factor, name)
             if limits.user is not None:
                 name = _of_users(each) if limits.is_exact else None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from store.redis.client import Redis
-from store.redis.directory import locate, locate_watchers
+from store.redis.directory import locate_some, locate_watchers
 from store.redis.entries import AddressedPush, encode_presence_hint, encode_presence_recheck, encode_pushes
 
 
@@ -27,15 +27,29 @@ def group_by_node(
 
 
 async def address_pushes(
-    redis: Redis, pushes: Sequence[AddressedPush], *, own: bytes = b""
+    redis: Redis,
+    pushes: Sequence[AddressedPush],
+    *,
+    own: bytes = b"",
+    everyone: Callable[[], Collection[bytes] | None] = lambda: None,
 ) -> list[tuple[bytes, bytes]]:
     """One entry for each node that holds a user of these pushes: pairs (node, entry) for `store.redis.bus.publish`.
 
     :param own: the node that writes, which needs none.
-    :raises Unavailable: if Redis cannot be reached.
+    :param everyone: all nodes that live: they get the pushes of users whose bus does not answer, and drop those of
+        users that they do not hold. None: not known.
+    :raises Unavailable, RedisError: if no bus answers, or one does not and the nodes are not known.
     """
     users = list({user for push in pushes for user in push.users})
-    nodes_of = dict(zip(users, await locate(redis, users), strict=True))
+    nodes_of: dict[bytes, Collection[bytes]] = {}
+    for user, found in zip(users, await locate_some(redis, users), strict=True):
+        if isinstance(found, Exception):
+            nodes = everyone()
+            if nodes is None:
+                raise found
+            nodes_of[user] = nodes
+        else:
+            nodes_of[user] = found
     return entries_by_node(pushes, nodes_of, without=own)
 
 
@@ -67,5 +81,7 @@ async def address_presence_rechecks(redis: Redis, users: Sequence[bytes], *, own
 
 
 async def _watched_by_node(redis: Redis, users: Sequence[bytes], own: bytes) -> Mapping[bytes, list[bytes]]:
-    nodes_of = dict(zip(users, await locate_watchers(redis, users), strict=True))
+    """Of users whose bus does not answer nobody is told: the nodes that watch them poll."""
+    found = zip(users, await locate_watchers(redis, users), strict=True)
+    nodes_of = {user: () if isinstance(nodes, Exception) else nodes for user, nodes in found}
     return group_by_node(users, nodes_of, without=own)

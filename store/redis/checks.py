@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
+from store.errors import StoreError, Unavailable
 from store.redis.client import Redis, RedisError
+from store.redis.directory import NODES
 
 OLDEST_VERSION: Final = (6, 2)
 
@@ -16,7 +18,7 @@ class RedisState(Struct, frozen=True):
     :ivar max_bytes: 0: as much as the machine has.
     :ivar has_persistence: an append-only file, or snapshots that were made since the start.
     :ivar write_fault: why the last write to disk failed; empty: it did not.
-    :ivar is_cluster: Redis Cluster, which the nodes do not speak.
+    :ivar is_cluster: a server of a Redis Cluster.
     :ivar now_us: by its clock.
     """
 
@@ -34,19 +36,39 @@ class RedisState(Struct, frozen=True):
     now_us: int
 
 
-async def describe(redis: Redis) -> RedisState | None:
-    """None: the login may not ask (`INFO` is among the commands that operators take away).
+async def describe(redis: Redis) -> dict[str, RedisState | StoreError | None]:
+    """The state of each server, by its name; None: the login may not ask (`INFO` is among the commands that operators
+    take away).
 
-    :raises Unavailable: if Redis does not answer.
-    :raises RedisError: if it answers with another error.
+    :raises Unavailable: if the masters of a cluster cannot be found.
     """
-    info, time = await redis.pipeline([("INFO",), ("TIME",)])
-    if isinstance(info, RedisError):
-        if info.code == "NOPERM":
-            return None
-        raise info
-    if isinstance(time, RedisError):
-        raise time
+    infos, times = await redis.ask_each("INFO"), await redis.ask_each("TIME")
+    if not infos:
+        raise Unavailable("Redis", redis.where, "the masters are not known")
+    return {where: _state(info, times[where]) for where, info in infos.items()}
+
+
+async def misplaced(redis: Redis) -> list[str]:
+    """The servers that hold nodes on a bus which belongs to another server, or to none: other processes were given
+    other URLs, or the same in another order. In a cluster that cannot be.
+
+    :raises Unavailable: if no server can be reached.
+    """
+    found = set[str]()
+    for bus, key in enumerate(NODES):
+        right = redis.where_of(bus) if bus < redis.buses else ""
+        for where, reply in (await redis.ask_each("EXISTS", key)).items():
+            if reply == 1 and where != right:
+                found.add(where)
+    return sorted(found)
+
+
+def _state(info: Any, time: Any) -> RedisState | StoreError | None:
+    if isinstance(info, RedisError) and info.code == "NOPERM":
+        return None
+    for each in (info, time):
+        if isinstance(each, StoreError):
+            return each
     said = dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
     faults = {
         "the append-only file": said.get("aof_last_write_status", "ok"),

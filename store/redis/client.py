@@ -1,376 +1,242 @@
-"""Redis on Trio, for all tasks of a process.
+"""Redis on Trio, for all tasks of a process: one server, several, or the masters of a Redis Cluster.
 
-redis-py's asynchronous client is for asyncio, so Trio carries the bytes: hiredis packs commands and parses replies,
-`store.redis.url` reads the URL. The commands of all tasks share one connection and are pipelined: commands that tasks
-issue during a write leave with the next write, and replies come back in order. That way a command costs a few
-microseconds. A command that blocks in Redis (XREAD BLOCK) would hold up all others, so `Redis.blocking` opens a second
-connection for each follower.
-
-A lost connection fails every command in flight with `Unavailable` (the command may have taken effect). The client
-connects again with back-off, to the server that is the master then (`store.redis.servers`). Without a connection,
-commands fail at once; a task that has to wait uses `wait_connected`. Only a new client lets commands wait for its first
-connection, for `COMMAND_TIMEOUT_S` from the start. All connections lead to one server: those that block end with the
-shared one, and the shared one ends with the first reply that its server takes no writes.
+| `store.redis.link` | one connection, whose commands are pipelined |
+|---|---|
+| `store.redis.connection` | the connection to a server, opened again whenever it is lost |
+| `store.redis.cluster` | the masters of a Redis Cluster, and the connections to them |
+| this module | the virtual buses (`store.redis.buses`), and the connection that each uses |
 """
 
 from __future__ import annotations
 
-import math
-import random
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Any, Final, TypeAlias
+from typing import Any
+from zlib import crc32
 
-import hiredis
-import structlog
 import trio
 
 from store.distribution import Distribution
 from store.errors import Unavailable
-from store.redis.servers import Argument, Command, Servers, pack
+from store.redis.buses import TAGS
+from store.redis.cluster import ClusterMasters
+from store.redis.connection import ServerConnection, send_to
+from store.redis.link import Reply
+from store.redis.servers import Argument, Command, Servers
 from store.redis.servers import RedisError as RedisError
-from store.redis.url import Address, parse_redis_url
-
-log = structlog.get_logger(__name__)
-
-COMMAND_TIMEOUT_S: Final = 5.0
-"""The oldest command in flight may wait this long for its reply; then the connection counts as dead. Our commands take
-microseconds; a Redis that is stopped, or saves to a slow disk, stalls all of them."""
-
-MAX_IN_FLIGHT: Final = 100_000
-"""Commands without a reply, in all tasks together: a busy Redis answers this many in 0.5 s. Protects memory."""
-
-MAX_BACKOFF_S: Final = 2.0
-
-READ_ONLY: Final = "it is a replica and takes no writes"
-
-Reply: TypeAlias = Any
-
-
-class _Slot:
-    """One command that waits for its reply."""
-
-    __slots__ = ("due", "reply", "task")
-
-    def __init__(self, task: trio.lowlevel.Task | None, due: float) -> None:
-        self.task = task
-        self.due = due
-        self.reply: Any = None
-
-
-class _Link:
-    """One connection: a reader, a writer, and the commands in flight between them.
-
-    :ivar on_lost: called once, when the connection is found to be lost.
-    """
-
-    def __init__(self, stream: trio.abc.Stream, address: Address) -> None:
-        self.address = address
-        self.where = str(address)
-        self._stream = stream
-        self._reader = hiredis.Reader(replyError=RedisError)
-        self._unsent: list[bytes] = []
-        self._slots: deque[_Slot] = deque()
-        self._wake = trio.Event()
-        self._scope = trio.CancelScope()
-        self._lost = trio.Event()
-        self.on_lost: Callable[[], None] = lambda: None
-        self.failure: Unavailable | None = None
-        self.is_read_only = False
-
-    def close(self, detail: str = "connection closed") -> None:
-        """Make `run` end soon."""
-        self._lose(detail)
-        self._scope.cancel()
-
-    def offer(self, packed: bytes, slots: Sequence[_Slot]) -> None:
-        """Queue packed commands and their slots; the writer takes them with its next write. Atomic (no checkpoint)."""
-        self._unsent.append(packed)
-        self._slots.extend(slots)
-        self._wake.set()
-
-    @property
-    def in_flight(self) -> int:
-        return len(self._slots)
-
-    async def run(self) -> None:
-        """Read, write and watch until the connection is lost; then fail every slot and close the stream.
-
-        Returns rather than raises: `failure` has the error.
-        """
-        try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
-                    for part in (self._write, self._read, self._watch):
-                        nursery.start_soon(self._until_lost, part)
-        finally:
-            self._fail_all()
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(self._stream)
-
-    async def _until_lost(self, part: Callable[[], Any]) -> None:
-        try:
-            await part()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, hiredis.ProtocolError) as error:
-            cause = error.__cause__ or error
-            self._lose(f"connection lost ({str(cause) or type(cause).__name__})")
-        self._scope.cancel()
-
-    def _lose(self, detail: str) -> None:
-        if self.failure is None:
-            self.failure = Unavailable("Redis", self.where, detail)
-            self._lost.set()
-            self.on_lost()
-
-    async def wait_lost(self) -> None:
-        await self._lost.wait()
-
-    async def _write(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            data = b"".join(self._unsent)
-            self._unsent.clear()
-            await self._stream.send_all(data)
-
-    async def _read(self) -> None:
-        gets, slots = self._reader.gets, self._slots
-        while data := await self._stream.receive_some(65536):
-            self._reader.feed(bytes(data))
-            while (reply := gets()) is not False:
-                if not slots:
-                    self._lose("received a reply without a request")
-                    return
-                if isinstance(reply, RedisError) and reply.code == "READONLY":
-                    self.is_read_only = True
-                    self.close(READ_ONLY)
-                slot = slots.popleft()
-                slot.reply = reply
-                if slot.task is not None:
-                    task, slot.task = slot.task, None
-                    trio.lowlevel.reschedule(task)
-        self._lose("Redis closed the connection")
-
-    async def _watch(self) -> None:
-        while True:
-            await trio.sleep(COMMAND_TIMEOUT_S / 4)
-            if self._slots and self._slots[0].due < trio.current_time():
-                self._lose("no answer in time")
-                return
-
-    def _fail_all(self) -> None:
-        self._lose("connection closed")
-        while self._slots:
-            slot = self._slots.popleft()
-            slot.reply = self.failure
-            if slot.task is not None:
-                task, slot.task = slot.task, None
-                trio.lowlevel.reschedule(task)
-
-    async def wait_reply(self, slot: _Slot) -> Any:
-        """The reply of the last of the slots that were offered together; the earlier slots have theirs by then.
-
-        Cancelling leaves the command in flight: it takes effect, and its reply is dropped.
-        """
-
-        def abort(_: Any) -> trio.lowlevel.Abort:
-            slot.task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
-        return slot.reply
+from store.redis.url import parse_redis_urls
 
 
 class Redis:
-    """One Redis, shared by all tasks. Run `run` in a nursery while it is used.
+    """Redis, shared by all tasks. Run `run` in a nursery while it is used.
 
-    :param url: of a server or of sentinels, as in `store.redis.url`.
-    :ivar commands: issued on the shared connection.
+    :param url: of a server, of sentinels or of a cluster, or of several servers, as in `store.redis.url`.
+    :param tags: of the virtual buses, if several servers or a cluster share them.
+    :ivar buses: how many virtual buses there are: 1 on one server.
+    :ivar is_cluster: it is a Redis Cluster.
+    :ivar commands: issued, those that block apart.
     :ivar failures: those of them without a reply.
+    :ivar reply_seconds: until a task has the replies to the commands that it issues together.
     :raises ValueError: if the URL cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
-        self._servers = Servers(parse_redis_url(url))
-        self.where = self._servers.where
-        self._link: _Link | None = None
-        self._followers: set[_Link] = set()
-        self._connected = trio.Event()
-        self._is_begun = trio.Event()
-        """Set by the first connection, and by the end of `run`."""
-        self._first_due = -math.inf
-        """Until then commands wait for the first connection."""
-        self.connects = 0
-        self.commands = 0
-        self.failures = 0
+    def __init__(self, url: str, tags: Sequence[str] = TAGS) -> None:
+        parsed = parse_redis_urls(url)
+        self.where = ", ".join(map(str, parsed))
+        self._cluster = ClusterMasters(parsed[0], tags) if parsed[0].is_cluster else None
+        # One bus lies on one server: the first.
+        used = [] if self._cluster else parsed[: len(tags)]
+        self._servers = [ServerConnection(Servers(each)) for each in used]
+        self.is_cluster = self._cluster is not None
+        self.buses = len(tags) if self._cluster or len(parsed) > 1 else 1
+        self.commands = self.failures = 0
         self.reply_seconds = Distribution()
-        """The times until a task has the replies to the commands that it issues together."""
-        self.moves = 0
-        """How many connections led to another server than the connection before."""
-        self._last: Address | None = None
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep the connection open until cancelled; log when it is lost and when it is back."""
-        self._first_due = trio.current_time() + COMMAND_TIMEOUT_S
-        try:
-            await self._run(task_status)
-        finally:
-            self._is_begun.set()
+    def bus_of(self, id: bytes) -> int:
+        """The bus of a user, a node, or anything else that has an id."""
+        return crc32(id) % self.buses if self.buses > 1 else 0
 
-    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
-        async with trio.open_nursery() as self._links:
-            task_status.started()
-            while True:
-                link = await self._connect()
-                self._links.start_soon(link.run)
-                self._up(link)
-                up_at = trio.current_time()
-                await self._wait_lost(link)
-                log.warning("redis_lost", where=link.where, error=str(link.failure))
-                if trio.current_time() - up_at < MAX_BACKOFF_S:
-                    # The server accepts a connection and closes it at once: no tight loop.
-                    await trio.sleep(MAX_BACKOFF_S / 8 * random.uniform(0.5, 1))  # noqa: S311
-
-    async def _wait_lost(self, link: _Link) -> None:
-        async def leave_if_moved() -> None:
-            await self._servers.wait_moved(link.address)
-            link.close("the sentinels name another master")
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(leave_if_moved)
-            await link.wait_lost()
-            nursery.cancel_scope.cancel()
-
-    async def _connect(self) -> _Link:
-        delay_s = 0.05
-        while True:
-            try:
-                address = await self._servers.find()
-                return _Link(await self._servers.open(address), address)
-            except Unavailable as error:
-                log.warning("waiting_for_redis", error=str(error), retry_in_s=round(delay_s, 2))
-            except RedisError as error:
-                # A wrong password, or too many clients: an error that lasts.
-                delay_s = MAX_BACKOFF_S
-                log.warning("redis_refused", where=self.where, error=str(error))
-            # Jitter, so that the processes of a machine do not reconnect in step.
-            await trio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311
-            delay_s = min(delay_s * 2, MAX_BACKOFF_S)
-
-    def _up(self, link: _Link) -> None:
-        self._link = link
-        link.on_lost = self._down
-        self.connects += 1
-        self.moves += self._last not in (None, link.address)
-        self._last = link.address
-        self._connected.set()
-        self._is_begun.set()
-        log.info("redis_connected", where=link.where)
-
-    def _down(self) -> None:
-        self._link = None
-        self._connected = trio.Event()
-        for follower in self._followers:
-            follower.close("the other connection to it was lost")
+    def by_bus(self, ids: Iterable[bytes]) -> dict[int, list[bytes]]:
+        """These ids, by their buses, in order."""
+        if self.buses == 1:
+            return {0: list(ids)}
+        groups: dict[int, list[bytes]] = {}
+        for each in ids:
+            groups.setdefault(crc32(each) % self.buses, []).append(each)
+        return groups
 
     @property
-    def in_flight(self) -> int:
-        """Commands of the shared connection that wait for their replies."""
-        return self._link.in_flight if self._link is not None else 0
+    def _connections(self) -> list[ServerConnection]:
+        return self._servers if self._cluster is None else self._cluster.connections
+
+    def _server_of(self, bus: int) -> ServerConnection:
+        return self._servers[bus * len(self._servers) // self.buses]
+
+    def _of(self, bus: int) -> ServerConnection | None:
+        return self._server_of(bus) if self._cluster is None else self._cluster.of(bus)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the connections open until cancelled; log when one is lost and when it is back."""
+        async with trio.open_nursery() as nursery:
+            for each in self._servers if self._cluster is None else [self._cluster]:
+                await nursery.start(each.run)
+            task_status.started()
 
     @property
     def is_connected(self) -> bool:
-        return self._link is not None
+        """Whether there is a connection to each server."""
+        if self._cluster is not None and not self._cluster.is_known:
+            return False
+        return all(each.is_connected for each in self._connections)
+
+    def reaches(self, bus: int) -> bool:
+        """Whether there is a connection to the server of this bus."""
+        connection = self._of(bus)
+        return connection is not None and connection.is_connected
+
+    def where_of(self, bus: int) -> str:
+        """The name of the server of this bus, as `ask_each` has it; empty if it is not known."""
+        connection = self._of(bus)
+        return "" if connection is None else connection.where
+
+    def epoch(self, bus: int) -> object:
+        """Another value whenever the server of the bus may have lost or missed something: the connection to it is new,
+        or leads to another server."""
+        connection = self._of(bus)
+        return connection, connection.connects if connection is not None else 0
 
     async def wait_connected(self) -> None:
-        """Return once there is a connection."""
-        await self._connected.wait()
+        """Return once there is a connection to a server."""
+        if self._cluster is not None:
+            await self._cluster.wait_connected()
+            return
+        if len(self._servers) == 1:
+            await self._servers[0].wait_connected()
+            return
+        async with trio.open_nursery() as nursery:
 
-    async def call(self, *command: Argument) -> Reply:
+            async def wait(connection: ServerConnection) -> None:
+                await connection.wait_connected()
+                nursery.cancel_scope.cancel()
+
+            for each in self._servers:
+                nursery.start_soon(wait, each)
+
+    async def call(self, *command: Argument, bus: int = 0) -> Reply:
         """Run one command and return its reply: bytes, int, None or a list of these.
 
+        :param bus: of its keys.
         :raises Unavailable: if there is no connection, or it was lost before the reply (then the outcome is unknown).
             A new client first waits for its first connection.
         :raises RedisError: if Redis answered with an error.
         """
-        [reply] = await self.pipeline([command])
+        [reply] = await self.pipeline([command], bus=bus)
         if isinstance(reply, Exception):
             raise reply
         return reply
 
-    async def pipeline(self, commands: Sequence[Command]) -> list[Reply]:
-        """Run several commands in a row; return their replies. An error of one command is a `RedisError` among them.
+    async def pipeline(self, commands: Sequence[Command], *, bus: int = 0) -> list[Reply]:
+        """Run several commands on one bus, in a row; return their replies. An error of one command is a `RedisError`
+        among them.
 
         :raises Unavailable: as in `call`; any part of the commands may have taken effect.
         """
         if not commands:
             await trio.lowlevel.checkpoint()
             return []
+        if self._cluster is not None:
+            replies = await self.spread([(bus, command) for command in commands])
+            for reply in replies:
+                if isinstance(reply, Unavailable):
+                    raise reply
+            return replies
         began = perf_counter()
         self.commands += len(commands)
         try:
-            return await _exchange(await self._shared(), commands)
+            connection = self._server_of(bus)
+            await connection.wait_begun()
+            return await connection.link.begin(commands).replies()
         except Unavailable:
             self.failures += len(commands)
+            await trio.lowlevel.checkpoint()
             raise
         finally:
             self.reply_seconds.observe(perf_counter() - began)
 
-    async def _shared(self) -> _Link:
-        if not self._is_begun.is_set():
-            with trio.move_on_at(self._first_due):
-                await self._is_begun.wait()
-        if self._link is None:
-            await trio.lowlevel.checkpoint()
-            raise Unavailable("Redis", self.where, "not connected")
-        return self._link
+    async def spread(self, commands: Sequence[tuple[int, Command]]) -> list[Reply]:
+        """Run commands on several buses at once, those of one bus in their order.
+
+        :param commands: pairs (bus, command).
+        :returns: the replies in the same order. A `RedisError` is among them; if some servers can be reached and others
+            cannot, so is an `Unavailable` for each command that belongs to one of the others.
+        :raises Unavailable: if no server can be reached; any part of the commands may have taken effect.
+        """
+        if self.buses == 1 and self._cluster is None:
+            return await self.pipeline([command for _, command in commands])
+        began = perf_counter()
+        self.commands += len(commands)
+        try:
+            if self._cluster is None:
+                replies = await send_to([(self._server_of(bus), each) for bus, each in commands])
+            else:
+                await self._cluster.wait_known()
+                replies = await send_to([(self._of(bus) or self._cluster.unknown(), each) for bus, each in commands])
+                await self._cluster.settle(commands, replies)
+        finally:
+            self.reply_seconds.observe(perf_counter() - began)
+        lost = [reply for reply in replies if isinstance(reply, Unavailable)]
+        self.failures += len(lost)
+        if lost and len(lost) == len(replies):
+            raise lost[0]
+        return replies
+
+    async def ask_each(self, *command: Argument) -> dict[str, Reply]:
+        """Run a command without keys on each server; returns the replies by the names of the servers, `RedisError` and
+        `Unavailable` among them."""
+        if self._cluster is not None:
+            await self._cluster.wait_known()
+        connections = self._connections
+        replies = await send_to([(each, command) for each in connections])
+        return {each.where: reply for each, reply in zip(connections, replies, strict=True)}
 
     @asynccontextmanager
-    async def blocking(self) -> AsyncGenerator[Callable[..., Any], None]:
-        """A connection for commands that block in Redis; yields `async call(*command, wait_s, then)`, where Redis runs
-        the commands `then` once the first has ended. With them it returns a list: the reply of each.
+    async def blocking(self, bus: int = 0) -> AsyncGenerator[Callable[..., Any], None]:
+        """A connection for commands on this bus that block in Redis; yields `async call(*command, wait_s, then)`, where
+        Redis runs the commands `then` once the first has ended. With them it returns a list: the reply of each.
 
         It leads to the server of the shared connection and ends with it; otherwise a follower would keep reading from a
         server that has no writers any longer.
 
         :raises Unavailable: if it cannot be opened, or is lost; the caller opens it again.
         """
-        shared = await self._shared()
-        link = _Link(await self._servers.open(shared.address), shared.address)
-        self._links.start_soon(link.run)
-        self._followers.add(link)
-        if self._link is not shared:
-            link.close("the other connection to it was lost")
-
-        async def call(*command: Argument, wait_s: float, then: Sequence[Command] = ()) -> Reply:
-            replies = await _exchange(link, [command, *then], patience_s=wait_s)
-            if isinstance(replies[0], Exception):
-                raise replies[0]
-            return replies if then else replies[0]
-
-        try:
+        follow = self._cluster.blocking(bus) if self._cluster else self._server_of(bus).blocking()
+        async with follow as call:
             yield call
-        finally:
-            self._followers.discard(link)
-            link.close()
-            if link.is_read_only:
-                shared.close(READ_ONLY)
+
+    @property
+    def in_flight(self) -> int:
+        """Commands that wait for their replies, but those that block."""
+        return sum(each.in_flight for each in self._connections)
+
+    @property
+    def connects(self) -> int:
+        """Connections that were opened, the first ones included."""
+        return sum(each.connects for each in self._connections)
+
+    @property
+    def moves(self) -> int:
+        """Connections that led to another server than the one before."""
+        moves = sum(each.moves for each in self._connections)
+        return moves + self._cluster.moves if self._cluster is not None else moves
 
 
-async def _exchange(link: _Link, commands: Sequence[Command], *, patience_s: float = 0) -> list[Reply]:
-    if link.failure is not None:
-        await trio.lowlevel.checkpoint()
-        raise link.failure
-    if link.in_flight + len(commands) > MAX_IN_FLIGHT:
-        await trio.lowlevel.checkpoint()
-        raise Unavailable("Redis", link.where, f"{link.in_flight} commands wait for a reply already")
-    due = trio.current_time() + COMMAND_TIMEOUT_S + patience_s
-    slots = [_Slot(None, due) for _ in commands]
-    slots[-1].task = trio.lowlevel.current_task()
-    link.offer(pack(commands), slots)
-    last = await link.wait_reply(slots[-1])
-    if isinstance(last, Unavailable):
-        raise Unavailable(last.service, last.where, last.detail)
-    return [slot.reply for slot in slots]
+def answers(replies: Sequence[Reply]) -> dict[int, Reply]:
+    """The replies that are no errors, by their places.
+
+    :raises Unavailable, RedisError: the first of them, if all are errors.
+    """
+    found = {place: reply for place, reply in enumerate(replies) if not isinstance(reply, Exception)}
+    if replies and not found:
+        raise replies[0]
+    return found

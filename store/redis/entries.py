@@ -84,11 +84,11 @@ class PresenceRecheck(NamedTuple):
 class NodeQuestion(NamedTuple):
     """An operator asks for the state of the node.
 
-    :ivar key: of the list in Redis that takes the answer.
+    :ivar id: of the question, which names the list in Redis that takes the answer.
     :ivar users: whose connections the answer describes one by one.
     """
 
-    key: bytes
+    id: bytes
     users: list[bytes]
 
 
@@ -129,8 +129,8 @@ def encode_presence_recheck(users: Iterable[bytes]) -> bytes:
     return cbor2.dumps([_RECHECK, b"".join(users)])
 
 
-def encode_question(key: bytes, users: Iterable[bytes]) -> bytes:
-    return cbor2.dumps([_QUESTION, [key, b"".join(users)]])
+def encode_question(id: bytes, users: Iterable[bytes]) -> bytes:
+    return cbor2.dumps([_QUESTION, [id, b"".join(users)]])
 
 
 def encode_drain_request() -> bytes:

@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from store.errors import EvictingRedis, Unavailable
-from store.redis.client import Redis, RedisError
+from store.redis.client import Redis, RedisError, answers
 
 log = structlog.get_logger(__name__)
 
@@ -24,24 +24,27 @@ RETRY_S: Final = 0.5
 _POLICY: Final = re.compile(rb"^maxmemory_policy:([\w-]+)", re.MULTILINE)
 
 
-async def check_keeps_all(redis: Redis) -> None:
-    """Ask Redis for its policy, which is a sign of life, too. INFO takes it 50 us.
+async def check_keeps_all(redis: Redis, bus: int = 0) -> None:
+    """Ask each server for its policy, which is a sign of life, too. INFO takes it 50 us.
 
-    :raises EvictingRedis: if it may evict keys.
-    :raises Unavailable: if it cannot be reached.
-    :raises RedisError: if it does not answer as it should. A user of an ACL that may not ask is told so in the log.
+    :param bus: this process needs: the server of another may be away.
+    :raises EvictingRedis: if one may evict keys.
+    :raises Unavailable: if the server of the bus cannot be reached, or no server can.
+    :raises RedisError: if one does not answer as it should. A user of an ACL that may not ask is told so in the log.
     """
-    try:
-        found = _POLICY.search(await redis.call("INFO", "memory"))
-    except RedisError as error:
-        if error.code != "NOPERM":
-            raise
-        log.warning("eviction_not_checked", where=redis.where, hint="the user of REDIS_URL needs +info")
-        await redis.call("PING")
-        return
-    policy = found[1].decode() if found else KEEPS_ALL
-    if policy != KEEPS_ALL:
-        raise EvictingRedis(redis.where, policy)
+    found = await redis.ask_each("INFO", "memory")
+    for where, reply in found.items():
+        if isinstance(reply, RedisError):
+            if reply.code != "NOPERM":
+                raise reply
+            log.warning("eviction_not_checked", where=where, hint="the user of REDIS_URL needs +info")
+        elif not isinstance(reply, Unavailable):
+            policy = match[1].decode() if (match := _POLICY.search(reply)) else KEEPS_ALL
+            if policy != KEEPS_ALL:
+                raise EvictingRedis(where, policy)
+    answers(list(found.values()))
+    if not redis.reaches(bus):
+        raise Unavailable("Redis", redis.where, "not connected")
 
 
 async def wait_keeps_all(redis: Redis) -> None:

@@ -1,7 +1,9 @@
 """Figures that the processes share with operators who look: a hash in Redis, which is empty while no operator looks.
 
-- `alo:ops:watched`: exists while an operator looks at the operations page, and for `WATCHED_S` after that.
-- `alo:ops:figures`: hash, the id of a process -> its latest figures. Redis removes it `KEPT_S` after the last write.
+Both keys are on the first bus.
+
+- `ops:watched`: exists while an operator looks at the operations page, and for `WATCHED_S` after that.
+- `ops:figures`: hash, the id of a process -> its latest figures. Redis removes it `KEPT_S` after the last write.
 
 So a process pays one look at a key each `SHARE_S`, and the figures of all machines come together without an open port.
 """
@@ -13,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from store.redis.buses import keys_in
 from store.redis.client import Redis, RedisError
 from store.redis.servers import Command
 
@@ -25,8 +28,8 @@ WATCHED_S: Final = 15
 KEPT_S: Final = 6
 """Figures that are older are not shown: three writes were missed, so the process is gone, stuck or without Redis."""
 
-_WATCHED: Final = "alo:ops:watched"
-_FIGURES: Final = "alo:ops:figures"
+_WATCHED: Final = keys_in("ops:watched")[0]
+FIGURES: Final = keys_in("ops:figures")[0]
 
 
 class SharedFigures(Struct, frozen=True, array_like=True):
@@ -69,7 +72,7 @@ async def share(redis: Redis, figures: SharedFigures) -> None:
     :raises Unavailable, RedisError: if Redis does not take them.
     """
     body = msgspec.msgpack.encode(figures)
-    await _all(redis, [("HSET", _FIGURES, figures.id, body), ("PEXPIRE", _FIGURES, KEPT_S * 1000)])
+    await _all(redis, [("HSET", FIGURES, figures.id, body), ("PEXPIRE", FIGURES, KEPT_S * 1000)])
 
 
 async def look(redis: Redis) -> list[SharedFigures]:
@@ -77,7 +80,7 @@ async def look(redis: Redis) -> list[SharedFigures]:
 
     :raises Unavailable, RedisError: if Redis does not answer.
     """
-    _, now, found = await _all(redis, [("SET", _WATCHED, 1, "EX", WATCHED_S), ("TIME",), ("HGETALL", _FIGURES)])
+    _, now, found = await _all(redis, [("SET", _WATCHED, 1, "EX", WATCHED_S), ("TIME",), ("HGETALL", FIGURES)])
     oldest = _milliseconds(now) - KEPT_S * 1000
     shared, ended = [], []
     for id, body in zip(found[::2], found[1::2], strict=True):
@@ -87,7 +90,7 @@ async def look(redis: Redis) -> list[SharedFigures]:
         else:
             ended.append(id)
     if ended:
-        await redis.call("HDEL", _FIGURES, *ended)
+        await redis.call("HDEL", FIGURES, *ended)
     return sorted(shared, key=lambda each: (each.process, each.host, each.id))
 
 

@@ -1,11 +1,13 @@
 """Questions of operators to nodes, and their answers: what a node holds now, which no table says.
 
-A question is an entry in the streams of the nodes (`NodeQuestion`). Each node appends its answer to a list, which
-expires soon. A node that is gone, or whose event loop is stalled, does not answer.
+A question is an entry in the streams of the nodes (`NodeQuestion`), with a random id. Each node appends its answer to
+`answers:ID` on the bus of that id, a list that expires soon. A node that is gone, or whose event loop is stalled, does
+not answer.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any, Final
@@ -15,7 +17,9 @@ import trio
 from msgspec import Struct
 
 from store.redis.bus import publish, stream_of
-from store.redis.client import Redis, RedisError
+from store.redis.buses import keys_in
+from store.redis.client import Redis, RedisError, answers
+from store.redis.directory import NODES
 from store.redis.entries import encode_drain_request, encode_question
 from store.redis.servers import Command
 
@@ -25,7 +29,7 @@ ANSWER_S: Final = 2.0
 KEPT_S: Final = 30
 """How long Redis keeps answers that no asker takes any longer."""
 
-_NODES: Final = "alo:nodes"
+_ANSWERS: Final = keys_in("answers:")
 
 
 class ConnectionState(Struct, frozen=True, array_like=True):
@@ -117,22 +121,36 @@ async def leases(redis: Redis) -> list[NodeLease]:
 
     :raises Unavailable, RedisError: if Redis does not answer.
     """
-    (seconds, micros), found = await _all(redis, [("TIME",), ("ZRANGE", _NODES, 0, -1, "WITHSCORES")])
-    now_ms = int(seconds) * 1000 + int(micros) // 1000
-    ends = dict(zip(found[::2], map(float, found[1::2]), strict=True))
+    ends_s: dict[bytes, float] = {}
+    asked = [(bus, command) for bus in range(redis.buses) for command in (("TIME",), _leases_on(bus))]
+    replies = await redis.spread(asked)
+    answers(replies)
+    for time, found in zip(replies[::2], replies[1::2], strict=True):
+        if isinstance(time, Exception) or isinstance(found, Exception):
+            continue
+        now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
+        for node, end_ms in zip(found[::2], found[1::2], strict=True):
+            # A node lives as long as one bus says so.
+            ends_s[node] = max(ends_s.get(node, -math.inf), (float(end_ms) - now_ms) / 1000)
     made = []
-    for node in sorted(ends):
-        stream = stream_of(node)
+    for node in sorted(ends_s):
+        stream = stream_of(redis, node)
         exists, entries, newest = await _all(
-            redis, [("EXISTS", stream), ("XLEN", stream), ("XREVRANGE", stream, "+", "-", "COUNT", 1)]
+            redis,
+            [("EXISTS", stream), ("XLEN", stream), ("XREVRANGE", stream, "+", "-", "COUNT", 1)],
+            redis.bus_of(node),
         )
         newest_ms = int(newest[0][0].partition(b"-")[0]) if newest else 0
-        made.append(NodeLease(node, (ends[node] - now_ms) / 1000, entries if exists else None, newest_ms))
+        made.append(NodeLease(node, ends_s[node], entries if exists else None, newest_ms))
     return made
 
 
-async def _all(redis: Redis, commands: Sequence[Command]) -> list[Any]:
-    replies = await redis.pipeline(commands)
+def _leases_on(bus: int) -> Command:
+    return ("ZRANGE", NODES[bus], 0, -1, "WITHSCORES")
+
+
+async def _all(redis: Redis, commands: Sequence[Command], bus: int) -> list[Any]:
+    replies = await redis.pipeline(commands, bus=bus)
     for reply in replies:
         if isinstance(reply, RedisError):
             raise reply
@@ -149,24 +167,27 @@ async def ask_nodes(
     """
     if not nodes:
         return {}
-    key = b"alo:answers:" + os.urandom(16)
-    refused = await publish(redis, [(node, encode_question(key, users)) for node in nodes])
+    question = os.urandom(16)
+    bus = redis.bus_of(question)
+    refused = await publish(redis, [(node, encode_question(question, users)) for node in nodes])
     waited, found = len(nodes) - len(refused), dict[bytes, NodeState]()
     with trio.move_on_after(wait_s):
-        async with redis.blocking() as call:
+        async with redis.blocking(bus) as call:
             while len(found) < waited:
-                reply = await call("BLPOP", key, 1, wait_s=1)
+                reply = await call("BLPOP", _ANSWERS[bus] + question, 1, wait_s=1)
                 if reply:
                     state = msgspec.msgpack.decode(reply[1], type=NodeState)
                     found[state.node] = state
     return found
 
 
-async def answer_question(redis: Redis, key: bytes, state: NodeState) -> None:
+async def answer_question(redis: Redis, question: bytes, state: NodeState) -> None:
     """
     :raises Unavailable, RedisError: if Redis does not take it.
     """
-    await _all(redis, [("RPUSH", key, msgspec.msgpack.encode(state)), ("EXPIRE", key, KEPT_S)])
+    bus = redis.bus_of(question)
+    key = _ANSWERS[bus] + question
+    await _all(redis, [("RPUSH", key, msgspec.msgpack.encode(state)), ("EXPIRE", key, KEPT_S)], bus)
 
 
 async def ask_to_drain(redis: Redis, node: bytes) -> bool:
@@ -175,4 +196,6 @@ async def ask_to_drain(redis: Redis, node: bytes) -> bool:
     :raises Unavailable, RedisError: if Redis does not answer.
     """
     entry = encode_drain_request()
-    return bool(await redis.call("XADD", stream_of(node), "NOMKSTREAM", "*", b"d", entry))
+    return bool(
+        await redis.call("XADD", stream_of(redis, node), "NOMKSTREAM", "*", b"d", entry, bus=redis.bus_of(node))
+    )

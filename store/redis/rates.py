@@ -1,7 +1,7 @@
 """Counts of requests and of guesses, which may be lost with Redis: nothing else depends on them.
 
-Each function answers within `REDIS_S`, with None if Redis does not. Each command has one key, so the keys may lie on
-several servers.
+Each function answers within `REDIS_S`, with None if Redis does not. Each command has one key, on the bus of its
+name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from store.errors import Unavailable
+from store.redis.buses import keys_in
 from store.redis.client import Redis, RedisError
 from store.redis.script import Script
 from store.redis.servers import Argument
@@ -20,6 +21,7 @@ from store.redis.servers import Argument
 REDIS_S: Final = 0.1
 """The time for Redis to count; it takes a fraction of a millisecond."""
 
+_COUNTS: Final = keys_in("")
 _TAKE_TOKEN: Final = Script("store.redis.lua", "take_token")
 _ADMIT_GUESS: Final = Script("store.redis.lua", "admit_guess")
 
@@ -75,7 +77,8 @@ async def admit_guess(redis: Redis, account: str, rests: Rests) -> Guess | None:
 async def forget_guesses(redis: Redis, account: str) -> None:
     """The password was right: no guess counts any longer. Without Redis they are forgotten later."""
     with trio.move_on_after(REDIS_S), suppress(Unavailable, RedisError):
-        await redis.call("DEL", account)
+        key, bus = _placed(redis, account)
+        await redis.call("DEL", key, bus=bus)
 
 
 async def seconds_until_full(redis: Redis, bucket: str) -> float:
@@ -83,7 +86,7 @@ async def seconds_until_full(redis: Redis, bucket: str) -> float:
 
     :raises Unavailable, RedisError: if Redis does not answer.
     """
-    (seconds, micros), full_at = await _both(redis, ("GET", bucket))
+    (seconds, micros), full_at = await _both(redis, bucket, "GET")
     return max(0.0, int(full_at or 0) / 1e6 - int(seconds) - int(micros) / 1e6)
 
 
@@ -92,23 +95,32 @@ async def guesses_made(redis: Redis, account: str) -> tuple[int, float]:
 
     :raises Unavailable, RedisError: if Redis does not answer.
     """
-    (seconds, micros), (guesses, next_ms) = await _both(redis, ("HMGET", account, "guesses", "next"))
+    (seconds, micros), (guesses, next_ms) = await _both(redis, account, "HMGET", "guesses", "next")
     return int(guesses or 0), max(0.0, int(next_ms or 0) / 1e3 - int(seconds) - int(micros) / 1e6)
 
 
-async def _both(redis: Redis, command: tuple[Argument, ...]) -> tuple[Any, Any]:
-    """The time by Redis' clock, and the reply to a command."""
-    time, reply = await redis.pipeline([("TIME",), command])
+async def _both(redis: Redis, name: str, command: str, *arguments: Argument) -> tuple[Any, Any]:
+    """The time by the clock of the server that has the key, and the reply to a command."""
+    key, bus = _placed(redis, name)
+    time, reply = await redis.pipeline([("TIME",), (command, key, *arguments)], bus=bus)
     for each in (time, reply):
         if isinstance(each, RedisError):
             raise each
     return time, reply
 
 
-async def _answer(redis: Redis, script: Script, key: str, arguments: Sequence[Argument]) -> Any:
+async def _answer(redis: Redis, script: Script, name: str, arguments: Sequence[Argument]) -> Any:
+    key, bus = _placed(redis, name)
     with trio.move_on_after(REDIS_S):
         try:
-            return await script.run(redis, [key], arguments)
+            return await script.run(redis, [key], arguments, bus=bus)
         except (Unavailable, RedisError):
             return None
     return None
+
+
+def _placed(redis: Redis, name: str) -> tuple[bytes, int]:
+    """The key of a bucket or an account, and its bus."""
+    encoded = name.encode()
+    bus = redis.bus_of(encoded)
+    return _COUNTS[bus] + encoded, bus

@@ -23,7 +23,8 @@ CONNECT_TIMEOUT_S: Final = 3.0
 """For a connection to a server, until it has answered the greeting."""
 
 SENTINEL_TIMEOUT_S: Final = 1.0
-"""For the answer of one sentinel. A sentinel answers from memory, and the next one may be quicker."""
+"""For the answer of one sentinel, or of one server of a cluster that is asked for the masters. It answers from memory,
+and the next one may be quicker."""
 
 MASTER_CHECK_S: Final = 1.0
 """How often a sentinel is asked whether the master has changed; until then nodes may use different masters."""
@@ -127,6 +128,23 @@ class Servers:
                 case [b"master", *_]:
                     return
             raise Unavailable("Redis", str(address), "a sentinel names it as the master, but it is not a master (yet)")
+
+    @asynccontextmanager
+    async def asked(self, address: Address) -> AsyncGenerator[Callable[..., Awaitable[Any]], None]:
+        """A connection of its own to that server; yields `async ask(*command)`.
+
+        :raises Unavailable, RedisError: as `open`; and if an answer takes longer than `SENTINEL_TIMEOUT_S`.
+        """
+        stream = await self.open(address)
+
+        async def ask(*command: Argument) -> Any:
+            with _deadline("Redis", address, SENTINEL_TIMEOUT_S):
+                return await _ask(stream, command)
+
+        try:
+            yield ask
+        finally:
+            await trio.aclose_forcefully(stream)
 
     @asynccontextmanager
     async def _asked(self, sentinel: Address) -> AsyncGenerator[Callable[[], Awaitable[Address]], None]:

@@ -2,7 +2,7 @@
 
 | key | value | bound |
 |---|---|---|
-| `alo:trace:USER` | the latest sampled message for the user: conversation, context, `seq` | expires after `KEPT_S` |
+| `trace:USER`, on the user's bus | the latest sampled message: conversation, context, `seq` | expires after `KEPT_S` |
 
 The debounce window, and with it the job of a notice, begins in Postgres, which knows nothing of traces. If Redis
 forgets a trace, the job is not part of it.
@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from store.errors import Unavailable
+from store.redis.buses import keys_in
 from store.redis.client import Redis, RedisError
 
 KEPT_S: Final = 3600
 """Longer than the windows of a notice by default (10 s, and 2 min for those who have not read)."""
 
+_TRACES: Final = keys_in("trace:")
 _ID: Final = 16
 _CONTEXT: Final = 24
 
@@ -40,8 +43,9 @@ async def note_trace(redis: Redis, users: Sequence[bytes], conversation: bytes, 
     :raises RedisError: if Redis refuses it, such as when its memory is full.
     """
     value = conversation + context + b"%d" % seq
-    for reply in await redis.pipeline([("SET", _key(user), value, "EX", KEPT_S) for user in users]):
-        if isinstance(reply, RedisError):
+    commands = [(redis.bus_of(user), ("SET", _key(redis, user), value, "EX", KEPT_S)) for user in users]
+    for reply in await redis.spread(commands):
+        if isinstance(reply, (RedisError, Unavailable)):
             raise reply
 
 
@@ -51,11 +55,11 @@ async def trace_of(redis: Redis, user: bytes) -> NotedTrace | None:
     :raises Unavailable: if Redis cannot be reached.
     :raises RedisError: if Redis refuses the command.
     """
-    value = await redis.call("GET", _key(user))
+    value = await redis.call("GET", _key(redis, user), bus=redis.bus_of(user))
     if value is None:
         return None
     return NotedTrace(value[:_ID], value[_ID : _ID + _CONTEXT], int(value[_ID + _CONTEXT :]))
 
 
-def _key(user: bytes) -> bytes:
-    return b"alo:trace:" + user
+def _key(redis: Redis, user: bytes) -> bytes:
+    return _TRACES[redis.bus_of(user)] + user

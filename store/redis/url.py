@@ -7,6 +7,10 @@
 | `unix://[USER:PASSWORD@]/PATH[?db=DB]` | one server, by its Unix socket |
 | `redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]/SERVICE[/DB]` | the master that these sentinels name |
 | `rediss+sentinel://…` | the same with TLS |
+| `redis+cluster://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]` | the Redis Cluster of these servers; two or three do |
+| `rediss+cluster://…` | the same with TLS |
+
+Several servers are several of the first five forms, separated by spaces. A cluster has database 0 alone.
 
 User, password, database and query mean what they mean to redis-py: they are percent-decoded, and the query may also
 have `username`, `password` and `db`. To import redis-py takes a tenth of a second of CPU, so nothing of it runs here;
@@ -30,7 +34,10 @@ from urllib.parse import parse_qs, unquote
 PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 
-_FORM: Final = re.compile(r"(rediss?|unix|rediss?\+sentinel)://([^/?#]*)([^?#]*)(\?[^#]*)?", re.IGNORECASE)
+MAX_SERVERS: Final = 16
+"""As many as there are virtual buses (`store.redis.buses`)."""
+
+_FORM: Final = re.compile(r"(rediss?|unix|rediss?\+(?:sentinel|cluster))://([^/?#]*)([^?#]*)(\?[^#]*)?", re.IGNORECASE)
 _HOST: Final = re.compile(r"(?:\[([0-9a-fA-F:.]+(?:%\w+)?)\]|([^\[\]:@,\s]+))(?::(\d{1,5}))?")
 _DATABASE: Final = re.compile(r"/?|/\d{1,9}/?")
 _SERVICE: Final = re.compile(r"/([A-Za-z0-9._-]+)(.*)")
@@ -89,7 +96,7 @@ class Login:
 class RedisUrl:
     """The parts of a Redis URL.
 
-    :ivar addresses: of the one server, or of the sentinels.
+    :ivar addresses: of the one server, of the sentinels, or of servers of the cluster.
     :ivar service: the sentinels' name for the master; empty without sentinels.
     """
 
@@ -100,10 +107,13 @@ class RedisUrl:
     database: int
     tls: TLS | None
     sentinel_tls: TLS | None
+    is_cluster: bool = False
 
     def __str__(self) -> str:
         """For logs, without the password."""
         at = ",".join(map(str, self.addresses))
+        if self.is_cluster:
+            return f"the cluster of {at}"
         return f"{self.service} of the sentinels {at}" if self.service else at
 
 
@@ -114,18 +124,20 @@ def parse_redis_url(url: str) -> RedisUrl:
     form = _FORM.fullmatch(url)
     if form is None:
         raise ValueError(
-            "must be a redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel:// URL"
-            " (in a password, write # as %23)"
+            "must be a redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, redis+cluster:// or"
+            " rediss+cluster:// URL (in a password, write # as %23)"
         )
     scheme, authority, path, query = form[1].lower(), form[2], form[3], form[4] or ""
     inside, _, hosts = authority.rpartition("@")
-    service = ""
+    service, is_cluster = "", scheme.endswith("+cluster")
     if scheme == "unix":
         addresses = _socket(hosts, path)
         path = ""
     elif scheme.endswith("+sentinel"):
         service, path = _service(path)
         addresses = tuple(_address(host, SENTINEL_PORT) for host in hosts.split(","))
+    elif is_cluster:
+        addresses = tuple(_address(host, PORT) for host in hosts.split(","))
     else:
         addresses = (_address(hosts or "localhost", PORT),)
     if not _DATABASE.fullmatch(path):
@@ -135,26 +147,46 @@ def parse_redis_url(url: str) -> RedisUrl:
     said = _said(query, with_tls=scheme.startswith("rediss"), with_sentinels=bool(service))
     username, _, password = inside.partition(":")
     tls = _tls(said) if scheme.startswith("rediss") else None
+    database = said.get("db", int(path.strip("/") or 0))
+    if is_cluster and database:
+        raise ValueError("must have no database but 0: a cluster has no other")
     return RedisUrl(
         addresses,
         service,
         Login(unquote(username) or said.get("username", ""), unquote(password) or said.get("password", "")),
         Login(said.get("sentinel_username", ""), said.get("sentinel_password", "")),
-        said.get("db", int(path.strip("/") or 0)),
+        database,
         tls,
         tls if _choice(said, "sentinel_ssl", {"true": True, "false": False}, True) else None,
+        is_cluster,
     )
 
 
-def redis_url_fault(url: str) -> str:
-    """The fault of the URL, or of the files that it names; empty if they have none."""
+def parse_redis_urls(urls: str) -> list[RedisUrl]:
+    """One URL, or those of several servers.
+
+    :raises ValueError: as `parse_redis_url`; or if a cluster is among several, or there are too many.
+    """
+    parsed = [parse_redis_url(url) for url in urls.split()] or [parse_redis_url(urls)]
+    if len(parsed) > 1 and any(each.is_cluster for each in parsed):
+        raise ValueError("must have one URL of a cluster, or several of servers without a cluster")
+    if len(parsed) > MAX_SERVERS:
+        raise ValueError(f"must have at most {MAX_SERVERS} URLs")
+    if len({(each.addresses, each.service, each.database) for each in parsed}) < len(parsed):
+        raise ValueError("must name each server once")
+    return parsed
+
+
+def redis_url_fault(urls: str) -> str:
+    """The fault of the URLs, or of the files that they name; empty if they have none."""
     try:
-        parsed = parse_redis_url(url)
+        parsed = parse_redis_urls(urls)
     except ValueError as error:
         return str(error)
     try:
-        if parsed.tls is not None:
-            parsed.tls.context()
+        for each in parsed:
+            if each.tls is not None:
+                each.tls.context()
     except OSError as error:
         return f"names certificates that cannot be used: {error.strerror or error}"
     return ""

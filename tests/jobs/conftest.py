@@ -20,6 +20,7 @@ from runtime.config import Config
 from store import jobs as jobs_module
 from store import notifiers
 from store.postgres.pool import Pool
+from store.redis.buses import JOBS
 from store.redis.client import Redis
 from tests.jobs.jobs_world import Hook, RecordingTask, open_hook
 from tests.jobs.push_services import Trust, make_trust
@@ -33,7 +34,7 @@ async def hook() -> AsyncGenerator[Hook, None]:
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncGenerator[Redis, None]:
-    redis = Redis(redis_url)
+    redis = Redis(redis_url, JOBS)
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
         await redis.wait_connected()

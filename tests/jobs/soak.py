@@ -36,6 +36,7 @@ from store.errors import StoreError
 from store.postgres.driver import connected
 from store.postgres.migrate import migrate
 from store.postgres.pool import Pool
+from store.redis.buses import JOBS
 from store.redis.client import Redis
 from tests.faults import flush_redis
 from tests.jobs.some_worker import HOPELESS, Runs, tasks_of
@@ -81,7 +82,7 @@ class Soak:
             await self._wait_left(0, PATIENCE_S)
 
     async def _enqueue_all(self) -> None:
-        redis = Redis(self._redis_url)
+        redis = Redis(self._redis_url, JOBS)
         queue, task = Queue(self._pool, redis), tasks_of(Runs(os.devnull, "").work)[0]
         async with trio.open_nursery() as nursery:
             await nursery.start(redis.run)

@@ -8,7 +8,7 @@ import trio
 
 from store.redis.bus import stream_of
 from store.redis.client import Redis
-from store.redis.directory import NODE_BYTES
+from store.redis.directory import NODE_BYTES, NODES
 
 DEAF: Final = b"\x01" * NODE_BYTES
 
@@ -20,6 +20,6 @@ async def add_deaf_node(redis_url: str) -> None:
     redis = Redis(redis_url)
     async with trio.open_nursery() as nursery:
         await nursery.start(redis.run)
-        await redis.call("ZADD", "alo:nodes", _LEASE_END_MS, DEAF)
-        await redis.call("XADD", stream_of(DEAF), "*", b"begin", b"")
+        await redis.call("ZADD", NODES[0], _LEASE_END_MS, DEAF)
+        await redis.call("XADD", stream_of(redis, DEAF), "*", b"begin", b"")
         nursery.cancel_scope.cancel()

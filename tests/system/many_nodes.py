@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import redis
 import trio
@@ -18,6 +17,9 @@ from client.signs import Sign
 from protocol.frames import Message, Presence, Push, Sent
 from store.postgres.driver import uuid
 from store.postgres.pool import Pool
+from store.redis.buses import keys_in
+from store.redis.directory import DIRECTORY, NODES
+from tests.faults import masters_of
 from tests.processes import Cluster, Process
 from tests.waiting import let_pass, wait_until
 
@@ -216,28 +218,28 @@ async def watching(nodes: Sequence[Node], person: Credentials, *watched: Credent
 
 
 class RedisView:
-    """The keys of the nodes in Redis, read by an observer."""
+    """The keys of the nodes in Redis, read by an observer: on one server, several, or a cluster."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._client = redis.Redis(host=parts.hostname or "127.0.0.1", port=parts.port or 6379)
+        self._clients = [redis.Redis(host, port) for host, port in masters_of(url)]
 
     def __enter__(self) -> RedisView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        for client in self._clients:
+            client.close()
 
     def leased(self) -> set[bytes]:
         """The nodes with a lease, ended or not."""
-        return set(self._call("ZRANGE", "alo:nodes", 0, -1))
+        return {node for found in self._each(NODES, "ZRANGE", 0, -1) for node in found}
 
     def has_stream(self, node: Node) -> bool:
-        return bool(self._call("EXISTS", b"alo:bus:" + node.id))
+        return any(self._each([stream + node.id for stream in keys_in("bus:")], "EXISTS"))
 
     def holders(self, user: bytes) -> set[bytes]:
         """The nodes that the directory names for a user."""
-        held = self._call("HGET", "alo:directory", user) or b""
+        held = b"".join(each or b"" for each in self._each(DIRECTORY, "HGET", user))
         return {held[at : at + 8] for at in range(0, len(held), 8)}
 
     def is_whole(self, nodes: Sequence[Node], users: Sequence[tuple[Credentials, Node]]) -> bool:
@@ -248,5 +250,9 @@ class RedisView:
             and all(node.id in self.holders(person.user) for person, node in users)
         )
 
-    def _call(self, *command: Any) -> Any:
-        return self._client.execute_command(*command)
+    def _each(self, keys: Sequence[bytes], command: str, *arguments: Any) -> Iterator[Any]:
+        """The replies about the keys of all buses, by the servers that have them."""
+        for client in self._clients:
+            for key in keys:
+                with suppress(redis.ResponseError):  # MOVED: another server has it
+                    yield client.execute_command(command, key, *arguments)

@@ -199,6 +199,6 @@ async def test_bus_and_jobs_may_have_a_redis_each(pool: Pool, own_redis: RedisSe
         for redis in (bus, jobs):
             await nursery.start(redis.run)
             await redis.wait_connected()
-        assert not await bus.call("KEYS", "alo:jobs:*")
-        assert await jobs.call("KEYS", "*") == await jobs.call("KEYS", "alo:jobs:*") != []
+        assert not await bus.call("KEYS", "alo:{jobs}:*")
+        assert await jobs.call("KEYS", "*") == await jobs.call("KEYS", "alo:{jobs}:*") != []
         nursery.cancel_scope.cancel()

@@ -92,7 +92,7 @@ async def test_a_message_that_has_been_read_is_not_traced_to_the_notice_of_a_lat
             sent = await sender.send(direct, CONTENT, temp_id=uuid4().bytes)
             await reader.mark_read([(direct, sent.seq)])
             await wait_until(lambda: collector.named("send"), "the send is exported")
-            await wait_until(lambda: redis_keys(redis_url, "alo:trace:*"), "the trace is noted")
+            await wait_until(lambda: redis_keys(redis_url, "alo:*:trace:*"), "the trace is noted")
         # Another node, which traces nothing, commits the next message.
         _, quiet = await cluster.start_socket(OTEL_TRACES_SAMPLER_ARG="0")
         async with connect(quiet, alice.token) as sender:
@@ -166,7 +166,7 @@ async def test_a_process_imports_what_it_needs_and_traces_and_reports_if_they_ar
         assert not imported.intersection(OF_OTHERS[kind]), kind
         assert imported.intersection(OF_TRACING) == (set(OF_TRACING) if endpoint and kind != "web" else set())
         assert not missing or not any(name.startswith("opentelemetry") for name in imported)
-    assert redis_keys(redis_url, "alo:trace:*") == []
+    assert redis_keys(redis_url, "alo:*:trace:*") == []
 
 
 @pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "SENTRY_DSN"])

@@ -1,6 +1,7 @@
 -- Move delayed volatile jobs that are due to their streams.
 --
--- KEYS: the sorted set of delayed jobs. ARGV: the prefix of the streams' names, how many to move at most.
+-- KEYS: the sorted set of delayed jobs, then the streams that this worker knows; a job of another goes to its stream,
+--   too, which is in the same slot. ARGV: the prefix of the streams' names, how many to move at most.
 -- Returns: how many jobs moved, and in how many ms the next is due (-1: none waits).
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from runtime.config import Config
 from runtime.config_sources import misspelled
 from server.cli.checks.finding import Finding, ok, warning
-from store.redis.url import parse_redis_url
+from store.redis.url import parse_redis_urls
 
 _LOCAL_NAMES: Final = frozenset(("", "localhost"))
 
@@ -57,13 +57,13 @@ def _urls(config: Config) -> Iterator[Finding]:
 
 def _redis_tls(config: Config) -> Iterator[Finding]:
     for url in dict.fromkeys((config.redis_url, config.bus_url, config.jobs_url)):
-        parsed = parse_redis_url(url)
-        away = [str(each) for each in parsed.addresses if each.port is not None and not is_local(each.host)]
-        if away and parsed.tls is None:
-            advice = "use rediss://, unless that network is yours alone: names of users and pushes pass there"
-            yield warning("TLS to Redis", f"{', '.join(away)} without TLS", advice)
-        else:
-            yield ok("TLS to Redis", f"{parsed}, {'on this machine' if not away else 'with TLS'}")
+        for parsed in parse_redis_urls(url):
+            away = [str(each) for each in parsed.addresses if each.port is not None and not is_local(each.host)]
+            if away and parsed.tls is None:
+                advice = "use rediss://, unless that network is yours alone: names of users and pushes pass there"
+                yield warning("TLS to Redis", f"{', '.join(away)} without TLS", advice)
+            else:
+                yield ok("TLS to Redis", f"{parsed}, {'on this machine' if not away else 'with TLS'}")
 
 
 def is_local(host: str) -> bool:

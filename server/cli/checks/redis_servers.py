@@ -15,11 +15,12 @@ FULL: Final = 0.8
 """The used share of the memory from which the check warns: streams and the directory grow with a rush of clients."""
 
 
-def check_redis(name: str, server: RedisState | None) -> Iterator[Finding]:
+def check_redis(name: str, server: RedisState | None, *, is_cluster_named: bool = False) -> Iterator[Finding]:
     """Findings about a Redis that has answered just now.
 
     :param name: the variable that names it.
     :param server: None: the login may not ask it.
+    :param is_cluster_named: the URL is that of a Redis Cluster.
     """
     if server is None:
         advice = "add +info to its ACL, or look by hand: redis-cli info, and config get maxmemory-policy (noeviction)"
@@ -31,8 +32,9 @@ def check_redis(name: str, server: RedisState | None) -> Iterator[Finding]:
         yield error(f"{name}: version", server.version, f"use Redis {oldest} or newer")
     else:
         yield ok(f"{name}: version", server.version)
-    if server.is_cluster:
-        yield error(f"{name}: kind", "Redis Cluster", "use one server, or one behind sentinels (docs/configuration.md)")
+    if server.is_cluster and not is_cluster_named:
+        advice = "write redis+cluster://HOST:PORT,HOST:PORT (docs/deployment.md)"
+        yield error(f"{name}: kind", "a server of a Redis Cluster, which the URL does not say", advice)
     if server.is_replica:
         yield error(f"{name}: kind", "a replica, which takes no writes", "name the master, or the sentinels")
     yield _eviction(name, server)

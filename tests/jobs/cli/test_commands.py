@@ -103,7 +103,7 @@ async def test_workers_are_counted_as_long_as_they_give_a_sign_of_life(operator:
     assert {row["workers"] for row in await operator.asks("status")} == {2}
     await consumer_group.leave(redis, "one", [])
     assert {row["workers"] for row in await operator.asks("status")} == {1}
-    assert 0 < await redis.call("PTTL", "alo:jobs:worker:other") <= 10_000
+    assert 0 < await redis.call("PTTL", "alo:{jobs}:worker:other") <= 10_000
 
 
 async def test_schedules_are_listed_and_paused(operator: Operator, pool: Pool) -> None:

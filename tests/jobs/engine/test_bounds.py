@@ -77,11 +77,11 @@ async def test_keys_are_as_documented_and_nothing_stays(
         [kind] = [kind for kind, pattern in patterns.items() if pattern.fullmatch(name)]
         seen[kind].append(name)
     # Ended jobs release their keys, and Redis deletes an empty set.
-    assert seen.pop("alo:jobs:key:TASK:KEY") == []
-    assert seen.pop("alo:jobs:later") == []
+    assert seen.pop("alo:{jobs}:key:TASK:KEY") == []
+    assert seen.pop("alo:{jobs}:later") == []
     # One key each; a stream is empty by now, which was seen above.
-    assert seen.pop("alo:jobs:epoch") == ["alo:jobs:epoch"]
-    assert len(seen.pop("alo:jobs:stream:TASK:PRIORITY")) == 3 * (len(tasks) + 1)
+    assert seen.pop("alo:{jobs}:epoch") == ["alo:{jobs}:epoch"]
+    assert len(seen.pop("alo:{jobs}:stream:TASK:PRIORITY")) == 3 * (len(tasks) + 1)
     for names in seen.values():
         assert names
         for name in names:

@@ -190,8 +190,8 @@ async def test_rates_are_kept_when_redis_clock_goes_back(redis: Redis) -> None:
 
     assert len(await taken()) == 2
     assert await taken() == []
-    times = await redis.call("LRANGE", "alo:jobs:rate:note", 0, -1)
-    await redis.pipeline([("LSET", "alo:jobs:rate:note", n, int(each) + 3_600_000) for n, each in enumerate(times)])
+    times = await redis.call("LRANGE", "alo:{jobs}:rate:note", 0, -1)
+    await redis.pipeline([("LSET", "alo:{jobs}:rate:note", n, int(each) + 3_600_000) for n, each in enumerate(times)])
     assert len(await taken()) == 2
     assert await taken() == []
 

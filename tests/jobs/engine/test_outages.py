@@ -169,7 +169,7 @@ async def test_postgres_killed_while_jobs_flow_loses_no_committed_job(
         job = await queue.enqueue(volatile, {"number": -1})
 
         async def done() -> bool:
-            return b"done" in (await redis.call("HGETALL", f"alo:jobs:progress:{job}"))  # noqa: B023
+            return b"done" in (await redis.call("HGETALL", f"alo:{{jobs}}:progress:{job}"))  # noqa: B023
 
         await wait_until(done, "a volatile job has run")
         await trio.to_thread.run_sync(crashing_postgres.start)

@@ -20,7 +20,7 @@ from server.cli.checks.finding import Finding, Level
 from server.cli.checks.machine import check_database_disk, check_disk, check_open_files
 from store.postgres.migrate import migrate
 from store.postgres.pool import Pool
-from store.redis.checks import describe
+from store.redis.checks import RedisState, describe
 from tests.memory import in_memory
 from tests.rows import each_row
 from tests.server.cli.shell_world import OperatorDesk, Shell, open_desk
@@ -194,8 +194,8 @@ async def test_a_redis_that_may_evict_is_an_error(own_desk: OperatorDesk) -> Non
 
 
 async def test_a_redis_that_is_almost_full_is_a_warning(own_desk: OperatorDesk) -> None:
-    server = await describe(own_desk.redis)
-    assert server is not None
+    [server] = (await describe(own_desk.redis)).values()
+    assert isinstance(server, RedisState)
     await own_desk.redis.call("CONFIG", "SET", "maxmemory", server.used_bytes * 11 // 10)
     assert "raise maxmemory" in (await only(own_desk, "warning", "REDIS_URL: memory"))["advice"]
 

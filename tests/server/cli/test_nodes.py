@@ -13,6 +13,7 @@ from client.http import Credentials
 from store import security_events
 from store.postgres.pool import Pool
 from store.redis.bus import publish
+from store.redis.buses import keys_in
 from store.redis.entries import encode_question
 from tests.people import new_device
 from tests.processes import Cluster, Process, open_cluster
@@ -141,7 +142,7 @@ async def test_without_nodes_the_list_is_empty(pool: Pool, redis_url: str) -> No
 
 async def test_an_answer_that_is_not_taken_expires(pool: Pool, redis_url: str) -> None:
     async with open_node(pool.url, redis_url) as node, open_desk(pool, redis_url) as desk:
-        key = b"alo:answers:lost"
-        await publish(desk.redis, [(node.gateway.node.id, encode_question(key, []))])
+        await publish(desk.redis, [(node.gateway.node.id, encode_question(b"lost", []))])
+        key = keys_in("answers:lost")[0]
         await wait_until(lambda: desk.redis.call("EXISTS", key), "the node has answered")
         assert 0 < await desk.redis.call("TTL", key) <= 30

@@ -22,7 +22,7 @@ from store.errors import Unavailable
 from store.postgres.pool import Pool
 from store.redis.bus import Position, stream_of
 from store.redis.client import Redis
-from store.redis.directory import LEASE_S, Beat, locate
+from store.redis.directory import LEASE_S, NODES, Beat, locate
 from tests.people import new_direct, new_user
 from tests.server.node_world import TestNode, open_node
 from tests.waiting import let_pass, wait_until
@@ -69,7 +69,9 @@ async def test_a_node_that_was_paused_while_its_heartbeat_was_answered_knows_how
             monkeypatch.setattr(server.cluster.node, "beat", beat)
             await wait_until(lambda: is_paused, "a heartbeat is under way")
             # As the next node that beats does when the lease has ended.
-            await here.gateway.redis.pipeline([("ZREM", "alo:nodes", node.id), ("DEL", stream_of(node.id))])
+            await here.gateway.redis.pipeline(
+                [("ZREM", NODES[0], node.id), ("DEL", stream_of(here.gateway.redis, node.id))]
+            )
             await sender.send(conversation, b"x", temp_id=uuid4().bytes)
             await let_pass(3, why="the heartbeat is late")
             assert pushes == []

@@ -42,7 +42,7 @@ async def _nodes(redis: Redis) -> None:
 
 
 async def _entries(redis: Redis, node: bytes) -> list[list[AddressedPush | CatchUpRequest]]:
-    found = await redis.call("XRANGE", stream_of(node), "-", "+")
+    found = await redis.call("XRANGE", stream_of(redis, node), "-", "+")
     return [list(decode_entry(fields[1])) for _, fields in found if fields[0] == b"d"]
 
 
@@ -108,7 +108,7 @@ async def test_the_request_to_catch_up_reaches_back_to_the_oldest_push_that_redi
     """Pushes may wait for long before Redis refuses them; an ephemeral push is not missed."""
     written: list[tuple[bytes, bytes]] = []
 
-    async def address(_: Redis, pushes: list[AddressedPush], *, own: bytes) -> list[tuple[bytes, bytes]]:
+    async def address(_: Redis, pushes: list[AddressedPush], **_options: object) -> list[tuple[bytes, bytes]]:
         return [(THERE, encode_pushes([(push, [BOB])])) for push in pushes]
 
     async def take(_: Redis, entries: list[tuple[bytes, bytes]]) -> list[bytes]:

@@ -164,7 +164,7 @@ async def test_a_push_that_waits_for_long_keeps_cursors_where_they_are(
 async def test_pushes_for_other_nodes_take_turns_too(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[list[AddressedPush]] = []
 
-    async def address(_: object, pushes: list[AddressedPush], *, own: bytes) -> list[tuple[bytes, bytes]]:
+    async def address(_: object, pushes: list[AddressedPush], **_options: object) -> list[tuple[bytes, bytes]]:
         written.append(pushes)
         return []
 

@@ -20,7 +20,7 @@ from store.distribution import SECONDS, Distribution
 from store.postgres.pool import Pool
 from store.redis.bus import stream_of
 from store.redis.directory import NODE_BYTES, beat
-from store.redis.figures import KEPT_S, SHARE_S, SharedFigures, look, share, watched_at
+from store.redis.figures import FIGURES, KEPT_S, SHARE_S, SharedFigures, look, share, watched_at
 from tests.dead_jobs import new_dead_job
 from tests.server.deaf_node import DEAF, add_deaf_node
 from tests.server.http_world import Api, open_api, open_services, started_health
@@ -111,7 +111,7 @@ async def test_a_process_that_shares_nothing_any_longer_is_not_shown(pool: Pool,
         await share(services.redis, figures("old", at_ms=at_ms - KEPT_S * 1000 - 1))
         await share(services.redis, figures("new", at_ms=at_ms))
         assert [each.id for each in await look(services.redis)] == ["new"]
-        assert await services.redis.call("HKEYS", "alo:ops:figures") == [b"new"]
+        assert await services.redis.call("HKEYS", FIGURES) == [b"new"]
 
 
 async def test_a_process_writes_no_figures_while_no_operator_looks(pool: Pool, redis_url: str) -> None:
@@ -122,7 +122,7 @@ async def test_a_process_writes_no_figures_while_no_operator_looks(pool: Pool, r
             nursery.start_soon(sharing.run)
             await wait_until(lambda: services.redis.commands >= before + 2, "a look for an operator")
             nursery.cancel_scope.cancel()
-        assert await services.redis.call("EXISTS", "alo:ops:figures") == 0
+        assert await services.redis.call("EXISTS", FIGURES) == 0
 
 
 def figures(
@@ -199,10 +199,10 @@ async def test_a_node_is_told_to_drain_and_one_that_is_not_there_is_not(pool: Po
         api = Api(create_app(services), token=TOKEN)
         for unknown in ("00" * NODE_BYTES, "zz", DEAF.hex()[:8]):
             assert (await api.request("POST", f"/v1/ops/nodes/{unknown}/drain")).status == 404
-        assert await services.redis.call("XLEN", stream_of(DEAF)) == 1
+        assert await services.redis.call("XLEN", stream_of(services.redis, DEAF)) == 1
         assert (await api.request("POST", f"/v1/ops/nodes/{DEAF.hex()}/drain")).status == 204
-        assert await services.redis.call("XLEN", stream_of(DEAF)) == 2
-        await services.redis.call("DEL", stream_of(DEAF))
+        assert await services.redis.call("XLEN", stream_of(services.redis, DEAF)) == 2
+        await services.redis.call("DEL", stream_of(services.redis, DEAF))
         assert (await api.request("POST", f"/v1/ops/nodes/{DEAF.hex()}/drain")).status == 404
     found = [each for each in await security_events.all_events(pool, limit=9) if each.kind == "node_drained"]
     assert {(each.actor, each.detail["node"]) for each in found} == {("operator", DEAF.hex())}

@@ -11,7 +11,7 @@ import trio
 from store.redis import bus, directory
 from store.redis.bus import Inbox, publish, stream_of
 from store.redis.client import Redis
-from store.redis.directory import beat, enter, leave, left_in_good_order, locate, sign_off
+from store.redis.directory import DIRECTORY, NODES, beat, enter, leave, left_in_good_order, locate, sign_off
 from tests.store.store_world import running
 from tests.waiting import wait_until
 
@@ -34,7 +34,7 @@ async def opened(redis: Redis, node: bytes) -> Inbox:
 
 async def end_lease(redis: Redis, node: bytes) -> None:
     """As if the node had been silent for longer than its lease."""
-    await redis.call("ZADD", "alo:nodes", 1, node)
+    await redis.call("ZADD", NODES[0], 1, node)
 
 
 class InboxFollower:
@@ -66,7 +66,7 @@ async def test_user_is_located_at_every_node_that_holds_them(redis: Redis) -> No
     assert [set(nodes) for nodes in await locate(redis, [U, V, W])] == [{A, B}, {A}, set()]
     await leave(redis, A, [U, V, W])
     assert await locate(redis, [U, V, W]) == [(B,), (), ()]
-    assert await redis.call("HLEN", "alo:directory") == 1
+    assert await redis.call("HLEN", DIRECTORY[0]) == 1
 
 
 async def test_entering_and_leaving_twice_is_like_once(redis: Redis) -> None:
@@ -89,17 +89,17 @@ async def test_thousands_of_users_are_entered_located_and_left(redis: Redis) -> 
     assert await locate(redis, users) == [(A,)] * 2500
     for start in range(0, 2499, directory.AT_ONCE):
         await leave(redis, A, users[start : min(start + directory.AT_ONCE, 2499)])
-    assert await redis.call("HLEN", "alo:directory") == 1
+    assert await redis.call("HLEN", DIRECTORY[0]) == 1
     assert await locate(redis, []) == []
 
 
-async def test_dead_node_is_removed_with_its_stream_by_the_next_beat(redis: Redis) -> None:
+async def test_dead_node_is_removed_by_the_next_beat_and_its_stream_goes_with_its_lease(redis: Redis) -> None:
     inboxes = {node: await opened(redis, node) for node in (A, B, C)}
     await end_lease(redis, B)
     found = await beat(redis, A, inboxes[A].position)
     assert found.nodes == {A, C}
-    assert await redis.call("EXISTS", stream_of(B)) == 0
-    assert await redis.call("EXISTS", stream_of(A), stream_of(C)) == 2
+    for node in (A, B, C):
+        assert 0 < await redis.call("PTTL", stream_of(redis, node), bus=redis.bus_of(node)) <= directory.LEASE_S * 1000
     assert (await beat(redis, C, inboxes[C].position)).nodes == {A, C}
 
 
@@ -124,20 +124,20 @@ async def test_dead_node_is_dropped_from_an_entry_by_the_next_node_that_enters(r
     assert await locate(redis, [U, V]) == [(A,), (B,)]
 
 
-async def test_node_that_beats_again_after_its_lease_keeps_its_stream(redis: Redis) -> None:
-    """It was frozen, and no other node noticed: nothing was lost, so it need not catch up."""
+async def test_node_that_beats_again_after_its_lease_is_told(redis: Redis) -> None:
+    """It was frozen: other nodes may have taken it out of the directory."""
     inbox = await opened(redis, A)
+    assert (await beat(redis, A, inbox.position)).new_on == frozenset()
     await end_lease(redis, A)
     found = await beat(redis, A, inbox.position)
-    assert found.nodes == {A}
-    assert found.first == inbox.position
+    assert (found.nodes, found.new_on) == ({A}, {redis.bus_of(A)})
 
 
 async def test_node_that_was_removed_notices_by_its_next_beat(redis: Redis) -> None:
     inboxes = {node: await opened(redis, node) for node in (A, B)}
     await end_lease(redis, A)
     await beat(redis, B, inboxes[B].position)
-    assert (await beat(redis, A, inboxes[A].position)).first is None
+    assert (await beat(redis, A, inboxes[A].position)).new_on == {redis.bus_of(A)}
 
 
 async def test_flushall_is_noticed_by_the_next_beat(redis: Redis) -> None:
@@ -163,7 +163,7 @@ async def test_publishing_to_a_node_that_is_gone_leaves_nothing_behind(redis: Re
     await opened(redis, B)
     await sign_off(redis, B)
     assert await publish(redis, [(B, b"entry"), (C, b"entry"), (A, b"entry")]) == []
-    assert await redis.call("KEYS", "alo:bus:*") == [stream_of(A)]
+    assert await redis.call("KEYS", "alo:*:bus:*") == [stream_of(redis, A)]
     assert await left_in_good_order(redis, B)
     assert not await left_in_good_order(redis, C)
 
@@ -230,7 +230,7 @@ async def test_stream_stays_bounded_and_its_owner_notices_what_was_cut_off(
     assert found.first == inbox.position  # behind, but nothing is missing
     for _ in range(5):
         await publish(redis, [(A, b"entry")] * 400)
-    assert await redis.call("XLEN", stream_of(A)) < 700
+    assert await redis.call("XLEN", stream_of(redis, A)) < 700
     found = await beat(redis, A, inbox.position)
     assert found.first is not None
     assert found.first > inbox.position
@@ -249,14 +249,14 @@ async def test_beat_drops_what_has_been_read_and_keeps_the_sign_that_nothing_was
         found = await beat(redis, A, inbox.position)
         assert found.first is not None
         assert found.first <= inbox.position
-        assert await redis.call("XLEN", stream_of(A)) == 3
+        assert await redis.call("XLEN", stream_of(redis, A)) == 3
 
 
 async def test_entry_that_redis_refuses_is_told_by_its_node(redis: Redis) -> None:
     """As with a full memory: the others' entries are written, and the one concerned has to catch up."""
     await opened(redis, A)
     await opened(redis, B)
-    await redis.call("DEL", stream_of(B))
-    await redis.call("SET", stream_of(B), "not a stream")
+    await redis.call("DEL", stream_of(redis, B))
+    await redis.call("SET", stream_of(redis, B), "not a stream")
     assert await publish(redis, [(A, b"entry"), (B, b"entry"), (A, b"entry")]) == [B]
-    assert await redis.call("XLEN", stream_of(A)) == 3
+    assert await redis.call("XLEN", stream_of(redis, A)) == 3

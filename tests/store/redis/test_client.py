@@ -14,8 +14,7 @@ import trio.testing
 
 from embedded.redis import RedisServer
 from store.errors import Unavailable
-from store.redis import client as redis_module
-from store.redis import servers
+from store.redis import connection, link, servers
 from store.redis.client import Redis, RedisError
 from store.redis.servers import Servers
 from store.redis.url import Address
@@ -270,7 +269,7 @@ async def test_reconnecting_backs_off(autojump_clock: trio.testing.MockClock, mo
 
 async def test_paused_redis_is_no_answer_in_time(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel still accepts the data; only the deadline shows that the connection is dead."""
-    monkeypatch.setattr(redis_module, "COMMAND_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(link, "COMMAND_TIMEOUT_S", 0.2)
     async with running(own_redis.url) as redis:
         async with paused(own_redis):
             with no_longer_than(2), pytest.raises(Unavailable, match="no answer in time"):
@@ -285,7 +284,7 @@ async def test_deadline_of_a_cancelled_call_counts_as_well(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its caller has gone; the connection is as dead as before."""
-    monkeypatch.setattr(redis_module, "COMMAND_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(link, "COMMAND_TIMEOUT_S", 0.2)
     async with running(own_redis.url) as redis, paused(own_redis):
         with trio.move_on_after(0.01):
             await redis.call("ECHO", "x")
@@ -297,7 +296,7 @@ async def test_deadline_of_a_cancelled_call_counts_as_well(
 
 
 async def test_more_commands_than_may_wait_are_refused(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_module, "MAX_IN_FLIGHT", 10)
+    monkeypatch.setattr(link, "MAX_IN_FLIGHT", 10)
     async with running(own_redis.url) as redis, paused(own_redis), trio.open_nursery() as nursery:
         nursery.start_soon(redis.pipeline, [("ECHO", "x")] * 8)
         await trio.testing.wait_all_tasks_blocked()
@@ -309,8 +308,8 @@ async def test_more_commands_than_may_wait_are_refused(own_redis: RedisServer, m
 async def test_wrong_password_is_said_without_the_password_and_tried_again(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, log_output: list[dict[str, Any]]
 ) -> None:
-    monkeypatch.setattr(redis_module, "MAX_BACKOFF_S", 0.05)
-    monkeypatch.setattr(redis_module, "COMMAND_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(connection, "MAX_BACKOFF_S", 0.05)
+    monkeypatch.setattr(link, "COMMAND_TIMEOUT_S", 1.0)
     async with running(own_redis.url) as admin:
         await admin.call("CONFIG", "SET", "requirepass", "right")
         address = own_redis.url.removeprefix("redis://")
@@ -367,7 +366,7 @@ async def test_server_that_is_no_good_redis_is_tried_again_and_harms_nothing(
     monkeypatch: pytest.MonkeyPatch, bytes_sent: bytes
 ) -> None:
     """Invalid bytes, a reply too many, an error instead of a greeting: a lost connection, not a crash."""
-    monkeypatch.setattr(redis_module, "MAX_BACKOFF_S", 0.01)
+    monkeypatch.setattr(connection, "MAX_BACKOFF_S", 0.01)
     accepted = 0
 
     async def answer(stream: trio.SocketStream) -> None:
@@ -462,7 +461,7 @@ async def test_first_connection_that_does_not_come_is_waited_for_until_the_deadl
         for _ in range(2):  # the second one fails at once
             with pytest.raises(Unavailable, match="not connected"):
                 await way(redis)
-            assert trio.current_time() - began == pytest.approx(redis_module.COMMAND_TIMEOUT_S)
+            assert trio.current_time() - began == pytest.approx(link.COMMAND_TIMEOUT_S)
 
 
 async def test_client_that_does_not_run_or_no_longer_does_waits_for_nothing(

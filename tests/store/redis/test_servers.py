@@ -47,10 +47,10 @@ async def use_streams(redis: Redis) -> None:
     entries = [(stream, streams.durable_fields(job)) for job in (7, 8)]
     assert await streams.add_and_count(redis, entries) == {stream: 2}
     await volatile.add_later(redis, stream, streams.volatile_fields("v1", b"{}"), 0)
-    await volatile.add_keyed(redis, "alo:jobs:key:digest:k", 9, stream, streams.volatile_fields("v2", b"{}"), 0)
+    await volatile.add_keyed(redis, "alo:{jobs}:key:digest:k", 9, stream, streams.volatile_fields("v2", b"{}"), 0)
     await volatile.cancel(redis, "v1")
     assert await volatile.cancelled_of(redis, ["v1", "v2"]) == {"v1"}
-    await volatile.promote(redis)
+    await volatile.promote(redis, streams.streams_of([task]))
     async with redis.blocking() as call:
         [first] = (await consumer_group.wait_take(call, "worker", [stream], 1000)).entries
     rest = (await consumer_group.take(redis, "worker", limits, 10)).entries

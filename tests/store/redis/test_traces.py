@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from store.errors import Unavailable
+from store.redis.buses import keys_in
 from store.redis.client import Redis
 from store.redis.traces import KEPT_S, NotedTrace, note_trace, trace_of
 from tests.store.store_world import running
@@ -29,12 +30,12 @@ async def test_each_recipient_has_the_latest_sampled_message_until_it_expires(re
     assert await trace_of(redis, V) == NotedTrace(CHAT, CONTEXT, 1)
     assert await trace_of(redis, W) is None
     for user in (U, V):
-        assert 0 < await redis.call("TTL", b"alo:trace:" + user) <= KEPT_S
+        assert 0 < await redis.call("TTL", keys_in("trace:")[0] + user) <= KEPT_S
 
 
 async def test_a_message_without_recipients_leaves_no_key(redis: Redis) -> None:
     await note_trace(redis, [], CHAT, 1, CONTEXT)
-    assert await redis.call("KEYS", "alo:trace:*") == []
+    assert await redis.call("KEYS", "alo:*:trace:*") == []
 
 
 async def test_without_redis_a_trace_is_not_noted_and_not_found() -> None:
