@@ -17,7 +17,10 @@ export PIP_CACHE_DIR ?= $(CURDIR)/$(CACHE)/pip
 export COVERAGE_FILE := $(CACHE)/coverage
 export PYTEST_ADDOPTS := -o cache_dir=$(CACHE)/pytest $(PYTEST_ADDOPTS)
 
-.PHONY: help run demo test again check lint types bench peers guard faults generated fuzz contract js mls browser web nginx ops lock clean
+.PHONY: help run demo test again check lint types bench peers guard faults generated fuzz contract js mls browser web nginx ops buses lock clean
+
+# Tests of the suite that `make buses` runs on other topologies of Redis.
+ON_BUSES = tests/server/cluster tests/server/delivery tests/jobs/engine/test_queue.py tests/system/test_two_nodes.py tests/system/test_killed_node.py
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1|/p' Makefile | awk -F '|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -36,7 +39,7 @@ test: .venv/dev.installed  ## run the tests
 	$(PYTHON) -m pytest --numprocesses 6 --dist worksteal
 
 again: .venv/dev.installed  ## run the tests that failed last, one after the other
-	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not browser and not web and not nginx and not ops and not mls and not peers"
+	$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -m "not browser and not web and not nginx and not ops and not mls and not peers and not buses"
 
 check: lint types test  ## run the linters, the type checker and the tests
 
@@ -97,6 +100,11 @@ nginx: .venv/dev.installed .venv/nginx.installed  ## test web behind Debian's ng
 
 ops: .venv/dev.installed .venv/nginx.installed .venv/ops.installed .venv/exporters.installed  ## test ops/: rules, proxies, units, the image, rolling restarts, incidents; needs apt-get
 	$(PYTHON) -m pytest -m ops --numprocesses 2 --dist worksteal
+
+buses: .venv/dev.installed  ## test the nodes' messages on three servers of Redis, and on a cluster with replicas
+	$(PYTHON) -m pytest -m buses --numprocesses 2 --dist worksteal
+	REDIS_TOPOLOGY=three $(PYTHON) -m pytest --numprocesses 2 --dist worksteal $(ON_BUSES)
+	REDIS_TOPOLOGY=cluster $(PYTHON) -m pytest --numprocesses 2 --dist worksteal $(ON_BUSES)
 
 clean:  ## remove .venv/ and var/ with all data of `make run`
 	rm -rf .venv var bench/peers/node/node_modules client/js/node_modules client/web/node_modules tests/browser/node_modules

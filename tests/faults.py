@@ -29,8 +29,8 @@ def masters_of(urls: str) -> list[tuple[str, int]]:
     if "+cluster://" not in urls:
         return named
     with redis.Redis(*_first_that_listens(named)) as client:
-        slots = client.execute_command("CLUSTER SLOTS")
-    return sorted({tuple(each["primary"][:2]) for each in slots.values()})
+        ranges = client.execute_command("CLUSTER", "SLOTS")
+    return sorted({(host.decode(), port) for _, _, (host, port, *_), *_ in ranges})
 
 
 def _first_that_listens(addresses: list[tuple[str, int]]) -> tuple[str, int]:

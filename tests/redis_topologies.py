@@ -47,7 +47,7 @@ class RedisServers:
 
 
 class ClusterServer(RedisServer):
-    """A member of a cluster, once others have met it."""
+    """A server of a cluster, once others have met it."""
 
     def _command(self, programs: Programs, port: int) -> list[str]:
         return [
@@ -81,32 +81,32 @@ class RedisCluster(RedisServers):
 
     def __init__(self, servers: Sequence[ClusterServer]) -> None:
         super().__init__(servers)
-        self.members = list(servers)
+        self.everyone = list(servers)
         at = ",".join(f"{LOOPBACK}:{each.port}" for each in servers[:MASTERS])
         self.url = f"redis+cluster://{at}"
 
     def masters(self) -> list[RedisServer]:
-        return [each for each in self.members if each.is_master]
+        return [each for each in self.everyone if each.is_master]
 
     def meet(self) -> None:
         """Make a cluster of the servers."""
-        first, *others = self.members
-        masters, replicas = self.members[:MASTERS], self.members[MASTERS:]
+        first, *others = self.everyone
+        masters, replicas = self.everyone[:MASTERS], self.everyone[MASTERS:]
         for number, each in enumerate(masters):
             slots = range(number * SLOTS // MASTERS, (number + 1) * SLOTS // MASTERS)
             each.call("CLUSTER", "ADDSLOTS", *slots)
         for other in others:
             first.call("CLUSTER", "MEET", LOOPBACK, other.port)
-        for each in self.members:
+        for each in self.everyone:
             wait_until_blocking(lambda each=each: self._knows_all(each), "all have met", timeout_s=READY_S)
         for master, replica in zip(masters, replicas, strict=True):
             replica.call("CLUSTER", "REPLICATE", master.id)
-        for each in self.members:
+        for each in self.everyone:
             wait_until_blocking(lambda each=each: self._is_ready(each), "the cluster is ready", timeout_s=READY_S)
 
     def _knows_all(self, server: ClusterServer) -> bool:
         info = server.call("CLUSTER INFO")
-        return int(info["cluster_known_nodes"]) == len(self.members)
+        return int(info["cluster_known_nodes"]) == len(self.everyone)
 
     def _is_ready(self, server: ClusterServer) -> bool:
         info = server.call("CLUSTER INFO")
@@ -139,7 +139,7 @@ def redis_servers(topology: str, folder: Path) -> Iterator[RedisServers]:
 
 
 def _cluster_port() -> int:
-    """A free port; the members of a cluster listen to one another 10,000 above."""
+    """A free port; the servers of a cluster listen to one another 10,000 above."""
     while not is_free((port := free_port()) + 10_000):
         pass
     return port
@@ -150,7 +150,7 @@ class MovingSlot:
 
     def __init__(self, cluster: RedisCluster, tag: str) -> None:
         self.slot = slot_of(tag)
-        self._masters = [each for each in cluster.members if each.is_master]
+        self._masters = [each for each in cluster.everyone if each.is_master]
         self.source = next(each for each in self._masters if self._has(each))
         self.target = next(each for each in self._masters if each is not self.source)
 
@@ -172,6 +172,5 @@ class MovingSlot:
             each.call("CLUSTER", "SETSLOT", self.slot, "NODE", self.target.id)
 
     def _has(self, server: ClusterServer) -> bool:
-        ranges = server.call("CLUSTER SLOTS")
-        own = [each for each, found in ranges.items() if found["primary"][1] == server.port]
-        return any(first <= self.slot <= last for first, last in own)
+        ranges = server.call("CLUSTER", "SLOTS")
+        return any(first <= self.slot <= last and port == server.port for first, last, (_, port, *_), *_ in ranges)

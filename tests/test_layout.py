@@ -137,6 +137,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "transfers": "what clients do with it themselves",
     },
     "store/postgres": {"statements": "which statements write"},
+    "store/redis": {"topologies": "the keys of nodes on several servers, and on a cluster"},
 }
 """Folder -> the subjects of its test files that are not named after a module, and the meaning of each."""
 

@@ -55,7 +55,7 @@ class ClusterMasters:
         """Servers that have been sent commands with ASKING since the last look at the masters."""
         self._known = trio.Event()
         self._first_due = -math.inf
-        self._doubt = trio.Event()
+        self._has_moved = trio.Event()
         self._asked = list(url.addresses)
         self.where = str(url)
         self.moves = 0
@@ -113,9 +113,9 @@ class ClusterMasters:
                 self._take(read_masters(await ask("CLUSTER", "SLOTS"), self._slots, server))
                 is_reached = all(each.is_connected for each in self.connections)
                 with trio.move_on_after(POLL_S if is_reached and self.is_known else HURRY_S):
-                    await self._doubt.wait()
+                    await self._has_moved.wait()
                     await trio.sleep(HURRY_S)
-                self._doubt = trio.Event()
+                self._has_moved = trio.Event()
 
     def _take(self, masters: Sequence[Address | None]) -> None:
         for bus, master in enumerate(masters):
@@ -201,7 +201,7 @@ class ClusterMasters:
         redirect = read_redirect(error, self._masters[bus] or self._url.addresses[0])
         if isinstance(redirect, Moved):
             self._move(bus, redirect.to)
-            self._doubt.set()
+            self._has_moved.set()
         return redirect
 
     async def _run(self, bus: int, commands: Sequence[Command]) -> list[Reply]:

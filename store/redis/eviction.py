@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from store.errors import EvictingRedis, Unavailable
-from store.redis.client import Redis, RedisError, answers
+from store.redis.client import Redis, RedisError
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,9 @@ async def check_keeps_all(redis: Redis, bus: int = 0) -> None:
             policy = match[1].decode() if (match := _POLICY.search(reply)) else KEEPS_ALL
             if policy != KEEPS_ALL:
                 raise EvictingRedis(where, policy)
-    answers(list(found.values()))
+    silent = [reply for reply in found.values() if isinstance(reply, Unavailable)]
+    if silent and len(silent) == len(found):
+        raise silent[0]
     if not redis.reaches(bus):
         raise Unavailable("Redis", redis.where, "not connected")
 

@@ -13,7 +13,7 @@ from server.delivery.fanout import Fanout
 from server.delivery.hub import Hub
 from store.redis.bus import Inbox, stream_of
 from store.redis.client import Redis
-from store.redis.directory import WATCHERS, beat, enter
+from store.redis.directory import beat, enter, enter_watchers
 from store.redis.entries import AddressedPush, PresenceRecheck, decode_entry
 from tests.server.delivery.test_hub import HubClient
 from tests.server.sockets import Ends
@@ -92,7 +92,7 @@ async def test_a_push_from_another_node_stays_here(nodes: Nodes) -> None:
 
 
 async def test_the_nodes_that_watch_a_user_are_asked_to_check_their_watchers_again(nodes: Nodes) -> None:
-    await nodes.redis.call("HSET", WATCHERS[0], BOB, THERE)
+    await enter_watchers(nodes.redis, THERE, [BOB])
     Broadcast(nodes.fanout).recheck_watchers([ALICE, BOB])
     assert await nodes.there() == [[PresenceRecheck([BOB])]]
 
