@@ -28,17 +28,19 @@ export class Http {
     this.fetch = fetch
   }
 
-  /** The answer, as JSON; undefined if it has no body. Rejects with HttpRefused. @param {string} method @param {string} path
-   * @param {any} [body] @returns {Promise<any>} */
-  async ask(method, path, body) {
+  /** The answer, as JSON; undefined if it has no body, or is 304. Rejects with HttpRefused. @param {string} method
+   * @param {string} path @param {any} [body] @param {Record<string, string>} [more] headers @returns {Promise<any>} */
+  async ask(method, path, body, more = {}) {
     const token = this.token()
     const headers = {
+      ...more,
       ...(body !== undefined && { 'content-type': 'application/json' }),
       ...(token !== undefined && { authorization: `Bearer ${token}` }),
     }
     const { fetch } = this
     const answer = await fetch(this.url + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) })
     const text = await answer.text()
+    if (answer.status === 304) return undefined
     if (!answer.ok) throw new HttpRefused(problemOf(text), answer.status)
     return text ? JSON.parse(text) : undefined
   }

@@ -113,9 +113,10 @@ export class Groups {
     return answer?.state ? { controlSeq: answer.control_seq, state: fromBase64(answer.state) } : undefined
   }
 
-  /** @param {Uint8Array} conversation */
+  /** Puts the state if there is none: 304 says that there is one, without its bytes. @param {Uint8Array} conversation */
   async #check(conversation) {
-    const [own, answer] = [await this.#protocol.stateOf?.(conversation), await this.#http?.ask('GET', pathOf(conversation)).catch(() => undefined)]
+    const asking = this.#http?.ask('GET', pathOf(conversation), undefined, { 'if-none-match': '*' }).catch(() => undefined)
+    const [own, answer] = [await this.#protocol.stateOf?.(conversation), await asking]
     if (own && answer && !answer.state && answer.control_seq === own.controlSeq) await this.#put(conversation)
   }
 
