@@ -46,11 +46,13 @@ export { ConnectionLost, RequestRefused } from './errors.js'
 const NAME = 'alo-js/0.1.0' // 3.2
 
 export class Client extends Writer {
+  /** @type {Link} */
   #link
   #renewal = new Renewal(this)
   #marks = new MarkSender(this)
   signs = new Signs(this)
   #ahead = 0 // the ms by which the server's clock is ahead of this one
+  /** @type {Synchronizer} */
   #synchronizer
   #encryption
 
@@ -67,7 +69,7 @@ export class Client extends Writer {
     this.journal = journal
     this.mailbox = new Mailbox(journal)
     this.#link = new Link(urls, WebSocket, {
-      hello: () => ({ type: 'hello', token: this.token, version: VERSION, client: this.name }),
+      hello: () => ({ type: 'hello', token: this.token, version: VERSION, client: this.name, ...this.#synchronizer.resumption }),
       misfit: (welcome) => this.#misfit(welcome),
       opened: (connection, welcome, former) => this.#opened(connection, welcome, former),
       pushed: (frame, connection) => this.#pushes[frame.type]?.(frame, connection),
@@ -80,7 +82,7 @@ export class Client extends Writer {
     this.#encryption = encryption?.(this)
     this.#synchronizer = new Synchronizer(this.mailbox, {
       connection: () => this.#link.connection,
-      hasPages: () => this.features.has('pages'),
+      has: (feature) => this.features.has(feature),
       page: (conversation, page) => this.#tell(this.mailbox.takePage(conversation, page)),
       changed: () => this.changed(),
       dropped: () => this.#encryption?.foreign(),
@@ -209,7 +211,7 @@ export class Client extends Writer {
     typing: (frame) => { this.signs.take(frame); this.emit('push', frame) },
     presence: (frame) => { this.signs.take(frame); this.emit('push', frame) },
     cursor: (frame, connection) => { this.#synchronizer.moved(connection, frame); this.changed() }, // 6.5
-    lag: (_, connection) => connection === this.#link.connection && this.#synchronizer.sync(), // 10.1
+    lag: (_, connection) => connection === this.#link.connection && this.#synchronizer.lag(), // 10.1
     move: (frame, connection) => this.#link.move(connection, frame.retry_after_ms), // 13.4
   }
 

@@ -49,12 +49,15 @@ export class Connection extends Events {
     return this.#waiting.size
   }
 
-  /** Sends `hello`; resolves with the `welcome`. @param {Frame} frame */
-  async hello(frame) {
+  /** Sends `hello`; calls `welcomed` before any later frame. Without a welcome it gives the connection up.
+   * @param {Frame} frame @param {(welcome: any) => void} welcomed */
+  async hello(frame, welcomed) {
     await this.next('opened')
-    const welcome = await this.request(frame)
-    this.#keepAlive(welcome.keep_alive_ms)
-    return welcome
+    this.ask(frame, (error, welcome) => {
+      if (error) return this.abandon('no welcome')
+      this.#keepAlive(welcome.keep_alive_ms)
+      welcomed(welcome)
+    })
   }
 
   /** Resolves with the reply. Rejects with RequestRefused or ConnectionLost. @param {Frame} frame @returns {Promise<any>} */

@@ -77,7 +77,7 @@ export class Link {
     const connection = this.#opening = new Connection(url, this.WebSocket)
     connection.on('push', (frame) => this.by.pushed(frame, connection))
     connection.on('closed', (code, reason, leastMs) => this.#closed(connection, code, reason, leastMs))
-    connection.hello(this.by.hello()).then((welcome) => this.#opened(connection, welcome, former), () => connection.abandon('no welcome'))
+    connection.hello(this.by.hello(), (welcome) => this.#opened(connection, welcome, former))
   }
 
   /** @param {Connection} connection @param {any} welcome @param {Connection} [former] */

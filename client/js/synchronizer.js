@@ -9,6 +9,7 @@ import { Timers } from './timers.js'
 const PAGES_AHEAD = 16 // 6.2.1
 const PATIENCE_MS = 300 // 5.3, 5.4
 const FIRST_PAUSE_MS = 500
+const RESUME_MS = 10_000 // for a page of the news that a cursor in hello brings
 
 export class Synchronizer {
   #isSyncing = false
@@ -19,12 +20,16 @@ export class Synchronizer {
   #cursorsOf
   /** @type {Uint8Array | undefined} how far the sync has come */
   #at
+  #hasGiven = false // the last hello had a cursor
+  /** @type {Connection | undefined} to which the news since the cursor in its hello come by themselves (6.1.1) */
+  #resuming
+  #pagesDue = 0
 
   /**
    * @param {import('./mailbox.js').Mailbox} mailbox
    * @param {object} by
    * @param {() => Connection | undefined} by.connection
-   * @param {() => boolean} by.hasPages whether the server has the feature
+   * @param {(feature: string) => boolean} by.has whether the server has the feature
    * @param {(conversation: Uint8Array, page: any) => void} by.page takes a page of history
    * @param {() => void} by.changed stores what has changed
    * @param {() => void} by.current
@@ -52,18 +57,44 @@ export class Synchronizer {
   // The connection was lost.
   stop() {
     this.#timers.clear()
+    this.#endResume()
+  }
+
+  /** The fields of a hello that resumes. While another connection is open, its cursors count, and a sync follows the welcome.
+   * @returns {{ cursor?: Uint8Array, pages?: number }} */
+  get resumption() {
+    this.#hasGiven = this.mailbox.cursor !== undefined && !this.by.connection() && !this.#isSyncing
+    return this.#hasGiven ? { cursor: this.mailbox.cursor, pages: PAGES_AHEAD } : {}
   }
 
   /** A connection was welcomed; while another one is open, the cursors of that one count (17.5).
    * @param {Connection} connection @param {Connection} [former] */
   begin(connection, former) {
     this.#cursorsOf = former && !former.isClosed ? former : connection
+    if (!this.#hasGiven || !this.by.has('resume')) return this.sync() // a server without the feature ignores the cursor
+    this.#isStale = false
+    this.#isSyncing = true
+    this.#resuming = connection
+    this.#pagesDue = this.by.has('pages') ? PAGES_AHEAD : 1
+    this.#timers.after('resume', RESUME_MS, () => this.lag())
+  }
+
+  // The server has dropped pushes, or brings no news by itself: it waits for a sync.
+  lag() {
+    this.#endResume()
     this.sync()
+  }
+
+  #endResume() {
+    if (!this.#resuming) return
+    this.#resuming = undefined
+    this.#isSyncing = false
   }
 
   /** A cursor was pushed: the mailbox holds all frames before it on this connection. During a sync the cursors of its pages
    * count, which have `more`. @param {Connection} connection @param {{ cursor: Uint8Array, more: boolean }} frame */
   moved(connection, { cursor, more }) {
+    if (connection === this.#resuming) return this.#resumed(connection, { cursor, more })
     const current = this.by.connection()
     if (connection === current && this.#isSyncing && more) this.#at = cursor
     if (connection !== this.#counting) return
@@ -71,6 +102,17 @@ export class Synchronizer {
     this.mailbox.cursor = cursor
     if (connection === current && !more) this.mailbox.forgetUnknown()
     if (connection === current && more && !this.#isSyncing) this.sync()
+  }
+
+  /** A page of a resume has ended. The last one that was asked for ends as that of a sync does.
+   * @param {Connection} connection @param {{ cursor: Uint8Array, more: boolean }} page */
+  #resumed(connection, page) {
+    this.#pagesDue--
+    if (page.more && this.#pagesDue > 0) this.mailbox.cursor = page.cursor
+    else {
+      this.#resuming = undefined
+      this.#synced(connection, page)
+    }
   }
 
   // The connection whose cursors count.
@@ -89,7 +131,7 @@ export class Synchronizer {
   /** @param {Connection} connection */
   #ask(connection) {
     this.#isStale = false
-    const pages = this.by.hasPages() ? PAGES_AHEAD : undefined
+    const pages = this.by.has('pages') ? PAGES_AHEAD : undefined
     connection.ask({ type: 'sync', cursor: this.#at, pages }, (error, synced) => {
       if (error) this.#failed(connection, error)
       else this.#synced(connection, /** @type {any} */ (synced))

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import test from 'node:test'
 import { textOf, utf8 } from '../bytes.js'
+import { encode } from '../codec.js'
 import { MemoryStore } from '../stores/memory.js'
 import { BOB, ME, TALK, device, message, serve, synced, told } from './local_server.js'
 
@@ -148,6 +149,60 @@ test('a server that sends bytes that are no frames loses the connection, and the
   const client = await device(server)
   await once(client, 'offline')
   await once(client, 'current')
+  await client.bye()
+  server.close()
+})
+
+// A server with the feature `resume`, and a client with a stored cursor, `a`, that starts again. Returns both, and the times
+// that the client was up to date.
+async function resumed(answers) {
+  const store = new MemoryStore()
+  const server = await serve({ sync: () => [{ ...told, last_seq: 1, last_message: message(1) }, synced('a')], ...answers }, ['resume'])
+  const first = await device(server, { store })
+  await once(first, 'current')
+  await first.bye()
+  const client = await device(server, { store })
+  return { server, client }
+}
+
+const asked = ({ heard }) => heard.filter(({ type }) => ['hello', 'sync'].includes(type))
+  .map(({ type, cursor, pages }) => [type, cursor && textOf(cursor), pages])
+const cursor = (text, more) => ({ type: 'cursor', cursor: utf8(text), more })
+const welcomed = (frame) => ({ type: 'welcome', user: ME, device: ME, version: 1, created: 1, expires: 7_776_000_000_000, keep_alive_ms: 30_000, features: ['pages', 'resume'], request: frame.request })
+
+test('a client that comes back gives its cursor in hello, and takes the pages that follow without a sync', options, async () => {
+  const { server, client } = await resumed({
+    // All of it leaves the server at once, as a gateway sends it.
+    hello: (frame, socket) => {
+      if (!frame.cursor) return [welcomed(frame)]
+      socket.send(encode(welcomed(frame), message(2), cursor('b', true), message(3), cursor('c', false)))
+      return []
+    },
+  })
+  await once(client, 'current')
+  assert.deepEqual(asked(server), [['hello', undefined, undefined], ['sync', undefined, 16], ['hello', 'a', 16]])
+  assert.deepEqual(client.seen, [2, 3])
+  assert.equal(textOf(client.mailbox.cursor), 'c')
+  await client.bye()
+  server.close()
+})
+
+test('a client whose cursor in hello is answered by lag syncs, as one does whose connection is lost between two pages', options, async () => {
+  let times = 0
+  const { server, client } = await resumed({
+    hello: (frame, socket) => {
+      if (!frame.cursor) return [welcomed(frame)]
+      if (++times === 1) {
+        socket.send(encode(welcomed(frame), message(2), cursor('b', true)))
+        setTimeout(() => socket.terminate(), 50)
+      } else socket.send(encode(welcomed(frame), { type: 'lag' }))
+      return []
+    },
+    sync: (frame) => (frame.cursor ? [message(3), synced('c')] : [{ ...told, last_seq: 1, last_message: message(1) }, synced('a')]),
+  })
+  await once(client, 'current')
+  assert.deepEqual(asked(server).slice(2), [['hello', 'a', 16], ['hello', 'b', 16], ['sync', 'b', 16]])
+  assert.deepEqual(client.seen, [2, 3])
   await client.bye()
   server.close()
 })
