@@ -66,9 +66,9 @@ async def test_each_device_reads_the_messages_of_its_time_in_the_set_and_no_serv
     talk = await (new_direct(pool, *users) if len(users) == 2 else new_group(pool, *users))
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(open_cluster(pool.url, own_redis.url, LOG_LEVEL="debug"))
-        await cluster.start_web()
-        await cluster.start_worker()
+        processes = [await cluster.start_web(), await cluster.start_worker()]
         gateways = [await cluster.start_socket() for _ in range(2)]
+        processes += [process for process, _ in gateways]
         recorders = [await stack.enter_async_context(recording(url)) for _, url in gateways]
         urls = [recorder.url for recorder in recorders]
 
@@ -97,7 +97,7 @@ async def test_each_device_reads_the_messages_of_its_time_in_the_set_and_no_serv
             await revoked.revoked.wait()
         gateways[0][0].kill()
         await scenario.all_speak()
-        await cluster.start_socket(port=int(gateways[0][1].rpartition(":")[2]))
+        processes.append((await cluster.start_socket(port=int(gateways[0][1].rpartition(":")[2])))[0])
         await scenario.all_speak()
 
         for device in scenario.present:
@@ -119,6 +119,11 @@ async def test_each_device_reads_the_messages_of_its_time_in_the_set_and_no_serv
         assert stored == 1
         async with running(own_redis.url) as redis:
             assert not has_secret(await in_redis(redis))
+        for process in processes:
+            written = "\n".join(process.raw).encode()
+            assert b'"event":' in written, "the log of each process is searched"
+            assert not has_secret(written)
+            assert OPEN_TEXT.encode() not in written, "logs have no content, encrypted or not"
         for file in list(tmp_path.glob("*.keys")):  # noqa: ASYNC240
             assert not has_secret(file.read_bytes()), "the keys' own files tell nothing either"
 
