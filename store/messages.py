@@ -213,6 +213,8 @@ async def send(
             outcomes = await _send_new(pool, cache, unique, lock_wait_s)
     except (Unavailable, Overloaded) as error:
         return [error] * len(batch)
+    if len(unique) == len(batch):
+        return outcomes
     by_first = dict(zip(first.values(), outcomes, strict=True))
     answered = [(n, first[message.sender, message.temp_id], message) for n, message in enumerate(batch)]
     return [

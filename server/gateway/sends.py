@@ -46,6 +46,7 @@ Settled: TypeAlias = Outcome | RequestError
 class PendingSend:
     """A send between its request and its reply.
 
+    :ivar size_bytes: of the message, as each device gets it.
     :ivar received_at: when its bytes came, by Trio's clock.
     :ivar charged: what the user has paid for its pushes so far.
     :ivar trace: None unless it is sampled.
@@ -57,6 +58,7 @@ class PendingSend:
     connection: Connection
     request: int
     message: NewMessage
+    size_bytes: int
     received_at: float
     charged: int
     trace: SendTrace | None = None
@@ -98,7 +100,7 @@ class Sends:
             "the send queue",
             self._commit,
             self._settle,
-            lambda pending: pending.message.size_bytes + pending.message.envelope_bytes + 256,
+            lambda pending: pending.size_bytes + pending.message.envelope_bytes + 256,
             source_of=lambda pending: pending.message.sender,
             key_of=lambda pending: pending.message.conversation,
         )
@@ -131,7 +133,8 @@ class Sends:
             frame.follows,
         )
         users = self._participants.size_for(frame.conversation, connection.user)
-        charged = cost_of_pushes(users, message.size_bytes)
+        size_bytes = message.size_bytes
+        charged = cost_of_pushes(users, size_bytes)
         trace = None if self._traces is None else self._traces.begin(message.conversation, connection.heard_at)
         wants_devices = frame.wants_devices is True
         self.lanes.submit_nowait(
@@ -139,6 +142,7 @@ class Sends:
                 connection,
                 frame.request,
                 message,
+                size_bytes,
                 connection.heard_at,
                 charged,
                 trace,
@@ -155,16 +159,15 @@ class Sends:
         except (Unavailable, Overloaded) as error:
             return [error] * len(batch)
         refusals = self._charge(batch, counts)
-        messages = [pending.message for pending, refusal in zip(batch, refusals, strict=True) if refusal is None]
-        if not messages:
-            return [refusal for refusal in refusals if refusal is not None]
-        now_ms, began = self._clock.now_ms(), trio.current_time()
-        sent = iter(await send(self._pool, self._participants, messages, lock_wait_s=lock_wait_s, now_ms=now_ms))
+        paid = [pending for n, pending in enumerate(batch) if n not in refusals] if refusals else batch
+        if not paid:
+            return list(refusals.values())
+        messages, now_ms, began = [pending.message for pending in paid], self._clock.now_ms(), trio.current_time()
+        sent = await send(self._pool, self._participants, messages, lock_wait_s=lock_wait_s, now_ms=now_ms)
         if self._traces is not None:
-            committed = [pending.trace for pending, refusal in zip(batch, refusals, strict=True) if refusal is None]
-            self._traces.committed(committed, began, "slow" if lock_wait_s else "fast")
-        settled: list[Settled | Locked] = [next(sent) if refusal is None else refusal for refusal in refusals]
-        return settled
+            self._traces.committed([pending.trace for pending in paid], began, "slow" if lock_wait_s else "fast")
+        outcomes = iter(sent)
+        return [refusals[n] if n in refusals else next(outcomes) for n in range(len(batch))]
 
     async def _refuse_with_devices(self, pending: PendingSend, changed: StaleDevices) -> None:
         """Refuse a send with the devices that its client has asked for. By itself: other sends do not wait for it."""
@@ -188,24 +191,23 @@ class Sends:
         }
         return await participant_counts(self._pool, list(asked)) if asked else {}
 
-    def _charge(self, batch: list[PendingSend], counts: dict[tuple[bytes, bytes], int]) -> list[RequestError | None]:
+    def _charge(self, batch: list[PendingSend], counts: dict[tuple[bytes, bytes], int]) -> dict[int, RequestError]:
         """Charge pushes before the commit that causes them, as far as they were not charged when the request came.
-        Returns the refusals of users who are in debt. Atomic (no checkpoint)."""
+        Returns the refusals of users who are in debt, by place in the batch. Atomic (no checkpoint)."""
         now = trio.current_time()
-        refusals: list[RequestError | None] = []
-        for pending in batch:
-            message, budget, refusal = pending.message, pending.connection.budget, None
-            key = message.conversation, message.sender
+        refusals: dict[int, RequestError] = {}
+        for n, pending in enumerate(batch):
+            key = pending.message.conversation, pending.message.sender
             users = max(counts.get(key, 0), self._participants.size_for(*key))
-            due = cost_of_pushes(users, message.size_bytes) - pending.charged
+            due = cost_of_pushes(users, pending.size_bytes) - pending.charged
             if due > 0:
+                budget = pending.connection.budget
                 debt_s = budget.debt_s(now)
                 if debt_s > 0:
-                    refusal = in_debt(pending.request, debt_s)
+                    refusals[n] = in_debt(pending.request, debt_s)
                 else:
                     budget.charge(now, due)
                     pending.charged += due
-            refusals.append(refusal)
         return refusals
 
     def _settle(self, batch: list[PendingSend], outcomes: list[Settled | Locked]) -> None:
@@ -219,7 +221,7 @@ class Sends:
                     self.stored += 1
                     self._hops.received_committed.observe(now - pending.received_at)
                     self._deliver(pending, outcome, now_us)
-                    cost = cost_of_pushes(len(outcome.participants), pending.message.size_bytes)
+                    cost = cost_of_pushes(len(outcome.participants), pending.size_bytes)
                 else:
                     self.repeated += 1
                 pending.connection.answered()
