@@ -1760,6 +1760,13 @@ create table migrations (
 --     bigint, attachments uuid[], thumbnail bytea, temp_id uuid, device uuid, is_quiet boolean, quiet_count bigint,
 --     is_gone boolean, deleted_by uuid, has_envelopes boolean, follows bigint, is_beyond boolean)
 
+-- Why a send of a batch was not stored, for send_batch(), which calls it in the statement that stores the others and
+-- says what the columns mean: a retry has the first answer, all others a refusal.
+-- unsent(p_conversation uuid, p_sender uuid, p_temp_id uuid, p_digest bytea, p_reply_to bigint, p_devices_version
+--     bigint, p_follows bigint, p_refused text, p_unlisted uuid[], p_is_locked boolean, out outcome text, out seq
+--     bigint, out id uuid, out created bigint, out device uuid, out quiet_count bigint, out recipients_version bigint,
+--     out devices_version bigint, out refused_for uuid[], out control_seq bigint) returns record
+
 -- The form in which the name of a deleted user is kept.
 -- username_hash(p_username text) returns bytea
 

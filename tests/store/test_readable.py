@@ -32,6 +32,7 @@ PAST_THE_RULE: Final = {
     "uncounted_seqs()": "the seqs of tombstones, by indexes that hold nothing else",
     "send_one()": "writes",
     "send_batch()": "writes",
+    "unsent()": "tells a sender that repeats a send what the message of the first one has",
     "message_to_change()": "reads one message above floor_of(), for a change that says why it may not be",
     "edit_message()": "changes the message of message_to_change()",
     "add_envelopes()": "changes the message of message_to_change()",

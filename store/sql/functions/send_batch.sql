@@ -153,20 +153,18 @@ begin
             with ordinality as i(conversation_id, known_version, id, sender_id, temp_id, digest, content_type,
                                  content, nonce, ephemeral_public_key, reply_to, attachments, thumbnail, device_id,
                                  is_quiet, devices_version, envelopes, envelope_upto, follows, n)
-    ), duplicate as (
-        select i.n, s.seq, s.message_id, s.created,
-               s.digest = i.digest and s.conversation_id = i.conversation_id as same
-        from input i join sends s on s.sender_id = i.sender_id and s.temp_id = i.temp_id
     ), numbered as (
         select i.*, c.last_seq + row_number() over in_conversation as seq,
                c.quiet_count + count(*) filter (where i.is_quiet) over in_conversation as quiet_count,
-               greatest(stamp, c.active_at, c.last_quiet_at) as created,
+               greatest(stamp, c.active_at, c.last_quiet_at) as created, c.recipients_version,
                case when c.low_blocks and i.sender_id = c.direct_high then c.direct_low
                     when c.high_blocks and i.sender_id = c.direct_low then c.direct_high end as blocker_id
         from input i
         join conversations c on c.id = i.conversation_id
         join participants p on p.conversation_id = i.conversation_id and p.user_id = i.sender_id
-        where not exists (select from duplicate d where d.n = i.n) and not c.is_closed
+        -- The offset makes Postgres look up each by its key.
+        where not exists (select from sends s where s.sender_id = i.sender_id and s.temp_id = i.temp_id offset 0)
+          and not c.is_closed
           and (locked is null or i.conversation_id <> all(locked))
           and (i.reply_to is null or i.reply_to > floor_of(c, p) and i.reply_to <= c.last_seq)
           and refused[i.n] is null
@@ -252,39 +250,22 @@ begin
         where p.conversation_id = top.conversation_id and p.user_id = top.user_id
     )
     select i.n,
-           case when b.blocker_id is not null then 'silent' when b.n is not null then 'sent'
-                when d.same then 'again' when d.n is not null then 'conflict'
-                when i.conversation_id = any(locked) then 'locked'
-                when i.reply_to is not null or c.is_closed or refused[i.n] is not null or i.devices_version is not null
-                     or unlisted[i.n] is not null or i.follows is not null
-                    then coalesce((
-                        select case when c.is_closed then 'closed' when refused[i.n] is not null then refused[i.n]
-                                    when i.reply_to <= floor_of(c, p) or i.reply_to > c.last_seq then 'unknown'
-                                    when i.follows <> c.control_seq then 'control'
-                                    when i.devices_version <> c.devices_version then 'devices'
-                                    else 'unlisted' end
-                        from participants p where p.conversation_id = i.conversation_id and p.user_id = i.sender_id
-                    ), 'stranger')
-                else 'stranger' end,
-           coalesce(b.seq, d.seq), coalesce(b.id, d.message_id),
-           (extract(epoch from coalesce(b.created, d.created)) * 1000000)::bigint,
-           case when d.n is not null then (
-               select m.device_id from messages m where m.conversation_id = i.conversation_id and m.seq = d.seq) end,
-           case when d.n is null then b.quiet_count else (
-               select m.quiet_count from messages m where m.conversation_id = i.conversation_id and m.seq = d.seq) end,
-           c.recipients_version,
-           case when i.known_version <> c.recipients_version then
+           case when b.blocker_id is not null then 'silent' when b.n is not null then 'sent' else u.outcome end,
+           coalesce(b.seq, u.seq), coalesce(b.id, u.id),
+           coalesce((extract(epoch from b.created) * 1000000)::bigint, u.created),
+           u.device, coalesce(b.quiet_count, u.quiet_count),
+           coalesce(b.recipients_version, u.recipients_version),
+           case when i.known_version <> coalesce(b.recipients_version, u.recipients_version) then
                (select array_agg(p.user_id) from participants p where p.conversation_id = i.conversation_id) end,
-           -- As cases: a join with their values would compute them for each send.
-           case when i.devices_version <> c.devices_version and b.n is null and d.n is null then c.devices_version end,
-           case when i.devices_version <> c.devices_version and b.n is null and d.n is null
-                    then changed_devices(c.id, i.devices_version, c.devices_version)
-                when b.n is null and d.n is null then unlisted[i.n]::uuid[] end,
-           case when b.n is null and d.n is null and i.follows is not null then c.control_seq end
+           u.devices_version, u.refused_for, u.control_seq
     from input i
     left join numbered b on b.n = i.n
-    left join duplicate d on d.n = i.n
-    left join conversations c on c.id = i.conversation_id
+    left join lateral (
+        -- The offset keeps Postgres from calling it for sends that are stored.
+        select u.* from unsent(i.conversation_id, i.sender_id, i.temp_id, i.digest, i.reply_to, i.devices_version, i.follows,
+                               refused[i.n], unlisted[i.n]::uuid[], i.conversation_id = any(locked)) u
+        where b.n is null offset 0
+    ) u on true
     order by i.n;
     if p_attachments is not null then
         -- Only sends that were committed here take theirs, not those that are repeated.
