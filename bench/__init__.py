@@ -26,6 +26,8 @@ Each program prints JSON lines to standard output, and text for people to standa
 | `sends`, `depth`, `hits`, `keys` | the store: group commit, ten million messages, caches, one-time keys |
 | `replicas` | pages of history that a hot standby reads |
 | `envelopes`, `batches` | sends with envelopes and of other kinds, beside plain ones; the same in one session |
+| `costs`, `cost_picture` | where each microsecond of a send and of a delivery goes; the picture of it |
+| `limits`, `postgres_costs`, `sampler` | what no server can avoid; a send in Postgres; the functions that run |
 | `guard`, `hot_path`, `instructions` | instructions of the pieces of the hot path, against stored ones |
 | `moving_in` | an import of the database of the service before this one |
 | `queue`, `queue_ours` | the job queue, beside BullMQ |
