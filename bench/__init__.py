@@ -13,7 +13,7 @@ Each program prints JSON lines to standard output, and text for people to standa
 | `recorder`, `cpu`, `memory`, `wave` | measure latencies, CPU time, memory and connection times |
 | `servers`, `ours`, `peers`, `processes`, `databases` | the servers under test, their processes and data |
 | `wire` | bytes of a message on the wire |
-| `across`, `nodes` | several nodes: the way between two, and a send as the cluster grows |
+| `across`, `nodes`, `buses` | several nodes: the way between two, a send as the cluster grows, or its Redis servers |
 | `spread` | one port for several processes, or a port each |
 | `fanout`, `hot`, `stuck`, `bystander` | groups: deliveries, all writing at once, a participant that stops reading |
 | `abuse`, `abuser` | one user who costs a node as much as it allows, and everybody else |
