@@ -28,6 +28,7 @@ Each program prints JSON lines to standard output, and text for people to standa
 | `envelopes`, `batches` | sends with envelopes and of other kinds, beside plain ones; the same in one session |
 | `costs`, `cost_picture` | where each microsecond of a send and of a delivery goes; the picture of it |
 | `limits`, `postgres_costs`, `sampler` | what no server can avoid; a send in Postgres; the functions that run |
+| `capacity`, `capacity_model`, `capacity_runs` | how large a deployment has to be, from measured costs |
 | `guard`, `hot_path`, `instructions` | instructions of the pieces of the hot path, against stored ones |
 | `moving_in` | an import of the database of the service before this one |
 | `queue`, `queue_ours` | the job queue, beside BullMQ |

@@ -112,14 +112,14 @@ def measure_nodes(server: Ours, people: ClusterUsers, size: int, settings: Nodes
         of_role = {SENDING: ports[:1], RECEIVING: ports[1:2], UNCONCERNED: ports[2:]}
         pids = {role: [gateways[port] for port in its_ports] for role, its_ports in of_role.items() if its_ports}
         url = ",".join(f"ws://{LOOPBACK}:{port}" for port in ports[:2])
-        with _idlers(of_role[UNCONCERNED], people.tokens, settings.unconcerned) as herds:
+        with idlers(of_role[UNCONCERNED], people.tokens, settings.unconcerned) as herds:
             busy, idle = generate(server, Endpoint(url, pids), people.chats, traffic)
         are_there = all(herd.is_whole and not herd.losses for herd in herds)
     return {"nodes": size, **costs(busy, idle), "unconcerned_stayed": are_there, **durability}
 
 
 @contextmanager
-def _idlers(ports: Sequence[int], tokens: Sequence[str], each: int) -> Iterator[list[Herd]]:
+def idlers(ports: Sequence[int], tokens: Sequence[str], each: int) -> Iterator[list[Herd]]:
     """Hold `each` idle connections to each gateway while the block runs; a thread for each gateway serves them."""
     is_over = Event()
     with ExitStack() as stack:
