@@ -112,7 +112,10 @@ def _run(arguments: Sequence[str], name: str, file: TextIO) -> int:
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=_REPOSITORY) as process:
         assert process.stdout is not None
         for text in process.stdout:
-            _write(file, {"step": name, **json.loads(text)})
+            if text.startswith("{"):
+                _write(file, {"step": name, **json.loads(text)})
+            else:  # a part of the product has logged
+                say(text.rstrip())
     return process.returncode
 
 

@@ -37,6 +37,7 @@ COLOURS: Final = ("#0b5fff", "#d1495b", "#7d8597", "#3a3f47", "#e09f3e", "#2a9d8
 class Panel:
     """One set of axes.
 
+    :ivar x: the field of a line that is its place on the x axis.
     :ivar what: of curves with several kinds of operations.
     :ivar scale: factor of the values.
     """
@@ -47,19 +48,19 @@ class Panel:
     x_label: str
     y_label: str
     what: str | None = None
+    x: str = "x"
     scale: float = 1.0
-    is_log_x: bool = True
     is_log_y: bool = False
 
 
 _COST = "CPU for a send (us)"
-_SHARE = "load (% of the server's own capacity)"
+_RATE = "sends a second, up to 90 % of capacity"
 _PAGE_COST = "CPU of all processes (us)"
 PICTURES: Final[Mapping[str, tuple[Panel, ...]]] = {
     "latency": (
-        Panel("latency", "ack_p50_ms", "Ack, p50", _SHARE, "ms", is_log_x=False, is_log_y=True),
-        Panel("latency", "ack_p99_ms", "Ack, p99", _SHARE, "ms", is_log_x=False, is_log_y=True),
-        Panel("latency", "delivery_p99_ms", "Delivery, p99", _SHARE, "ms", is_log_x=False, is_log_y=True),
+        Panel("latency", "ack_p50_ms", "Ack, p50", _RATE, "ms", x="rate", is_log_y=True),
+        Panel("latency", "ack_p99_ms", "Ack, p99", _RATE, "ms", x="rate", is_log_y=True),
+        Panel("latency", "delivery_p99_ms", "Delivery, p99", _RATE, "ms", x="rate", is_log_y=True),
     ),
     "connections": (
         Panel("connections", "total_us_per_send", "Cost of a send", "connections", _COST),
@@ -75,7 +76,7 @@ PICTURES: Final[Mapping[str, tuple[Panel, ...]]] = {
     ),
     "stored": tuple(
         Panel("stored", "total_us", title, "stored messages", _PAGE_COST, what)
-        for what, title in (("list", "List"), ("history", "Page of history"), ("send", "Send"))
+        for what, title in (("list", "List of 10"), ("history", "Page of history"), ("send", "Send"))
     ),
     "conversations": tuple(
         Panel("conversations", "total_us", title, "conversations of each user", _PAGE_COST, what)
@@ -104,18 +105,21 @@ class Value(NamedTuple):
 
 
 def series(lines: Iterable[Line], panel: Panel) -> dict[str, list[Value]]:
-    """The points of each server, by x; without invalid runs and without servers that have no point."""
-    found: dict[str, dict[float, list[float]]] = {}
+    """The points of each server, by x; without invalid runs and without servers that have no point. The runs of a point
+    are those with the same `x`, whatever their place on the axis."""
+    found: dict[str, dict[float, list[tuple[float, float]]]] = {}
     for line in lines:
         is_of_panel = line.get("kind") == "point" and line["curve"] == panel.curve and line.get("what") == panel.what
         if is_of_panel and line["valid"] and line.get(panel.metric) is not None:
-            values = found.setdefault(line["server"], {}).setdefault(line["x"], [])
-            values.append(line[panel.metric] * panel.scale)
+            runs = found.setdefault(line["server"], {}).setdefault(line["x"], [])
+            runs.append((line[panel.x], line[panel.metric] * panel.scale))
     known = sorted(found, key=lambda server: [*LABELS, server].index(server))
-    return {
-        server: [Value(x, median(values), min(values), max(values)) for x, values in sorted(found[server].items())]
-        for server in known
-    }
+    return {server: [_value(runs) for _, runs in sorted(found[server].items())] for server in known}
+
+
+def _value(runs: Sequence[tuple[float, float]]) -> Value:
+    places, values = zip(*runs, strict=True)
+    return Value(median(places), median(values), min(values), max(values))
 
 
 def pictures(lines: Sequence[Line]) -> dict[str, tuple[Panel, ...]]:
@@ -158,8 +162,7 @@ def _draw_panel(axes: Any, panel: Panel, found: Mapping[str, Sequence[Value]], h
         width = 2.0 if server == "alo" else 1.2
         line = axes.errorbar(xs, middles, spreads, label=label, color=colour, marker="o", markersize=3, linewidth=width)
         handles.setdefault(label, line)
-    if panel.is_log_x:
-        axes.set_xscale("log")
+    axes.set_xscale("log")
     if panel.is_log_y:
         axes.set_yscale("log")
     else:

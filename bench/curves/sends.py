@@ -20,10 +20,11 @@ CHATS: Final = 64
 """Direct chats of `latency` and `nodes`."""
 
 SATURATING: Final = 4
-"""Sends in flight of each chat in a closed loop."""
+"""Sends in flight of each chat while the capacity is measured."""
 
-GROUPED: Final = 200
-"""Least connected participants of `groups`, for each size."""
+GROUPED: Final = 800
+"""Connected participants of `groups`, for each size: with fewer groups, one user would reach the bound of what a user
+may cost."""
 
 
 def latency(shared: Shared, settings: CurveSettings) -> Iterator[dict[str, Any]]:
@@ -71,7 +72,7 @@ def groups(shared: Shared, settings: CurveSettings) -> Iterator[dict[str, Any]]:
         with server.started() as endpoint:
             for size in map(int, settings.points):
                 of_size = [chat for chat in chats if len(chat.participants) == size]
-                traffic = replace(settings.traffic, loads=CLOSED, window=SATURATING)
+                traffic = replace(settings.traffic, loads=CLOSED)
                 for line in generate(server, endpoint, of_size, traffic):
                     yield _point("groups", size, round_, server, {**line, **durability, **per_delivery(line, size)})
 

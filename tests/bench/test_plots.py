@@ -14,16 +14,17 @@ STORED_LIST, STORED_HISTORY, _ = PICTURES["stored"]
 
 def point(server: str, x: float, value: float, *, curve: str = "latency", **more: Any) -> dict[str, Any]:
     metric = "ack_p50_ms" if curve == "latency" else "total_us"
-    return {"kind": "point", "curve": curve, "x": x, "server": server, "valid": True, metric: value, **more}
+    line = {"kind": "point", "curve": curve, "x": x, "rate": 100 * x, "server": server, "valid": True, metric: value}
+    return line | more
 
 
 def test_a_point_is_the_median_of_its_rounds_and_ours_comes_first() -> None:
-    lines = [point("sio-redis", 50, value) for value in (3.0, 9.0, 4.0)]
+    lines = [point("sio-redis", 50, value, rate=100 * value) for value in (3.0, 9.0, 4.0)]
     lines += [point("alo", 90, 2.0), point("alo", 10, 1.0), {"kind": "run", "server": "alo"}]
     found = series(lines, LATENCY)
     assert list(found) == ["alo", "sio-redis"]
-    assert found["alo"] == [Value(10, 1.0, 1.0, 1.0), Value(90, 2.0, 2.0, 2.0)]
-    assert found["sio-redis"] == [Value(50, 4.0, 3.0, 9.0)]
+    assert found["alo"] == [Value(1000, 1.0, 1.0, 1.0), Value(9000, 2.0, 2.0, 2.0)]
+    assert found["sio-redis"] == [Value(400, 4.0, 3.0, 9.0)]
 
 
 def test_invalid_runs_and_runs_without_the_figure_are_no_points() -> None:
