@@ -56,7 +56,7 @@ NODE_PEERS = $(if $(shell command -v npm),bench/peers/node/node_modules/.install
 bench: .venv/dev.installed .venv/plots.installed .venv/peers.installed $(NODE_PEERS)  ## run the benchmarks
 	$(PYTHON) -m bench
 
-peers: .venv/dev.installed .venv/peers.installed bench/peers/node/node_modules/.installed  ## test the servers that the benchmarks compare ours with; needs node and npm
+peers: .venv/dev.installed .venv/plots.installed .venv/peers.installed bench/peers/node/node_modules/.installed  ## test the servers that the benchmarks compare ours with; needs node and npm
 	$(PYTHON) -m pytest -m peers
 
 guard: .venv/dev.installed  ## compare the cost of the hot path's pieces with the stored one

@@ -6,7 +6,7 @@ Each program prints JSON lines to standard output, and text for people to standa
 |---|---|
 | `compare`, `contest`, `summary` | compare servers in turn, and summarize their runs |
 | `command`, `program`, `threads`, `table` | options and set-up that the programs share; tables of their output |
-| `campaign`, `curves`, `plots` | all comparisons; costs and latencies by one quantity; the pictures of both |
+| `campaign`, `curves`, `plots`, `results` | all comparisons, costs by one quantity, pictures, and a results file |
 | `load`, `generator`, `mixed`, `pace` | the load generator: its command line, its loops, and when operations are due |
 | `connection`, `websocket`, `adapters` | its connections, and the protocol of each server |
 | `workload`, `mixture`, `rows` | chats, contents, operations and rows, the same for every server |
