@@ -1,6 +1,8 @@
 """Pushes for users who are connected to other nodes: one stream entry for each node that holds a recipient, per batch.
 
-Pushes that wait for Redis take turns by the user who caused them (`server.delivery.push_queue`).
+Pushes that wait for Redis take turns by the user who caused them (`server.delivery.push_queue`). A batch is written for
+the nodes where its users were last, and looks them up in the same round trip; a node that this shows in addition gets
+its entry after it, before the next batch is written.
 
 The fan-out drops pushes that Redis does not take (Redis is unreachable or full): the messages are in Postgres. As soon
 as Redis takes writes again, this node asks the other nodes to catch up, with everything since the oldest push that it
@@ -19,7 +21,7 @@ import trio
 from server.delivery.push_queue import PushQueue, WaitingPush
 from store.distribution import Distribution
 from store.errors import Unavailable
-from store.redis.addressing import address_presence_rechecks, address_pushes
+from store.redis.addressing import Whereabouts, address_presence_rechecks, address_pushes, entries_by_node
 from store.redis.bus import publish
 from store.redis.client import Redis, RedisError
 from store.redis.entries import AddressedPush, encode_catch_up_request
@@ -49,6 +51,7 @@ class _Batch(NamedTuple):
     """Stream entries that are written together.
 
     :ivar entries: pairs (node, stream entry).
+    :ivar guessed: how many entries were written for the same pushes before they were looked up.
     :ivar since: if the batch cannot be written, other nodes have to catch up with what was committed since this time;
         None: they need not.
     :ivar refused: why the batch cannot be written; "" if it can.
@@ -59,6 +62,7 @@ class _Batch(NamedTuple):
     since: float | None
     refused: str = ""
     spans: Sequence[Span] = ()
+    guessed: int = 0
 
 
 class Fanout:
@@ -88,6 +92,7 @@ class Fanout:
         self._traces = traces
         self._waiting = PushQueue(_QUANTUM)
         self._rechecks: set[bytes] = set()
+        self._whereabouts = Whereabouts()
         self._writing = 0
         self._wake = trio.Event()
         self._idle = trio.Event()
@@ -150,11 +155,15 @@ class Fanout:
                     self._wake = trio.Event()
                     await self._wake.wait()
                 rechecks, self._rechecks = list(self._rechecks), set()
-                self._writing += 1
-                await send.send(await self._address(self._waiting.take(MAX_BATCH, MAX_BATCH_BYTES), rechecks))
+                taken = self._waiting.take(MAX_BATCH, MAX_BATCH_BYTES)
+                guessed = self._guess(taken)
+                self._writing += 1 + bool(guessed.entries)
+                if guessed.entries:
+                    await send.send(guessed)
+                await send.send(await self._address(taken, rechecks, len(guessed.entries)))
 
     async def _publish_in_order(self, batches: trio.MemoryReceiveChannel[_Batch]) -> None:
-        """Write the batches in order; `run` looks up the next batch meanwhile."""
+        """Write the batches in order; `run` looks up where the same pushes have to go beyond that, or the next ones."""
         async for each in batches:
             refused, buses = each.refused, None
             if not refused and each.entries:
@@ -167,7 +176,7 @@ class Fanout:
                 except (Unavailable, RedisError) as error:
                     refused = str(error)
             for span in each.spans:
-                span.end(entries=len(each.entries), outcome="refused" if refused else "written")
+                span.end(entries=each.guessed + len(each.entries), outcome="refused" if refused else "written")
             if refused and each.since is not None:
                 self.miss(refused, since=each.since, buses=buses)
             self._writing -= 1
@@ -181,23 +190,31 @@ class Fanout:
                 self._idle = trio.Event()
             await self._idle.wait()
 
-    async def _address(self, taken: list[WaitingPush], rechecks: list[bytes]) -> _Batch:
-        """Look up the nodes that hold recipients of these pushes, and make an entry for each."""
-        # Nodes need not catch up for ephemeral pushes: catching up would not bring them. Any catch-up rechecks.
-        queued_at = [each.queued_at for each in taken if each.push.key is None]
-        since = min(queued_at, default=trio.current_time() if rechecks else None)
+    def _guess(self, taken: list[WaitingPush]) -> _Batch:
+        """An entry for each node that held recipients of these pushes when they were last looked up."""
+        pushes = [each.push for each in taken]
+        entries = entries_by_node(pushes, self._whereabouts.of(pushes), without=self._node)
+        return _Batch(entries, _oldest(taken))
+
+    async def _address(self, taken: list[WaitingPush], rechecks: list[bytes], guessed: int) -> _Batch:
+        """Look up the nodes that hold recipients of these pushes, and make an entry for each but the guessed ones."""
+        since = _oldest(taken)
+        if since is None and rechecks:
+            since = trio.current_time()  # any catch-up rechecks
         pushes = [each.push for each in taken]
         spans: list[Span] = []
         if self._traces is not None:
             spans = self._traces.streams(pushes, [each.queued_at for each in taken])
         try:
             entries = [
-                *await address_pushes(self._redis, pushes, own=self._node, everyone=self._everyone),
+                *await address_pushes(
+                    self._redis, pushes, own=self._node, everyone=self._everyone, whereabouts=self._whereabouts
+                ),
                 *await address_presence_rechecks(self._redis, rechecks, own=self._node),
             ]
         except (Unavailable, RedisError) as error:
-            return _Batch([], since, str(error), spans)
-        return _Batch(entries, since, spans=spans)
+            return _Batch([], since, str(error), spans, guessed)
+        return _Batch(entries, since, spans=spans, guessed=guessed)
 
     async def tell_missed(self, others: Collection[bytes]) -> None:
         """If a push was lost, ask these nodes to catch up. A later call asks those that cannot be told now."""
@@ -216,3 +233,9 @@ class Fanout:
         finally:
             for bus in untold:
                 self._miss_since(missed[bus], [bus])
+
+
+def _oldest(taken: list[WaitingPush]) -> float | None:
+    """When the oldest of these pushes was queued that a node without it would have to catch up with; None: there is
+    none, since catching up brings no ephemeral pushes."""
+    return min((each.queued_at for each in taken if each.push.key is None), default=None)

@@ -4,10 +4,43 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final
 
 from store.redis.client import Redis
 from store.redis.directory import locate_some, locate_watchers
 from store.redis.entries import AddressedPush, encode_presence_hint, encode_presence_recheck, encode_pushes
+
+MAX_KNOWN: Final = 20_000
+"""Users whose nodes a process remembers, in some 4 MB. Beyond that it begins anew: each then waits for one look-up."""
+
+
+class Whereabouts:
+    """The nodes that held users when these were last looked up. Synchronous.
+
+    Most users are where they were for the message before, so their pushes can be written there at once, while the users
+    are looked up again. The look-up decides: a node that was not known gets its entry after it, and an entry for a node
+    that a user has left finds no connection there.
+    """
+
+    def __init__(self) -> None:
+        self._nodes_of: dict[bytes, tuple[bytes, ...]] = {}
+
+    def of(self, pushes: Iterable[AddressedPush]) -> dict[bytes, tuple[bytes, ...]]:
+        """For each user of these pushes the nodes that are known."""
+        known = self._nodes_of
+        return {user: known.get(user, ()) for push in pushes for user in push.users}
+
+    def learn(self, found: Mapping[bytes, tuple[bytes, ...]]) -> dict[bytes, tuple[bytes, ...]]:
+        """Users have been looked up; returns for each the nodes that were not known before."""
+        known = self._nodes_of
+        if len(known) + len(found) > MAX_KNOWN:
+            self._nodes_of = {}
+        new = {
+            user: nodes if user not in known else tuple(node for node in nodes if node not in known[user])
+            for user, nodes in found.items()
+        }
+        self._nodes_of.update(found)
+        return new
 
 
 def group_by_node(
@@ -32,25 +65,30 @@ async def address_pushes(
     *,
     own: bytes = b"",
     everyone: Callable[[], Collection[bytes] | None] = lambda: None,
+    whereabouts: Whereabouts | None = None,
 ) -> list[tuple[bytes, bytes]]:
     """One entry for each node that holds a user of these pushes: pairs (node, entry) for `store.redis.bus.publish`.
 
     :param own: the node that writes, which needs none.
     :param everyone: all nodes that live: they get the pushes of users whose bus does not answer, and drop those of
         users that they do not hold. None: not known.
+    :param whereabouts: of users whose pushes have been written for the nodes that these name; they learn the others.
     :raises Unavailable, RedisError: if no bus answers, or one does not and the nodes are not known.
     """
     users = list({user for push in pushes for user in push.users})
+    known = {} if whereabouts is None else whereabouts.of(pushes)
+    located: dict[bytes, tuple[bytes, ...]] = {}
     nodes_of: dict[bytes, Collection[bytes]] = {}
     for user, found in zip(users, await locate_some(redis, users), strict=True):
         if isinstance(found, Exception):
             nodes = everyone()
             if nodes is None:
                 raise found
-            nodes_of[user] = nodes
+            nodes_of[user] = [node for node in nodes if node not in known.get(user, ())]
         else:
-            nodes_of[user] = found
-    return entries_by_node(pushes, nodes_of, without=own)
+            located[user] = found
+    nodes_of |= located if whereabouts is None else whereabouts.learn(located)
+    return entries_by_node(pushes, nodes_of, without=own) if any(nodes_of.values()) else []
 
 
 def entries_by_node(

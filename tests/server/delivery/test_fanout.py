@@ -15,8 +15,9 @@ from server.delivery.fanout import MAX_WAITING, Fanout
 from store.errors import Unavailable
 from store.redis.bus import Inbox, stream_of
 from store.redis.client import Redis
-from store.redis.directory import beat, enter
+from store.redis.directory import beat, enter, leave
 from store.redis.entries import AddressedPush, CatchUpRequest, decode_entry, encode_catch_up_request, encode_pushes
+from tests.waiting import wait_until
 
 HERE, THERE, ELSEWHERE = b"node-aaa", b"node-bbb", b"node-ccc"
 ALICE, BOB, CAROL, DAVE = (name * 16 for name in (b"a", b"b", b"c", b"d"))
@@ -79,6 +80,50 @@ async def test_each_node_that_holds_a_recipient_is_written_to(redis: Redis, nurs
         assert first == AddressedPush(CHAT, 1, b"to bob", [BOB])
         assert set(second.users) == to_all
     assert await _entries(redis, HERE) == []
+
+
+async def test_a_push_for_users_who_are_where_they_were_does_not_wait_for_the_look_up(
+    redis: Redis, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _nodes(redis)
+    fanout = Fanout(redis, HERE, lambda: False)
+    nursery.start_soon(fanout.run)
+    address, may_look_up = fanout_module.address_pushes, trio.Event()
+
+    async def address_later(*args: Any, **known: Any) -> list[tuple[bytes, bytes]]:
+        await may_look_up.wait()
+        return await address(*args, **known)
+
+    for seq in (1, 2):
+        fanout.send(AddressedPush(CHAT, seq, b"frame", (ALICE, BOB, DAVE)))
+        fanout.flush()
+        if seq == 2:
+            await wait_until(lambda: fanout.waiting == 0, "the second is taken")
+            while len(await _entries(redis, THERE)) < 2:
+                await trio.lowlevel.checkpoint()
+            may_look_up.set()
+        await fanout.wait_idle()
+        monkeypatch.setattr(fanout_module, "address_pushes", address_later)
+    assert await _entries(redis, THERE) == [[AddressedPush(CHAT, seq, b"frame", [BOB])] for seq in (1, 2)]
+    assert await _entries(redis, ELSEWHERE) == []
+
+
+async def test_a_push_follows_a_user_to_another_node(redis: Redis, nursery: trio.Nursery) -> None:
+    """The node that the user has left may get the one that tells of it, and no later one."""
+    await _nodes(redis)
+    fanout = Fanout(redis, HERE, lambda: False)
+    nursery.start_soon(fanout.run)
+    for seq in range(1, 5):
+        if seq == 2:
+            await enter(redis, ELSEWHERE, [BOB])
+            await leave(redis, THERE, [BOB])
+        fanout.send(AddressedPush(CHAT, seq, b"frame", (ALICE, BOB, CAROL)))
+        fanout.flush()
+        await fanout.wait_idle()
+    for node, told in ((THERE, [{BOB, CAROL}, {BOB, CAROL}, {CAROL}, {CAROL}]), (ELSEWHERE, [{BOB}] * 3)):
+        entries = await _entries(redis, node)
+        seqs = range(5 - len(told), 5)
+        assert [(push.seq, set(push.users)) for [push] in entries] == list(zip(seqs, told, strict=True))
 
 
 async def test_alone_nothing_is_looked_up_or_written(redis: Redis, nursery: trio.Nursery) -> None:
