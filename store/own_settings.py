@@ -8,15 +8,18 @@ Triggers ensure that each change, by any function, raises a revision and is foun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from protocol.frames import OwnSettings
 from store import sql
 from store.errors import UnknownUser
+from store.postgres.columns import UUIDS
 from store.postgres.driver import uuids
 from store.postgres.pool import Pool
+from store.postgres.statement import Statement
 
 _sql = sql.load("own_settings")
+_OF: Final = Statement(_sql.of, {"users": UUIDS})
 
 
 async def own_settings_of(pool: Pool, user: bytes) -> OwnSettings:
@@ -31,7 +34,7 @@ async def own_settings_of(pool: Pool, user: bytes) -> OwnSettings:
 
 async def own_settings_of_all(pool: Pool, users: Sequence[bytes]) -> dict[bytes, OwnSettings]:
     """The settings of several users; leaves out unknown users."""
-    return {row[0]: _own_settings(*row[1:]) for row in await pool.fetch(_sql.of, {"users": uuids(users)})}
+    return {row[0]: _own_settings(*row[1:]) for row in await pool.read(_OF, {"users": users})}
 
 
 def _own_settings(
