@@ -7,6 +7,7 @@
 | `old_variables` | variables of the service before this one |
 | `commands` | what the commands of operators share: tables, JSON, errors |
 | `process` | runs a process, from its configuration to its exit status |
+| `collector` | takes objects that stay off the lists of the garbage collector |
 | `early_signals` | SIGTERM and SIGINT before the process can watch for them |
 | `signals` | SIGTERM and SIGINT while the process runs |
 | `operations` | what each process has for its operators |

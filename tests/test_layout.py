@@ -75,6 +75,7 @@ SUBJECTS: Final[dict[str, dict[str, str]]] = {
         "activity": "which users were active on a day",
         "bad_handshake": "clients that do harm before the handshake",
         "bad_input": "clients that do harm after it",
+        "collector": "connections and the garbage collector",
         "drain": "a node that stops",
         "hello": "the first request",
         "lag": "a device that reads too slowly",

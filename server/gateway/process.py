@@ -25,6 +25,7 @@ from protocol import features, limits
 from protocol.codec import encode_fields
 from protocol.codes import CloseCode
 from protocol.frames import Hello, MarkDelivered, MarkRead, Send, Sync, Welcome
+from runtime.collector import StayingObjects
 from runtime.config import Config
 from runtime.health import Health
 from runtime.line_sample import LineSample
@@ -141,6 +142,9 @@ FOR_USERS: Final = 3 / 4
 """The share of its connections that a node gives to users whose hello is accepted. The rest is for those that come,
 which give way to each other: so a node that is full still answers its operator's load balancer."""
 
+STAYING_AT_ONCE: Final = 256
+"""New connections after which the garbage collector looks at them for the last time, for some 5 ms."""
+
 USES_S: Final = 60.0
 """Time between looks for connected devices whose use was noted an hour ago (`store.device_uses`): 2 ms for 10,000."""
 
@@ -236,6 +240,7 @@ class SocketGateway:
         self._unwelcomed: TokenBuckets[str] = TokenBuckets(Rate(UNWELCOMED_PER_S * factor, at_once), MAX_UNWELCOMED)
         self._budgets = Budgets()
         self._admission: AdmissionGate[Connection] = AdmissionGate(MAX_ADMITTED_AT_ONCE, ADMISSION_S)
+        self._staying = StayingObjects(STAYING_AT_ONCE)
         self._client_counts = ClientCounts()
         self.told = _told(config)
         self._turns = trio.Semaphore(LEAVING_AT_ONCE)
@@ -474,6 +479,7 @@ class SocketGateway:
 
     def welcomed(self, connection: Connection, name: str | None) -> str:
         self._admission.leave(connection)
+        self._staying.note()
         if connection.counted_as is not None:
             self._unwelcomed.give_back(connection.counted_as)
         self._uses.note(connection.device, name)

@@ -247,6 +247,8 @@ class Outbox:
             self.size = 0
             self._tell_waiting()
             self._on_cut()
+            # Both are methods of the connection, which holds this outbox: a circle, with all that the connection has.
+            self._on_cut = self._start_soon = _never
 
     @property
     def is_full(self) -> bool:
@@ -365,3 +367,7 @@ class Outbox:
         if self._flushed is not None:
             self._flushed.set()
             self._flushed = None
+
+
+def _never(*_: object) -> None:
+    """Not called: after a cut nothing is sent."""
