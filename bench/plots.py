@@ -26,7 +26,6 @@ LABELS: Final = {
     "ws": "lean Node (ws)",
     "wsbatch": "lean Node, batched",
     "pysocketio": "python-socketio, uvloop",
-    "ejabberd": "ejabberd",
 }
 """The servers, in the order of their colours."""
 
