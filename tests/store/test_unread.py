@@ -336,7 +336,7 @@ async def test_a_mark_that_waits_for_a_change_of_the_count_sees_the_change(
         await other.query("begin")
         await other.query(first, {"alice": uuid(alice.user), "talk": uuid(direct)})
         nursery.start_soon(mark, pool, [[Mark(bob.user, direct, moves, moves)]])
-        await wait_until(lambda: is_waiting_for(pool, "Lock", "m.delivered, m.read"), "the mark waits")
+        await wait_until(lambda: is_waiting_for(pool, "Lock", "A batch of marks"), "the mark waits")
         await other.query("commit")
     for _, _, shown, uncounted, counted, above in await pool.fetch(COUNTED, (uuids([direct]),)):
         assert (shown, uncounted) == (counted, above - counted)
