@@ -13,18 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib
-
-matplotlib.use("svg")
-from matplotlib import pyplot
-
 from bench.costs import OTHER, STAGES
 
 Line = Mapping[str, Any]
 
 _POSTGRES: Final = "Postgres: "
-_COLORS: Final = pyplot.get_cmap("tab20").colors
-
 _ORDER: Final = (*STAGES, OTHER, "statement", "commit to disk", "round trip")
 """A stage has the same colour in each bar."""
 
@@ -48,15 +41,24 @@ def pieces(lines: Sequence[Line], field: str, *, is_postgres: bool) -> list[tupl
 
 def draw(lines: Sequence[Line], path: Path) -> None:
     """Write the picture of the table's lines."""
-    matplotlib.rcParams.update({"svg.hashsalt": "costs", "svg.fonttype": "none", "font.size": 9})
-    figure, all_axes = pyplot.subplots(len(BARS), 1, figsize=(9, 6.4), constrained_layout=True)
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    colors = mpl.color_sequences["tab20"]
+    with mpl.rc_context({"svg.hashsalt": "costs", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(9, 6.4), layout="constrained")
+        _draw_bars(figure.subplots(len(BARS), 1), lines, colors)
+        figure.savefig(path, metadata={"Date": None})
+
+
+def _draw_bars(all_axes: Any, lines: Sequence[Line], colors: Sequence[Any]) -> None:
     for axes, (name, field, is_postgres) in zip(all_axes, BARS, strict=True):
         stages = pieces(lines, field, is_postgres=is_postgres)
         limits = pieces(lines, field.replace("_us", "_limit_us"), is_postgres=is_postgres)
         for row, parts in ((1, stages), (0, limits)):
             left = 0.0
             for stage, us in parts:
-                color = _COLORS[_ORDER.index(stage)] if row else "#999999"
+                color = colors[_ORDER.index(stage)] if row else "#999999"
                 axes.barh(row, us, left=left, color=color, edgecolor="white", label=stage if row else None)
                 left += us
             axes.text(left, row, f" {left:.1f}", va="center")
@@ -64,8 +66,6 @@ def draw(lines: Sequence[Line], path: Path) -> None:
         axes.set_title(f"{name}, microseconds of processor time", loc="left")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=7)
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
 
 
 def main() -> None:

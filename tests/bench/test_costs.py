@@ -84,8 +84,8 @@ def test_without_a_valid_run_there_is_no_table() -> None:
     assert summarize_costs(runs(valid=False)) == []
 
 
+@pytest.mark.peers
 def test_the_picture_is_the_same_for_the_same_table(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     lines = summarize_costs(runs())
     for name in ("one.svg", "two.svg"):
         cost_picture.draw(lines, tmp_path / name)
