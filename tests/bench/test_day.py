@@ -33,7 +33,7 @@ def test_a_day_on_all_our_processes(
     runs: list[dict[str, Any]] = []
     monkeypatch.setattr("bench.program.print_line", runs.append)
     traffic = Traffic("60,60-send", warm_s=1.0, seconds=3.0, mark_interval_s=0.2, is_mixed=True)
-    settings = DaySettings(None, ("alo",), populate(30, 15, 8), rounds=1, is_by_kind=False, traffic=traffic)
+    settings = DaySettings(("alo",), populate(30, 15, 8), rounds=1, is_by_kind=False, traffic=traffic)
     try:
         assert day_module.day(settings), runs
     finally:

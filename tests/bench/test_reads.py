@@ -21,7 +21,7 @@ from bench.rows import Id, id_text
 @pytest.mark.long
 def test_each_page_is_measured_on_our_server_in_each_form(ours: Ours) -> None:
     settings = ReadsSettings(
-        None, ("alo",), tuple(Page), tuple(FORMS.values()), rounds=1, users=100, connections=2, seconds=0.3
+        ("alo",), tuple(Page), tuple(FORMS.values()), rounds=1, users=100, connections=2, seconds=0.3
     )
     prepare(ours, 100)
     runs = {run["load"]: run for run in reads_module.measure(ours, settings)}
