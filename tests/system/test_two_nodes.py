@@ -14,6 +14,7 @@ from client.mailbox import Mailbox
 from client.session import open_session
 from client.signs import Sign
 from protocol.frames import Message, Presence, Push, Tombstone, Typing
+from server.cluster.presence import GRACE_S, POLL_S
 from store.postgres.pool import Pool
 from tests.faults import flush_redis
 from tests.people import new_device, new_direct, new_group, new_user
@@ -217,7 +218,7 @@ async def test_presence_and_typing_reach_the_other_node(
         nodes = [(await cluster.start_socket())[1] for _ in range(2)]
         async with open_session([nodes[0]], alice, on_sign=send.send_nowait) as watcher:
             watcher.watch([bob.user])
-            with trio.fail_after(2 * HEALED_S):
+            with trio.fail_after(GRACE_S + 2 * POLL_S + HEALED_S):
                 assert await signs.receive() == Presence(bob.user, False)
                 async with connect(nodes[1], bob.token) as other:
                     assert await signs.receive() == Presence(bob.user, True)
