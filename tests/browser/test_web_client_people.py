@@ -63,6 +63,7 @@ async def test_another_tab_takes_over_and_another_device_is_revoked_with_the_pas
         await second.click(f"Save: {password}")
         await wait_gone(second, f"Save: {password}")
         await wait_told(far, "status", ENDED)
+        await wait_gone(second, "Revoke Web client")
         devices = "document.querySelectorAll('[aria-label=Devices] > li').length"
         assert await second.value(devices) == 1
 
