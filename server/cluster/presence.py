@@ -336,14 +336,14 @@ class PresenceWatch:
         elsewhere = [user for user in users if not self._hub.holds(user)]
         nodes = self._live_nodes()
         where = await locate_some(self._redis, elsewhere) if nodes - {self._node} else [()] * len(elsewhere)
-        found = {
-            user: not isinstance(there, Exception) and not nodes.isdisjoint(there)
-            for user, there in zip(elsewhere, where, strict=True)
-        }
-        unknown = {user for user, there in zip(elsewhere, where, strict=True) if isinstance(there, Exception)}
+        states = dict.fromkeys(users, False)
+        for user, there in zip(elsewhere, where, strict=True):
+            if isinstance(there, Exception):
+                states.pop(user, None)
+            else:
+                states[user] = not nodes.isdisjoint(there)
         # The hub knows the users on this node; one may have come during the look-up.
-        states = {user: self._hub.holds(user) or found.get(user, False) for user in users}
-        return {user: is_online for user, is_online in states.items() if is_online or user not in unknown}
+        return states | {user: True for user in users if self._hub.holds(user)}
 
     def _settle(self, states: dict[bytes, bool]) -> list[bytes]:
         """Note the result of a look-up; returns the users whose change the watchers are to be told."""
