@@ -44,7 +44,7 @@ SELDOM_S: Final = 4.0
 """The longer time between the marks of a device."""
 
 ROUNDS: Final = 3000
-"""Of the fit; it has converged long before."""
+"""Rounds of the fit, which has converged long before."""
 
 CHECK_RATE: Final = 100.0
 CHECK_IDLERS: Final = 1600

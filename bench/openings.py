@@ -179,7 +179,7 @@ class Openings:
         return made, clock() - began
 
     def rest(self, seconds: float) -> None:
-        """Only read what comes, for so long."""
+        """Only read incoming frames for this time."""
         end = clock() + seconds
         while (left := end - clock()) > 0:
             for fd, events in self._epoll.poll(left):

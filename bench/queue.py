@@ -63,7 +63,7 @@ BARS: Final[Mapping[tuple[str, str], Mapping[str, float]]] = {
     **{(case, TOTAL): _COST for case in ("add64", "bulk", "proc1", "proc32")},
     ("lat", "start_p50_ms"): _LATENCY,
 }
-"""Of a case, the most that a metric may be, as a multiple of BullMQ's."""
+"""The most that a metric of a case may be, as a multiple of BullMQ's."""
 
 
 @dataclass(frozen=True)

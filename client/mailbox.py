@@ -229,7 +229,7 @@ class Mailbox:
     def have_marked(self, tracker: MarkTracker, marks: list[tuple[bytes, int]], versions: list[int | None]) -> None:
         """The server has noted these marks: they are the user's own now.
 
-        It notes none while the user does not take part, and says so to nobody: a mark stays due if the participants
+        It drops those of a user who does not take part, without an error: a mark stays due if the participants
         have changed since it was sent.
 
         :param tracker: `delivered` or `read`, or one from before everything was dropped.

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 COLLECT_AFTER: Final = (10_000, 4, 1)
 """`gc.set_threshold`: objects that are made, and not freed, before the collector looks at the youngest ones, instead
 of 700. Some thousands belong to requests in flight, and are freed without it: for 65,000 sends, 500 in flight, the
-collector looked at them 731 times, and 15 times with this. A full collection, which frees connections that have ended,
-still comes after about 100,000 objects."""
+collector looked at them 731 times, and 15 times with this. A full collection still comes after about 100,000 objects;
+connections that have ended do not wait for it (`runtime.collector`)."""
 
 
 def run_process(

@@ -21,7 +21,7 @@ from bench.servers import Endpoint, Server
 
 USERS: Final = 1000
 NEIGHBOURS: Final = 5
-"""Of a user of `stored`, before and after: 5,000 conversations in all."""
+"""Neighbours of a user of `stored`, before and after: 5,000 conversations in all."""
 
 LEAST_USERS: Final = 400
 """Users of `conversations`, whose lists are read once each."""

@@ -119,7 +119,7 @@ async def address_presence_rechecks(redis: Redis, users: Sequence[bytes], *, own
 
 
 async def _watched_by_node(redis: Redis, users: Sequence[bytes], own: bytes) -> Mapping[bytes, list[bytes]]:
-    """Of users whose bus does not answer nobody is told: the nodes that watch them poll."""
+    """Users whose bus does not answer are left out: the nodes that watch them poll."""
     found = zip(users, await locate_watchers(redis, users), strict=True)
     nodes_of = {user: () if isinstance(nodes, Exception) else nodes for user, nodes in found}
     return group_by_node(users, nodes_of, without=own)
